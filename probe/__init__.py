@@ -1,0 +1,3 @@
+"""Measures what a frozen backbone already knows."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,44 @@
+"""Arrays that may be larger than memory: chunks of them, and selections of rows without a copy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.base import IntArray
+
+CHUNK_BYTES = 64 * 2**20
+
+
+class RowSubset:
+    """Rows of an array in a given order, fetched only when asked for. Looks like an array to the heads.
+
+    Heads slice it (`X[a:b]`) or index it with an integer array, and get a plain array of those rows.
+    """
+
+    def __init__(self, array: NDArray[Any], indices: IntArray):
+        self.array = array
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.dtype = array.dtype
+        self.shape = (len(self.indices), *array.shape[1:])
+        self.ndim = array.ndim
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        return self.array[self.indices[key]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.indices], dtype=dtype)
+
+
+def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
+    """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32."""
+    bytes_per_row = 4 * max(1, int(np.prod(X.shape[1:])))
+    step = max(1, bytes_per_chunk // bytes_per_row)
+    for start in range(0, len(X), step):
+        yield slice(start, min(start + step, len(X)))

@@ -1,0 +1,170 @@
+"""What all heads share: a scikit-learn classifier that computes with torch and gives one logit per class."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils.multiclass import check_classification_targets
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from probe.arrays import RowSubset, row_chunks
+from probe.base import IntArray
+from probe.errors import InputError
+
+Validation = tuple[Any, ArrayLike]
+FloatArray = NDArray[np.floating[Any]]
+
+
+def resolve_device(device: str) -> str:
+    """`auto` is `cuda` where there is one, else `cpu`; anything else stands as it is."""
+    if device != "auto":
+        return device
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def is_lazy(X: Any) -> bool:
+    """True for float arrays that are only ever read in chunks: memmaps and selections of their rows."""
+    return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
+
+
+class Head(ClassifierMixin, BaseEstimator):
+    """Base class of the heads that read pooled features.
+
+    A subclass implements `fit(X, y, *, validation=None)` and `_logits(X)`; both receive rows that were checked by
+    `_check_rows`. Fitted attributes end in an underscore, as in scikit-learn; those that are arrays, numbers, strings
+    or lists of these travel through `save` and `load`.
+
+    Attributes:
+        consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
+        selection_: What was searched, on which rows and what won; absent where nothing was searched.
+    """
+
+    consumes: ClassVar[tuple[str, ...]] = ("pooled",)
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
+
+        Their finiteness is checked by the store when they are written, and by `_check_finite` chunk by chunk.
+        """
+        if not is_lazy(X):
+            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
+        if X.ndim != 2:
+            raise InputError(f"Expected 2D array, got {X.ndim}D array instead: give features of shape (rows, width)")
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                "as input: give features of the backbone that the head was fitted on"
+            )
+        return X
+
+    def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
+        """Sets `classes_` and returns class codes, (N,) int64."""
+        check_classification_targets(y)
+        labels = np.asarray(y)
+        if labels.ndim == 2 and labels.shape[1] == 1:
+            import warnings
+
+            from sklearn.exceptions import DataConversionWarning
+
+            warnings.warn(
+                "A column-vector y was passed when a 1d array was expected", DataConversionWarning, stacklevel=3
+            )
+            labels = labels.ravel()
+        if len(labels) != n_rows:
+            raise InputError(f"X has {n_rows} rows and y {len(labels)}: give one label per row")
+        self.classes_, codes = np.unique(labels, return_inverse=True)
+        if len(self.classes_) < 2:
+            raise InputError(
+                f"y holds one class only ({self.classes_[0]!r}), a classifier needs at least 2 classes: give more rows"
+            )
+        return codes.astype(np.int64)
+
+    def _check_fit(self, X: Any, y: ArrayLike) -> tuple[Any, IntArray]:
+        if y is None:
+            raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None")
+        X = self._check_rows(X, reset=True)
+        return X, self._check_labels(y, len(X))
+
+    def _validation_codes(self, y: ArrayLike) -> IntArray:
+        """Codes of validation labels under `classes_`; -1 for a class that no training row has."""
+        labels = np.asarray(y)
+        codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
+        return np.where(self.classes_[codes] == labels, codes, -1).astype(np.int64)
+
+    def _logits(self, X: Any) -> FloatArray:
+        """(N, K) scores of a chunk of checked rows, in the order of `classes_`."""
+        raise NotImplementedError
+
+    def logits(self, X: Any) -> FloatArray:
+        """Unnormalised log-probabilities, (N, K), columns in the order of `classes_`; K = 2 has two columns too."""
+        check_is_fitted(self)
+        X = self._check_rows(X, reset=False)
+        return np.concatenate([self._logits(X[rows]) for rows in row_chunks(X)])
+
+    def decision_function(self, X: Any) -> FloatArray:
+        """As in scikit-learn: (N, K) scores, or the (N,) difference of the two where K = 2."""
+        scores = self.logits(X)
+        return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
+
+    def predict_proba(self, X: Any) -> FloatArray:
+        from scipy.special import softmax
+
+        return softmax(self.logits(X).astype(np.float64), axis=1)
+
+    def predict(self, X: Any) -> NDArray[Any]:
+        return self.classes_[self.logits(X).argmax(axis=1)]
+
+    def save(self, path: str | Path) -> None:
+        """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
+        from safetensors.numpy import save_file
+
+        check_is_fitted(self)
+        fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and not name.startswith("_")}
+        arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
+        strings = {k: v.tolist() for k, v in arrays.items() if v.dtype.kind not in "fiub"}
+        others = {k: v for k, v in fitted.items() if k not in arrays} | strings
+        header = {
+            "class": f"{type(self).__module__}:{type(self).__qualname__}",
+            "parameters": json.dumps(self.get_params(deep=False), default=_plain),
+            "attributes": json.dumps(others, default=_plain),
+            "strings": json.dumps(sorted(strings)),
+        }
+        save_file({k: v for k, v in arrays.items() if k not in strings}, path, metadata=header)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a head that `save` wrote; refuses files of another class."""
+        from safetensors import safe_open
+
+        with safe_open(path, framework="numpy") as file:
+            header = file.metadata() or {}
+            module, _, name = header.get("class", ":").partition(":")
+            if not module.startswith("probe.heads."):
+                raise InputError(f"{path} holds no head of this package: give a head.safetensors that a run wrote")
+            kind = getattr(importlib.import_module(module), name)
+            if not issubclass(kind, cls):
+                raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
+            head = kind(**json.loads(header["parameters"]))
+            attributes: Mapping[str, Any] = json.loads(header["attributes"])
+            for key in json.loads(header["strings"]):
+                attributes = {**attributes, key: np.asarray(attributes[key])}
+            vars(head).update(attributes, **{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        return head
+
+
+def _plain(value: Any) -> Any:
+    """JSON for numpy scalars and arrays inside parameters and attributes."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be saved with a head")
