@@ -62,7 +62,7 @@ def test_imports_point_down(path: Path) -> None:
     own = room(path)
     for name in imported(path):
         other = name.split(".")[0]
-        if other.startswith("__version__") or other == own and (path.parent != PACKAGE):
+        if other.startswith("__version__") or (other == own and (path.parent != PACKAGE)):
             continue
         assert layer(other) > layer(own), f"{path.relative_to(ROOT)} imports probe.{name}"
 
