@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import functools
 import importlib
 import json
+import math
 import os
 import shlex
 import shutil
 import sys
+import tempfile
 import time
 import traceback
 from collections.abc import Sequence
@@ -18,21 +21,24 @@ from typing import TYPE_CHECKING, Any
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from probe.errors import DoesNotFit, ProbeError
+from probe.errors import DoesNotFit, InputError, ProbeError
 
 if TYPE_CHECKING:
     from probe.experiment import Run
 
-# word: module whose `main(argv) -> exit code` serves it
+# word: function(argv) -> exit code
 SUBCOMMANDS = {
-    "leaderboard": "probe.leaderboard.command",
-    "cache": "probe.features.cache",
+    "leaderboard": "probe.leaderboard.command:main",
+    "cache": "probe.features.cache:main",
+    "reproduce": "probe.cli:reproduce",
 }
 PACKAGE = Path(__file__).parent
+NOTES = ".sweep"
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
 
@@ -44,9 +50,13 @@ def main() -> None:
     if words and not words[0].startswith("-") and "=" not in words[0]:
         sys.exit(subcommand(words[0], words[1:]))
     outcomes.clear()
-    hydra_app()
-    if Sweep.folder is not None:
-        sys.exit(report_sweep(Sweep.folder, Sweep.name))
+    try:
+        hydra_app()
+    except KeyboardInterrupt:
+        print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(130)
+    if Sweep.notes is not None:
+        sys.exit(report_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
 
 
@@ -59,7 +69,8 @@ def subcommand(word: str, argv: Sequence[str]) -> int:
         )
         return 2
     try:
-        return int(importlib.import_module(SUBCOMMANDS[word]).main(list(argv)))
+        module, _, function = SUBCOMMANDS[word].partition(":")
+        return int(getattr(importlib.import_module(module), function)(list(argv)))
     except ProbeError as error:
         print(f"probe {word}: {error}", file=sys.stderr)
         return 1
@@ -95,45 +106,41 @@ def hydra_app(config: DictConfig) -> None:
     if outcome.status == "failed":
         keep_error(config, outcome)
     outcomes.append(outcome)
-    note_for_sweep(outcome)
     announce(outcome, time.perf_counter() - started)
 
 
 def run_job(config: DictConfig, job: str) -> Outcome:
     from probe import experiment, record
 
-    request = build(config)
+    resolved = OmegaConf.to_container(config, resolve=True)
+    request = build(resolved, shlex.join(["probe", *HydraConfig.get().overrides.task]))
     before = time.time()
     folder = experiment.run(request)
-    result = record.read_result(folder)
-    assert result is not None  # just written, or found complete
     if (folder / "result.json").stat().st_mtime < before:
         return Outcome(job, "there", str(folder))
-    instantiate(config.tracker).log(result, folder)
+    instantiate(config.tracker).log(record.read_result(folder), folder)
     return Outcome(job, "done", str(folder))
 
 
-def build(config: DictConfig) -> Run:
-    """Turns a configuration into objects; backbones and datasets are built once per process."""
+def build(config: Any, command: str) -> Run:
+    """Turns a resolved configuration into objects; backbones and datasets are built once per process."""
     from probe.experiment import Run
     from probe.features.store import FeatureStore
 
-    resolved = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(resolved, dict)
     return Run(
-        backbone=shared(json.dumps(resolved["backbone"])),
-        dataset=shared(json.dumps(resolved["dataset"])),
-        protocol=instantiate(config.protocol),
-        head=instantiate(config.head),
-        store=FeatureStore(config.cache),
-        folder=Path(config.runs) / config.name,
-        seed=config.seed,
-        device=config.device,
-        force=config.force,
-        save_logits=config.save_logits,
-        features=resolved["features"],
-        config={str(key): value for key, value in resolved.items()},
-        command=shlex.join(["probe", *HydraConfig.get().overrides.task]),
+        backbone=shared(json.dumps(config["backbone"])),
+        dataset=shared(json.dumps(config["dataset"])),
+        protocol=instantiate(config["protocol"]),
+        head=instantiate(config["head"]),
+        store=FeatureStore(config["cache"]),
+        folder=Path(config["runs"]) / config["name"],
+        seed=config["seed"],
+        device=config["device"],
+        force=config["force"],
+        save_logits=config["save_logits"],
+        features=config["features"],
+        config=config,
+        command=command,
     )
 
 
@@ -163,13 +170,16 @@ def keep_error(config: DictConfig, outcome: Outcome) -> None:
 
 
 def announce(outcome: Outcome, seconds: float) -> None:
-    """One line per job; for a single run the metrics as a table."""
-    hydra_config = HydraConfig.get()
-    sweeping = hydra_config.mode == RunMode.MULTIRUN
-    if outcome.status in ("failed", "unfit"):
-        print(f"{outcome.status}: {outcome.job}\n  {outcome.error}", file=sys.stderr, flush=True)
-    elif sweeping:
-        print(f"{outcome.status}: {outcome.job} ({seconds:.1f} s)", flush=True)
+    """One line per job of a sweep; for a single run the metrics as a table."""
+    hydra_config, prefix = HydraConfig.get(), ""
+    if hydra_config.mode == RunMode.MULTIRUN:
+        notes = Path(hydra_config.sweep.dir) / NOTES
+        note_for_sweep(outcome, notes, hydra_config.job.num)
+        prefix = progress(notes) + " "
+    if outcome.error:
+        print(f"{prefix}{outcome.status}: {outcome.job}\n  {outcome.error}", file=sys.stderr, flush=True)
+    elif prefix:
+        print(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)", flush=True)
     else:
         show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
 
@@ -198,41 +208,53 @@ def show_run(folder: Path, *, was_there: bool) -> None:
 class Sweep(Callback):
     """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
 
-    folder: Path | None = None
-    name: str = ""
+    notes: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        shutil.rmtree(sweep_notes(config), ignore_errors=True)
-        sweep_notes(config).mkdir(parents=True)
+        notes = Path(config.hydra.sweep.dir) / NOTES
+        shutil.rmtree(notes, ignore_errors=True)
+        notes.mkdir(parents=True)
+        (notes / "sweep.json").write_text(json.dumps({"n_jobs": n_jobs(config), "started": time.time()}))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        Sweep.folder, Sweep.name = sweep_notes(config), config.name
+        Sweep.notes = Path(config.hydra.sweep.dir) / NOTES
 
 
-def sweep_notes(config: DictConfig) -> Path:
-    return Path(config.runs) / config.name / ".sweep"
+def n_jobs(config: DictConfig) -> int:
+    """How many jobs a sweep has: the product of the lengths of everything swept over."""
+    overrides = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*overrides, *config.hydra.overrides.task])
+    # The command line comes last and wins over what an experiment sweeps by default.
+    lengths = {o.key_or_group: len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
+    return math.prod(lengths.values())
 
 
-def note_for_sweep(outcome: Outcome) -> None:
+def note_for_sweep(outcome: Outcome, notes: Path, number: int) -> None:
     """Leaves the outcome where `report_sweep` finds it: jobs may run in other processes than the launcher."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode == RunMode.MULTIRUN:
-        notes = Path(hydra_config.sweep.dir) / ".sweep"
-        notes.mkdir(parents=True, exist_ok=True)
-        (notes / f"{hydra_config.job.num:06d}.json").write_text(json.dumps(vars(outcome)))
+    partial = notes / f"{number:06d}.partial"
+    partial.write_text(json.dumps(vars(outcome)))
+    partial.rename(partial.with_suffix(".job"))
 
 
-def report_sweep(notes: Path, name: str) -> int:
+def progress(notes: Path) -> str:
+    """`[ 3/18, 40 s left]`, from the notes of all processes."""
+    sweep = json.loads((notes / "sweep.json").read_text())
+    n_ended, n = len(list(notes.glob("*.job"))), sweep["n_jobs"]
+    left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
+    return f"[{n_ended:{len(str(n))}}/{n}, {left:.0f} s left]"
+
+
+def report_sweep(notes: Path) -> int:
     """Prints the ranked table of a finished sweep and what failed; returns the exit code."""
     from probe.leaderboard.command import write_sweep_table
 
-    ended = [Outcome(**json.loads(path.read_text())) for path in sorted(notes.glob("*.json"))]
+    ended = [Outcome(**json.loads(path.read_text())) for path in sorted(notes.glob("*.job"))]
     folders = sorted({outcome.folder for outcome in ended if outcome.folder})
     if folders:
         print(write_sweep_table(notes.parent, [Path(folder) for folder in folders]))
     failed = [outcome for outcome in ended if outcome.status == "failed"]
     counts = {status: sum(o.status == status for o in ended) for status in ("done", "there", "unfit", "failed")}
-    print(f"{name}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    print(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
     for outcome in failed:
         print(f"failed: {outcome.job}\n  {last_line(outcome.error)}", file=sys.stderr)
     return 1 if failed else 0
@@ -240,3 +262,30 @@ def report_sweep(notes: Path, name: str) -> int:
 
 def last_line(text: str | None) -> str:
     return (text or "").strip().rpartition("\n")[2]
+
+
+def reproduce(argv: Sequence[str]) -> int:
+    """Runs recorded runs again and says whether they come out the same; returns 1 if one does not."""
+    parser = argparse.ArgumentParser("probe reproduce", description="Run a run folder again from its own record.")
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders, such as runs/quickstart/tiny-…")
+    different = 0
+    for folder in parser.parse_args(argv).folders:
+        lines = differences(folder)
+        print(f"{folder}: " + ("same bits" if not lines else "differs"))
+        print("".join(f"  {line}\n" for line in lines), end="")
+        different += bool(lines)
+    return 1 if different else 0
+
+
+def differences(folder: Path) -> list[str]:
+    """Runs a recorded run in a folder of its own and lists what came out differently, results before causes."""
+    from probe import experiment, record
+
+    old = record.read_result(folder)
+    if old is None:
+        raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
+    with tempfile.TemporaryDirectory() as scratch:
+        again = experiment.run(build(old["config"] | {"runs": scratch, "force": True}, old["command"]))
+        new = record.read_result(again)
+        assert new is not None  # `run` returns complete folders only
+        return record.compare(folder, old, again, new)

@@ -118,3 +118,20 @@ def write_error(folder: Path, text: str) -> None:
     """Leaves `error.txt` where the run would have stood; a complete run of the same name is left alone."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "error.txt").write_text(text.rstrip() + "\n")
+
+
+def compare(old_folder: Path, old: Mapping[str, Any], new_folder: Path, new: Mapping[str, Any]) -> list[str]:
+    """What two runs of one record differ in: metrics and predictions, then what may explain it; empty if nothing."""
+    lines = []
+    for name, metric in old["metrics"].items():
+        value = new["metrics"].get(name, {}).get("value")
+        if value != metric["value"]:
+            lines.append(f"{name}: was {metric['value']}, is {value}")
+    files = [folder / "predictions.safetensors" for folder in (old_folder, new_folder)]
+    if files[0].read_bytes() != files[1].read_bytes():
+        lines.append("predictions.safetensors: other bytes")
+    if lines:
+        for name in ("version", "versions", "commit", "device", "dataset", "protocol", "backbone", "features"):
+            if old.get(name) != new.get(name):
+                lines.append(f"possible cause, {name}: was {old.get(name)}, is {new.get(name)}")
+    return lines
