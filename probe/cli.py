@@ -9,13 +9,11 @@ import json
 import math
 import os
 import shlex
-import shutil
 import sys
 import tempfile
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,7 +24,9 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from probe import sweep
 from probe.errors import DoesNotFit, InputError, ProbeError
+from probe.sweep import Outcome
 
 if TYPE_CHECKING:
     from probe.experiment import Run
@@ -38,7 +38,6 @@ SUBCOMMANDS = {
     "reproduce": "probe.cli:reproduce",
 }
 PACKAGE = Path(__file__).parent
-NOTES = ".sweep"
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
 
@@ -56,7 +55,7 @@ def main() -> None:
         print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
     if Sweep.notes is not None:
-        sys.exit(report_sweep(Sweep.notes))
+        sys.exit(sweep.report(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
 
 
@@ -74,16 +73,6 @@ def subcommand(word: str, argv: Sequence[str]) -> int:
     except ProbeError as error:
         print(f"probe {word}: {error}", file=sys.stderr)
         return 1
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How one job of a sweep, or the only run, ended: `done`, `there` (was complete), `unfit` or `failed`."""
-
-    job: str
-    status: str
-    folder: str | None = None
-    error: str | None = None
 
 
 outcomes: list[Outcome] = []
@@ -173,36 +162,15 @@ def announce(outcome: Outcome, seconds: float) -> None:
     """One line per job of a sweep; for a single run the metrics as a table."""
     hydra_config, prefix = HydraConfig.get(), ""
     if hydra_config.mode == RunMode.MULTIRUN:
-        notes = Path(hydra_config.sweep.dir) / NOTES
-        note_for_sweep(outcome, notes, hydra_config.job.num)
-        prefix = progress(notes) + " "
+        notes = Path(hydra_config.sweep.dir) / sweep.NOTES
+        sweep.note(notes, hydra_config.job.num, outcome)
+        prefix = sweep.progress(notes) + " "
     if outcome.error:
         print(f"{prefix}{outcome.status}: {outcome.job}\n  {outcome.error}", file=sys.stderr, flush=True)
     elif prefix:
         print(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)", flush=True)
     else:
-        show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
-
-
-def show_run(folder: Path, *, was_there: bool) -> None:
-    from rich.console import Console
-    from rich.table import Table
-
-    from probe import record
-
-    result = record.read_result(folder) or {}
-    labels, console = result["labels"], Console(highlight=False)
-    table = Table(title=f"{labels['head']} on {labels['backbone']} x {labels['dataset']}, seed {result['seed']}")
-    for column in ("metric", "value", "95 % interval"):
-        table.add_column(column, justify="left" if column == "metric" else "right")
-    for name, m in result["metrics"].items():
-        table.add_row(name, f"{m['value']:.4f}", f"{m['low']:.4f} to {m['high']:.4f}")
-    console.print(table)
-    if result["selection"]:
-        console.print(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}", soft_wrap=True)
-    if was_there:
-        console.print("complete already, not run again (force=true runs it anew)")
-    console.print(f"[bold]{folder}[/bold]", soft_wrap=True)
+        sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
 
 
 class Sweep(Callback):
@@ -211,13 +179,10 @@ class Sweep(Callback):
     notes: Path | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        notes = Path(config.hydra.sweep.dir) / NOTES
-        shutil.rmtree(notes, ignore_errors=True)
-        notes.mkdir(parents=True)
-        (notes / "sweep.json").write_text(json.dumps({"n_jobs": n_jobs(config), "started": time.time()}))
+        sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        Sweep.notes = Path(config.hydra.sweep.dir) / NOTES
+        Sweep.notes = Path(config.hydra.sweep.dir) / sweep.NOTES
 
 
 def n_jobs(config: DictConfig) -> int:
@@ -227,41 +192,6 @@ def n_jobs(config: DictConfig) -> int:
     # The command line comes last and wins over what an experiment sweeps by default.
     lengths = {o.key_or_group: len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
     return math.prod(lengths.values())
-
-
-def note_for_sweep(outcome: Outcome, notes: Path, number: int) -> None:
-    """Leaves the outcome where `report_sweep` finds it: jobs may run in other processes than the launcher."""
-    partial = notes / f"{number:06d}.partial"
-    partial.write_text(json.dumps(vars(outcome)))
-    partial.rename(partial.with_suffix(".job"))
-
-
-def progress(notes: Path) -> str:
-    """`[ 3/18, 40 s left]`, from the notes of all processes."""
-    sweep = json.loads((notes / "sweep.json").read_text())
-    n_ended, n = len(list(notes.glob("*.job"))), sweep["n_jobs"]
-    left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
-    return f"[{n_ended:{len(str(n))}}/{n}, {left:.0f} s left]"
-
-
-def report_sweep(notes: Path) -> int:
-    """Prints the ranked table of a finished sweep and what failed; returns the exit code."""
-    from probe.leaderboard.command import write_sweep_table
-
-    ended = [Outcome(**json.loads(path.read_text())) for path in sorted(notes.glob("*.job"))]
-    folders = sorted({outcome.folder for outcome in ended if outcome.folder})
-    if folders:
-        print(write_sweep_table(notes.parent, [Path(folder) for folder in folders]))
-    failed = [outcome for outcome in ended if outcome.status == "failed"]
-    counts = {status: sum(o.status == status for o in ended) for status in ("done", "there", "unfit", "failed")}
-    print(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
-    for outcome in failed:
-        print(f"failed: {outcome.job}\n  {last_line(outcome.error)}", file=sys.stderr)
-    return 1 if failed else 0
-
-
-def last_line(text: str | None) -> str:
-    return (text or "").strip().rpartition("\n")[2]
 
 
 def reproduce(argv: Sequence[str]) -> int:

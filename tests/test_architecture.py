@@ -13,6 +13,7 @@ PACKAGE = ROOT / "probe"
 LAYERS = [
     {"__main__"},
     {"cli"},
+    {"sweep"},
     {"experiment", "leaderboard", "trackers", "describe"},
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher"},
