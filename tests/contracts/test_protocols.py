@@ -106,7 +106,7 @@ def test_same_dataset_and_seed_same_rows_and_no_global_state(path):
 
 
 def test_class_is_frozen_and_equal_parameters_are_equal(path):
-    kind, protocol = build(path)
+    _, protocol = build(path)
     assert protocol == build(path)[1]
     with pytest.raises(AttributeError):
         protocol.name = "other"
