@@ -110,11 +110,18 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """What a protocol makes of a dataset: the rows that train, validate and test."""
+    """What a protocol makes of a dataset: the rows that train, validate and test.
+
+    Attributes:
+        folds: Where the training rows are too few for a validation part (`validation` is empty then): the fold in
+            which each of them is held out to choose on, -1 for never, (n_train,) int64, as scikit-learn's
+            `PredefinedSplit` takes it. None where there is a validation part, or nothing at all to choose on.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
+    folds: IntArray | None = None
 
 
 class SplitProtocol(Protocol):

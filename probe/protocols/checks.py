@@ -64,3 +64,18 @@ def check_fraction(name: str, value: float) -> None:
     """Refuses a validation fraction outside [0, 1)."""
     if not 0 <= value < 1:
         raise InputError(f"{name} is {value}, expected at least 0 and below 1: 0.2 is usual")
+
+
+def check_labels_fit_folds(dataset: Dataset, labels: IntArray, n_folds: int) -> None:
+    """Refuses folds that are empty, or that can take all rows of a class out of training."""
+    counts = np.bincount(labels, minlength=len(dataset.class_names))
+    if len(labels) < n_folds:
+        raise InputError(
+            f"dataset {dataset.name} has {len(labels)} training rows, too few for {n_folds} folds: "
+            f"set protocol.n_folds to {len(labels)} or less"
+        )
+    if counts.min() < 3:
+        raise InputError(
+            f"class {dataset.class_names[counts.argmin()]} of dataset {dataset.name} has {counts.min()} training rows, "
+            "cross-validation needs 3 of each class (to test, to validate and to train): add rows or drop the class"
+        )

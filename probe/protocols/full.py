@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from probe.base import Dataset, Split
 from probe.protocols.checks import all_rows, check_fraction
-from probe.protocols.validation import cut_validation
+from probe.protocols.validation import split_drawn
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Full:
 
     Args:
         validation_fraction: Share of train that validates, stratified by class; every class keeps a training row.
+            With fewer than 5 rows per class folds of the training rows take its place.
     """
 
     validation_fraction: float = 0.2
@@ -27,5 +28,4 @@ class Full:
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
         rows = all_rows(dataset, "train").indices
-        train, validation = cut_validation(dataset, rows, seed, self.validation_fraction)
-        return Split(train, validation, all_rows(dataset, "test"))
+        return split_drawn(dataset, rows, seed, self.validation_fraction)

@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 from probe.base import Dataset, IntArray, Split, SplitProtocol
+from probe.protocols.files import write_rows
+from probe.protocols.full import Full
 
 FOLDER = Path(__file__).parents[2] / "conf" / "protocol"
 YAMLS = sorted(FOLDER.glob("*.yaml"))
@@ -51,7 +53,9 @@ def lists(split: Split) -> list[tuple[str, list[int]]]:
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
-def path(request):
+def path(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("rows.json"), dataset(), "full", 0, Full().split(dataset(), 0))  # what `recorded` reads
     return request.param
 
 
@@ -105,8 +109,13 @@ def test_same_dataset_and_seed_same_rows_and_no_global_state(path):
     assert lists(build(path)[1].split(dataset(), 5)) == first
 
 
+def test_folds_are_named_only_where_nothing_validates(path):
+    split = build(path)[1].split(dataset(), 0)
+    assert split.folds is None or (len(split.validation) == 0 and len(split.folds) == len(split.train))
+
+
 def test_class_is_frozen_and_equal_parameters_are_equal(path):
-    kind, protocol = build(path)
+    _, protocol = build(path)
     assert protocol == build(path)[1]
     with pytest.raises(AttributeError):
         protocol.name = "other"
