@@ -11,15 +11,17 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.arrays import RowSubset, row_chunks
+from probe.arrays import RowReader, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 
 Validation = tuple[Any, ArrayLike]
 FloatArray = NDArray[np.floating[Any]]
+N_AXES = {"pooled": 2, "tokens": 3, "map": 4}
 
 
 def resolve_device(device: str) -> str:
@@ -37,11 +39,13 @@ def is_lazy(X: Any) -> bool:
 
 
 class Head(ClassifierMixin, BaseEstimator):
-    """Base class of the heads that read pooled features.
+    """Base class of the heads.
 
     A subclass implements `fit(X, y, *, validation=None)` and `_logits(X)`; both receive rows that were checked by
-    `_check_rows`. Fitted attributes end in an underscore, as in scikit-learn; those that are arrays, numbers, strings
-    or lists of these travel through `save` and `load`.
+    `_check_rows`. A head that consumes one kind gets an array; one that consumes several takes a mapping from kind to
+    array, which `_check_rows` turns into a `RowReader`, and its `_logits` gets a dict with the rows of a chunk. Fitted
+    attributes end in an underscore, as in scikit-learn; those that are arrays, numbers, strings or lists of these
+    travel through `save` and `load`.
 
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
@@ -55,6 +59,8 @@ class Head(ClassifierMixin, BaseEstimator):
 
         Their finiteness is checked by the store when they are written, and by `_check_finite` chunk by chunk.
         """
+        if len(self.consumes) > 1:
+            return self._check_kinds(X, reset=reset)
         if not is_lazy(X):
             return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
         if X.ndim != 2:
@@ -68,10 +74,33 @@ class Head(ClassifierMixin, BaseEstimator):
             )
         return X
 
+    def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
+        """Checks a mapping of one array per consumed kind; the widths are kept in `widths_` when `reset`."""
+        kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
+        if not isinstance(X, Mapping) or not set(kinds) <= set(X):
+            raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
+        arrays = {kind: X[kind] if is_lazy(X[kind]) else np.asarray(X[kind]) for kind in kinds}
+        for kind, array in arrays.items():
+            if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
+                raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
+            if not is_lazy(array) and not np.isfinite(array).all():
+                raise InputError(f"{kind} contains NaN or infinity: leave out the rows that hold them")
+        widths = {kind: array.shape[1 if kind == "map" else -1] for kind, array in arrays.items()}
+        if reset:
+            self.widths_ = widths
+        elif widths != self.widths_:
+            raise InputError(
+                f"X has the widths {widths}, but {type(self).__name__} was fitted on {self.widths_}: "
+                "give features of the backbone that the head was fitted on"
+            )
+        return RowReader(arrays)
+
     def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
         """Sets `classes_` and returns class codes, (N,) int64."""
-        check_classification_targets(y)
         labels = np.asarray(y)
+        if labels.dtype.kind == "f":
+            assert_all_finite(labels, input_name="y")
+        check_classification_targets(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             import warnings
 
@@ -123,7 +152,8 @@ class Head(ClassifierMixin, BaseEstimator):
         return softmax(self.logits(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        return self.classes_[self.logits(X).argmax(axis=1)]
+        scores = self.logits(X)
+        return self.classes_[scores.argmax(axis=1)]
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
