@@ -73,7 +73,7 @@ class Head(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             row = int(np.argmin(np.isfinite(labels.ravel())))
-            raise InputError(f"y holds {labels.ravel()[row]} in row {row}: labels must be finite, mend or drop that row")
+            raise InputError(f"y holds {labels.ravel()[row]} in row {row}: labels must be finite, drop that row")
         check_classification_targets(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             import warnings
