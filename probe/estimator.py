@@ -11,7 +11,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
-from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -98,8 +97,9 @@ class Head(ClassifierMixin, BaseEstimator):
     def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
         """Sets `classes_` and returns class codes, (N,) int64."""
         labels = np.asarray(y)
-        if labels.dtype.kind == "f":
-            assert_all_finite(labels, input_name="y")
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            row = int(np.argmin(np.isfinite(labels.ravel())))
+            raise InputError(f"y holds {labels.ravel()[row]} in row {row}: labels must be finite, drop that row")
         check_classification_targets(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             import warnings
@@ -124,6 +124,23 @@ class Head(ClassifierMixin, BaseEstimator):
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = self._check_rows(X, reset=True)
         return X, self._check_labels(y, len(X))
+
+    def _check_parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[tuple[Any, IntArray]]:
+        """Checked rows and class codes of the training rows, then of the validation rows if there are any.
+
+        `classes_` comes from both, so that fitting on the parts equals fitting on their concatenation.
+        """
+        X, codes = self._check_fit(X, y)
+        if validation is None:
+            return [(X, codes)]
+        X_validation = self._check_rows(validation[0], reset=False)
+        y_train, y_validation = np.asarray(y).ravel(), np.asarray(validation[1]).ravel()
+        if len(X_validation) != len(y_validation):
+            raise InputError(
+                f"X has {len(X_validation)} validation rows and y {len(y_validation)}: give one label per row"
+            )
+        codes = self._check_labels(np.concatenate([y_train, y_validation]), len(y_train) + len(y_validation))
+        return [(X, codes[: len(y_train)]), (X_validation, codes[len(y_train) :])]
 
     def _validation_codes(self, y: ArrayLike) -> IntArray:
         """Codes of validation labels under `classes_`; -1 for a class that no training row has."""
@@ -152,8 +169,8 @@ class Head(ClassifierMixin, BaseEstimator):
         return softmax(self.logits(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        scores = self.logits(X)
-        return self.classes_[scores.argmax(axis=1)]
+        codes = self.logits(X).argmax(axis=1)
+        return self.classes_[codes]
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""

@@ -1,0 +1,252 @@
+"""One-pass class statistics that several heads read, and the base class of the heads that need nothing else."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.arrays import row_chunks
+from probe.base import IntArray
+from probe.errors import InputError
+from probe.estimator import Head, Validation, resolve_device
+
+Float64Array = NDArray[np.float64]
+Second = Literal["none", "diagonal", "class_diagonal", "full"]
+
+# A block that stays in the processor's cache is converted, summed and squared about three times as fast.
+BLOCK_BYTES = 2 * 2**20
+# Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
+PRODUCT_BLOCK_BYTES = 16 * 2**20
+
+
+class ClassMoments:
+    """Counts, sums and second moments per class, in one pass over rows that may be larger than memory.
+
+    Sums are accumulated in float64 and are exact for features whose float64 sums are (float16 features are, for any
+    number of rows that fits a disk), hence free of any order. Second moments are taken about the first row ever seen,
+    which keeps their digits where a feature's mean is large beside its spread, and which makes those of a constant
+    feature exactly zero. Products for `full` are computed in the dtype of the features (float32 for float16), block
+    by block, and added up in float64.
+
+    Attributes:
+        counts: (K,) number of rows per class.
+        sums: (K, D).
+        squares: Second moments about `shift`: (D,) for `diagonal`, (K, D) for `class_diagonal`, (D, D) for `full`.
+        low, high: (D,) smallest and largest value per feature, where `extremes` was asked for.
+    """
+
+    def __init__(
+        self,
+        n_classes: int,
+        width: int,
+        *,
+        second: Second = "none",
+        extremes: bool = False,
+        unit_rows: bool = False,
+        device: str = "cpu",
+    ):
+        """Takes what to collect; `unit_rows` scales every row to unit length first (a zero row stays zero)."""
+        self.second = second
+        self.extremes = extremes
+        self.unit_rows = unit_rows
+        self.device = resolve_device(device)
+        self.counts = np.zeros(n_classes)
+        self.sums = np.zeros((n_classes, width))
+        shapes = {"none": (0,), "diagonal": (width,), "class_diagonal": (n_classes, width), "full": (width, width)}
+        self.squares = np.zeros(shapes[second])
+        self.shift = np.zeros(width)
+        self.low = np.full(width, np.inf)
+        self.high = np.full(width, -np.inf)
+
+    def update(self, X: Any, codes: IntArray) -> Self:
+        """Adds rows (N, D) with class codes (N,) in 0..K-1; refuses NaN and infinity, naming the row."""
+        import torch
+
+        if not len(X):
+            return self
+        if not self.n_rows:
+            self.shift = np.array(X[0:1], dtype=np.float64)[0]
+        shift = torch.as_tensor(self.shift, device=self.device)
+        all_codes = torch.as_tensor(codes, device=self.device)
+        sums = torch.zeros(self.sums.shape, dtype=torch.float64, device=self.device)
+        squares = torch.zeros(self.squares.shape, dtype=torch.float64, device=self.device)
+        low, high = (torch.as_tensor(a, device=self.device).clone() for a in (self.low, self.high))
+        for rows in row_chunks(X, PRODUCT_BLOCK_BYTES if self.second == "full" else BLOCK_BYTES):
+            block = self._block(X[rows])
+            if self.extremes:
+                low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
+            wide = block.double()
+            if self.unit_rows:
+                norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+                wide = wide / torch.where(norms > 0, norms, 1)
+            sums.index_add_(0, all_codes[rows], wide)
+            if self.second == "none":
+                continue
+            wide.sub_(shift)
+            if self.second == "diagonal":
+                squares += torch.linalg.vecdot(wide, wide, dim=0)
+            elif self.second == "class_diagonal":
+                squares.index_add_(0, all_codes[rows], wide.square())
+            else:
+                squares += _gram(wide.to(block.dtype))
+        if not (torch.isfinite(sums).all() and torch.isfinite(squares).all()):
+            raise InputError(_name_bad_row(X))
+        self.counts += np.bincount(codes, minlength=len(self.counts))
+        self.sums += sums.cpu().numpy()
+        self.squares += squares.cpu().numpy()
+        self.low, self.high = low.cpu().numpy(), high.cpu().numpy()
+        return self
+
+    def _block(self, rows: Any) -> Any:
+        """A block as a torch tensor in float32, or float64 where the rows are."""
+        import torch
+
+        # A copy, since torch warns about memory it may not write, and a memmap is such memory.
+        block = torch.from_numpy(np.array(rows, order="C")).to(self.device)
+        return block if block.dtype == torch.float64 else block.float()
+
+    def merge(self, other: ClassMoments) -> Self:
+        """Adds the rows that another one has seen; the order of merges does not matter beyond rounding."""
+        if self.sums.shape != other.sums.shape or self.second != other.second:
+            raise InputError(
+                f"moments of {self.sums.shape} with second={self.second} cannot take those of {other.sums.shape} with "
+                f"second={other.second}: collect the same statistics over the same classes and features"
+            )
+        if not other.n_rows:
+            return self
+        if not self.n_rows:
+            self.shift = other.shift
+        self.squares += other._squares_about(self.shift)
+        self.counts += other.counts
+        self.sums += other.sums
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+        return self
+
+    def _squares_about(self, point: Float64Array) -> Float64Array:
+        """Second moments moved from `shift` to another point."""
+        if self.second == "none" or np.array_equal(point, self.shift):
+            return self.squares
+        step = self.shift - point
+        off = self.sums - self.counts[:, None] * self.shift
+        if self.second == "class_diagonal":
+            return self.squares + 2 * step * off + self.counts[:, None] * step**2
+        total = off.sum(axis=0)
+        if self.second == "diagonal":
+            return self.squares + 2 * step * total + self.n_rows * step**2
+        return self.squares + np.outer(step, total) + np.outer(total, step) + self.n_rows * np.outer(step, step)
+
+    @property
+    def n_rows(self) -> float:
+        """Rows seen so far."""
+        return float(self.counts.sum())
+
+    @property
+    def means(self) -> Float64Array:
+        """(K, D) class means; zeros for a class without rows."""
+        return self.sums / np.maximum(self.counts, 1)[:, None]
+
+    @property
+    def mean(self) -> Float64Array:
+        """(D,) mean of all rows."""
+        return self.sums.sum(axis=0) / self.n_rows
+
+    def within(self) -> Float64Array:
+        """Sum over rows of the second moments about the row's class mean: (D,), (K, D) or (D, D)."""
+        off = np.where(self.counts[:, None] > 0, self.means - self.shift, 0)
+        if self.second == "full":
+            return self.squares - (off.T * self.counts) @ off
+        between = self.counts[:, None] * off**2
+        return np.maximum(self.squares - (between if self.second == "class_diagonal" else between.sum(axis=0)), 0)
+
+    def total(self) -> Float64Array:
+        """Sum over rows of the second moments about the mean of all rows: (D,) or (D, D)."""
+        off = self.mean - self.shift
+        if self.second == "full":
+            return self.squares - self.n_rows * np.outer(off, off)
+        squares = self.squares.sum(axis=0) if self.second == "class_diagonal" else self.squares
+        return np.maximum(squares - self.n_rows * off**2, 0)
+
+
+def _gram(block: Any) -> Any:
+    """block^T block in float64; NumPy's product of a matrix with itself does half the work of torch's on a CPU."""
+    import torch
+
+    if block.device.type != "cpu":
+        return (block.T @ block).double()
+    array = block.numpy()
+    with np.errstate(invalid="ignore", over="ignore"):
+        return torch.from_numpy((array.T @ array).astype(np.float64))
+
+
+def _name_bad_row(X: Any) -> str:
+    for rows in row_chunks(X):
+        finite = np.isfinite(np.asarray(X[rows])).all(axis=1)
+        if not finite.all():
+            row = rows.start + int(finite.argmin())
+            return f"features hold NaN or infinity in row {row}: every value must be finite, extract that row again"
+    return "features are too large, their squares overflow: divide them by a power of ten"
+
+
+class MomentsHead(Head):
+    """A head that is a function of `ClassMoments` alone: it streams, and has nothing to choose.
+
+    A subclass gives `_new_moments` and `_solve`. Validation rows given to `fit` are further training rows, as after
+    the selection of other heads.
+    """
+
+    _moments: ClassMoments
+
+    def _new_moments(self) -> ClassMoments:
+        """Checks the parameters and returns empty moments."""
+        raise NotImplementedError
+
+    def _solve(self, moments: ClassMoments) -> None:
+        """Sets the fitted attributes."""
+        raise NotImplementedError
+
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
+        """Fits on X (N, D) and y (N,), and on the validation rows too, as if they were one array."""
+        parts = self._check_parts(X, y, validation)
+        moments = self._new_moments()
+        for rows, codes in parts:
+            moments.update(rows, codes)
+        return self._finish(moments)
+
+    def partial_fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
+        """Adds rows to those seen so far; equals `fit` on all of them, in any order and any split.
+
+        The first call names all `classes`; a batch may lack some of them.
+        """
+        if not hasattr(self, "_moments"):
+            if hasattr(self, "classes_"):
+                raise InputError(f"a loaded {type(self).__name__} has no running sums: fit it before partial_fit")
+            if classes is None:
+                raise InputError("classes=None in the first call of partial_fit: name every class that may come")
+            rows = self._check_rows(X, reset=True)
+            self._check_labels(classes, len(np.asarray(classes)))
+            moments = self._new_moments()
+        else:
+            rows, moments = self._check_rows(X, reset=False), self._moments
+            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
+                raise InputError(
+                    f"classes={np.unique(classes)} differ from those of the first call, {self.classes_}: name the same"
+                )
+        return self._finish(moments.update(rows, self._known_codes(y, len(rows))))
+
+    def _known_codes(self, y: ArrayLike, n_rows: int) -> IntArray:
+        labels = np.asarray(y).ravel()
+        if len(labels) != n_rows:
+            raise InputError(f"X has {n_rows} rows and y {len(labels)}: give one label per row")
+        codes = self._validation_codes(labels)
+        if (codes < 0).any():
+            unknown = np.unique(labels[codes < 0])
+            raise InputError(f"y holds {unknown}, the classes are {self.classes_}: name all classes in the first call")
+        return codes
+
+    def _finish(self, moments: ClassMoments) -> Self:
+        self._moments = moments
+        self.class_count_ = moments.counts.copy()
+        self._solve(moments)
+        return self

@@ -1,0 +1,142 @@
+"""Every head that has a yaml: what all of them promise."""
+
+import importlib
+import inspect
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import OmegaConf
+from sklearn.base import clone
+from sklearn.datasets import load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import check_estimator
+
+from probe.arrays import RowSubset
+from probe.estimator import Head
+
+CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "head").glob("*.yaml"))
+
+
+def target(path):
+    module, _, name = OmegaConf.load(path)["_target_"].rpartition(".")
+    return getattr(importlib.import_module(module), name)
+
+
+HEADS = {path.stem: target(path) for path in CONFIGS}
+POOLED = [pytest.param(kind, id=name) for name, kind in HEADS.items() if kind.consumes == ("pooled",)]
+every_pooled_head = pytest.mark.parametrize("kind", POOLED)
+
+
+@pytest.fixture
+def halves():
+    """Iris as float16, so that a memmap and an array hold the same numbers: train X, y and test X, y."""
+    X, y = load_iris(return_X_y=True)
+    X = X.astype(np.float16)
+    return X[::2], y[::2], X[1::2], y[1::2]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_yaml_lists_every_parameter_with_its_default(path):
+    config = OmegaConf.to_container(OmegaConf.load(path))
+    config.pop("_target_")
+    defaults = {
+        name: list(parameter.default) if isinstance(parameter.default, tuple) else parameter.default
+        for name, parameter in inspect.signature(target(path)).parameters.items()
+    }
+    assert config == defaults
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_file_yaml_and_test_share_a_name(path):
+    assert target(path).__module__ == f"probe.heads.{path.stem}"
+    assert (Path(__file__).parents[1] / "heads" / f"test_{path.stem}.py").exists()
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_kind_is_a_head_that_says_what_it_consumes(path):
+    assert issubclass(target(path), Head)
+    assert target(path).consumes
+    assert target(path).__doc__
+
+
+@every_pooled_head
+def test_scikit_learn_finds_no_fault(kind):
+    # Nothing fails. The one check that is skipped wants SCIPY_ARRAY_API, an environment variable of its own.
+    results = check_estimator(kind(), on_fail=None, on_skip=None)
+    faults = {r["check_name"]: r["exception"] for r in results if r["status"] not in ("passed", "skipped")}
+    assert not faults
+    assert {r["check_name"] for r in results if r["status"] == "skipped"} <= {"check_array_api_input"}
+
+
+@every_pooled_head
+def test_works_in_pipeline_cross_validation_and_grid_search(kind, halves):
+    X, y, *_ = halves
+    X = X.astype(np.float64)
+    assert cross_val_score(make_pipeline(StandardScaler(), kind()), X, y, cv=3).mean() > 0.75
+    name, default = next(iter(kind().get_params().items()))
+    search = GridSearchCV(kind(), {name: [default]}, cv=3).fit(X, y)
+    assert search.best_params_ == {name: default}
+    assert search.best_score_ > 0.75
+
+
+@every_pooled_head
+def test_clone_pickle_save_and_load_keep_every_bit(kind, halves, tmp_path):
+    X, y, X_test, _ = halves
+    head = kind().fit(X, np.array(["a", "b", "c"])[y])
+    assert not hasattr(clone(head), "classes_")
+    head.save(tmp_path / "head.safetensors")
+    for copy in (pickle.loads(pickle.dumps(head)), kind.load(tmp_path / "head.safetensors")):
+        np.testing.assert_array_equal(copy.logits(X_test), head.logits(X_test))
+        np.testing.assert_array_equal(copy.predict(X_test), head.predict(X_test))
+        np.testing.assert_array_equal(copy.classes_, head.classes_)
+        assert copy.get_params() == head.get_params()
+
+
+@every_pooled_head
+def test_same_seed_gives_the_same_bits(kind, halves):
+    X, y, X_test, y_test = halves
+    fits = [kind().fit(X, y, validation=(X_test, y_test)).logits(X_test) for _ in range(2)]
+    np.testing.assert_array_equal(*fits)
+
+
+@every_pooled_head
+def test_a_float16_memmap_and_a_row_subset_give_what_the_array_gives(kind, halves, tmp_path):
+    X, y, X_test, y_test = halves
+    np.save(tmp_path / "x.npy", np.concatenate([X, X_test]))
+    stored = np.load(tmp_path / "x.npy", mmap_mode="r")
+    train, test = RowSubset(stored, np.arange(len(X))), RowSubset(stored, np.arange(len(X), len(stored)))
+    expected = kind().fit(X, y).logits(X_test)
+    spread = np.ptp(expected)
+    for source, rest in ((stored[: len(X)], stored[len(X) :]), (train, test)):
+        np.testing.assert_allclose(kind().fit(source, y).logits(rest), expected, rtol=1e-5, atol=1e-5 * spread)
+    kind().fit(train, y, validation=(test, y_test))
+
+
+@every_pooled_head
+def test_an_order_of_rows_or_names_of_classes_moves_no_prediction(kind, halves):
+    X, y, X_test, _ = halves
+    order = np.random.default_rng(0).permutation(len(y))
+    expected = kind().fit(X, y).predict(X_test)
+    assert (kind().fit(X[order], y[order]).predict(X_test) == expected).mean() >= 0.98
+    renamed = np.array([7, -2, 5])
+    assert (kind().fit(X, renamed[y]).predict(X_test) == renamed[expected]).mean() >= 0.98
+
+
+@every_pooled_head
+def test_two_classes_give_one_score_and_two_logits(kind, halves):
+    X, y, X_test, _ = halves
+    head = kind().fit(X[y > 0], y[y > 0])
+    assert head.logits(X_test).shape == (len(X_test), 2)
+    np.testing.assert_array_equal(head.decision_function(X_test), np.diff(head.logits(X_test))[:, 0])
+
+
+@every_pooled_head
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu(kind, halves):
+    X, y, X_test, _ = halves
+    expected, found = (kind(device=device).fit(X, y).logits(X_test) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))

@@ -1,0 +1,145 @@
+import numpy as np
+import pytest
+
+from probe.arrays import RowSubset
+from probe.errors import InputError
+from probe.moments import ClassMoments
+
+SECONDS = ["none", "diagonal", "class_diagonal", "full"]
+
+
+def rows(n=300, width=7, n_classes=4, seed=0):
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, n_classes, n)
+    return rng.normal(size=(n, width)) * np.geomspace(0.1, 10, width) + rng.normal(size=(n_classes, width))[y], y
+
+
+def collect(X, y, second="full", n_classes=4, **options):
+    return ClassMoments(n_classes, X.shape[1], second=second, extremes=True, **options).update(X, y)
+
+
+def assert_same(a, b, rtol=1e-12):
+    np.testing.assert_array_equal(a.counts, b.counts)
+    np.testing.assert_allclose(a.means, b.means, rtol=rtol, atol=1e-13)
+    np.testing.assert_array_equal([a.low, a.high], [b.low, b.high])
+    if a.second != "none":
+        scale = np.abs(a.within()).max()
+        np.testing.assert_allclose(a.within(), b.within(), rtol=rtol, atol=rtol * scale)
+        np.testing.assert_allclose(a.total(), b.total(), rtol=rtol, atol=rtol * scale)
+
+
+def test_statistics_equal_their_definitions():
+    X, y = rows()
+    deviations = X - np.array([X[y == k].mean(axis=0) for k in range(4)])[y]
+    centred = X - X.mean(axis=0)
+    full = collect(X, y)
+    np.testing.assert_allclose(full.within(), deviations.T @ deviations, rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(full.total(), centred.T @ centred, rtol=1e-10, atol=1e-9)
+    np.testing.assert_allclose(collect(X, y, "diagonal").within(), (deviations**2).sum(axis=0), rtol=1e-12)
+    per_class = np.array([(deviations[y == k] ** 2).sum(axis=0) for k in range(4)])
+    np.testing.assert_allclose(collect(X, y, "class_diagonal").within(), per_class, rtol=1e-12)
+    np.testing.assert_allclose(collect(X, y, "class_diagonal").total(), (centred**2).sum(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(full.low, X.min(axis=0))
+    np.testing.assert_array_equal(full.high, X.max(axis=0))
+    np.testing.assert_allclose(full.mean, X.mean(axis=0), rtol=1e-12, atol=1e-15)
+
+
+@pytest.mark.parametrize("second", SECONDS)
+def test_any_order_any_split_and_batches_that_lack_a_class_give_the_same(second):
+    X, y = rows()
+    once = collect(X, y, second)
+    order = np.argsort(y, kind="stable")  # the first batches hold one class only
+    streamed = ClassMoments(4, 7, second=second, extremes=True)
+    for part in np.array_split(order[::-1], [1, 5, 90, 91, 250]):
+        streamed.update(X[part], y[part])
+    assert_same(once, streamed)
+
+
+@pytest.mark.parametrize("second", SECONDS)
+def test_merging_is_associative_and_commutative(second):
+    X, y = rows()
+    parts = np.array_split(np.arange(300), 3)
+
+    def part(i):
+        return collect(X[parts[i]], y[parts[i]], second)
+
+    once = collect(X, y, second)
+    assert_same(once, part(0).merge(part(1)).merge(part(2)))
+    assert_same(once, part(0).merge(part(1).merge(part(2))))
+    assert_same(once, part(2).merge(part(0)).merge(part(1)))
+    empty = ClassMoments(4, 7, second=second, extremes=True)
+    assert_same(once, empty.merge(part(0)).merge(part(1).merge(part(2))))
+    assert_same(once, collect(X, y, second).merge(ClassMoments(4, 7, second=second, extremes=True)))
+
+
+def test_moments_of_other_shape_are_not_merged():
+    X, y = rows()
+    with pytest.raises(InputError, match=r"moments of \(4, 7\) with second=full cannot take those of \(4, 7\) with"):
+        collect(X, y).merge(collect(X, y, "diagonal"))
+
+
+def test_sums_of_float16_rows_have_the_same_bits_in_any_order():
+    X, y = rows(n=3000)
+    X = X.astype(np.float16)
+    order = np.random.default_rng(1).permutation(3000)
+    a, b = collect(X, y, "none"), collect(X[order], y[order], "none")
+    np.testing.assert_array_equal(a.sums, b.sums)
+
+
+def test_a_large_offset_costs_no_digits():
+    X, y = rows()
+    moved = collect(X + 1e6, y, "diagonal").within()
+    np.testing.assert_allclose(moved, collect(X, y, "diagonal").within(), rtol=1e-7)
+
+
+def test_a_constant_feature_has_exactly_no_second_moment():
+    X, y = rows()
+    X[:, 3] = 0.1
+    assert collect(X, y, "diagonal").squares[3] == 0
+    assert collect(X, y, "diagonal").total()[3] < 1e-20
+
+
+def test_memmap_row_subset_and_array_give_the_same_bits(tmp_path):
+    X, y = rows()
+    half = X.astype(np.float16)
+    np.save(tmp_path / "x.npy", half)
+    stored = np.load(tmp_path / "x.npy", mmap_mode="r")
+    for second in SECONDS:
+        a, b = collect(half, y, second), collect(stored, y, second)
+        c = collect(RowSubset(stored, np.arange(300)), y, second)
+        for other in (b, c):
+            np.testing.assert_array_equal(a.sums, other.sums)
+            np.testing.assert_array_equal(a.squares, other.squares)
+
+
+def test_blocks_do_not_change_the_result(monkeypatch):
+    X, y = rows()
+    once = collect(X, y)
+    monkeypatch.setattr("probe.moments.PRODUCT_BLOCK_BYTES", 7 * 4 * 11)
+    assert_same(once, collect(X, y))
+
+
+def test_unit_rows_average_directions():
+    X, y = rows()
+    X[0] = 0
+    unit = X / np.maximum(np.linalg.norm(X, axis=1, keepdims=True), 1e-300)
+    np.testing.assert_allclose(collect(X, y, "none", unit_rows=True).sums, collect(unit, y, "none").sums, rtol=1e-12)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("second", SECONDS)
+def test_a_bad_value_is_refused_with_its_row_and_changes_nothing(bad, second):
+    X, y = rows()
+    moments = collect(X, y, second)
+    before = moments.sums.copy()
+    X[211, 4] = bad
+    with pytest.raises(InputError, match="features hold NaN or infinity in row 211: every value must be finite"):
+        moments.update(X, y)
+    np.testing.assert_array_equal(moments.sums, before)
+    assert moments.n_rows == 300
+
+
+def test_overflow_is_refused():
+    X, y = rows()
+    with pytest.raises(InputError, match="features are too large, their squares overflow"):
+        collect((X * 1e30).astype(np.float32), y)
