@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -42,3 +42,26 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
     step = max(1, bytes_per_chunk // bytes_per_row)
     for start in range(0, len(X), step):
         yield slice(start, min(start + step, len(X)))
+
+
+class RowStack:
+    """Arrays of equal width one below the other, without a copy. Looks like an array to whoever reads rows of it."""
+
+    def __init__(self, parts: Sequence[Any]):
+        self.parts = tuple(parts)
+        self.starts = np.cumsum([0] + [len(part) for part in parts])
+        self.dtype = np.result_type(*(part.dtype for part in parts))
+        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.ndim = parts[0].ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        rows = np.arange(len(self))[key]
+        out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        for part, start in zip(self.parts, self.starts, strict=False):
+            inside = (rows >= start) & (rows < start + len(part))
+            if inside.any():
+                out[inside] = part[rows[inside] - start]
+        return out
