@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import assert_all_finite
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -85,8 +86,10 @@ class Head(ClassifierMixin, BaseEstimator):
 
     def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
         """Sets `classes_` and returns class codes, (N,) int64."""
-        check_classification_targets(y)
         labels = np.asarray(y)
+        if labels.dtype.kind == "f":
+            assert_all_finite(labels, input_name="y")
+        check_classification_targets(y)
         if labels.ndim == 2 and labels.shape[1] == 1:
             import warnings
 
@@ -138,7 +141,8 @@ class Head(ClassifierMixin, BaseEstimator):
         return softmax(self.logits(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
-        return self.classes_[self.logits(X).argmax(axis=1)]
+        scores = self.logits(X)
+        return self.classes_[scores.argmax(axis=1)]
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
