@@ -37,6 +37,18 @@ def is_lazy(X: Any) -> bool:
     return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
 
 
+def refuse_non_finite(chunk: FloatArray, first_row: int = 0) -> None:
+    """Raises an InputError that names the first row of a 2D chunk that holds NaN or infinity."""
+    if np.isfinite(chunk.sum(dtype=np.float64)):
+        return
+    wrong = np.flatnonzero(~np.isfinite(chunk).all(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"row {first_row + wrong[0]} of X holds NaN or inf, expected finite features: "
+            "leave that row out, or extract its features again"
+        )
+
+
 class Head(ClassifierMixin, BaseEstimator):
     """Base class of the heads.
 
@@ -56,12 +68,15 @@ class Head(ClassifierMixin, BaseEstimator):
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
 
-        Their finiteness is checked by the store when they are written, and by `_check_finite` chunk by chunk.
+        Finiteness of those is checked by whoever reads their chunks, with `refuse_non_finite`.
         """
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
         if not is_lazy(X):
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
+            kinds = [np.float64, np.float32, np.float16]
+            X = validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=False)
+            refuse_non_finite(X)
+            return X
         if X.ndim != 2:
             raise InputError(f"Expected 2D array, got {X.ndim}D array instead: give features of shape (rows, width)")
         if reset:
