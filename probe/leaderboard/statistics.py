@@ -1,0 +1,425 @@
+"""Intervals and tests for scores that come from one test set and a few seeds.
+
+Model of the value x of test row i under seed r: x_ir = truth + row_i + seed_r + rest_ir. All seeds are scored on the
+same test rows, so more seeds do not make the test set larger. With N rows and R seeds the mean has the variance
+row² / N + seed² / R + rest² / (N R), in two shares that are estimated apart:
+
+- rows: row² / N, from the spread of the row means over rows, less rest; many degrees of freedom
+- seeds: seed² / R + rest² / (N R), from the spread of the seed means over seeds; R - 1 degrees of freedom
+
+The error of the mean is then taken as sqrt(rows) z + sqrt(seeds) t with z normal and t Student's with R - 1 degrees of
+freedom (the Behrens-Fisher distribution), so that two or three seeds get the wide tails that they deserve: exact where
+one share rules, a little conservative between. Of one seed only the share of the rows is known.
+
+Everything is computed from influences: how far row i under seed r moves the mean, (x_ir - mean_r) / (N_r R), zero for
+rows that a seed does not test. This serves any metric with values per row, and seeds with test rows of their own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import bdtr, digamma, gammaincinv, ndtr, ndtri, polygamma, stdtrit
+
+FloatArray = NDArray[np.float64]
+LEVEL = 0.95
+N_RESAMPLES = 1000
+BLOCK = 50
+MANY = 1000.0
+"""From so many degrees of freedom on, Student's t counts as normal."""
+
+
+@dataclass(frozen=True)
+class Scores:
+    """One system on one dataset.
+
+    Attributes:
+        seeds: R seeds, ascending.
+        means: (R,) the metric under each seed.
+        influences: (R, N) influence of each test row on the mean over seeds; the rows are those of the whole column.
+    """
+
+    seeds: tuple[int, ...]
+    means: FloatArray
+    influences: FloatArray
+
+    @property
+    def value(self) -> float:
+        """Mean over seeds."""
+        return float(self.means.mean())
+
+    @property
+    def n_rows(self) -> int:
+        """Number of test rows of the column."""
+        return self.influences.shape[1]
+
+    @property
+    def variance(self) -> Variance:
+        """Of the mean over seeds."""
+        R = len(self.means)
+        both = float((self.influences.sum(axis=0) ** 2).sum())
+        if R < 2:
+            return Variance(both, 0.0, 0.0)
+        rest = max(0.0, (R * float((self.influences**2).sum()) - both) / (R - 1))
+        return Variance(max(0.0, both - rest), float(self.means.var(ddof=1)) / R, rest)
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Variance of a mean over seeds: the share of the rows, that of the seeds, and the rest within the latter."""
+
+    rows: float
+    seeds: float
+    rest: float
+
+
+def scores(
+    values: Sequence[FloatArray], rows: Sequence[NDArray[Any]] | None, seeds: Sequence[int], n_rows: int
+) -> Scores:
+    """Gathers the row values of a system's runs, one array per seed.
+
+    Args:
+        values: R arrays (N_r,), values of the test rows.
+        rows: R arrays (N_r,), their places 0..n_rows-1 in the column; None where all runs test the same rows in order.
+        seeds: R seeds.
+        n_rows: Number of distinct test rows in the column.
+    """
+    order = np.argsort(seeds, kind="stable")
+    influences = np.zeros((len(values), n_rows))
+    for place, run in enumerate(order):
+        share = (values[run] - values[run].mean()) / (len(values[run]) * len(values))
+        influences[place, slice(None) if rows is None else rows[run]] = share
+    return Scores(tuple(int(seeds[i]) for i in order), np.array([values[i].mean() for i in order]), influences)
+
+
+@cache
+def _nodes(freedom: float) -> tuple[FloatArray, FloatArray]:
+    """Values of f / chi-square with f degrees of freedom, and their probabilities: trapezoids on a log scale."""
+    if not 0 < freedom < MANY:
+        return np.ones(1), np.ones(1)
+    ends = np.log(gammaincinv(freedom / 2, np.array([1e-10, 1 - 1e-10])))
+    x = np.linspace(float(ends[0]), float(ends[1]), 48)
+    density = np.exp(freedom / 2 * x - np.exp(x))
+    return freedom / 2 / np.exp(x), density / density.sum()
+
+
+def tail(error: Any, rows: Any, seeds: Any, freedom: Any) -> FloatArray:
+    """Probability that sqrt(rows) z + sqrt(seeds) t exceeds `error` >= 0; elementwise over arrays of one shape.
+
+    t is z' / sqrt(chi-square / freedom): given the chi-square all is normal; its law is summed over a grid.
+    """
+    error, rows, seeds, freedom = np.broadcast_arrays(*map(np.asarray, (error, rows, seeds, freedom)))
+    probability = np.empty(error.shape)
+    for f in np.unique(freedom):
+        here = freedom == f
+        scale, weight = _nodes(float(f))
+        deviation = np.sqrt(rows[here][:, None] + seeds[here][:, None] * scale)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            z = np.where(error[here][:, None] == 0, 0.0, error[here][:, None] / deviation)
+        probability[here] = ndtr(-z) @ weight
+    return probability
+
+
+def margin(rows: Any, seeds: Any, freedom: Any, level: float = LEVEL) -> FloatArray:
+    """Half-width of the two-sided interval: the error whose tail is (1 - level) / 2; elementwise, by bisection."""
+    rows, seeds, freedom = np.broadcast_arrays(*map(np.atleast_1d, (rows, seeds, freedom)))
+    low = np.zeros(rows.shape)
+    t = stdtrit(np.maximum(1, freedom), (1 + level) / 2)
+    high = ndtri((1 + level) / 2) * np.sqrt(rows) + t * np.sqrt(seeds)
+    for _ in range(40):
+        middle = (low + high) / 2
+        outside = tail(middle, rows, seeds, freedom) > (1 - level) / 2
+        low, high = np.where(outside, middle, low), np.where(outside, high, middle)
+    return high
+
+
+def intervals(
+    systems: Sequence[Scores], *, proportion: bool = False, level: float = LEVEL
+) -> tuple[FloatArray, FloatArray]:
+    """Bounds for each of S means, (S,) each; for proportions Wilson's with the effective number of rows.
+
+    Wilson's interval of a proportion p from n rows stays inside 0..1 and has width where no row is wrong. Seeds, and
+    rows that vary together, leave n = p (1 - p) / V effective rows (the idea of Korn and Graubard, "Confidence
+    intervals for proportions with small expected number of positive counts", 1998).
+    """
+    p = np.array([system.value for system in systems])
+    variances = [system.variance for system in systems]
+    rows, seeds = np.array([v.rows for v in variances]), np.array([v.seeds for v in variances])
+    half = margin(rows, seeds, np.array([len(system.seeds) - 1 for system in systems]), level)
+    if not proportion:
+        return p - half, p + half
+    V, binomial = rows + seeds, np.maximum(0.0, p * (1 - p))
+    known = (V > 0) & (binomial > 0)
+    q = np.divide(half, np.sqrt(V), out=np.full(len(p), ndtri((1 + level) / 2)), where=V > 0)
+    n_rows = np.array([float(system.n_rows) for system in systems])
+    n = np.divide(binomial, V, out=n_rows, where=known)
+    centre = (p + q * q / (2 * n)) / (1 + q * q / n)
+    half = q / (1 + q * q / n) * np.sqrt(binomial / n + q * q / (4 * n * n))
+    return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B on one dataset: same test rows, same seeds.
+
+    Attributes:
+        p: Two-sided, of the paired test that accounts for test rows and seeds.
+        p_mcnemar: Of McNemar's test, for these trained heads; nan where the metric is not right or wrong per row.
+        p_permutation: Of the test that swaps A and B row by row, for these trained heads.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    p_mcnemar: float
+    p_permutation: float
+    n_seeds: int
+    n_rows: int
+
+
+def difference(a: Scores, b: Scores) -> Scores:
+    """A minus B under the seeds that both have, as scores of its own."""
+    common = sorted(set(a.seeds) & set(b.seeds))
+    parts = []
+    for system in (a, b):
+        places = [system.seeds.index(seed) for seed in common]
+        parts.append((system.means[places], system.influences[places] * (len(system.seeds) / max(1, len(common)))))
+    return Scores(tuple(common), parts[0][0] - parts[1][0], parts[0][1] - parts[1][1])
+
+
+def compare(a: Scores, b: Scores, *, binary: bool, level: float = LEVEL, seed: int = 0) -> Difference:
+    """Paired comparison of two systems that have seeds in common."""
+    paired = difference(a, b)
+    R, N, variance = len(paired.means), paired.n_rows, paired.variance
+    (low,), (high,) = intervals([paired], level=level)
+    p = 2 * float(tail(abs(paired.value), variance.rows, variance.seeds, R - 1))
+    row_values = paired.influences * (R * N) + paired.means[:, None]
+    p_mcnemar = mcnemar(row_values) if binary else float("nan")
+    p_permutation = permutation(row_values.mean(axis=0), seed=seed)
+    return Difference(paired.value, float(low), float(high), p, p_mcnemar, p_permutation, R, N)
+
+
+def mcnemar(differences: FloatArray) -> float:
+    """Two-sided p-value that A and B are right equally often, from (R, N) differences in {-1, 0, 1}.
+
+    One seed: the mid-p test on the rows where only one of the two is right (Fagerland, Lydersen and Laake, "The
+    McNemar test for binary matched-pairs data", 2013). Several seeds: the rows are clusters of R pairs (Durkalski,
+    Palesch, Lipsitz and Rust, "Analysis of clustered matched-pair data", 2003), chi-square with one degree of freedom.
+    """
+    signs = np.rint(differences)
+    if len(signs) > 1:
+        per_row = signs.sum(axis=0)
+        squared = float((per_row**2).sum())
+        return float(2 * ndtr(-abs(float(per_row.sum())) / squared**0.5)) if squared else 1.0
+    wins, losses = int((signs > 0).sum()), int((signs < 0).sum())
+    fewer, n = min(wins, losses), wins + losses
+    if n == 0 or wins == losses:
+        return 1.0
+    at_most, fewer_still = float(bdtr(fewer, n, 0.5)), float(bdtr(fewer - 1, n, 0.5)) if fewer else 0.0
+    return min(1.0, at_most + fewer_still)
+
+
+def permutation(differences: FloatArray, *, n_draws: int = 9999, seed: int = 0) -> float:
+    """Two-sided p-value of the mean of (N,) differences when each sign is as likely as its opposite.
+
+    The observed order counts among the draws, so that p is never zero. Rows without a difference change no sum.
+    """
+    moving = differences[differences != 0].astype(np.float32)
+    if len(moving) == 0:
+        return 1.0
+    rng = np.random.default_rng(seed)
+    observed, reached = abs(float(moving.sum())) * (1 - 1e-5), 1
+    step = max(1, 2**22 // len(moving))
+    for start in range(0, n_draws, step):
+        n = min(step, n_draws - start)
+        bits = np.unpackbits(rng.integers(0, 256, size=(n, -(-len(moving) // 8)), dtype=np.uint8), axis=1)
+        sums = 2 * (bits[:, : len(moving)].astype(np.float32) @ moving) - moving.sum()
+        reached += int((np.abs(sums) >= observed).sum())
+    return reached / (n_draws + 1)
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's adjusted p-values ("A simple sequentially rejective multiple test procedure", 1979)."""
+    order = np.argsort(p_values)
+    adjusted = np.empty(len(p_values))
+    largest = 0.0
+    for place, i in enumerate(order):
+        largest = max(largest, min(1.0, (len(order) - place) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted.tolist()
+
+
+@dataclass(frozen=True)
+class Ranking:
+    """Which systems of one column can be told apart.
+
+    Attributes:
+        maybe_best: (S,) no other system is significantly better: the best, and those not distinguishable from it.
+        low, high: (S,) bounds of the rank, 1 = best.
+    """
+
+    maybe_best: NDArray[np.bool_]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """All pairs of systems of one column."""
+
+    leads: FloatArray
+    """(S, S) one-sided p-value that the system of the row is better than that of the column."""
+    largest: FloatArray
+    """(B, S) in each resample, the largest standardised lead of any system over this one."""
+
+
+def rank(
+    columns: Sequence[Sequence[Scores]],
+    *,
+    higher_is_better: bool = True,
+    level: float = LEVEL,
+    n_resamples: int = N_RESAMPLES,
+    seed: int = 0,
+) -> list[Ranking]:
+    """Ranks of the systems in each column, with bounds that hold for all systems and columns at once.
+
+    Test rows are resampled with replacement, the same rows for all systems of a column (paired), and seeds by a
+    normal draw shared by the systems that have the seed. The resamples give the level at which each pair has to be
+    tested so that no pair of any column is wrongly told apart with probability `level`; each pair is then tested at
+    this level by the paired t test of `compare`. A rank starts behind the systems that are significantly better and
+    ends before those that are significantly worse (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks with
+    Applications to Mobility across Neighborhoods and Academic Achievement across Countries", 2020, arXiv 2001.10006;
+    here one step, without their step-down).
+    `maybe_best` asks less, one side and one column at a time: the level of a system comes from the largest lead of
+    any other system over it (comparison with the best: Hsu, "Constrained simultaneous confidence intervals for
+    multiple comparisons with the best", 1984).
+    """
+    rng = np.random.default_rng(seed)
+    pairs = [_pairs(column, 1.0 if higher_is_better else -1.0, n_resamples, rng) for column in columns]
+    all_pairs = np.max([column.largest.max(axis=1) for column in pairs], axis=0)
+    return [_ranking(column, float(np.quantile(all_pairs, level)), level) for column in pairs]
+
+
+def _pairs(column: Sequence[Scores], sign: float, n_resamples: int, rng: np.random.Generator) -> _Pairs:
+    n_rows = column[0].n_rows
+    names = sorted({seed for system in column for seed in system.seeds})
+    n_seeds = np.array([len(system.seeds) for system in column])
+    means = sign * np.array([system.value for system in column])
+    by_seed = np.zeros((len(column), len(names), n_rows), dtype=np.float32)
+    spread = np.zeros((len(column), len(names)))
+    for s, system in enumerate(column):
+        places = [names.index(seed) for seed in system.seeds]
+        by_seed[s, places] = sign * system.influences
+        if len(places) > 1:
+            spread[s, places] = sign * (system.means - system.value) / (len(places) * (len(places) - 1)) ** 0.5
+    influences = by_seed.sum(axis=1)
+    R = np.minimum(n_seeds[:, None], n_seeds[None, :])
+    both, seeds = _squared_distances(influences), _squared_distances(spread) * (R > 1)
+    rest = (R * _squared_distances(by_seed.reshape(len(column), -1)) - both) / np.maximum(1, R - 1)
+    rows = np.where(R > 1, np.maximum(0.0, both - np.maximum(0.0, rest)), both)
+    lead = means[:, None] - means[None, :]
+    seeds, freedom = moderated(
+        seeds, R - 1, float(((n_seeds - 1) * (spread != 0).any(axis=1)).sum()) * (1 - 1 / len(column))
+    )
+    p = tail(np.abs(lead), rows, seeds, freedom)
+    draws = _resample(influences, _without_rest(column, spread), n_resamples, rng)
+    return _Pairs(np.where(lead > 0, p, 1 - p), _largest_leads(*draws))
+
+
+def moderated(variances: FloatArray, freedom: NDArray[Any], pooled: float) -> tuple[FloatArray, FloatArray]:
+    """Variances of many pairs, each drawn towards their common size as far as they agree; and degrees of freedom.
+
+    Two or three seeds say little of one pair's variance, but all pairs together say what to expect: with a prior
+    1 / s² ~ chi-square(d0) / (d0 s0²), fitted to the pairs, s² becomes (d0 s0² + d s²) / (d0 + d) with d0 + d degrees
+    of freedom, at most those of all seeds. Where pairs disagree, d0 is small and each keeps its own. Pairs without
+    variance stay so. Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression
+    in microarray experiments", 2004.
+
+    Args:
+        variances: (S, S), symmetric.
+        freedom: (S, S) degrees of freedom of each, 0 where nothing is known.
+        pooled: Degrees of freedom of all systems together.
+    """
+    known = np.triu((variances > 0) & (freedom > 0), 1)
+    if known.sum() < 3:
+        return variances, freedom
+    half = freedom[known] / 2
+    logs = np.log(variances[known]) - digamma(half) + np.log(half)
+    excess = float(logs.var(ddof=1) - polygamma(1, half).mean())
+    d0 = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
+    if d0 < MANY:
+        size = np.exp(logs.mean() + digamma(d0 / 2) - np.log(d0 / 2))
+        drawn = (d0 * size + freedom * variances) / (d0 + freedom)
+    else:
+        drawn = np.full_like(variances, np.exp(logs.mean()))
+    moved = (variances > 0) & (freedom > 0)
+    degrees = np.maximum(freedom, np.minimum(d0 + freedom, pooled))
+    return np.where(moved, drawn, variances), np.where(moved, degrees, freedom)
+
+
+def _inverse_trigamma(value: float) -> float:
+    """The y with trigamma(y) = value > 0, by Newton's method on 1 / trigamma, which is convex and nearly linear."""
+    y = 0.5 + 1 / value
+    for _ in range(50):
+        trigamma = float(polygamma(1, y))
+        step = trigamma * (1 - trigamma / value) / float(polygamma(2, y))
+        y += step
+        if abs(step) < 1e-10 * y:
+            break
+    return y
+
+
+def _squared_distances(vectors: NDArray[Any]) -> FloatArray:
+    """(S, S) squared distances of the rows of (S, M); exactly zero for equal rows."""
+    gram = (vectors @ vectors.T).astype(np.float64)
+    squares = np.diag(gram)
+    distances = squares[:, None] + squares[None, :] - 2 * gram
+    return np.where(distances > 1e-6 * (squares[:, None] + squares[None, :]), distances, 0.0)
+
+
+def _without_rest(column: Sequence[Scores], spread: FloatArray) -> FloatArray:
+    """Seed deviations of each system, shrunk to the variance that the seeds add to that of the rows."""
+    before = (spread**2).sum(axis=1)
+    after = np.array([max(0.0, v.seeds - v.rest) for v in (system.variance for system in column)])
+    return spread * np.sqrt(np.divide(after, before, out=np.zeros_like(before), where=before > 0))[:, None]
+
+
+def _resample(
+    influences: NDArray[Any], spread: FloatArray, n_resamples: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(B, S) deviations of the systems' means from their values, and (S, S) standard errors of their differences."""
+    n_systems, n_rows = influences.shape
+    deviations = np.empty((n_resamples, n_systems), dtype=np.float32)
+    offsets = np.arange(BLOCK)[:, None] * n_rows
+    for start in range(0, n_resamples, BLOCK):
+        n = min(BLOCK, n_resamples - start)
+        drawn = rng.integers(0, n_rows, size=(n, n_rows), dtype=np.int32) + offsets[:n]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_rows).reshape(n, n_rows).astype(np.float32)
+        # Influences sum to zero, so counts and counts - 1 give the same deviation.
+        deviations[start : start + n] = counts @ influences.T
+    deviations += rng.standard_normal((n_resamples, spread.shape[1])) @ spread.T
+    errors = np.sqrt(_squared_distances(influences) + _squared_distances(spread))
+    return deviations, errors.astype(np.float32)
+
+
+def _largest_leads(deviations: NDArray[np.float32], errors: NDArray[np.float32]) -> FloatArray:
+    """(B, S) largest standardised lead of any other system over each."""
+    largest = np.zeros(deviations.shape)
+    inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
+    for s in range(deviations.shape[1]):
+        largest[:, s] = ((deviations - deviations[:, [s]]) * inverse[s]).max(axis=1)
+    return largest
+
+
+def _ranking(pairs: _Pairs, all_pairs: float, level: float) -> Ranking:
+    better = pairs.leads <= float(ndtr(-max(all_pairs, float(ndtri((1 + level) / 2)))))
+    one_side = ndtr(-np.maximum(np.quantile(pairs.largest, level, axis=0), ndtri(level)))
+    low = 1 + better.sum(axis=0)
+    high = len(pairs.leads) - better.sum(axis=1)
+    return Ranking(~(pairs.leads <= one_side[None, :]).any(axis=0), low, high)
