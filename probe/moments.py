@@ -19,6 +19,8 @@ Second = Literal["none", "diagonal", "class_diagonal", "full"]
 BLOCK_BYTES = 2 * 2**20
 # Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
 PRODUCT_BLOCK_BYTES = 16 * 2**20
+# So many multiplications in float64 take two to three seconds on one core of a desktop processor.
+FLOAT64_PRODUCTS = 1e11
 
 
 class ClassMoments:
@@ -27,14 +29,15 @@ class ClassMoments:
     Sums are accumulated in float64 and are exact for features whose float64 sums are (float16 features are, for any
     number of rows that fits a disk), hence free of any order. Second moments are taken about the first row ever seen,
     which keeps their digits where a feature's mean is large beside its spread, and which makes those of a constant
-    feature exactly zero. Products for `full` are computed in the dtype of the features (float32 for float16), block
-    by block, and added up in float64.
+    feature exactly zero. Products for `full` are computed in float64 as long as that takes seconds, for more rows in
+    float32 block by block and added up in float64 (features of dtype float64 stay in it).
 
     Attributes:
         counts: (K,) number of rows per class.
         sums: (K, D).
         squares: Second moments about `shift`: (D,) for `diagonal`, (K, D) for `class_diagonal`, (D, D) for `full`.
         low, high: (D,) smallest and largest value per feature, where `extremes` was asked for.
+        rounding: Machine epsilon of the least exact products so far; what is smaller in `full` is noise.
     """
 
     def __init__(
@@ -57,6 +60,7 @@ class ClassMoments:
         shapes = {"none": (0,), "diagonal": (width,), "class_diagonal": (n_classes, width), "full": (width, width)}
         self.squares = np.zeros(shapes[second])
         self.shift = np.zeros(width)
+        self.rounding = float(np.finfo(np.float64).eps)
         self.low = np.full(width, np.inf)
         self.high = np.full(width, -np.inf)
 
@@ -73,6 +77,7 @@ class ClassMoments:
         sums = torch.zeros(self.sums.shape, dtype=torch.float64, device=self.device)
         squares = torch.zeros(self.squares.shape, dtype=torch.float64, device=self.device)
         low, high = (torch.as_tensor(a, device=self.device).clone() for a in (self.low, self.high))
+        narrow = X.dtype != np.float64 and len(X) * X.shape[1] ** 2 > FLOAT64_PRODUCTS
         for rows in row_chunks(X, PRODUCT_BLOCK_BYTES if self.second == "full" else BLOCK_BYTES):
             block = self._block(X[rows])
             if self.extremes:
@@ -90,13 +95,15 @@ class ClassMoments:
             elif self.second == "class_diagonal":
                 squares.index_add_(0, all_codes[rows], wide.square())
             else:
-                squares += _gram(wide.to(block.dtype))
+                squares += _gram(wide.float() if narrow else wide)
         if not (torch.isfinite(sums).all() and torch.isfinite(squares).all()):
             raise InputError(_name_bad_row(X))
         self.counts += np.bincount(codes, minlength=len(self.counts))
         self.sums += sums.cpu().numpy()
         self.squares += squares.cpu().numpy()
         self.low, self.high = low.cpu().numpy(), high.cpu().numpy()
+        if narrow:
+            self.rounding = float(np.finfo(np.float32).eps)
         return self
 
     def _block(self, rows: Any) -> Any:
@@ -121,6 +128,7 @@ class ClassMoments:
         self.squares += other._squares_about(self.shift)
         self.counts += other.counts
         self.sums += other.sums
+        self.rounding = max(self.rounding, other.rounding)
         self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
         return self
 
@@ -178,6 +186,13 @@ def _gram(block: Any) -> Any:
     array = block.numpy()
     with np.errstate(invalid="ignore", over="ignore"):
         return torch.from_numpy((array.T @ array).astype(np.float64))
+
+
+def eigenbasis(matrix: Float64Array, rounding: float) -> tuple[Float64Array, Float64Array]:
+    """Eigenvalues (R,) and vectors (D, R) of a positive semi-definite matrix, without those that are rounding noise."""
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > 10 * rounding * np.sqrt(len(values)) * max(values[-1], 0)
+    return values[kept], vectors[:, kept]
 
 
 def _name_bad_row(X: Any) -> str:

@@ -1,0 +1,132 @@
+"""Linear discriminant analysis: Gaussian classes that share one covariance."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.arrays import row_chunks
+from probe.base import IntArray
+from probe.errors import InputError
+from probe.estimator import FloatArray, Head, Validation, resolve_device
+from probe.moments import BLOCK_BYTES, ClassMoments, Float64Array, eigenbasis
+
+# Share of a feature's total variance below which its variance within classes is no longer trusted, as in naive Bayes.
+VARIANCE_FLOOR = 1e-9
+
+
+class LinearDiscriminant(Head):
+    """Bayes' rule for Gaussian classes with one covariance S: w_k = S^-1 mu_k, b_k = log pi_k - mu_k' S^-1 mu_k / 2.
+
+    S is the pooled covariance within classes, W, shrunk by a share l:
+    `none`: S = W, directions without variance left out; needs more rows than features and classes together.
+    a number l: S = (1 - l) W + l tr(W)/D I, as in scikit-learn; l = 1 is the nearest class mean with priors.
+    `ledoit_wolf`: S = (1 - l) W + l diag(W), with l the optimal share for the features in units of their deviation
+    within classes.
+
+    Source: Ledoit, Wolf, "A Well-Conditioned Estimator for Large-Dimensional Covariance Matrices", 2004. Departure
+    from scikit-learn's shrinkage="auto": one share for the pooled covariance instead of one per class, so that
+    memory does not grow with classes times D^2 and a class with one row is no special case.
+
+    Args:
+        shrinkage: `none`, `ledoit_wolf` or a number from 0 to 1.
+        device: Where the passes over the rows are computed; `auto` is CUDA when there is one.
+
+    Attributes:
+        shrinkage_: The share l that was used.
+        coef_, intercept_: (K, D) and (K,); terms shared by all classes are left out.
+    """
+
+    coef_: NDArray[np.float64]
+    intercept_: NDArray[np.float64]
+
+    def __init__(self, shrinkage: str | float = "ledoit_wolf", device: str = "auto"):
+        self.shrinkage = shrinkage
+        self.device = device
+
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
+        """Fits on X (N, D) and y (N,); validation rows are further training rows, since there is nothing to choose."""
+        self._check_shrinkage()
+        parts = self._check_parts(X, y, validation)
+        n_rows = sum(len(codes) for _, codes in parts)
+        if self.shrinkage == "none" and n_rows - len(self.classes_) < self.n_features_in_:
+            raise InputError(
+                f"{n_rows} rows of {len(self.classes_)} classes give no covariance of {self.n_features_in_} features: "
+                "with shrinkage=none give more rows than features and classes together, or set shrinkage=ledoit_wolf"
+            )
+        moments = ClassMoments(len(self.classes_), self.n_features_in_, second="full", device=self.device)
+        for rows, codes in parts:
+            moments.update(rows, codes)
+        self._solve(moments, self._covariance(moments, parts))
+        return self
+
+    def _check_shrinkage(self) -> None:
+        if isinstance(self.shrinkage, str):
+            valid = self.shrinkage in ("none", "ledoit_wolf")
+        else:
+            valid = not isinstance(self.shrinkage, bool) and 0 <= self.shrinkage <= 1
+        if not valid:
+            raise InputError(
+                f"shrinkage={self.shrinkage!r} is unknown: set shrinkage to none, ledoit_wolf or a number from 0 to 1"
+            )
+
+    def _covariance(self, moments: ClassMoments, parts: list[tuple[Any, IntArray]]) -> Float64Array:
+        """(D, D) shrunk covariance within classes; sets `shrinkage_`."""
+        covariance = moments.within() / moments.n_rows
+        variances = np.maximum(covariance.diagonal(), VARIANCE_FLOOR * moments.total().diagonal() / moments.n_rows)
+        np.fill_diagonal(covariance, variances)
+        if self.shrinkage == "ledoit_wolf":
+            target = np.diag(variances)
+            scale = np.sqrt(np.where(variances > 0, variances, 1))
+            fourth = _fourth_moment(parts, moments.means, scale, resolve_device(self.device)) / moments.n_rows
+            share = _ledoit_wolf(covariance / np.outer(scale, scale), fourth, moments.n_rows)
+        else:
+            target = np.eye(len(variances)) * variances.mean()
+            share = 0.0 if self.shrinkage == "none" else float(self.shrinkage)
+        self.shrinkage_ = share
+        return (1 - share) * covariance + share * target
+
+    def _solve(self, moments: ClassMoments, covariance: Float64Array) -> None:
+        # In units of each feature's deviation, so that no choice of units decides which directions count as noise.
+        scale = np.sqrt(np.where(covariance.diagonal() > 0, covariance.diagonal(), 1))
+        values, vectors = eigenbasis(covariance / np.outer(scale, scale), moments.rounding)
+        # Means about the common one: the difference is shared by all classes, and large offsets keep their digits.
+        means = moments.means - moments.mean
+        self.coef_ = ((means / scale) @ vectors / values) @ vectors.T / scale
+        priors = np.log(moments.counts / moments.n_rows)
+        self.intercept_ = priors - (self.coef_ * means).sum(axis=1) / 2 - self.coef_ @ moments.mean
+
+    def _logits(self, X: Any) -> FloatArray:
+        return np.asarray(X, dtype=np.float64) @ self.coef_.T + self.intercept_
+
+
+def _ledoit_wolf(covariance: Float64Array, fourth: float, n_rows: float) -> float:
+    """The share that minimises the expected squared error of (1 - l) S + l tr(S)/D I, in closed form.
+
+    Args:
+        covariance: (D, D) covariance S of rows r about their (class) means.
+        fourth: Mean over rows of |r|^4.
+        n_rows: Number of rows.
+    """
+    squared_norm = float((covariance**2).sum())
+    distance = squared_norm - float(np.trace(covariance)) ** 2 / len(covariance)
+    variance = min((fourth - squared_norm) / n_rows, distance)
+    return max(variance / distance, 0.0) if distance > 0 else 0.0
+
+
+def _fourth_moment(parts: list[tuple[Any, IntArray]], means: Float64Array, scale: Float64Array, device: str) -> float:
+    """Sum over rows of |(x - mu_y) / scale|^4, in a second pass."""
+    import torch
+
+    total = 0.0
+    for X, codes in parts:
+        dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        centres, factor = (torch.as_tensor(a, dtype=dtype, device=device) for a in (means, 1 / scale))
+        labels = torch.as_tensor(codes, device=device)
+        for rows in row_chunks(X, BLOCK_BYTES):
+            block = torch.from_numpy(np.array(X[rows], order="C")).to(device=device, dtype=dtype)
+            block.sub_(centres[labels[rows]]).mul_(factor)
+            total += float(torch.linalg.vecdot(block, block).double().square().sum())
+    return total
