@@ -27,13 +27,13 @@ class Interval:
     high: float
 
 
-def wilson(successes: int, n: int) -> Interval:
+def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
     """Share of successes with Wilson's score interval.
 
     Has width at 0 and at n too, and covers well from small n on. Source: E. B. Wilson, "Probable Inference, the Law of
     Succession, and Statistical Inference", 1927; recommended by Brown, Cai and DasGupta, 2001.
     """
-    z2 = float(ndtri(QUANTILES[1])) ** 2
+    z2 = float(ndtri((1 + level) / 2)) ** 2
     share = successes / n
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
@@ -71,7 +71,8 @@ def absolute_sum(values_NQ: FloatArray, means_BQ: FloatArray) -> Interval:
     replicates = np.abs(means_BQ).sum(axis=1)
     mean = np.abs(values_NQ.mean(axis=0))
     error = values_NQ.std(axis=0) / np.sqrt(len(values_NQ))
-    t = np.maximum(0, mean / np.maximum(error, 1e-300) - ndtri(QUANTILES[1]))
+    t = np.divide(mean, error, where=error > 0, out=np.zeros_like(mean))
+    t = np.clip(t - ndtri(QUANTILES[1]), 0, 40)
     push = error * (2 * np.exp(-t * t / 2) / np.sqrt(2 * np.pi) - 2 * t * ndtr(-t))
     value = float(mean.sum())
     low, high = value + np.quantile(replicates, QUANTILES) - replicates.mean()

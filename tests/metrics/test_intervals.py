@@ -41,17 +41,20 @@ def calibrated(seed, n, sharpness):
 
 @pytest.fixture(scope="module", params=[1.0, 2.0])
 def simulated(request):
-    """True values from many rows, and 300 evaluations of 400 rows each; overconfident in the second case."""
+    """True values from many rows, and 250 evaluations of 400 rows each; overconfident in the second case."""
     truth = {name: i.value for name, i in evaluate(*calibrated(10**6, 200_000, request.param)).items()}
-    truth["ece"] = truth["ece"] if request.param != 1 else 0.0
-    return truth, [evaluate(*calibrated(seed, 400, request.param), seed=seed) for seed in range(300)]
+    if request.param == 1:
+        truth |= {"ece": 0.0, "ece_equal_mass": 0.0, "rms_calibration_error": 0.0}
+    return truth, [evaluate(*calibrated(seed, 400, request.param), seed=seed) for seed in range(250)]
 
 
-@pytest.mark.parametrize("name", ["top1", "mean_per_class", "log_loss", "ece"])
-def test_intervals_cover_the_truth_at_their_level(simulated, name):
+def test_intervals_cover_the_truth_at_their_level(simulated):
     truth, found = simulated
-    covered = np.mean([i[name].low <= truth[name] <= i[name].high for i in found])
-    assert 0.915 <= covered <= (1 if name == "ece" else 0.98)  # 0.95 less or more 2.8 standard errors
+    covered = {k: np.mean([i[k].low <= truth[k] <= i[k].high for i in found]) for k in truth if k != "worst_class"}
+    cautious = ("ece", "ece_equal_mass", "rms_calibration_error")
+    for name, share in covered.items():
+        assert share >= 0.91, name  # 0.95 less three standard errors
+        assert share <= 0.99 or name in cautious, name
 
 
 def test_overconfidence_is_told_from_chance():
