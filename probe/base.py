@@ -136,6 +136,6 @@ class Split:
 class SplitProtocol(Protocol):
     """Names rows from the dataset and the seed alone, never from backbone or head."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def split(self, dataset: Dataset, seed: int) -> Split: ...
