@@ -177,6 +177,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
             "n_parameters": backbone.n_parameters,
         },
         "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
+        "extraction": {name: request.features.get(name) for name in ("on_error", "dtypes")},
         "version": __version__,
     }
 
@@ -189,7 +190,7 @@ def run_name(request: Run, head: Head, determinants: Mapping[str, Any]) -> str:
         labels["protocol"],
         head_name(head),
         f"s{request.seed}",
-        digest([determinants, request.features])[:8],
+        digest(determinants)[:8],
     )
 
 
