@@ -38,14 +38,14 @@ def is_lazy(X: Any) -> bool:
     return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
 
 
-def refuse_non_finite(chunk: FloatArray, first_row: int = 0) -> None:
+def refuse_non_finite(chunk: FloatArray, first_row: int = 0, name: str = "X") -> None:
     """Raises an InputError that names the first row of a 2D chunk that holds NaN or infinity."""
     if np.isfinite(chunk.sum(dtype=np.float64)):
         return
     wrong = np.flatnonzero(~np.isfinite(chunk).all(axis=1))
     if len(wrong):
         raise InputError(
-            f"row {first_row + wrong[0]} of X holds NaN or inf, expected finite features: "
+            f"row {first_row + wrong[0]} of {name} holds NaN or inf, expected finite features: "
             "leave that row out, or extract its features again"
         )
 

@@ -150,7 +150,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
     """What determines the result. Its digest names the run: equal facts, one run, however they were written."""
     backbone, dataset, protocol = request.backbone, request.dataset, request.protocol
     parameters = head_parameters(head)
-    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in vars(split).items()}
+    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
     return {
         "labels": {
             "backbone": backbone.name,
@@ -168,7 +168,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
         "protocol": {
             "name": protocol.name,
             "parameters": dict(vars(protocol)),
-            **{f"n_{name}": len(r) for name, r in vars(split).items()},
+            **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
             "rows": digest(rows),
         },
         "backbone": {
@@ -177,6 +177,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
             "n_parameters": backbone.n_parameters,
         },
         "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
+        "extraction": {name: request.features.get(name) for name in ("on_error", "dtypes")},
         "version": __version__,
     }
 
@@ -189,12 +190,16 @@ def run_name(request: Run, head: Head, determinants: Mapping[str, Any]) -> str:
         labels["protocol"],
         head_name(head),
         f"s{request.seed}",
-        digest([determinants, request.features])[:8],
+        digest(determinants)[:8],
     )
 
 
+def parts_of(split: Split) -> dict[str, Rows]:
+    return {"train": split.train, "validation": split.validation, "test": split.test}
+
+
 def partitions_of(split: Split) -> list[str]:
-    return sorted({rows.partition for rows in vars(split).values() if len(rows)})
+    return sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
 
 
 def fetch(request: Run, partition: str, kinds: tuple[str, ...]) -> Features:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from probe.errors import InputError, ProbeError
@@ -95,14 +96,14 @@ def arrange(table: Table, sort: str | None = None, top: int | None = None) -> Ta
     return replace(table, ranking=ranking, cells=table.cells[table.cells["row"].isin(ranking["row"])])
 
 
-def write_sweep_table(folder: Path) -> str:
-    """Writes leaderboard.md and leaderboard.csv of the runs under `folder` there; returns the table for the terminal.
+def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
+    """Writes leaderboard.md and leaderboard.csv of a sweep into `folder`; returns the table for the terminal.
 
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
-    protocol has a column of its own.
+    protocol has a column of its own. `runs` are the run folders of the sweep; None takes all that lie in `folder`.
     """
     folder = Path(folder)
-    records = read_folders([folder])
+    records = read_folders([folder] if runs is None else list(runs))
     table = build_table(records, columns=sweep_columns(records))
     export.export(table, "md", folder / "leaderboard.md")
     export.export(table, "csv", folder / "leaderboard.csv")
