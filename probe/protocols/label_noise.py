@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from probe.base import Dataset, Split, SplitProtocol
 from probe.errors import InputError
 from probe.protocols.draws import priorities
-from probe.protocols.full import Full
 
 
 @dataclass(frozen=True)
@@ -26,7 +25,7 @@ class LabelNoise:
         rate: Share of wrong labels, at least 0 and below 1 - 1 / K, where nothing would be left to learn.
     """
 
-    protocol: SplitProtocol = field(default_factory=Full)
+    protocol: SplitProtocol
     rate: float = 0.2
     name: ClassVar[str] = "label_noise"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +10,6 @@ import numpy as np
 from probe.base import Dataset, Rows, Split, SplitProtocol
 from probe.errors import InputError
 from probe.protocols.draws import priorities, ranks_in_class
-from probe.protocols.full import Full
 
 
 @dataclass(frozen=True)
@@ -27,7 +26,7 @@ class LongTail:
         imbalance: Largest class over smallest class, at least 1; 10, 50 and 100 are usual.
     """
 
-    protocol: SplitProtocol = field(default_factory=Full)
+    protocol: SplitProtocol
     imbalance: float = 100.0
     name: ClassVar[str] = "long_tail"
 

@@ -57,9 +57,10 @@ def path(request, tmp_path, monkeypatch):
 
 
 def test_yaml_lists_every_parameter_with_the_python_default(path):
-    protocol = build(path)
-    assert list(OmegaConf.load(path)) == ["_target_", *inspect.signature(type(protocol)).parameters]
-    assert protocol == type(protocol)()
+    protocol, parameters = build(path), inspect.signature(type(build(path))).parameters
+    assert list(OmegaConf.load(path)) == ["_target_", *parameters]
+    for name, parameter in parameters.items():
+        assert parameter.default in (getattr(protocol, name), inspect.Parameter.empty)
 
 
 def test_name_is_that_of_the_file(path):

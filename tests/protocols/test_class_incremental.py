@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from sklearn.base import clone
 
 from probe.errors import InputError
 from probe.estimator import Head
@@ -67,7 +68,7 @@ def clusters(seed=0, k=6, n=30):
 def learn(head, order):
     X, y, X_test, y_test = clusters()
     tasks = [(X[np.isin(y, codes)], y[np.isin(y, codes)]) for codes in order]
-    logits = list(logits_after_each_task(head, tasks, X_test, 6))
+    logits = list(logits_after_each_task(clone(head), tasks, X_test, 6))
     return logits, y_test
 
 

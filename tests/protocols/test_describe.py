@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import json
 
-from probe.protocols.describe import parameters
+from probe.protocols.describe import label, parameters
 from probe.protocols.few_shot import FewShot
+from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
 from probe.protocols.long_tail import LongTail
 
@@ -22,3 +23,10 @@ def test_wrapped_protocols_are_named_inside():
         },
         "rate": 0.1,
     }
+
+
+def test_labels_tell_variants_apart():
+    assert label(Full()) == "full"
+    assert label(FewShot(3)) == "few_shot(k=3)"
+    assert label(LongTail(Full(), imbalance=10.0)) == "long_tail(full,imbalance=10.0)"
+    assert label(LabelNoise(LongTail(FewShot(50), 5), 0.2)) == "label_noise(long_tail(few_shot(k=50),imbalance=5))"
