@@ -134,7 +134,7 @@ def read_passes(entry: Path) -> list[Pass]:
         names = sorted(p.name for p in entry.iterdir() if PASS_NAME.fullmatch(p.name))
     except FileNotFoundError:
         return []
-    return [read_pass(entry / name) for name in names]
+    return [read_pass(entry / name) for name in names if (entry / name).exists()]
 
 
 def block_hash(rows: Any) -> int:

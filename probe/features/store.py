@@ -17,6 +17,7 @@ from probe.errors import InputError, ProbeError
 from probe.features import layout
 from probe.features.entry import Pass, read_passes
 from probe.features.extraction import Extraction
+from probe.features.finish import whoami
 from probe.features.work import Plan, Work, works
 
 DTYPES = ("float16", "float32")
@@ -201,7 +202,7 @@ def read_features(
     valid.flags.writeable = False
     for one in {p.folder: p for p in found.values()}.values():
         with suppress(OSError):  # a cache that can only be read is fine
-            (one.folder.parent / "used").touch()
+            (one.folder.parent / "used").write_text(whoami())
     return Features(
         arrays={kind: p.array(kind) for kind, p in found.items()},
         labels=np.asarray(rows.labels, dtype=np.int64),
