@@ -97,8 +97,8 @@ class ArrayFiles:
         if needed > free:
             raise StoreError(
                 f"features of {self.plan.n_rows} rows need {needed / 2**20:.1f} MiB and the cache has "
-                f"{free / 2**20:.1f} MiB free: make room (`probe cache prune`), set PROBE_CACHE to another disk, or "
-                "store float16 (dtypes)"
+                f"{free / 2**20:.1f} MiB free: make room (`probe cache prune --older-than 30d`), "
+                "set PROBE_CACHE to another disk, or store float16 (dtypes)"
             )
 
     def open(self, kind: str, row_shape: tuple[int, ...]) -> None:

@@ -97,7 +97,8 @@ class FeatureStore:
             started = time.perf_counter()
             extraction = Extraction(backbone, dataset, partition, identity, device, n_workers, on_error, progress)
             while missing := {kind: dtype for kind, dtype in requested.items() if kind not in found}:
-                self._extract(entry, extraction, Plan(len(dataset.partitions[partition]), batch_size, missing))
+                names = backbone.name, f"{dataset.name}/{partition}"
+                self._extract(entry, extraction, Plan(len(dataset.partitions[partition]), batch_size, missing, *names))
                 found = find(read_passes(entry), requested)
             seconds = time.perf_counter() - started
         return read_features(found, dataset, partition, identity, on_error, seconds)

@@ -50,11 +50,15 @@ class Plan:
         kinds: Kind -> requested dtype.
         block_rows: Rows per forward pass; block b is always rows b * block_rows onwards, so that whoever extracts it
             runs the same batch and gets the same bits.
+        backbone: Its name, for `probe cache ls`.
+        dataset: Dataset and partition, likewise.
     """
 
     n_rows: int
     block_rows: int
     kinds: Mapping[str, str]
+    backbone: str
+    dataset: str
     schema: int = SCHEMA
 
     @property
