@@ -20,6 +20,7 @@ CONF = Path(__file__).parents[2] / "conf" / "backbone"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 OFFLINE = {
     "tiny": {} if WEIGHTS.exists() else {"pretrained": False},
+    "module": {"target": "timm:create_model", "kwargs": {"model_name": "resnet10t", "num_classes": 0}, "size": 64},
     "open_clip": {"name": "ViT-S-32-alt", "pretrained": None},
     "timm": {"name": "resnet10t", "pretrained": False, "img_size": 64},
 }
