@@ -226,7 +226,8 @@ def output_kinds(
     if grid is None or math.prod(grid) != n_patches:
         # Later stages and dynamic sizes have another grid than the patch embedding.
         side = math.isqrt(max(n_patches, 0))
-        grid = (side, side) if image_size[0] == image_size[1] and side * side == n_patches else None
+        square = side > 0 and side * side == n_patches and image_size[0] == image_size[1]
+        grid = (side, side) if square else None
     return token_kinds(output, n_prefix_tokens, None if grid is None else tuple(grid))
 
 

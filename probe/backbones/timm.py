@@ -89,7 +89,7 @@ class TimmBackbone(FrozenNetwork):
             image_size=self._config["input_size"][1:],
             precision=precision,
             taps=taps,
-            n_prefix_tokens=getattr(network, "num_prefix_tokens", 0),
+            n_prefix_tokens=n_prefix_tokens(network),
             channels_last=getattr(network, "output_fmt", None) == "NHWC",
         )
         if pool == "cls" and self.n_prefix_tokens == 0:
@@ -120,6 +120,10 @@ class TimmBackbone(FrozenNetwork):
                 "set backbone.pool=own"
             )
         tokens = features["tokens"]
+        if self._pool == "avg" and tokens.shape[1] == self.n_prefix_tokens:
+            raise InputError(
+                f"backbone {self.name} gives prefix tokens alone, there is no patch to average: set pool=own"
+            )
         pooled = tokens[:, 0] if self._pool == "cls" else tokens[:, self.n_prefix_tokens :].mean(1)
         return {"pooled": pooled, **features}
 
@@ -148,6 +152,13 @@ def data_config(network: Any, size: int | Sequence[int] | None, crop_pct: float 
             raise InputError(f"crop_pct is {crop_pct}, expected a share in (0, 1]: set backbone.crop_pct=0.9, say")
         config["crop_pct"] = crop_pct
     return config
+
+
+def n_prefix_tokens(network: Any) -> int:
+    """How many tokens stand before the patches; VOLO and PiT have class tokens but do not count them."""
+    cls_token = getattr(network, "cls_token", None)
+    own = cls_token.shape[1] if isinstance(cls_token, Tensor) else 0
+    return int(getattr(network, "num_prefix_tokens", own))
 
 
 def load_checkpoint(network: Any, checkpoint: str, strict: bool) -> dict[str, Any]:
