@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
 
 from probe.base import Dataset, IntArray, Split, SplitProtocol
 from probe.protocols.files import write_rows
@@ -41,15 +41,12 @@ def dataset(fingerprint: str = "f") -> Dataset:
     return Dataset("counting", ("a", "b", "c", "d"), partitions)
 
 
-def build(path: Path) -> tuple[type, SplitProtocol]:
-    config = yaml.safe_load(path.read_text())
-    module, _, name = config.pop("_target_").rpartition(".")
-    kind = getattr(importlib.import_module(module), name)
-    return kind, kind(**config)
+def build(path: Path) -> SplitProtocol:
+    return instantiate(OmegaConf.load(path))
 
 
 def lists(split: Split) -> list[tuple[str, list[int]]]:
-    return [(rows.partition, rows.indices.tolist()) for rows in (split.train, split.validation, split.test)]
+    return [(rows.partition, rows.indices.tolist()) for rows in split.parts.values()]
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
@@ -60,21 +57,20 @@ def path(request, tmp_path, monkeypatch):
 
 
 def test_yaml_lists_every_parameter_with_the_python_default(path):
-    config = yaml.safe_load(path.read_text())
-    kind, _ = build(path)
-    config.pop("_target_")
-    assert config == {name: p.default for name, p in inspect.signature(kind).parameters.items()}
+    protocol = build(path)
+    assert list(OmegaConf.load(path)) == ["_target_", *inspect.signature(type(protocol)).parameters]
+    assert protocol == type(protocol)()
 
 
 def test_name_is_that_of_the_file(path):
-    kind, protocol = build(path)
+    protocol = build(path)
     assert protocol.name == path.stem
-    assert kind.__module__ == f"probe.protocols.{path.stem}"
+    assert type(protocol).__module__ == f"probe.protocols.{path.stem}"
     assert (Path(__file__).parents[1] / "protocols" / f"test_{path.stem}.py").exists()
 
 
 def test_train_validation_and_test_share_no_row(path):
-    split = build(path)[1].split(dataset(), 0)
+    split = build(path).split(dataset(), 0)
     seen = set()
     for partition, rows in lists(split):
         named = {(partition, row) for row in rows}
@@ -86,36 +82,34 @@ def test_train_validation_and_test_share_no_row(path):
 
 
 def test_validation_never_comes_from_test(path):
-    assert build(path)[1].split(dataset(), 0).validation.partition != "test"
+    assert build(path).split(dataset(), 0).validation.partition != "test"
 
 
 def test_indices_are_sorted_and_lie_in_their_partition(path):
     data = dataset()
-    for partition, rows in lists(build(path)[1].split(data, 1)):
+    for partition, rows in lists(build(path).split(data, 1)):
         assert rows == sorted(rows)
         assert not rows or (rows[0] >= 0 and rows[-1] < len(data.partitions[partition]))
 
 
 def test_every_class_trains(path):
     data = dataset()
-    rows = build(path)[1].split(data, 2).train
+    rows = build(path).split(data, 2).train
     assert set(data.partitions[rows.partition].labels[rows.indices]) == {0, 1, 2, 3}
 
 
 def test_same_dataset_and_seed_same_rows_and_no_global_state(path):
     np.random.seed(1)
-    first = lists(build(path)[1].split(dataset(), 5))
+    first = lists(build(path).split(dataset(), 5))
     np.random.seed(2)
-    assert lists(build(path)[1].split(dataset(), 5)) == first
+    assert lists(build(path).split(dataset(), 5)) == first
 
 
 def test_folds_are_named_only_where_nothing_validates(path):
-    split = build(path)[1].split(dataset(), 0)
+    split = build(path).split(dataset(), 0)
     assert split.folds is None or (len(split.validation) == 0 and len(split.folds) == len(split.train))
 
 
-def test_class_is_frozen_and_equal_parameters_are_equal(path):
-    _, protocol = build(path)
-    assert protocol == build(path)[1]
+def test_instances_are_frozen(path):
     with pytest.raises(AttributeError):
-        protocol.name = "other"
+        build(path).name = "other"
