@@ -22,7 +22,8 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "leaderboard"))
 from run_folders import write_run
 
 from probe.leaderboard.index import INDEX, read_folders
-from probe.leaderboard.statistics import rank, scores
+from probe.leaderboard.ranks import rank
+from probe.leaderboard.statistics import scores
 from probe.leaderboard.table import build_table
 
 HEADS, DATASETS, SEEDS = 5, 20, 5
