@@ -36,7 +36,7 @@ class _Pairs:
 
     leads: FloatArray
     """(S, S) one-sided p-value that the system of the row is better than that of the column."""
-    largest: FloatArray
+    largest: NDArray[np.float32]
     """(B, S) in each resample, the largest standardised lead of any system over this one."""
 
 
@@ -171,12 +171,15 @@ def _resample(
     return deviations, errors.astype(np.float32)
 
 
-def _largest_leads(deviations: NDArray[np.float32], errors: NDArray[np.float32]) -> FloatArray:
+def _largest_leads(deviations: NDArray[np.float32], errors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(B, S) largest standardised lead of any other system over each."""
-    largest = np.zeros(deviations.shape)
+    largest = np.empty_like(deviations)
     inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
+    leads = np.empty_like(deviations)
     for s in range(deviations.shape[1]):
-        largest[:, s] = ((deviations - deviations[:, [s]]) * inverse[s]).max(axis=1)
+        np.subtract(deviations, deviations[:, [s]], out=leads)
+        np.multiply(leads, inverse[s], out=leads)
+        leads.max(axis=1, out=largest[:, s])
     return largest
 
 

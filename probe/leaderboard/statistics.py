@@ -106,7 +106,7 @@ def _nodes(freedom: float) -> tuple[FloatArray, FloatArray]:
     if not 0 < freedom < MANY:
         return np.ones(1), np.ones(1)
     ends = np.log(gammaincinv(freedom / 2, np.array([1e-10, 1 - 1e-10])))
-    x = np.linspace(float(ends[0]), float(ends[1]), 48)
+    x = np.linspace(float(ends[0]), float(ends[1]), 48 if freedom < 5 else 20)
     density = np.exp(freedom / 2 * x - np.exp(x))
     return freedom / 2 / np.exp(x), density / density.sum()
 

@@ -118,9 +118,8 @@ def _all_scores(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], Score
         places, n_rows = _places(runs, members)
         for row, own in sorted(systems.items()):
             values = [_values(runs[i], metric) for i in own]
-            found[row, column] = scores(
-                values, None if places is None else [places[i] for i in own], [runs[i][0] for i in own], n_rows
-            )
+            where = None if places is None else [places[i] for i in own]
+            found[row, column] = scores(values, where, [runs[i][0] for i in own], n_rows)
     return found
 
 
@@ -148,13 +147,13 @@ def _cells(
     import pandas as pd
 
     lines: dict[tuple[str, str], dict[str, Any]] = {}
-    wanted = list(dict.fromkeys(["row", "column", *fields, "n_test", "selection", "name"]))
-    for values in zip(*(frame[name].tolist() for name in wanted), strict=True):
-        run = dict(zip(wanted, values, strict=True))
-        on, name = run.pop("selection"), run.pop("name")
-        line = lines.setdefault((run["row"], run["column"]), run | {"selected_on": set(), "runs": []})
-        line["runs"].append(name)
-        line["selected_on"] |= {on} - {"", "validation"}
+    wanted = list(dict.fromkeys(["row", "column", "selection", "name", *fields, "n_test"]))
+    for row, column, on, name, *values in zip(*(frame[field].tolist() for field in wanted), strict=True):
+        if (row, column) not in lines:
+            first = dict(zip(wanted[4:], values, strict=True))
+            lines[row, column] = {"row": row, "column": column, **first, "selected_on": set(), "runs": []}
+        lines[row, column]["runs"].append(name)
+        lines[row, column]["selected_on"] |= {on} - {"", "validation"}
     ordered = [lines[key] for key in sorted(lines)]
     found = [all_scores[key] for key in sorted(lines)]
     low, high = intervals(found, proportion=metric in PROPORTIONS)
