@@ -149,9 +149,12 @@ class FixedMoments(Head):
         if self.projection == "random":
             self.directions_ = rng.standard_normal((width, self.hidden_width)) / np.sqrt(width)
             return
-        leading = torch.linalg.eigh(squares / n_tokens - torch.outer(mean, mean))[1][:, -self.hidden_width :]
+        # On the CPU and with the largest entry positive: an eigenvector has no sign of its own, and two devices differ.
+        leading = np.linalg.eigh((squares / n_tokens - torch.outer(mean, mean)).cpu().numpy())[1]
+        leading = leading[:, -self.hidden_width :]
+        leading = leading * np.sign(leading[np.abs(leading).argmax(axis=0), np.arange(self.hidden_width)])
         rotation = ortho_group.rvs(self.hidden_width, random_state=rng) if self.hidden_width > 1 else np.eye(1)
-        self.directions_ = np.ascontiguousarray(leading.cpu().numpy() @ rotation)
+        self.directions_ = np.ascontiguousarray(leading @ rotation)
 
     @torch.no_grad()
     def _chunk_moments(self, chunk: dict[str, Any]) -> NDArray[np.float32]:

@@ -64,6 +64,15 @@ def test_logits_equal_those_of_moments_computed_by_hand(second_moment):
     np.testing.assert_allclose(head.predict_proba(X), reference.predict_proba(Z), atol=2e-4)
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("projection", ["pca", "random"])
+def test_cuda_agrees_with_the_cpu(projection):
+    X, y = equal_means(60)
+    X["tokens"] *= np.linspace(1, 3, 8, dtype=np.float32)
+    expected, found = (small(projection=projection, device=device).fit(X, y).logits(X) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
+
+
 @pytest.mark.parametrize("projection", ["pca", "random"])
 def test_permuting_or_repeating_tokens_moves_no_logit(projection):
     X, y = equal_means(60)
