@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Iterator
 from typing import Any
 
@@ -36,9 +37,28 @@ class RowSubset:
         return np.asarray(self.array[self.indices], dtype=dtype)
 
 
+def forget(X: Any) -> None:
+    """Tells the system that the mapped pages read so far may leave memory; the numbers stay, on disk.
+
+    Without it a pass over a memmap counts the whole file as resident memory as long as nothing else wants it.
+    """
+    array = X.array if isinstance(X, RowSubset) else X
+    # Only where nothing can have been written: dropping a page of a copy-on-write map would drop what was written.
+    if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
+        array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]
+
+
 def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
-    """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32."""
+    """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32.
+
+    Pages of a memmap that were read go out of memory on the way, see `forget`.
+    """
     bytes_per_row = 4 * max(1, int(np.prod(X.shape[1:])))
     step = max(1, bytes_per_chunk // bytes_per_row)
+    kept = 0
     for start in range(0, len(X), step):
         yield slice(start, min(start + step, len(X)))
+        kept += step * bytes_per_row
+        if kept >= CHUNK_BYTES:
+            forget(X)
+            kept = 0
