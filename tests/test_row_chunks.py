@@ -3,27 +3,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probe.arrays import RowSubset, forget, row_chunks
+from probe.arrays import RowSubset, row_chunks
 
 
 @pytest.fixture
-def stored(tmp_path):
+def stored(tmp_path, monkeypatch):
+    monkeypatch.setattr("probe.arrays.CHUNK_BYTES", 2**16)
     X = np.random.default_rng(0).normal(size=(5000, 40)).astype(np.float16)
     np.save(tmp_path / "x.npy", X)
     return tmp_path / "x.npy", X
 
 
 @pytest.mark.parametrize("mode", ["r", "r+", "c"])
-def test_forgetting_pages_changes_no_number(stored, mode):
+def test_a_pass_changes_no_number_whatever_the_mode(stored, mode):
     path, X = stored
     array = np.load(path, mmap_mode=mode)
     expected = X.copy()
     if mode != "r":
-        array[7] = expected[7] = 3
-    for view in (array, array[100:], RowSubset(array, np.arange(5000)[::-1])):
-        forget(view)
+        array[7] = expected[7] = 3  # held in memory only, where the mode is copy-on-write
+    for view, rows in ((array, expected), (array[100:], expected[100:]), (RowSubset(array, np.arange(50)), expected)):
+        for part in row_chunks(view, 2**12):
+            np.testing.assert_array_equal(view[part], rows[part])
     np.testing.assert_array_equal(array, expected)
-    forget(X)  # an array in memory has nothing to forget
 
 
 def resident_bytes(path):
@@ -36,12 +37,11 @@ def resident_bytes(path):
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps").exists(), reason="Linux counts mapped pages")
-def test_a_pass_over_a_memmap_keeps_little_of_it_in_memory(stored, monkeypatch):
+def test_a_pass_over_a_memmap_keeps_little_of_it_in_memory(stored):
     path, X = stored
-    monkeypatch.setattr("probe.arrays.CHUNK_BYTES", 2**16)
     array = np.load(path, mmap_mode="r")
     total = sum(np.array(array[rows]).astype(np.float64).sum() for rows in row_chunks(array, 2**14))
-    assert total == X.astype(np.float64).sum()
+    assert total == pytest.approx(X.astype(np.float64).sum())
     assert resident_bytes(path) < X.nbytes / 2
-    assert float(np.asarray(array).astype(np.float64).sum()) == total
+    assert float(np.asarray(array).astype(np.float64).sum()) == pytest.approx(total)
     assert resident_bytes(path) > X.nbytes / 2
