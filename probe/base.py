@@ -110,16 +110,32 @@ class Rows:
 
 @dataclass(frozen=True)
 class Split:
-    """What a protocol makes of a dataset: the rows that train, validate and test."""
+    """What a protocol makes of a dataset: the rows that train, validate and test.
+
+    Attributes:
+        folds: Where the training rows are too few for a validation part (`validation` is empty then): the fold in
+            which each of them is held out to choose on, -1 for never, (n_train,) int64, as scikit-learn's
+            `PredefinedSplit` takes it. None where there is a validation part, or nothing at all to choose on.
+        train_labels: Labels of the whole partition `train` as rows that train or validate are to see them, where the
+            protocol changes them (label noise), (N,) int64; None where they stand as they are. Rows that test keep
+            their own in any case.
+    """
 
     train: Rows
     validation: Rows
     test: Rows
+    folds: IntArray | None = None
+    train_labels: IntArray | None = None
+
+    @property
+    def parts(self) -> dict[str, Rows]:
+        """The three sets of rows by name."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
 class SplitProtocol(Protocol):
     """Names rows from the dataset and the seed alone, never from backbone or head."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def split(self, dataset: Dataset, seed: int) -> Split: ...

@@ -13,3 +13,7 @@ class InputError(ProbeError, ValueError):
 
 class StoreError(ProbeError, OSError):
     """The feature store cannot be read or written as asked."""
+
+
+class DoesNotFit(InputError):
+    """A head and a backbone that cannot be combined; a sweep may pass over it with `skip_unfit=true`."""

@@ -15,12 +15,13 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.arrays import RowSubset, row_chunks
+from probe.arrays import RowReader, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 
 Validation = tuple[Any, ArrayLike]
 FloatArray = NDArray[np.floating[Any]]
+N_AXES = {"pooled": 2, "tokens": 3, "map": 4}
 
 
 def resolve_device(device: str) -> str:
@@ -37,12 +38,26 @@ def is_lazy(X: Any) -> bool:
     return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
 
 
+def refuse_non_finite(chunk: FloatArray, first_row: int = 0, name: str = "X") -> None:
+    """Raises an InputError that names the first row of a 2D chunk that holds NaN or infinity."""
+    if np.isfinite(chunk.sum(dtype=np.float64)):
+        return
+    wrong = np.flatnonzero(~np.isfinite(chunk).all(axis=1))
+    if len(wrong):
+        raise InputError(
+            f"row {first_row + wrong[0]} of {name} holds NaN or inf, expected finite features: "
+            "leave that row out, or extract its features again"
+        )
+
+
 class Head(ClassifierMixin, BaseEstimator):
-    """Base class of the heads that read pooled features.
+    """Base class of the heads.
 
     A subclass implements `fit(X, y, *, validation=None)` and `_logits(X)`; both receive rows that were checked by
-    `_check_rows`. Fitted attributes end in an underscore, as in scikit-learn; those that are arrays, numbers, strings
-    or lists of these travel through `save` and `load`.
+    `_check_rows`. A head that consumes one kind gets an array; one that consumes several takes a mapping from kind to
+    array, which `_check_rows` turns into a `RowReader`, and its `_logits` gets a dict with the rows of a chunk. Fitted
+    attributes end in an underscore, as in scikit-learn; those that are arrays, numbers, strings or lists of these
+    travel through `save` and `load`.
 
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
@@ -54,10 +69,15 @@ class Head(ClassifierMixin, BaseEstimator):
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
 
-        Their finiteness is checked by the store when they are written, and by `_check_finite` chunk by chunk.
+        Finiteness of those is checked by whoever reads their chunks, with `refuse_non_finite`.
         """
+        if len(self.consumes) > 1:
+            return self._check_kinds(X, reset=reset)
         if not is_lazy(X):
-            return validate_data(self, X, reset=reset, dtype=[np.float64, np.float32, np.float16])
+            kinds = [np.float64, np.float32, np.float16]
+            X = validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=False)
+            refuse_non_finite(X)
+            return X
         if X.ndim != 2:
             raise InputError(f"Expected 2D array, got {X.ndim}D array instead: give features of shape (rows, width)")
         if reset:
@@ -68,6 +88,27 @@ class Head(ClassifierMixin, BaseEstimator):
                 "as input: give features of the backbone that the head was fitted on"
             )
         return X
+
+    def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
+        """Checks a mapping of one array per consumed kind; the widths are kept in `widths_` when `reset`."""
+        kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
+        if not isinstance(X, Mapping) or not set(kinds) <= set(X):
+            raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
+        arrays = {kind: X[kind] if is_lazy(X[kind]) else np.asarray(X[kind]) for kind in kinds}
+        for kind, array in arrays.items():
+            if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
+                raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
+            if not is_lazy(array) and not np.isfinite(array).all():
+                raise InputError(f"{kind} contains NaN or infinity: leave out the rows that hold them")
+        widths = {kind: array.shape[1 if kind == "map" else -1] for kind, array in arrays.items()}
+        if reset:
+            self.widths_ = widths
+        elif widths != self.widths_:
+            raise InputError(
+                f"X has the widths {widths}, but {type(self).__name__} was fitted on {self.widths_}: "
+                "give features of the backbone that the head was fitted on"
+            )
+        return RowReader(arrays)
 
     def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
         """Sets `classes_` and returns class codes, (N,) int64."""

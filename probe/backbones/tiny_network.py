@@ -20,7 +20,7 @@ def build_network() -> ByobNet:
     gives a (512, 4, 4) map. Stock timm blocks; no pooling in the stem, which would leave too little of so small an
     image.
     """
-    from timm.models.byobnet import ByobNet, ByoBlockCfg, ByoModelCfg
+    from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
     stages = tuple(ByoBlockCfg("basic", d=1, c=width, s=stride) for width, stride in ((48, 1), (96, 2), (256, 2)))
     config = ByoModelCfg(blocks=stages, stem_chs=32, stem_type="3x3", stem_pool="", num_features=512)

@@ -1,0 +1,1 @@
+"""Run folders into a table that can be trusted."""

@@ -1,0 +1,79 @@
+"""The embedded backbone: a small residual network, pretrained without labels on 32 x 32 images."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from probe.backbones.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
+from probe.checkpoints import load_state, read_state
+from probe.frozen import FrozenNetwork, map_kinds
+from probe.images import require_image
+
+WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
+
+
+class TinyBackbone(FrozenNetwork):
+    """Barlow Twins on CIFAR-10 images, 1.1 M parameters; `recipes/barlow_twins.py` trains it.
+
+    Gives `pooled` (N, 512), `tokens` (N, 16, 512) and `map` (N, 512, 4, 4). Images of another size are scaled, after
+    the largest square was cut from their centre.
+
+    Args:
+        pretrained: False for random weights, the baseline.
+        seed: Of the random weights.
+        checkpoint: Weights to use instead of the embedded ones.
+        precision: `float32` or `bfloat16`.
+        taps: Further layers, see `FrozenNetwork`.
+    """
+
+    def __init__(
+        self,
+        pretrained: bool = True,
+        seed: int = 0,
+        checkpoint: str | None = None,
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+    ):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = build_network()
+        if pretrained or checkpoint:
+            path = Path(checkpoint) if checkpoint else WEIGHTS
+            load_state(network, read_state(path), str(path))
+            name = f"tiny:{path.stem}" if checkpoint else "tiny"
+        else:
+            name = "tiny-random"
+        super().__init__(network, name=name, image_size=(IMAGE_SIZE, IMAGE_SIZE), precision=precision, taps=taps)
+
+    def transform(self, row: Any) -> Tensor:
+        """One image as a normalised (3, 32, 32) tensor."""
+        image = require_image(row, self.name)
+        if image.size != (IMAGE_SIZE, IMAGE_SIZE):
+            image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
+        pixels = np.asarray(image, dtype=np.float32) / 255
+        normalised = (pixels - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)
+        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+
+    def _features(self, batch: Tensor) -> dict[str, Tensor]:
+        feature_map = self.network.forward_features(batch)
+        return {"pooled": self.network.forward_head(feature_map), **map_kinds(feature_map)}
+
+    def _architecture(self) -> dict[str, Any]:
+        return {"family": "tiny", "version": 1}
+
+    def _preprocessing(self) -> dict[str, Any]:
+        return {
+            "crop": "largest centred square",
+            "size": [IMAGE_SIZE, IMAGE_SIZE],
+            "interpolation": "bicubic",
+            "antialias": True,
+            "mean": list(MEAN),
+            "std": list(STD),
+        }

@@ -1,0 +1,221 @@
+"""The `probe` command: `probe a=b …` runs, `probe -m a=b,c …` sweeps, `probe <word> …` is a subcommand."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib
+import json
+import math
+import os
+import shlex
+import sys
+import tempfile
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.experimental.callback import Callback
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from probe import sweep
+from probe.errors import DoesNotFit, InputError, ProbeError
+from probe.sweep import Outcome
+
+if TYPE_CHECKING:
+    from probe.experiment import Run
+
+# word: function(argv) -> exit code
+SUBCOMMANDS = {
+    "leaderboard": "probe.leaderboard.command:main",
+    "cache": "probe.features.cache:main",
+    "reproduce": "probe.cli:reproduce",
+}
+PACKAGE = Path(__file__).parent
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    words = sys.argv[1:]
+    # As `python -m` does: a backbone, dataset or head of the user's own is found beside where they stand.
+    sys.path.insert(0, os.getcwd())
+    if words and not words[0].startswith("-") and "=" not in words[0]:
+        sys.exit(subcommand(words[0], words[1:]))
+    outcomes.clear()
+    try:
+        hydra_app()
+    except KeyboardInterrupt:
+        print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        sys.exit(130)
+    if Sweep.notes is not None:
+        sys.exit(sweep.report(Sweep.notes))
+    sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def subcommand(word: str, argv: Sequence[str]) -> int:
+    if word not in SUBCOMMANDS:
+        print(
+            f"probe: '{word}' is no subcommand: use one of {', '.join(SUBCOMMANDS)}, "
+            f"or write overrides as group=name (see probe --help)",
+            file=sys.stderr,
+        )
+        return 2
+    try:
+        module, _, function = SUBCOMMANDS[word].partition(":")
+        return int(getattr(importlib.import_module(module), function)(list(argv)))
+    except ProbeError as error:
+        print(f"probe {word}: {error}", file=sys.stderr)
+        return 1
+
+
+outcomes: list[Outcome] = []
+
+
+@hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+def hydra_app(config: DictConfig) -> None:
+    """One job, composed by Hydra; failures are recorded, never raised, so that a sweep goes on."""
+    started = time.perf_counter()
+    job = " ".join(HydraConfig.get().overrides.task)
+    try:
+        outcome = run_job(config, job)
+    except DoesNotFit as error:
+        outcome = Outcome(job, "unfit" if config.skip_unfit else "failed", error=str(error))
+    except ProbeError as error:
+        outcome = Outcome(job, "failed", error=str(error))
+    except Exception as error:  # a defect in one head must not end a sweep of a thousand; the traceback is kept
+        cause = error.__cause__ if isinstance(error.__cause__, ProbeError) else None
+        outcome = Outcome(job, "failed", error=str(cause) if cause else traceback.format_exc())
+    if outcome.status == "failed":
+        keep_error(config, outcome)
+    outcomes.append(outcome)
+    announce(outcome, time.perf_counter() - started)
+
+
+def run_job(config: DictConfig, job: str) -> Outcome:
+    from probe import experiment, record
+
+    resolved = OmegaConf.to_container(config, resolve=True)
+    request = build(resolved, shlex.join(["probe", *HydraConfig.get().overrides.task]))
+    before = time.time()
+    folder = experiment.run(request)
+    if (folder / "result.json").stat().st_mtime < before:
+        return Outcome(job, "there", str(folder))
+    instantiate(config.tracker).log(record.read_result(folder), folder)
+    return Outcome(job, "done", str(folder))
+
+
+def build(config: Any, command: str) -> Run:
+    """Turns a resolved configuration into objects; backbones and datasets are built once per process."""
+    from probe.experiment import Run
+    from probe.features.store import FeatureStore
+
+    return Run(
+        backbone=shared(json.dumps(config["backbone"])),
+        dataset=shared(json.dumps(config["dataset"])),
+        protocol=instantiate(config["protocol"]),
+        head=instantiate(config["head"]),
+        store=FeatureStore(config["cache"]),
+        folder=Path(config["runs"]) / config["name"],
+        seed=config["seed"],
+        device=config["device"],
+        force=config["force"],
+        save_logits=config["save_logits"],
+        features=config["features"],
+        config=config,
+        command=command,
+    )
+
+
+@functools.lru_cache(maxsize=8)
+def shared(node: str) -> Any:
+    return instantiate(json.loads(node))
+
+
+def instantiate(node: Any) -> Any:
+    """`hydra.utils.instantiate`, with the sentence of a `ProbeError` in front instead of behind Hydra's own."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate as hydra_instantiate
+
+    try:
+        return hydra_instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ProbeError):
+            raise error.__cause__ from None
+        raise ProbeError(str(error)) from error
+
+
+def keep_error(config: DictConfig, outcome: Outcome) -> None:
+    from probe import record
+
+    name = record.slug("failed", *outcome.job.split()) or "failed"
+    record.write_error(Path(config.runs) / config.name / name[:150], f"{outcome.job}\n{outcome.error}")
+
+
+def announce(outcome: Outcome, seconds: float) -> None:
+    """One line per job of a sweep; for a single run the metrics as a table."""
+    hydra_config, prefix = HydraConfig.get(), ""
+    if hydra_config.mode == RunMode.MULTIRUN:
+        notes = Path(hydra_config.sweep.dir) / sweep.NOTES
+        sweep.note(notes, hydra_config.job.num, outcome)
+        prefix = sweep.progress(notes) + " "
+    if outcome.error:
+        print(f"{prefix}{outcome.status}: {outcome.job}\n  {outcome.error}", file=sys.stderr, flush=True)
+    elif prefix:
+        print(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)", flush=True)
+    else:
+        sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
+
+
+class Sweep(Callback):
+    """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
+
+    notes: Path | None = None
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.notes = Path(config.hydra.sweep.dir) / sweep.NOTES
+
+
+def n_jobs(config: DictConfig) -> int:
+    """How many jobs a sweep has: the product of the lengths of everything swept over."""
+    overrides = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*overrides, *config.hydra.overrides.task])
+    # The command line comes last and wins over what an experiment sweeps by default.
+    lengths = {o.key_or_group: len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
+    return math.prod(lengths.values())
+
+
+def reproduce(argv: Sequence[str]) -> int:
+    """Runs recorded runs again and says whether they come out the same; returns 1 if one does not."""
+    parser = argparse.ArgumentParser("probe reproduce", description="Run a run folder again from its own record.")
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders, such as runs/quickstart/tiny-…")
+    different = 0
+    for folder in parser.parse_args(argv).folders:
+        lines = differences(folder)
+        print(f"{folder}: " + ("same bits" if not lines else "differs"))
+        print("".join(f"  {line}\n" for line in lines), end="")
+        different += bool(lines)
+    return 1 if different else 0
+
+
+def differences(folder: Path) -> list[str]:
+    """Runs a recorded run in a folder of its own and lists what came out differently, results before causes."""
+    from probe import experiment, record
+
+    old = record.read_result(folder)
+    if old is None:
+        raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
+    with tempfile.TemporaryDirectory() as scratch:
+        again = experiment.run(build(old["config"] | {"runs": scratch, "force": True}, old["command"]))
+        new = record.read_result(again)
+        assert new is not None  # `run` returns complete folders only
+        return record.compare(folder, old, again, new)

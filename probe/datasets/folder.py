@@ -1,0 +1,173 @@
+"""Images in one folder per class."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from probe.base import Dataset, IntArray, digest
+from probe.errors import InputError
+from probe.files import file_digests
+from probe.images import EXTENSIONS, read_image
+from probe.partitions import make_dataset
+
+PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
+"""Names of folders that each partition may have."""
+
+
+class FolderPartition:
+    """Image files in a given order, decoded when asked for.
+
+    The ids are the paths below the dataset's folder. The fingerprint is that of the files' contents, of labels, ids
+    and order; see `probe.files` for how it is remembered.
+    """
+
+    def __init__(self, root: Path, ids: Sequence[str], labels: IntArray):
+        self.root = root
+        self.ids = list(ids)
+        self.labels = labels
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Digest of each file's content."""
+        return file_digests(self.root, self.ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of contents, labels and ids, in order."""
+        return digest([self.ids, self.labels.tolist(), self.digests])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Image.Image:
+        return read_image(self.root / self.ids[row], f"{self.root / self.ids[row]} (row {row})")
+
+
+def load(path: str | None = None, name: str | None = None, follow_links: bool = False) -> Dataset:
+    """Reads `<path>/<partition>/<class>/**/<image>` with the partitions train, test and, optionally, validation or val.
+
+    Without a test folder, as in ImageNet, validation is the test partition. Rows are sorted by class, then by path.
+    Hidden files and files that are no images by their extension are passed over.
+
+    Args:
+        path: The folder.
+        name: How tables call the dataset; the folder's name by default.
+        follow_links: Symbolic links that lead out of the folder are refused unless this is true; links inside it are
+            followed either way.
+    """
+    root = _root(path)
+    found = {part: _files(root, part, follow_links) for part in _partition_folders(root)}
+    notes = {}
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+        notes["test"] = "the validation folder: there is no test folder"
+    class_names = _class_names(root, found)
+    partitions = {}
+    for part, files in found.items():
+        ids = [file for c in class_names for file in files.get(c, [])]
+        counts = [len(files.get(c, [])) for c in class_names]
+        partitions[part] = FolderPartition(root, ids, np.repeat(np.arange(len(class_names)), counts).astype(np.int64))
+    return make_dataset(name or root.resolve().name, class_names, partitions, notes)
+
+
+def _root(path: str | None) -> Path:
+    if path is None:
+        raise InputError(
+            "dataset=folder needs a folder, none is given: set dataset.path=<folder with train/ and test/>"
+        )
+    root = Path(path).expanduser()
+    if not root.is_dir():
+        raise InputError(f"dataset.path {path} is no folder, expected one with train/ and test/: give its path")
+    return root
+
+
+def _partition_folders(root: Path) -> dict[str, str]:
+    """Which partition lies in which folder."""
+    folders = {}
+    for part, names in PARTITIONS.items():
+        present = [name for name in names if (root / name).is_dir()]
+        if len(present) > 1:
+            raise InputError(f"{root} has both {' and '.join(present)}, expected one of them: rename the other")
+        if present:
+            folders[part] = present[0]
+    if "train" not in folders or len(folders) < 2:
+        there = sorted(entry.name for entry in root.iterdir())
+        raise InputError(
+            f"{root} has {', '.join(there[:10]) or 'nothing'}{', ...' if len(there) > 10 else ''}, expected folders "
+            "train/ and test/ (or val/) with one folder per class in each: arrange the images so"
+        )
+    return folders
+
+
+def _files(root: Path, part: str, follow_links: bool) -> dict[str, list[str]]:
+    """Image files of each class, as sorted paths below the root."""
+    folder = next(root / name for name in PARTITIONS[part] if (root / name).is_dir())
+    inside = os.path.realpath(root)
+    _check_link(folder, inside, follow_links)
+    loose = [e.name for e in os.scandir(folder) if e.is_file() and _is_image(e.name)]
+    if loose:
+        raise InputError(
+            f"{folder} holds {len(loose)} images beside its class folders ({sorted(loose)[0]}), expected a folder per "
+            "class: move each image into the folder of its class"
+        )
+    classes = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
+    return {
+        c: sorted(p.relative_to(root).as_posix() for p in _images(folder / c, inside, follow_links, ()))
+        for c in classes
+    }
+
+
+def _images(folder: Path, inside: str, follow_links: bool, above: tuple[str, ...]) -> Iterator[Path]:
+    real = os.path.realpath(folder)
+    if real in above:
+        raise InputError(f"{folder} is a symbolic link to a folder above it, expected no loops: remove the link")
+    _check_link(folder, inside, follow_links)
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                yield from _images(folder / entry.name, inside, follow_links, (*above, real))
+            elif _is_image(entry.name):
+                if entry.is_symlink():
+                    _check_link(folder / entry.name, inside, follow_links)
+                yield folder / entry.name
+
+
+def _check_link(path: Path, inside: str, follow_links: bool) -> None:
+    real = os.path.realpath(path)
+    if not os.path.exists(real):
+        raise InputError(f"{path} is a symbolic link to {real}, which does not exist: remove or mend the link")
+    if not follow_links and os.path.commonpath([inside, real]) != inside:
+        raise InputError(
+            f"{path} is a symbolic link out of the dataset's folder, to {real}: copy what it points to, or set "
+            "dataset.follow_links=true if it is meant to be there"
+        )
+
+
+def _is_image(name: str) -> bool:
+    return os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def _class_names(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str]:
+    """The class folders, which must be the same in every partition; those of validation may be fewer."""
+    train = set(found["train"])
+    faults = []
+    for part in found.keys() - {"train"}:
+        surplus, lacking = sorted(found[part].keys() - train), sorted(train - found[part].keys())
+        if surplus:
+            faults.append(f"{part} has {len(surplus)} class folders that train lacks ({', '.join(surplus[:3])})")
+        if lacking and part == "test":
+            faults.append(f"{part} lacks {len(lacking)} class folders of train ({', '.join(lacking[:3])})")
+    if faults:
+        raise InputError(
+            f"the class folders of {root} differ: {'; '.join(sorted(faults))}; expected the same in train and test: "
+            "rename or add folders (an empty one will do in test)"
+        )
+    return sorted(train)

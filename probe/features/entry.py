@@ -1,0 +1,268 @@
+"""Finished passes: reading their manifests, and arrays whose blocks are verified before they are used."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xxhash
+from numpy.typing import NDArray
+
+from probe.base import digest
+from probe.errors import StoreError
+from probe.features.layout import (
+    HEADER_BYTES,
+    PASS_NAME,
+    SCHEMA,
+    array_file,
+    checksum_file,
+    entry_digest,
+    npy_header,
+)
+from probe.hashing import hash_bytes
+
+EAGER_BYTES = 8 * 2**20
+"""Arrays up to this size are verified when they are opened (about a millisecond), larger ones as they are used."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One finished pass: its folder and its manifest."""
+
+    folder: Path
+    manifest: Mapping[str, Any]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows of the partition, valid or not."""
+        return int(self.manifest["n_rows"])
+
+    def remedy(self) -> str:
+        """What a user does about damage."""
+        return f"delete the folder {self.folder} and run again"
+
+    def array(self, kind: str) -> CheckedMemmap:
+        """The features of a kind, read-only; blocks that do not match their checksum raise `StoreError`."""
+        guard = self.guard(kind)
+        if guard.plain.nbytes <= EAGER_BYTES:
+            guard.verify_all()
+        return CheckedMemmap.of(guard)
+
+    def guard(self, kind: str) -> Guard:
+        """Opens the array of a kind: size and header are checked, its blocks are not yet."""
+        facts = self.manifest["kinds"][kind]
+        path, shape, dtype = self.folder / array_file(kind), tuple(facts["shape"]), facts["dtype"]
+        expected = HEADER_BYTES + int(np.prod(shape)) * np.dtype(dtype).itemsize
+        try:
+            status = path.stat()
+            with open(path, "rb") as file:
+                header = file.read(HEADER_BYTES)
+        except FileNotFoundError:
+            raise StoreError(f"{path} is missing, its manifest names it: {self.remedy()}") from None
+        if status.st_size != expected:
+            raise StoreError(f"{path} holds {status.st_size} bytes, expected {expected}: {self.remedy()}")
+        if header != npy_header(dtype, shape):
+            raise StoreError(f"the header of {path} is not what was written: {self.remedy()}")
+        key = (str(path), status.st_ino, status.st_mtime_ns)
+        with _GUARDS_LOCK:
+            if key not in _GUARDS:
+                plain = np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=shape)
+                _GUARDS[key] = Guard(plain, self._checksums(kind), int(self.manifest["block_rows"]), self, kind)
+            return _GUARDS[key]
+
+    def _checksums(self, kind: str) -> NDArray[np.uint64]:
+        array = self._small_array(checksum_file(kind))
+        n_blocks = -(-self.n_rows // int(self.manifest["block_rows"]))
+        if array.shape != (n_blocks,) or array.dtype != np.uint64:
+            raise StoreError(f"{self.folder / checksum_file(kind)} does not fit its manifest: {self.remedy()}")
+        return array
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """(N,) True where the row could be decoded."""
+        return self._small_array("valid.npy")
+
+    def _small_array(self, name: str) -> NDArray[Any]:
+        import io
+
+        return np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one of the small files, verified."""
+        path = self.folder / name
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError:
+            raise StoreError(f"{path} is missing, its manifest names it: {self.remedy()}") from None
+        if hash_bytes(data) != self.manifest["files"].get(name):
+            raise StoreError(f"{path} does not match its checksum, it was changed or damaged: {self.remedy()}")
+        return data
+
+
+def read_pass(folder: Path) -> Pass:
+    """Reads and checks the manifest of a finished pass."""
+    path = folder / "manifest.json"
+    remedy = f"delete the folder {folder} and run again"
+    try:
+        manifest = json.loads(path.read_bytes())
+        schema = manifest["schema"]
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing, a finished pass has one: {remedy}") from None
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(f"{path} is no manifest of this cache, it was changed or damaged: {remedy}") from None
+    if schema > SCHEMA:
+        raise StoreError(
+            f"{path} was written by a newer version of probe (schema {schema}, this one reads {SCHEMA}): "
+            "update probe, or set PROBE_CACHE to another folder"
+        )
+    if manifest.get("digest") != digest({k: v for k, v in manifest.items() if k != "digest"}):
+        raise StoreError(f"{path} does not match its own digest, it was changed or damaged: {remedy}")
+    name = entry_digest(manifest["identity"])
+    if name != folder.parent.name:
+        raise StoreError(
+            f"{folder} holds features of the entry {name}, not of the folder it stands in: move it to "
+            f"{folder.parent.parent / name}, or delete it"
+        )
+    return Pass(folder, manifest)
+
+
+def read_passes(entry: Path) -> list[Pass]:
+    """The finished passes of an entry, in a stable order."""
+    try:
+        names = sorted(p.name for p in entry.iterdir() if PASS_NAME.fullmatch(p.name))
+    except FileNotFoundError:
+        return []
+    return [read_pass(entry / name) for name in names if (entry / name).exists()]
+
+
+def block_hash(rows: Any) -> int:
+    """XXH3-64 of a contiguous array."""
+    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(rows).data.cast("B"))
+
+
+class Guard:
+    """Remembers, once per process and file, which blocks of an array were verified."""
+
+    def __init__(
+        self, plain: np.memmap[Any, Any], checksums: NDArray[np.uint64], block_rows: int, source: Pass, kind: str
+    ):
+        self.plain, self.checksums, self.block_rows, self.source, self.kind = plain, checksums, block_rows, source, kind
+        self.pending = np.ones(len(checksums), dtype=np.bool_)
+        self.done = False
+        self.lock = threading.Lock()
+
+    def verify_all(self) -> None:
+        """Verifies every block that was not verified yet."""
+        if not self.done:
+            self.verify(np.arange(len(self.checksums)))
+
+    def verify_rows(self, key: Any) -> None:
+        """Verifies the blocks that an index along the first axis touches."""
+        if self.done:
+            return
+        n, size = len(self.plain), self.block_rows
+        if isinstance(key, slice):
+            start, stop, step = key.indices(n)
+            rows = range(start, stop, step)
+            touched = np.arange(min(rows[0], rows[-1]) // size, max(rows[0], rows[-1]) // size + 1) if rows else None
+        elif isinstance(key, int | np.integer) and not isinstance(key, bool):
+            touched = np.asarray([int(key) % n // size]) if -n <= key < n else None
+        else:
+            indices = np.asarray(key)
+            if indices.ndim == 0 or indices.dtype.kind not in "iub":
+                return self.verify_all()
+            if indices.dtype.kind == "b":
+                indices = np.flatnonzero(indices.reshape(len(indices), -1).any(axis=1))
+            indices = indices.ravel() % n
+            mask = np.zeros(len(self.checksums), dtype=np.bool_)
+            mask[indices // size] = True
+            touched = np.flatnonzero(mask)
+        if touched is not None:
+            self.verify(touched)
+
+    def verify(self, blocks: NDArray[np.intp]) -> None:
+        """Hashes blocks that were not hashed yet; raises `StoreError` at the first one that differs."""
+        with self.lock:
+            for block in blocks[self.pending[blocks]]:
+                if not self.matches(int(block)):
+                    first, last = self.rows_of(int(block))
+                    raise StoreError(
+                        f"{self.kind} rows {first} to {last} in {self.source.folder} do not match their checksum, the "
+                        f"file was changed or damaged: {self.source.remedy()}"
+                    )
+                self.pending[block] = False
+            self.done = not self.pending.any()
+
+    def matches(self, block: int) -> bool:
+        """Whether a block hashes to its checksum."""
+        rows = self.plain[block * self.block_rows : (block + 1) * self.block_rows]
+        return block_hash(rows) == int(self.checksums[block])
+
+    def rows_of(self, block: int) -> tuple[int, int]:
+        """First and last row of a block."""
+        return block * self.block_rows, min((block + 1) * self.block_rows, len(self.plain)) - 1
+
+    def mismatches(self) -> Iterable[tuple[int, int]]:
+        """First and last row of every block that does not match, whatever was verified before."""
+        return (self.rows_of(block) for block in range(len(self.checksums)) if not self.matches(block))
+
+
+_GUARDS: dict[tuple[str, int, int], Guard] = {}
+_GUARDS_LOCK = threading.Lock()
+
+
+class CheckedMemmap(np.memmap):
+    """A read-only memmap whose blocks are verified before the first use of any of their rows.
+
+    Indexing verifies the rows it touches and returns plain arrays; whatever else numpy does with the whole array
+    (ufuncs, functions, views, copies) verifies all of it first. `np.asarray` and `torch.from_numpy` of a whole array
+    larger than `EAGER_BYTES` go through no hook: index with `[:]` there.
+    """
+
+    _guard: Guard | None = None
+
+    @classmethod
+    def of(cls, guard: Guard) -> CheckedMemmap:
+        """The array that a guard watches over."""
+        checked = guard.plain.view(cls)
+        checked._guard = guard
+        return checked
+
+    def __array_finalize__(self, obj: Any) -> None:
+        super().__array_finalize__(obj)
+        self._guard = None
+        guard = getattr(obj, "_guard", None)
+        if guard is not None:
+            guard.verify_all()
+
+    def __getitem__(self, key: Any) -> Any:
+        if self._guard is None:
+            return np.ndarray.__getitem__(self.view(np.memmap), key)
+        first = key[0] if isinstance(key, tuple) and key else key
+        self._guard.verify_rows(first)
+        return self._guard.plain[key]
+
+    def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
+        return getattr(ufunc, method)(*(_plain(x) for x in inputs), **kwargs)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        if self._guard is not None:
+            self._guard.verify_all()
+        return super().__array_function__(func, types, args, kwargs)
+
+    def __reduce__(self) -> Any:
+        return np.array(self[:]).__reduce__()
+
+
+def _plain(value: Any) -> Any:
+    if not isinstance(value, CheckedMemmap):
+        return value
+    if value._guard is not None:
+        value._guard.verify_all()
+    return value.view(np.ndarray)

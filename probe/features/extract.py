@@ -1,0 +1,337 @@
+"""One process's part in an extraction: rows -> batches -> backbone -> checked arrays on disk."""
+
+from __future__ import annotations
+
+import os
+import queue
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.base import Backbone, Partition
+from probe.errors import InputError, StoreError
+from probe.features.entry import block_hash
+from probe.features.layout import HEADER_BYTES, array_file, npy_header, stored_dtype, sync_folder
+from probe.features.work import Block, Plan, Work, Writer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+SYNC_SECONDS = 1.0
+"""Finished blocks become durable together, this often: a kill costs at most this much work and the blocks in flight."""
+
+Batch = tuple[int, Any, dict[int, str]]
+Arrays = Mapping[str, NDArray[Any]]
+
+
+class Reader:
+    """Reads blocks: number -> (number, stacked rows or None, row -> why it failed). Runs in DataLoader workers too."""
+
+    def __init__(self, partition: Partition, transform: Callable[[Any], Tensor], plan: Plan):
+        self.partition, self.transform, self.plan = partition, transform, plan
+
+    def __getitem__(self, block: int) -> Batch:
+        import torch
+
+        tensors: dict[int, Tensor] = {}
+        failed: dict[int, str] = {}
+        for row in self.plan.rows(block):
+            try:
+                tensors[row] = self.transform(self.partition[row])
+            except Exception as error:
+                failed[row] = f"{type(error).__name__}: {error}"
+        if not tensors:
+            return block, None, failed
+        # Zeros stand in for rows that failed: the others see a batch of the same size, so they get the same bits.
+        blank = torch.zeros_like(next(iter(tensors.values())))
+        return block, torch.stack([tensors.get(row, blank) for row in self.plan.rows(block)]), failed
+
+
+def read_batches(reader: Reader, blocks: Iterable[int], n_workers: int, pinned: bool) -> Iterator[Batch]:
+    """Reads blocks in order; the next block is asked for only as far ahead as the workers prefetch."""
+    if n_workers == 0:
+        return (reader[block] for block in blocks)
+    from torch.utils.data import DataLoader
+
+    loader: Any = DataLoader(
+        reader,  # type: ignore[arg-type]
+        batch_size=None,
+        sampler=blocks,
+        num_workers=n_workers,
+        pin_memory=pinned,
+        collate_fn=_as_it_is,
+    )
+    return iter(loader)
+
+
+def _as_it_is(batch: Any) -> Any:
+    return batch
+
+
+class ArrayFiles:
+    """The arrays of an extraction under way, written block by block."""
+
+    def __init__(self, folder: Path, plan: Plan):
+        self.folder, self.plan = folder, plan
+        self.files: dict[str, Any] = {}
+        self.shapes: dict[str, tuple[int, ...]] = {}
+
+    def dtype(self, kind: str, row_shape: Sequence[int]) -> np.dtype[Any]:
+        """The dtype that a kind is stored in."""
+        return np.dtype(stored_dtype(self.plan.kinds[kind], 1 + len(row_shape)))
+
+    def bytes(self, kind: str, row_shape: Sequence[int]) -> int:
+        """The size of the whole file of a kind."""
+        return HEADER_BYTES + self.plan.n_rows * int(np.prod(row_shape)) * self.dtype(kind, row_shape).itemsize
+
+    def check_room(self, row_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuses to begin what the disk cannot hold. It may still fill up later; then what is finished is kept."""
+        new = [kind for kind in row_shapes if not (self.folder / array_file(kind)).exists()]
+        needed, free = sum(self.bytes(kind, row_shapes[kind]) for kind in new), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise StoreError(
+                f"features of {self.plan.n_rows} rows need {needed / 2**20:.1f} MiB and the cache has "
+                f"{free / 2**20:.1f} MiB free: make room (`probe cache prune --older-than 30d`), "
+                "set PROBE_CACHE to another disk, or store float16 (dtypes)"
+            )
+
+    def open(self, kind: str, row_shape: tuple[int, ...]) -> None:
+        """Opens the file of a kind at its full size. All writers do the same, so that none has to be the first."""
+        path = self.folder / array_file(kind)
+        shape, dtype = (self.plan.n_rows, *row_shape), self.dtype(kind, row_shape)
+        header = npy_header(dtype.name, shape)
+        # For writing only: an NFS client then sends the bytes it was given, never whole pages around them.
+        handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
+        self.files[kind] = file = open(handle, "wb", buffering=0)  # noqa: SIM115
+        with open(path, "rb") as present:
+            written = present.read(HEADER_BYTES)
+        if written.strip(b"\0") and written != header:
+            raise StoreError(
+                f"{path} was begun with another shape than the {shape} of {dtype.name} that this backbone gives: "
+                f"delete the folder {self.folder.parent} and run again"
+            )
+        file.write(header)
+        file.truncate(self.bytes(kind, row_shape))
+        os.fsync(handle)
+        sync_folder(self.folder)
+        self.shapes[kind] = row_shape
+
+    def write(self, kind: str, first_row: int, rows: NDArray[Any]) -> None:
+        """Writes the rows of one block."""
+        if kind not in self.files:
+            self.open(kind, rows.shape[1:])
+        write_at(self.files[kind], HEADER_BYTES + first_row * rows[0].nbytes, rows)
+
+    def sync(self) -> None:
+        """Returns when all that was written is on the disk."""
+        for file in self.files.values():
+            getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self.files.values():
+            file.close()
+
+
+def write_at(file: Any, offset: int, rows: NDArray[Any]) -> None:
+    """Writes all bytes of an array at a place in an unbuffered file."""
+    data = rows.data.cast("B")
+    file.seek(offset)
+    while data:
+        data = data[file.write(data) :]
+
+
+class Sink:
+    """Writes blocks in the background, in the order: rows, disk, journal."""
+
+    def __init__(self, writer: Writer):
+        self.writer, self.plan = writer, writer.work.plan
+        self.files = ArrayFiles(writer.work.data, self.plan)
+        self._queue: queue.Queue[tuple[int, Arrays, Mapping[int, str], float] | None] = queue.Queue(maxsize=4)
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def put(self, number: int, arrays: Arrays, failed: Mapping[int, str], seconds: float) -> None:
+        """Hands over a block; waits while four are underway, raises what went wrong with an earlier one."""
+        if self._error is not None:
+            raise self._error
+        self._queue.put((number, arrays, failed, seconds))
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self.files.close()
+        if self._error is not None and error is None:
+            raise self._error
+
+    def _run(self) -> None:
+        written: list[Block] = []
+        synced = time.monotonic()
+        while (item := self._queue.get()) is not None:
+            if self._error is not None:
+                continue
+            try:
+                written.append(self._write(*item))
+                if time.monotonic() - synced >= SYNC_SECONDS:
+                    self._sync(written)
+                    synced = time.monotonic()
+            except BaseException as error:
+                self._error = error
+        if self._error is None:
+            try:
+                self._sync(written)
+            except BaseException as error:
+                self._error = error
+
+    def _write(self, number: int, arrays: Arrays, failed: Mapping[int, str], seconds: float) -> Block:
+        if not self.files.files:
+            self.files.check_room({kind: rows.shape[1:] for kind, rows in arrays.items()})
+        for kind, rows in arrays.items():
+            self.files.write(kind, self.plan.rows(number)[0], rows)
+        return Block(
+            number,
+            hashes={kind: block_hash(rows) for kind, rows in arrays.items()},
+            shapes={kind: list(rows.shape[1:]) for kind, rows in arrays.items()},
+            invalid={str(row): reason for row, reason in failed.items()},
+            seconds=seconds,
+        )
+
+    def _sync(self, written: list[Block]) -> None:
+        if written:
+            self.files.sync()
+            self.writer.record(written)
+            written.clear()
+
+
+def contribute(
+    backbone: Backbone,
+    partition: Partition,
+    work: Work,
+    writer: Writer,
+    *,
+    device: str,
+    n_workers: int,
+    on_error: str,
+    advance: Callable[[int], object],
+) -> None:
+    """Extracts ranges until none is left that nobody else has in hands.
+
+    Raises:
+        InputError: a row that cannot be decoded under `on_error="raise"`, features that are not finite or do not have
+            one shape. What was finished before stays finished.
+    """
+    import torch
+
+    def blocks() -> Iterator[int]:
+        while (claimed := writer.claim()) is not None:
+            done = work.done()
+            yield from (block for block in claimed if block not in done)
+
+    reader = Reader(partition, backbone.transform, work.plan)
+    batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
+    clock = time.monotonic()
+    with Sink(writer) as sink, torch.inference_mode():
+        for block, batch, failed in batches:
+            if failed and on_error == "raise":
+                row, reason = next(iter(failed.items()))
+                raise InputError(
+                    f"row {row} ({partition.ids[row]}) cannot be decoded ({reason}): repair or remove it, "
+                    "or set on_error=skip"
+                )
+            arrays = {}
+            if batch is not None:
+                features = forward(backbone, batch, list(work.plan.kinds), device)
+                rows = work.plan.rows(block)
+                arrays = {
+                    kind: checked(features[kind], kind, rows, failed, backbone, partition, sink.files)
+                    for kind in work.plan.kinds
+                }
+            now = time.monotonic()
+            sink.put(block, arrays, failed, now - clock)
+            clock = now
+            advance(len(work.plan.rows(block)))
+
+
+def forward(backbone: Backbone, batch: Tensor, kinds: Sequence[str], device: str) -> dict[str, Tensor]:
+    """Features of one batch of rows."""
+    import torch
+
+    try:
+        return backbone.extract(batch.to(device, non_blocking=True), kinds)
+    except torch.OutOfMemoryError:
+        raise InputError(
+            f"{device} ran out of memory on a batch of {len(batch)} rows through backbone {backbone.name}: "
+            f"set batch_size to {max(1, len(batch) // 2)} or less"
+        ) from None
+
+
+def checked(
+    features: Tensor,
+    kind: str,
+    rows: range,
+    failed: Mapping[int, str],
+    backbone: Backbone,
+    partition: Partition,
+    files: ArrayFiles,
+) -> NDArray[Any]:
+    """Features of a block as they are stored: of the stored dtype, finite, NaN in rows that failed."""
+    import torch
+
+    if features.ndim < 2 or len(features) != len(rows):
+        raise InputError(
+            f"backbone {backbone.name} gave {kind} of shape {tuple(features.shape)} for a batch of {len(rows)} rows, "
+            "expected one row of features for each"
+        )
+    shape = tuple(features.shape[1:])
+    if files.shapes.get(kind, shape) != shape:
+        raise InputError(
+            f"backbone {backbone.name} gave {kind} of shape {shape} at row {rows[0]} ({partition.ids[rows[0]]}) and "
+            f"{files.shapes[kind]} before, expected one shape for all rows: resize them to one size in the transform"
+        )
+    stored = features.detach().to(getattr(torch, files.dtype(kind, shape).name))
+    if failed:
+        stored = stored.clone()
+        stored[[row - rows[0] for row in failed]] = 0
+    # A sum is finite only if every term is: one cheap pass, and the exact search only when it fails.
+    if not torch.isfinite(stored.sum(dtype=torch.float32)):
+        refuse_not_finite(features, stored, kind, rows, failed, backbone, partition)
+    if failed:
+        stored[[row - rows[0] for row in failed]] = torch.nan
+    return stored.cpu().contiguous().numpy()
+
+
+def refuse_not_finite(
+    features: Tensor,
+    stored: Tensor,
+    kind: str,
+    rows: range,
+    failed: Mapping[int, str],
+    backbone: Backbone,
+    partition: Partition,
+) -> None:
+    """Raises for the first row that is not finite, if there is one."""
+    import torch
+
+    for i, row in enumerate(rows):
+        if row in failed or torch.isfinite(stored[i]).all():
+            continue
+        name = f"{kind} features of row {row} ({partition.ids[row]}) from backbone {backbone.name}"
+        if torch.isfinite(features[i]).all():
+            raise InputError(
+                f"{name} reach {float(features[i].abs().max()):g}, too large for {str(stored.dtype)[6:]}: "
+                f"store them with dtypes.{kind}=float32"
+            )
+        raise InputError(
+            f"{name} are not finite (NaN or infinite), expected finite numbers: look at this row and at the "
+            "checkpoint, or extract in float32"
+        )

@@ -1,0 +1,220 @@
+"""The feature store: features of a backbone on the rows of a partition, extracted once and kept on disk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.base import Backbone, Dataset, IntArray, digest
+from probe.errors import InputError, ProbeError
+from probe.features import layout
+from probe.features.entry import Pass, read_passes
+from probe.features.extraction import Extraction
+from probe.features.finish import whoami
+from probe.features.work import Plan, Work, works
+
+DTYPES = ("float16", "float32")
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features of all rows of a partition.
+
+    Attributes:
+        arrays: Kind -> read-only memmap of N rows, in the order of the partition. Blocks are verified against their
+            checksums before their first use; a damaged one raises `StoreError`. Rows that are not valid hold NaN.
+        labels: (N,) class codes.
+        ids: N names of the rows.
+        valid: (N,) False where a row could not be decoded (`on_error="skip"`).
+        digest: Names exactly these features.
+        seconds: Spent extracting in this call; 0.0 when all was there.
+    """
+
+    arrays: Mapping[str, NDArray[Any]]
+    labels: IntArray
+    ids: Sequence[str]
+    valid: NDArray[np.bool_]
+    digest: str
+    seconds: float
+
+
+class FeatureStore:
+    """Features on disk, by content: whoever asks for the same features gets the same files.
+
+    Any number of processes may ask at once; they share the extraction. An interrupted extraction goes on where it
+    stopped. Interrupted, shared and plain extractions with one `batch_size` give the same bits on one machine with one
+    number of threads. Another `batch_size` may change the last bits, as in any use of a backbone; it names no other
+    features: what is there is used, and an extraction under way keeps the batch size that it began with.
+
+    Args:
+        root: The cache folder; None: `$PROBE_CACHE`, else the platform's cache folder.
+    """
+
+    def __init__(self, root: str | Path | None = None):
+        self.root = Path(root).expanduser() if root is not None else layout.default_root()
+
+    def get(
+        self,
+        backbone: Backbone,
+        dataset: Dataset,
+        partition: str,
+        kinds: Sequence[str],
+        *,
+        dtypes: Mapping[str, str] | None = None,
+        batch_size: int = 256,
+        n_workers: int = 0,
+        device: str = "auto",
+        on_error: str = "raise",
+        progress: bool = True,
+    ) -> Features:
+        """The features of a partition, after extracting what is not there yet.
+
+        Args:
+            kinds: What the caller reads; all that is missing is extracted in one pass.
+            dtypes: Kind -> stored dtype, `float16` or `float32`. By default `pooled` and other arrays of two axes are
+                stored in float32, `tokens`, `map` and other larger arrays in float16.
+            n_workers: Processes that decode rows; 0 decodes in this one.
+            on_error: `raise`, or `skip` to leave out rows that cannot be decoded and mark them in `valid`.
+
+        Raises:
+            InputError: a row that cannot be decoded, features that are not finite; named by row and backbone.
+            StoreError: a cache that cannot be written, or that holds damaged files.
+        """
+        check_request(backbone, dataset, partition, kinds, dtypes or {}, batch_size, n_workers, on_error)
+        requested = layout.requested_dtypes({kind: (dtypes or {}).get(kind) for kind in kinds})
+        identity = layout.entry_identity(backbone, dataset, partition)
+        entry = self.root / "features" / layout.entry_digest(identity)
+        found = find(read_passes(entry), requested)
+        seconds = 0.0
+        if len(found) < len(requested):
+            started = time.perf_counter()
+            extraction = Extraction(backbone, dataset, partition, identity, device, n_workers, on_error, progress)
+            while missing := {kind: dtype for kind, dtype in requested.items() if kind not in found}:
+                names = backbone.name, f"{dataset.name}/{partition}"
+                self._extract(entry, extraction, Plan(len(dataset.partitions[partition]), batch_size, missing, *names))
+                found = find(read_passes(entry), requested)
+            seconds = time.perf_counter() - started
+        return read_features(found, dataset, partition, identity, on_error, seconds)
+
+    def _extract(self, entry: Path, extraction: Extraction, plan: Plan) -> None:
+        """Takes part in one extraction until it is finished; comes back early where its folder vanished."""
+        work = None
+        try:
+            work = join_or_begin(entry, plan)
+            extraction.run(work)
+        except ProbeError:
+            raise
+        except FileNotFoundError as error:
+            # Others finished, or threw away, what this process was looking at: look again.
+            if work is None or work.data.exists():
+                raise layout.write_error(error, self.root) from error
+        except OSError as error:
+            raise layout.write_error(error, self.root) from error
+
+
+def check_request(
+    backbone: Backbone,
+    dataset: Dataset,
+    partition: str,
+    kinds: Sequence[str],
+    dtypes: Mapping[str, str],
+    batch_size: int,
+    n_workers: int,
+    on_error: str,
+) -> None:
+    """Refuses what cannot be extracted, all that is wrong in one sentence each."""
+    wrong = []
+    if partition not in dataset.partitions:
+        wrong.append(f"dataset {dataset.name} has no partition {partition!r}: choose from {list(dataset.partitions)}")
+    elif len(dataset.partitions[partition]) == 0:
+        wrong.append(f"partition {partition} of dataset {dataset.name} has no rows: expected at least 1")
+    unknown = [kind for kind in kinds if kind not in backbone.kinds]
+    if unknown or not kinds or isinstance(kinds, str):
+        wrong.append(f"backbone {backbone.name} gives {list(backbone.kinds)}, asked for {unknown or kinds!r}")
+    for kind, dtype in dtypes.items():
+        if dtype not in DTYPES:
+            wrong.append(f"dtypes.{kind} is {dtype!r}: choose from {list(DTYPES)}")
+    if batch_size < 1:
+        wrong.append(f"batch_size is {batch_size}: give 1 or more")
+    if n_workers < 0:
+        wrong.append(f"n_workers is {n_workers}: give 0 or more")
+    if on_error not in ("raise", "skip"):
+        wrong.append(f"on_error is {on_error!r}: choose raise or skip")
+    if wrong:
+        raise InputError("; ".join(wrong))
+
+
+def find(passes: Sequence[Pass], requested: Mapping[str, str]) -> dict[str, Pass]:
+    """Kind -> the finished pass that holds it in the dtype asked for, for the kinds that are there."""
+    found = {}
+    for kind, dtype in requested.items():
+        for candidate in passes:
+            facts = candidate.manifest["kinds"].get(kind)
+            if facts and facts["dtype"] == layout.stored_dtype(dtype, len(facts["shape"])):
+                found[kind] = candidate
+                break
+    return found
+
+
+def join_or_begin(entry: Path, plan: Plan) -> Work:
+    """The extraction to take part in: one under way that gives some of the kinds, an interrupted one, or a new one.
+
+    An interrupted extraction of more than these kinds is left alone. One that was interrupted before its first block
+    was finished starts anew, so that a batch size that did not fit can be changed.
+    """
+    entry.mkdir(parents=True, exist_ok=True)
+    candidates = []
+    for work in works(entry):
+        shared = {kind for kind, dtype in plan.kinds.items() if work.plan.kinds.get(kind) == dtype}
+        if not shared:
+            continue
+        live = bool(work.live_writers())
+        other_batches = not work.done() and work.plan.block_rows != plan.block_rows
+        if not live and (other_batches or not work.data.exists()):
+            work.discard()
+        elif live or shared == set(work.plan.kinds):
+            candidates.append((len(shared), work))
+    if candidates:
+        return max(candidates, key=lambda c: c[0])[1]
+    return Work.open_or_create(entry, plan)
+
+
+def read_features(
+    found: Mapping[str, Pass], dataset: Dataset, partition: str, identity: Any, on_error: str, seconds: float
+) -> Features:
+    """Opens what was found, or refuses it for its skipped rows."""
+    rows = dataset.partitions[partition]
+    skipped = {int(row): why for p in found.values() for row, why in p.manifest["skipped"].items()}
+    if skipped and on_error == "raise":
+        names = ", ".join(f"{row} ({name})" for row, (name, _) in sorted(skipped.items())[:5])
+        more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        raise InputError(
+            f"{len(skipped)} rows of {dataset.name}/{partition} could not be decoded when these features were "
+            f"extracted: {names}{more}: repair or remove them, or set on_error=skip"
+        )
+    valid = np.logical_and.reduce([p.valid for p in found.values()])
+    valid.flags.writeable = False
+    for one in {p.folder: p for p in found.values()}.values():
+        with suppress(OSError):  # a cache that can only be read is fine
+            (one.folder.parent / "used").write_text(whoami())
+    return Features(
+        arrays={kind: p.array(kind) for kind, p in found.items()},
+        labels=np.asarray(rows.labels, dtype=np.int64),
+        ids=rows.ids,
+        valid=valid,
+        digest=digest(
+            [
+                identity,
+                {kind: p.manifest["kinds"][kind]["dtype"] for kind, p in found.items()},
+                sorted(skipped),
+            ]
+        ),
+        seconds=seconds,
+    )

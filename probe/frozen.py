@@ -1,0 +1,253 @@
+"""What backbones made of a torch network share: frozen weights, precision, tapped layers, an identity."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from probe.errors import InputError
+from probe.hashing import hash_tensors
+from probe.images import CONVERSION
+
+if TYPE_CHECKING:
+    from torch.utils.hooks import RemovableHandle
+
+KINDS = ("pooled", "tokens", "map")
+PRECISIONS = ("float32", "bfloat16")
+REDUCTIONS = ("mean", "cls", "tokens", "heads")
+
+
+class FrozenNetwork:
+    """Base class of image backbones that run a network.
+
+    A subclass sets up the network and implements `transform`, `_features`, `_architecture` and `_preprocessing`.
+
+    Args:
+        network: Goes into eval mode, without gradients.
+        name: How tables call it.
+        image_size: Height and width of what `transform` gives, in pixels.
+        precision: `float32`, or `bfloat16` for autocast to it; features are float32 either way.
+        taps: Further layers to give, each `<layer>` or `<layer>:<reduction>`. A layer is a name inside the network,
+            where `*` stands for one part of a name (`blocks.*`). Reductions: `mean` over positions without prefix
+            tokens (the default; (N, D) output passes as it is), `cls` the first token, `tokens` all of them, and
+            `heads`, one vector per attention head before they are mixed, (N, heads, D): that of the first prefix
+            token, or the mean where there is none. The kind has the name of the expanded tap.
+        n_prefix_tokens: How many tokens stand before the patches.
+        channels_last: Whether four-dimensional layer outputs are (N, H, W, C) rather than (N, C, H, W).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        image_size: tuple[int, int],
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+        n_prefix_tokens: int = 0,
+        channels_last: bool = False,
+    ):
+        if precision not in PRECISIONS:
+            raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}: set one of them")
+        # Any: what a backbone calls on its network is beyond nn.Module.
+        self.network: Any = network.eval().requires_grad_(False)
+        self.name = name
+        self.image_size = image_size
+        self.precision = precision
+        self.n_prefix_tokens = n_prefix_tokens
+        self.n_parameters = sum(p.numel() for p in network.parameters())
+        self.device = "cpu"
+        self._channels_last = channels_last
+        self._asked = [tap for tap in taps if tap in KINDS]
+        self._taps = _expand([tap for tap in taps if tap not in KINDS], network, name)
+
+    def transform(self, row: Any) -> Tensor:
+        """One image as a (3, H, W) tensor."""
+        raise NotImplementedError
+
+    def _features(self, batch: Tensor) -> dict[str, Tensor]:
+        """All kinds of a batch but the taps."""
+        raise NotImplementedError
+
+    def _architecture(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _preprocessing(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of each kind, found by running one blank image."""
+        blank = torch.zeros(1, 3, *self.image_size)
+        shapes = {kind: tuple(value.shape[1:]) for kind, value in self._run(blank, list(self._taps)).items()}
+        absent = [kind for kind in self._asked if kind not in shapes]
+        if absent:
+            raise InputError(
+                f"taps {absent} are not given by backbone {self.name}, it gives {list(shapes)}: leave them out"
+            )
+        return shapes
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features it gives."""
+        return tuple(self.shapes)
+
+    @cached_property
+    def _weights(self) -> str:
+        return self.hash_weights()
+
+    def hash_weights(self) -> str:
+        """Digest of all parameters and buffers as they are now."""
+        return hash_tensors({**dict(self.network.named_parameters()), **dict(self.network.named_buffers())})
+
+    def identity(self) -> dict[str, Any]:
+        """Facts that determine every feature. Taps are not among them: a kind's name says which layer it is."""
+        return {
+            "architecture": self._architecture(),
+            "weights": self._weights,
+            "preprocessing": {"conversion": CONVERSION, **self._preprocessing()},
+            "precision": self.precision,
+        }
+
+    def to(self, device: str) -> Self:
+        """Moves the network; features are computed there."""
+        self.network.to(device)
+        self.device = device
+        return self
+
+    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
+        """float32 features of a batch of transformed images, on the backbone's device."""
+        unknown = sorted(set(kinds) - set(self.kinds))
+        if unknown:
+            raise InputError(
+                f"backbone {self.name} gives {list(self.kinds)}, not {unknown}: ask for these, or name a layer of the "
+                "network in backbone.taps"
+            )
+        features = self._run(batch, [kind for kind in kinds if kind in self._taps])
+        return {kind: features[kind].float().contiguous() for kind in kinds}
+
+    def _run(self, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        tapped: dict[str, Tensor] = {}
+        device = torch.device(self.device)
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            if self.precision == "bfloat16":
+                stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+            for tap in taps:
+                stack.callback(self._listen(tap, tapped).remove)
+            features = self._features(batch.to(device, non_blocking=True))
+        silent = sorted(set(taps) - tapped.keys())
+        if silent:
+            raise InputError(f"layers {silent} of backbone {self.name} are never run on an image: tap others")
+        return {**features, **tapped}
+
+    def _listen(self, tap: str, tapped: dict[str, Tensor]) -> RemovableHandle:
+        """Registers the hook that puts a layer's reduced output into `tapped` under the tap's name."""
+        layer, _, reduction = tap.partition(":")
+        module = self.network.get_submodule(layer)
+        if reduction == "heads":
+            n_heads, projection = getattr(module, "num_heads", None), getattr(module, "proj", None)
+            if not isinstance(n_heads, int) or not isinstance(projection, nn.Module):
+                raise InputError(
+                    f"tap {tap}: {layer} is a {type(module).__name__} without num_heads and proj, expected multi-head "
+                    "attention: tap another layer or leave :heads out"
+                )
+
+            def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                heads = inputs[0].unflatten(-1, (n_heads, -1))
+                tapped[tap] = heads[:, 0] if self.n_prefix_tokens else heads.mean(1)
+
+            return projection.register_forward_pre_hook(before)
+
+        def after(_: nn.Module, __: Any, output: Any) -> None:
+            tapped[tap] = self._reduce(output[0] if isinstance(output, tuple | list) else output, tap)
+
+        return module.register_forward_hook(after)
+
+    def _reduce(self, output: Tensor, tap: str) -> Tensor:
+        reduction = tap.partition(":")[2] or "mean"
+        if output.ndim == 4:
+            output = (output if self._channels_last else output.permute(0, 2, 3, 1)).flatten(1, 2)
+            n_prefix = 0
+        else:
+            n_prefix = self.n_prefix_tokens
+        if output.ndim not in (2, 3) or (output.ndim == 2 and reduction != "mean"):
+            raise InputError(
+                f"tap {tap} gives an output of shape {tuple(output.shape)}, expected tokens or a map: tap another layer"
+            )
+        if output.ndim == 2 or reduction == "tokens":
+            return output
+        if reduction == "cls":
+            if n_prefix == 0:
+                raise InputError(
+                    f"tap {tap}: backbone {self.name} has no prefix tokens there: use :mean instead of :cls"
+                )
+            return output[:, 0]
+        return output[:, n_prefix:].mean(1)
+
+
+def map_kinds(feature_map: Tensor) -> dict[str, Tensor]:
+    """`map` and `tokens` of a (N, C, H, W) map: its positions, row by row, are the tokens."""
+    return {"tokens": feature_map.flatten(2).transpose(1, 2), "map": feature_map}
+
+
+def token_kinds(tokens: Tensor, n_prefix_tokens: int, grid: tuple[int, int] | None) -> dict[str, Tensor]:
+    """`tokens`, and `map` where the patch tokens fill a grid of (height, width)."""
+    patches = tokens[:, n_prefix_tokens:]
+    if grid is None or patches.shape[1] != grid[0] * grid[1]:
+        return {"tokens": tokens}
+    return {"tokens": tokens, "map": patches.transpose(1, 2).unflatten(2, grid)}
+
+
+def output_kinds(
+    output: Any, *, n_prefix_tokens: int, channels_last: bool, image_size: tuple[int, int], grid: Any = None
+) -> dict[str, Tensor]:
+    """`tokens` and `map` of a network's last output: of a map, or of tokens; nothing of anything else.
+
+    Args:
+        output: (N, C, H, W), (N, H, W, C) where `channels_last`, or (N, T, C).
+        n_prefix_tokens: How many tokens stand before the patches.
+        channels_last: Order of a map's axes.
+        image_size: Of the input; square images whose patches number a square have a square grid.
+        grid: (height, width) in patches, where the network knows it.
+    """
+    if not isinstance(output, Tensor) or output.ndim not in (3, 4):
+        return {}
+    if output.ndim == 4:
+        return map_kinds(output.permute(0, 3, 1, 2) if channels_last else output)
+    n_patches = output.shape[1] - n_prefix_tokens
+    if grid is None or math.prod(grid) != n_patches:
+        # Later stages and dynamic sizes have another grid than the patch embedding.
+        side = math.isqrt(max(n_patches, 0))
+        square = side > 0 and side * side == n_patches and image_size[0] == image_size[1]
+        grid = (side, side) if square else None
+    return token_kinds(output, n_prefix_tokens, None if grid is None else tuple(grid))
+
+
+def _expand(taps: Sequence[str], network: nn.Module, name: str) -> tuple[str, ...]:
+    """Taps with `*` replaced by the layers that it stands for, in the network's order, each once."""
+    layers = [layer for layer, _ in network.named_modules() if layer]
+    expanded: list[str] = []
+    for tap in taps:
+        pattern, colon, reduction = tap.partition(":")
+        if colon and reduction not in REDUCTIONS:
+            raise InputError(
+                f"tap {tap} asks for {reduction!r}, expected one of {', '.join(REDUCTIONS)}: use one of them"
+            )
+        regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
+        found = [layer for layer in layers if regex.fullmatch(layer)]
+        if not found:
+            some = [layer for layer in layers if layer.count(".") <= 1]
+            raise InputError(
+                f"tap {tap} names no layer of backbone {name}, its layers are {', '.join(some[:20])}"
+                f"{', ...' if len(some) > 20 else ''}: name one of these or a part of one"
+            )
+        expanded += [f"{layer}{colon}{reduction}" for layer in found]
+    return tuple(dict.fromkeys(expanded))

@@ -1,0 +1,282 @@
+"""Dual-head distillation: a teacher speaks to an auxiliary head, and only the trunk that both heads share hears it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+from torch.nn import functional
+
+from probe.arrays import RowReader, row_chunks
+from probe.errors import InputError
+from probe.estimator import Validation
+from probe.minibatch import Batch, MinibatchHead
+
+ARMS = ("ce", "kd", "single", "dual")
+ALIGNMENTS = ("none", "released", "shared")
+AUXILIARIES = ("linear", "mlp")
+
+
+def binary_kl_norm(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 sum_k KL(Ber(1/2) || Ber(sigmoid((s_k - t_k) / T))), mean over the rows.
+
+    Equals T^2 sum_k log cosh(d_k / 2T) with d = s - t; its gradient is T/2 tanh(d_k / 2T). The released code clamps
+    the sigmoid at 1e-8 and so loses the gradient where |d| > 18.4 T; the closed form needs no clamp.
+    """
+    x = ((logits - teacher) / (2 * temperature)).abs()
+    log_cosh = x + functional.softplus(-2 * x) - math.log(2)
+    return temperature**2 * log_cosh.sum(dim=1).mean()
+
+
+def softmax_kd(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
+    """T^2 KL(softmax(t / T) || softmax(s / T)), mean over the rows (Hinton, Vinyals, Dean, 2015, arXiv 1503.02531)."""
+    log_p = functional.log_softmax(logits / temperature, dim=1)
+    log_q = functional.log_softmax(teacher / temperature, dim=1)
+    return temperature**2 * functional.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+
+
+def align(ce: Sequence[Tensor], auxiliary: Sequence[Tensor], shared: Sequence[bool], mode: str) -> list[Tensor]:
+    """Sum of two losses' gradients, the auxiliary one turned away from what harms the cross-entropy.
+
+    g_aux <- g_aux - min(0, <g_aux, g_ce>) / |g_ce|^2 g_ce. `released` takes product and norm over all parameters,
+    which leaves a conflict on the trunk, as |g_ce| counts the main head too, and pushes the main head further along
+    its own gradient. `shared` takes both over the trunk alone: there the product is 0 afterwards.
+    """
+    if mode == "none":
+        return [a + b for a, b in zip(ce, auxiliary, strict=True)]
+    counted = [mode == "released" or flag for flag in shared]
+    pairs = [(a, b) for a, b, flag in zip(ce, auxiliary, counted, strict=True) if flag]
+    zero = ce[0].new_zeros(())
+    product = sum(((a * b).sum() for a, b in pairs), zero)
+    norm = sum((a.square().sum() for a, _ in pairs), zero)
+    factor = torch.where(product < 0, product / norm, 0.0)
+    return [a + (b - factor * a if flag else b) for a, b, flag in zip(ce, auxiliary, counted, strict=True)]
+
+
+class TwoHeads(nn.Module):
+    """A trunk, the main head that predicts, and an auxiliary head that only training sees."""
+
+    def __init__(self, trunk: nn.Module, main: nn.Module, auxiliary: nn.Module | None):
+        super().__init__()
+        self.trunk, self.main, self.auxiliary = trunk, main, auxiliary
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits of the main head, (B, K)."""
+        return self.main(self.trunk(batch["pooled"]))
+
+    def both(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Logits of the main and of the auxiliary head."""
+        hidden = self.trunk(batch["pooled"])
+        return self.main(hidden), self.auxiliary(hidden) if self.auxiliary is not None else hidden
+
+
+def dual_backward(module: TwoHeads, ce: Tensor, auxiliary: Tensor, alignment: str) -> None:
+    """Leaves the gradients of `ce + auxiliary` on the parameters, aligned as `align` does."""
+    if alignment == "none":
+        torch.autograd.backward(ce + auxiliary)
+        return
+    named = list(module.named_parameters())
+    parameters = [parameter for _, parameter in named]
+    g_ce, g_auxiliary = (
+        torch.autograd.grad(loss, parameters, retain_graph=True, allow_unused=True, materialize_grads=True)
+        for loss in (ce, auxiliary)
+    )
+    aligned = align(g_ce, g_auxiliary, [name.startswith("trunk.") for name, _ in named], alignment)
+    for parameter, gradient in zip(parameters, aligned, strict=True):
+        parameter.grad = gradient
+
+
+class DualHeadKD(MinibatchHead):
+    """Learns from labels with one head and from a teacher's logits with another: gamma CE(s1, y) + alpha L(s2, t).
+
+    Both heads stand on a small trunk (`trunk_depth` times LayerNorm, Linear, GELU); the main head predicts.
+    L is BinaryKL-Norm. The four arms train on the same trunk, seeds and row order:
+
+    - `ce`: gamma CE on the main head, no teacher.
+    - `kd`: gamma CE + alpha softmax distillation at `kd_temperature`, both on the main head.
+    - `single`: gamma CE + alpha BinaryKL-Norm, both on the main head.
+    - `dual`: gamma CE on the main head, alpha BinaryKL-Norm on the auxiliary one.
+
+    Without a trunk (`trunk_depth=0`) nothing is shared, and `dual` is `ce` to the bit.
+
+    Source: Yang, Zong, Huang, Feng, An, "Dual-Head Knowledge Distillation: Enhancing Logits Utilization with an
+    Auxiliary Head", KDD 2025, arXiv 2411.08937. Departures: the trunk stands on frozen features in the place of the
+    paper's backbone; AdamW with a cosine in the place of SGD with steps.
+
+    The LayerNorm of the trunk takes each row's own mean and scale away: with a handful of features (two keep nothing
+    but their order), switch the trunk off.
+
+    Args:
+        arm: `ce`, `kd`, `single` or `dual`; all but `ce` need teacher logits.
+        teacher: Where the experiment gets the teacher logits from: the folder of another run, or a mapping with a
+            `backbone` and a `head`. `fit` itself reads its argument `teacher_logits` only.
+        teacher_folds: Folds of the teacher's out-of-fold logits on the training rows; null for those of the teacher
+            run's own fitted head. Read by the experiment.
+        trunk_width: Width of every layer of the trunk.
+        trunk_depth: Number of layers of the trunk; 0 switches it off.
+        auxiliary: `linear`, or `mlp` as in the paper: Linear to 200, Dropout 0.1, BatchNorm, ReLU, Linear.
+        alignment: What `dual` does with an auxiliary gradient that opposes the cross-entropy's: `none`, `released`
+            (projected with norms over all parameters) or `shared` (over the trunk's alone, which is exact).
+        alpha: Weight of the distillation loss.
+        gamma: Weight of the cross-entropy.
+        temperature: T of BinaryKL-Norm.
+        kd_temperature: Temperature of the softmax distillation of arm `kd`.
+        epochs: Numbers of epochs to choose from on validation.
+        learning_rates: Peak learning rates to choose from on validation.
+        batch_size: Rows per step.
+        weight_decay: Decoupled decay of the matrices.
+        warmup_epochs: Epochs of linear warm-up, at most half of them all.
+        refit: Train again on train + validation with what was chosen.
+        random_state: Seed of the initial weights and the order of the rows.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    def __init__(
+        self,
+        arm: str = "dual",
+        teacher: str | Mapping[str, Any] | None = None,
+        teacher_folds: int | None = 5,
+        trunk_width: int = 256,
+        trunk_depth: int = 1,
+        auxiliary: str = "linear",
+        alignment: str = "none",
+        alpha: float = 1.0,
+        gamma: float = 1.0,
+        temperature: float = 2.0,
+        kd_temperature: float = 4.0,
+        epochs: Sequence[int] = (30,),
+        learning_rates: Sequence[float] = (1e-3, 1e-2),
+        batch_size: int = 64,
+        weight_decay: float = 0.05,
+        warmup_epochs: float = 1,
+        refit: bool = True,
+        random_state: int = 0,
+        device: str = "auto",
+    ):
+        self.arm = arm
+        self.teacher = teacher
+        self.teacher_folds = teacher_folds
+        self.trunk_width = trunk_width
+        self.trunk_depth = trunk_depth
+        self.auxiliary = auxiliary
+        self.alignment = alignment
+        self.alpha = alpha
+        self.gamma = gamma
+        self.temperature = temperature
+        self.kd_temperature = kd_temperature
+        self.epochs = epochs
+        self.learning_rates = learning_rates
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.warmup_epochs = warmup_epochs
+        self.refit = refit
+        self.random_state = random_state
+        self.device = device
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        validation: Validation | None = None,
+        teacher_logits: ArrayLike | None = None,
+    ) -> Self:
+        """Fits on pooled features (N, D) and labels (N,).
+
+        Args:
+            X: Pooled features, an array or a memmap.
+            y: Labels.
+            validation: Rows and labels to choose on.
+            teacher_logits: The teacher's logits, columns in the order of `classes_`: (N, K), followed by those of the
+                validation rows where there are such rows and `refit` trains on them too.
+        """
+        self._check_parameters()
+        X, codes = self._check_fit(X, y)
+        rows: dict[str, Any] = {"pooled": X, "codes": codes}
+        checked = self._validation_rows(validation)
+        others = None if checked is None else {**checked[0], "codes": checked[1]}
+        if self.arm != "ce":
+            n_refit = len(others["codes"]) if others and self.refit else 0
+            logits = self._check_teacher(teacher_logits, len(codes), n_refit)
+            rows["teacher"] = logits[: len(codes)]
+            if others and n_refit:
+                others["teacher"] = logits[len(codes) :]
+        self._select_and_train(RowReader(rows), None if others is None else RowReader(others))
+        return self
+
+    def _check_parameters(self) -> None:
+        named = (("arm", ARMS), ("auxiliary", AUXILIARIES), ("alignment", ALIGNMENTS))
+        wrong = [
+            f"{name} is {getattr(self, name)!r}, expected one of {list(known)}"
+            for name, known in named
+            if getattr(self, name) not in known
+        ]
+        wrong += [
+            f"{name} is {getattr(self, name)}, expected a positive number"
+            for name in ("temperature", "kd_temperature", "gamma", "trunk_width")
+            if not 0 < getattr(self, name) < math.inf
+        ]
+        wrong += [
+            f"{name} is {getattr(self, name)}, expected a number from 0"
+            for name in ("alpha", "trunk_depth")
+            if not 0 <= getattr(self, name) < math.inf
+        ]
+        if self.auxiliary == "mlp" and self.arm == "dual" and self.batch_size < 3:
+            wrong.append(f"batch_size is {self.batch_size}, and the BatchNorm of auxiliary=mlp needs 3")
+        if wrong:
+            raise InputError("; ".join(wrong) + ": correct the parameters of DualHeadKD")
+
+    def _check_teacher(self, teacher_logits: Any, n_train: int, n_refit: int) -> Any:
+        """The teacher's logits, of the right rows and classes and finite."""
+        if teacher_logits is None:
+            raise InputError(
+                f"arm={self.arm} learns from a teacher and no teacher logits were given: set "
+                "head.teacher=<run folder>, pass teacher_logits to fit, or choose arm=ce"
+            )
+        logits = teacher_logits if isinstance(teacher_logits, np.memmap) else np.asarray(teacher_logits)
+        expected = (n_train + n_refit, len(self.classes_))
+        if logits.shape != expected:
+            raise InputError(
+                f"teacher logits have shape {logits.shape}, expected {expected} for {n_train} training rows, {n_refit} "
+                f"validation rows and {len(self.classes_)} classes: give the teacher's logits of these rows and classes"
+            )
+        bad = sum(int((~np.isfinite(logits[part]).all(axis=1)).sum()) for part in row_chunks(logits))
+        if bad:
+            raise InputError(f"teacher logits of {bad} rows hold NaN or infinity: mend the teacher or leave them out")
+        return logits
+
+    def _module(self) -> TwoHeads:
+        """Trunk and main head draw their weights before the auxiliary head: they are the same in every arm."""
+        width, layers = self.n_features_in_, []
+        for _ in range(self.trunk_depth):
+            layers += [nn.LayerNorm(width), nn.Linear(width, self.trunk_width), nn.GELU()]
+            width = self.trunk_width
+        n_classes = len(self.classes_)
+        trunk, main = nn.Sequential(*layers), nn.Linear(width, n_classes)
+        if self.arm != "dual":
+            return TwoHeads(trunk, main, None)
+        if self.auxiliary == "linear":
+            return TwoHeads(trunk, main, nn.Linear(width, n_classes))
+        mlp = nn.Sequential(
+            nn.Linear(width, 200), nn.Dropout(0.1), nn.BatchNorm1d(200), nn.ReLU(), nn.Linear(200, n_classes)
+        )
+        return TwoHeads(trunk, main, mlp)
+
+    def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(module, TwoHeads)
+        main, auxiliary = module.both(batch)
+        ce = self.gamma * functional.cross_entropy(main, batch["codes"])
+        if self.arm == "ce":
+            distilled = torch.zeros_like(ce)
+        elif self.arm == "kd":
+            distilled = self.alpha * softmax_kd(main, batch["teacher"], self.kd_temperature)
+        else:
+            student = auxiliary if self.arm == "dual" else main
+            distilled = self.alpha * binary_kl_norm(student, batch["teacher"], self.temperature)
+        dual_backward(module, ce, distilled, self.alignment if self.arm == "dual" else "none")
+        return ce + distilled

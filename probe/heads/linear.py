@@ -1,0 +1,239 @@
+"""Logistic regression over a whole path of penalties: the tuned linear probe."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy.special import logsumexp
+from sklearn.utils.validation import check_random_state
+
+from probe.arrays import RowStack, RowSubset, row_chunks
+from probe.base import IntArray
+from probe.errors import InputError
+from probe.estimator import FloatArray, Head, Validation, is_lazy, refuse_non_finite, resolve_device
+from probe.linalg.eigen import SCALINGS, EigenRows, scale_rows
+from probe.linalg.multinomial import MultinomialLoss
+from probe.linalg.newton import Solution, solve_path, warn_unconverged
+
+VALIDATION_FRACTION = 0.1
+
+
+class LinearProbe(Head):
+    """Multinomial logistic regression, C chosen on validation rows among a path solved as one problem.
+
+    Minimises C * sum_i -log softmax(W x_i + b)_{y_i} + 1/2 ||W||^2, intercept b unpenalised, as scikit-learn's
+    `LogisticRegression` does; with two classes its sigmoid form with one row of coefficients. The same problem in
+    torch terms, mean cross-entropy + lambda/2 ||W||^2, has lambda = 1 / (C N): one C is another penalty for another N.
+
+    With `validation=(X_val, y_val)`, C is the one of best accuracy there; ties go to the lower log loss, then to the
+    smaller C. The head is then fitted again on both sets of rows, starting from the chosen solution. Without, a
+    stratified tenth of the rows stands in for them (at least one row of a class, never its only one). A single C is
+    not searched: it is fitted on all rows. Where no row can be spared, because each class has one, C is the one of
+    `Cs` nearest to 1, in ratio.
+
+    A class that only validation rows have is known after the refit; on the path its coefficients are 0 and its
+    intercept -inf, their limit.
+
+    Args:
+        Cs: Inverse penalties, or how many between 1e-4 and 1e4, evenly in log C.
+        scaling: `none`; `standard`, features to mean 0 and variance 1 over the fitted rows, folded back into `coef_`
+            (the penalty acts on scaled features); `l2`, rows to length 1, at prediction too.
+        refit: Whether to fit again on training and validation rows.
+        tol: The solver stops where the estimated distance to the optimal objective, relative to the objective, is
+            below this.
+        max_iter: Newton steps per C.
+        random_state: Seeds the choice of validation rows where none are given.
+        device: `cpu`, `cuda`, or `auto`.
+
+    Attributes:
+        Cs_: (n_Cs,) the path, in the order given.
+        coefs_path_: (n_Cs, K, D) solutions on the training rows; one row instead of K for two classes.
+        intercepts_path_: (n_Cs, K) likewise.
+        scores_: (n_Cs,) validation accuracies; absent where nothing was searched without validation rows.
+        n_iter_: (n_Cs,) Newton steps.
+        grad_norms_: (n_Cs,) Euclidean norms of the objective's gradient. The objective is 1-strongly convex in W:
+            with balanced intercepts it is at most grad_norm^2 / 2 above its minimum.
+        C_: The chosen C.
+        coef_: (K, D), or (1, D) for two classes.
+        intercept_: (K,) or (1,).
+        selection_: What was searched; absent where nothing was.
+    """
+
+    def __init__(
+        self,
+        Cs: int | Sequence[float] = 10,
+        scaling: str = "none",
+        refit: bool = True,
+        tol: float = 1e-7,
+        max_iter: int = 100,
+        random_state: int | None = 0,
+        device: str = "auto",
+    ):
+        self.Cs = Cs
+        self.scaling = scaling
+        self.refit = refit
+        self.tol = tol
+        self.max_iter = max_iter
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> LinearProbe:
+        """Solves the path on (X, y) and chooses C on the validation rows."""
+        self._check_parameters()
+        X, codes = self._check_fit(X, y)
+        _check_finite(X)
+        self._forget()
+        self.Cs_ = _penalties(self.Cs)
+        if validation is not None:
+            X_val, y_val = self._check_validation(*validation)
+            codes = self._add_classes(codes, y_val)
+            return self._fit_path(X, codes, X_val, self._validation_codes(y_val))
+        held_out = self._hold_out(codes) if len(self.Cs_) > 1 else np.zeros(len(codes), dtype=bool)
+        if not held_out.any():
+            return self._fit_path(X, codes, None, None)
+        train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        return self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+
+    def _check_parameters(self) -> None:
+        wrong = []
+        if self.scaling not in SCALINGS:
+            wrong.append(f"scaling is {self.scaling!r}, expected one of {', '.join(SCALINGS)}")
+        if not self.tol > 0:
+            wrong.append(f"tol is {self.tol!r}, expected a positive number")
+        if not self.max_iter >= 1:
+            wrong.append(f"max_iter is {self.max_iter!r}, expected at least 1")
+        if wrong:
+            raise InputError("; ".join(wrong) + ": change the parameters of the head")
+        _penalties(self.Cs)
+
+    def _forget(self) -> None:
+        for name in ("scores_", "selection_"):
+            if hasattr(self, name):
+                delattr(self, name)
+
+    def _check_validation(self, X: Any, y: ArrayLike) -> tuple[Any, np.ndarray[Any, Any]]:
+        X, labels = self._check_rows(X, reset=False), np.asarray(y).reshape(-1)
+        if len(X) != len(labels):
+            raise InputError(f"validation has {len(X)} rows and {len(labels)} labels: give one label per row")
+        if not len(X):
+            raise InputError("validation has no rows, expected at least one: give validation=None to cut some from X")
+        _check_finite(X, "the validation rows")
+        return X, labels
+
+    def _add_classes(self, codes: IntArray, y_val: np.ndarray[Any, Any]) -> IntArray:
+        """Codes under classes that include those of the validation rows, where these are fitted in the end."""
+        if not self.refit:
+            return codes
+        known = self.classes_
+        self.classes_ = np.union1d(known, y_val)
+        return np.searchsorted(self.classes_, known)[codes].astype(np.int64)
+
+    def _hold_out(self, codes: IntArray) -> np.ndarray[Any, Any]:
+        """(N,) marks a tenth of each class, at least one row and never the only one."""
+        random = check_random_state(self.random_state)
+        marks = np.zeros(len(codes), dtype=bool)
+        for k in range(len(self.classes_)):
+            rows = random.permutation(np.flatnonzero(codes == k))
+            marks[rows[: min(max(1, round(VALIDATION_FRACTION * len(rows))), len(rows) - 1)]] = True
+        return marks
+
+    def _fit_path(self, X: Any, codes: IntArray, X_val: Any, val_codes: IntArray | None) -> LinearProbe:
+        order = np.argsort(self.Cs_)
+        coefs, intercepts, solutions = self._solve(X, codes, self.Cs_[order])
+        back = np.argsort(order)
+        self.coefs_path_, self.intercepts_path_ = coefs[back], intercepts[back]
+        self.n_iter_ = np.array([s.n_iter for s in solutions])[back]
+        self.grad_norms_ = np.array([s.gradient_norm for s in solutions])[back]
+        if len(self.classes_) == 2:
+            self.grad_norms_ *= np.sqrt(2)
+        best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
+        self.C_ = float(self.Cs_[best])
+        self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]
+        if self.refit and val_codes is not None:
+            self._refit(RowStack([X, X_val]), np.concatenate([codes, val_codes]))
+        return self
+
+    def _solve(
+        self, X: Any, codes: IntArray, Cs: FloatArray, start: tuple[FloatArray, FloatArray] | None = None
+    ) -> tuple[FloatArray, FloatArray, list[Solution]]:
+        """Coefficients, intercepts and solutions for ascending Cs."""
+        K = len(self.classes_)
+        present, codes = np.unique(codes, return_inverse=True)
+        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
+        loss = MultinomialLoss(features, codes, len(present))
+        # The sigmoid form with w = w_1 - w_0 = 2 w_1 has half the penalty of two rows at the same C.
+        factor = 0.5 if K == 2 else 1.0
+        theta = None
+        if start is not None:
+            theta = features.rotate(*_two_rows(*start)) if K == 2 else features.rotate(*start)
+        solutions = solve_path(loss, (factor * Cs).tolist(), tol=self.tol, max_iter=self.max_iter, start=theta)
+        warn_unconverged(solutions, Cs.tolist())
+        dtype = np.float64 if X.dtype == np.float64 else np.float32
+        coefs = np.zeros((len(Cs), K, X.shape[1]), dtype=dtype)
+        intercepts = np.full((len(Cs), K), -np.inf, dtype=dtype)
+        for i, solution in enumerate(solutions):
+            coefs[i, present], intercepts[i, present] = features.unrotate(solution.theta)
+        if K == 2:
+            coefs, intercepts = np.diff(coefs, axis=1), np.diff(intercepts, axis=1)
+        return coefs, intercepts, solutions
+
+    def _choose(self, X: Any, codes: IntArray) -> int:
+        """Sets `scores_` and `selection_`; the index of the best C."""
+        correct, losses = np.zeros(len(self.Cs_)), np.zeros(len(self.Cs_))
+        for rows in row_chunks(X):
+            chunk, labels = np.asarray(X[rows]), codes[rows]
+            known = np.flatnonzero(labels >= 0)
+            for i in range(len(self.Cs_)):
+                logits = self._linear(chunk, self.coefs_path_[i], self.intercepts_path_[i])
+                correct[i] += np.count_nonzero(logits.argmax(axis=1) == labels)
+                losses[i] += _cross_entropy(logits[known], labels[known])
+        self.scores_ = correct / len(codes)
+        best = int(np.lexsort((self.Cs_, losses, -self.scores_))[0])
+        searched = [{"C": float(C), "score": float(score)} for C, score in zip(self.Cs_, self.scores_, strict=True)]
+        self.selection_ = {"on": "validation", "searched": searched, "chosen": {"C": float(self.Cs_[best])}}
+        return best
+
+    def _refit(self, X: Any, codes: IntArray) -> None:
+        start = (self.coef_, self.intercept_) if np.isfinite(self.intercept_).all() else None
+        coefs, intercepts, _ = self._solve(X, codes, np.array([self.C_]), start)
+        self.coef_, self.intercept_ = coefs[0], intercepts[0]
+
+    def _linear(self, chunk: FloatArray, coef: FloatArray, intercept: FloatArray) -> FloatArray:
+        """(n, K) logits; two classes get 0 and the score."""
+        scores = scale_rows(chunk.astype(coef.dtype, copy=False), self.scaling) @ coef.T + intercept
+        return np.hstack([np.zeros_like(scores), scores]) if scores.shape[1] == 1 else scores
+
+    def _logits(self, X: Any) -> FloatArray:
+        return self._linear(np.asarray(X), self.coef_, self.intercept_)
+
+
+def _penalties(Cs: int | Sequence[float]) -> FloatArray:
+    """The Cs as `LogisticRegressionCV` reads them."""
+    if isinstance(Cs, int | np.integer):
+        values = np.logspace(-4, 4, int(Cs))
+    else:
+        values = np.array(Cs, dtype=np.float64).reshape(-1)
+    if not len(values) or not (np.isfinite(values) & (values > 0)).all() or len(np.unique(values)) < len(values):
+        raise InputError(f"Cs is {Cs!r}, expected a count or distinct positive numbers: change the head's Cs")
+    return values
+
+
+def _check_finite(X: Any, name: str = "X") -> None:
+    """Looks through arrays on disk; those in memory were checked already."""
+    if is_lazy(X):
+        for rows in row_chunks(X):
+            refuse_non_finite(X[rows], rows.start, name)
+
+
+def _two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Softmax coefficients (2, D) of a sigmoid's (1, D)."""
+    return np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+
+
+def _cross_entropy(logits: FloatArray, codes: IntArray) -> float:
+    """Sum over rows of -log softmax, in float64."""
+    logits = logits.astype(np.float64)
+    return float((logsumexp(logits, axis=1) - logits[np.arange(len(codes)), codes]).sum())

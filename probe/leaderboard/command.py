@@ -1,0 +1,129 @@
+"""`probe leaderboard`: reads run folders, prints the ranked table, and writes it where asked."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from probe.errors import InputError, ProbeError
+from probe.leaderboard import comparison, export
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.records import Records
+from probe.leaderboard.select import differing, where
+from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table
+
+FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options of the command."""
+    options = argparse.ArgumentParser(
+        prog="probe leaderboard",
+        description="Ranks runs, with intervals, and refuses to mix what cannot be compared.",
+        epilog="example: probe leaderboard runs/quickstart --where head=linear,ncm --md table.md",
+    )
+    options.add_argument("folders", nargs="+", type=Path, help="folders that hold runs, at any depth")
+    options.add_argument(
+        "--rows", default=",".join(ROWS), metavar="FIELDS", help="what a row is (default: %(default)s)"
+    )
+    options.add_argument(
+        "--columns", default=",".join(COLUMNS), metavar="FIELDS",
+        help="what a column is (default: %(default)s); any label or dotted name of the configuration",
+    )  # fmt: skip
+    options.add_argument("--metric", default="top1", help="top1, top5, mean_per_class, log_loss or ece")
+    options.add_argument(
+        "--where", action="append", default=[], metavar="FIELD=VALUES",
+        help="keep runs with one of these values, * matches anything; != leaves them out; may be repeated",
+    )  # fmt: skip
+    options.add_argument("--sort", metavar="NAME", help="sort by a column or a field of the rows instead of by rank")
+    options.add_argument("--top", type=int, metavar="N", help="show the first N rows")
+    options.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"),
+        help="two rows, each by its fields, such as 'tiny linear': paired differences and tests in every column",
+    )  # fmt: skip
+    for kind in FILES:
+        options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
+    return options
+
+
+def _fields(names: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in names.split(",") if name.strip())
+
+
+def main(argv: list[str]) -> int:
+    """Runs the command; 0 where a table was made, 1 where the user has to mend something, 2 for wrong options."""
+    try:
+        options = parser().parse_args(argv)
+    except SystemExit as stop:
+        return int(stop.code or 0)
+    try:
+        return _run(options)
+    except ProbeError as error:
+        print(f"probe leaderboard: {error}", file=sys.stderr)
+        return 1
+
+
+def _run(options: argparse.Namespace) -> int:
+    records = read_folders(options.folders)
+    records = Records(where(records.frame, options.where), records.problems, records.notes)
+    table = build_table(records, options.metric, _fields(options.rows), _fields(options.columns))
+    if options.compare:
+        print(comparison.text(comparison.compare_rows(table, *options.compare), table.metric), end="")
+    table = arrange(table, options.sort, options.top)
+    if not options.compare:
+        print(export.terminal(table), end="")
+    for kind in FILES:
+        path = getattr(options, kind)
+        if path:
+            export.export(table, kind, path)
+            print(f"wrote {path}")
+    return 0
+
+
+def arrange(table: Table, sort: str | None = None, top: int | None = None) -> Table:
+    """The table with its rows sorted by a column (best first) or a field of the rows, and cut to the first few."""
+    from dataclasses import replace
+
+    ranking = table.ranking
+    if sort in table.column_names:
+        cells = table.cells[table.cells["column"] == sort].set_index("row")["value"]
+        order = ranking["row"].map(cells).sort_values(ascending=not table.higher_is_better, kind="stable")
+        ranking = ranking.loc[order.index]
+    elif sort in table.rows:
+        ranking = ranking.sort_values(sort, kind="stable")
+    elif sort not in (None, "rank"):
+        raise InputError(f"cannot sort by {sort!r}: choose rank, {', '.join([*table.rows, *table.column_names])}")
+    if top is not None:
+        if top < 1:
+            raise InputError(f"--top is {top}, expected at least 1: give the number of rows to show")
+        ranking = ranking.head(top)
+    ranking = ranking.reset_index(drop=True)
+    return replace(table, ranking=ranking, cells=table.cells[table.cells["row"].isin(ranking["row"])])
+
+
+def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
+    """Writes leaderboard.md and leaderboard.csv of a sweep into `folder`; returns the table for the terminal.
+
+    Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
+    protocol has a column of its own. `runs` are the run folders of the sweep; None takes all that lie in `folder`.
+    """
+    folder = Path(folder)
+    records = read_folders([folder] if runs is None else list(runs))
+    table = build_table(records, columns=sweep_columns(records))
+    export.export(table, "md", folder / "leaderboard.md")
+    export.export(table, "csv", folder / "leaderboard.csv")
+    return export.terminal(table)
+
+
+def sweep_columns(records: Records) -> tuple[str, ...]:
+    """`dataset`, and what tells the protocols on one dataset apart."""
+    columns: list[str] = list(COLUMNS)
+    for _, group in records.frame.groupby("dataset"):
+        if group["protocol"].nunique() > 1:
+            columns.append("protocol")
+        for _, same in group.groupby("protocol"):
+            if same["protocol.parameters"].nunique() > 1:
+                columns += differing(same.drop_duplicates("protocol.parameters"), ["protocol"])
+    return tuple(dict.fromkeys(columns))

@@ -1,0 +1,213 @@
+"""The table as text for the terminal, and as files: md, csv, json, tex, parquet (html: `page`)."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probe.leaderboard.rows import PROPORTIONS
+from probe.leaderboard.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from rich.table import Table as RichTable
+
+WIDTH = 100
+MARKS = {"best": " *", "tied": " ~", "": ""}
+MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+
+
+def clean(value: Any) -> str:
+    """A name on one line, without control characters."""
+    return "".join(c if c.isprintable() else " " for c in str(value))
+
+
+def number(value: float, metric: str) -> str:
+    """Accuracies and calibration errors in percent, losses as they are."""
+    return f"{100 * value:.1f}" if metric in PROPORTIONS | {"ece"} else f"{value:.3f}"
+
+
+def rank_text(line: Any) -> str:
+    """Average rank with its interval, or a dash."""
+    if line["rank"] != line["rank"]:
+        return "-"
+    return f"{line['rank']:.3g} [{line['rank_low']:.3g}, {line['rank_high']:.3g}]"
+
+
+def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The table as people read it, and the marks of its cells: one line per row, fields, rank, then the columns."""
+    import pandas as pd
+
+    by_place = {(cell["row"], cell["column"]): cell for cell in table.cells.to_dict("records")}
+    lines, marks = [], []
+    for line in table.ranking.to_dict("records"):
+        shown = [clean(line[field]) for field in table.rows] + [rank_text(line)]
+        mark = [""] * len(shown)
+        for column in table.column_names:
+            cell = by_place.get((line["row"], column))
+            shown.append(_cell_text(cell, table.metric) if cell else "missing")
+            mark.append(cell["mark"] if cell else "")
+        lines.append(shown)
+        marks.append(mark)
+    names = [*map(clean, table.rows), "rank", *map(clean, table.column_names)]
+    return pd.DataFrame(lines, columns=names), pd.DataFrame(marks, columns=names)
+
+
+def _cell_text(cell: Mapping[Any, Any], metric: str) -> str:
+    value, low, high = (number(cell[key], metric) for key in ("value", "low", "high"))
+    return f"{value} [{low}, {high}]{MARKS[cell['mark']]}{' †' if cell['selected_on'] else ''}"
+
+
+def title(table: Table) -> str:
+    """What the numbers are."""
+    unit = ", %" if table.metric in PROPORTIONS | {"ece"} else ""
+    return f"{table.metric}{unit} ({'higher' if table.higher_is_better else 'lower'} is better)"
+
+
+def terminal(table: Table, width: int = WIDTH) -> str:
+    """The ranked table, best first, at most `width` characters wide; columns that do not fit follow below."""
+    from rich.console import Console
+
+    lines, marks = wide(table)
+    n_fields = len(table.rows) + 1
+    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        console.print(title(table))
+        for places in _chunks(lines, n_fields, width):
+            console.print(_rich_table(lines.iloc[:, places], marks.iloc[:, places], n_fields))
+        for note in [*table.notes, *problem_lines(table)]:
+            console.print(note, soft_wrap=False)
+    return capture.get()
+
+
+def _chunks(lines: pd.DataFrame, n_fields: int, width: int) -> list[list[int]]:
+    """Groups of columns that fit the width, each behind the columns that name the row."""
+    needs = [max(len(name), *map(len, lines.iloc[:, i])) + 3 for i, name in enumerate(lines.columns)]
+    fields = list(range(n_fields))
+    room = width - sum(needs[:n_fields]) - 1
+    chunks: list[list[int]] = []
+    used = room + 1
+    for place in range(n_fields, len(needs)):
+        if used + needs[place] > room:
+            chunks.append([*fields])
+            used = 0
+        chunks[-1].append(place)
+        used += needs[place]
+    return chunks
+
+
+def _rich_table(lines: pd.DataFrame, marks: pd.DataFrame, n_fields: int) -> RichTable:
+    from rich import box
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    drawn = RichTable(box=box.SIMPLE, header_style="")
+    for i, name in enumerate(lines.columns):
+        drawn.add_column(Text(name), justify="left" if i < n_fields else "right", overflow="fold")
+    for values, mark in zip(lines.itertuples(index=False), marks.itertuples(index=False), strict=True):
+        drawn.add_row(*(Text(v, style="bold" if m == "best" else "") for v, m in zip(values, mark, strict=True)))
+    return drawn
+
+
+def problem_lines(table: Table, limit: int = 20) -> list[str]:
+    """The folders that are not counted, with reasons."""
+    if not table.problems:
+        return []
+    shown = [f"  {clean(p.folder)}: {clean(p.reason)}" for p in table.problems[:limit]]
+    more = [f"  and {len(table.problems) - limit} more"] if len(table.problems) > limit else []
+    return [f"Not counted ({len(table.problems)}):", *shown, *more]
+
+
+def escape_markdown(value: Any) -> str:
+    """A name in a markdown table: nothing in it is a mark, a tag or a cell border."""
+    return MARKDOWN.sub(r"\\\1", clean(value)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
+
+
+def markdown(table: Table) -> str:
+    """A GitHub table, the best of each column bold, with the notes below."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+    from rich.text import Text
+
+    lines, marks = wide(table)
+    drawn = RichTable(box=box.MARKDOWN, header_style="")
+    for i, name in enumerate(lines.columns):
+        drawn.add_column(Text(escape_markdown(name)), justify="left" if i <= len(table.rows) else "right", no_wrap=True)
+    for values, mark in zip(lines.itertuples(index=False), marks.itertuples(index=False), strict=True):
+        cells = [escape_markdown(value) for value in values]
+        drawn.add_row(*(Text(f"**{v}**" if m == "best" else v) for v, m in zip(cells, mark, strict=True)))
+    console = Console(width=10**5, color_system=None, force_terminal=False)
+    with console.capture() as capture:
+        console.print(drawn)
+    body = "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+    notes = [escape_markdown(line) for line in [*table.notes, *(line.strip() for line in problem_lines(table))]]
+    return "\n\n".join([escape_markdown(title(table)), body, *notes]) + "\n"
+
+
+def long(table: Table) -> pd.DataFrame:
+    """One line per cell: fields, metric, value, bounds, seeds, mark, and the rank of its row; for programs."""
+    ranks = table.ranking[["row", "rank", "rank_low", "rank_high"]].reset_index(names="place")
+    kept = [*table.rows, *table.columns, "metric", "value", "low", "high", "n_seeds", "n_test", "mark", "selected_on"]
+    merged = table.cells.merge(ranks, on="row").sort_values(["place", "column"], ignore_index=True)
+    return merged[[*dict.fromkeys(kept), "rank", "rank_low", "rank_high"]]
+
+
+def csv(table: Table) -> str:
+    """`long` as csv; every number reads back as the same float64."""
+    return long(table).to_csv(index=False, lineterminator="\n")
+
+
+def as_json(table: Table) -> str:
+    """`long` with the metric, the notes and the folders that are not counted."""
+    cells = long(table).astype(object).where(long(table).notna(), None).to_dict("records")
+    problems = [{"folder": p.folder, "reason": p.reason} for p in table.problems]
+    return json.dumps({"metric": table.metric, "cells": cells, "notes": table.notes, "not_counted": problems}, indent=1)
+
+
+def write(path: Path, content: str | Callable[[Path], Any]) -> None:
+    """Writes a file beside its place and moves it there, so that nobody reads half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    if isinstance(content, str):
+        temporary.write_text(content, encoding="utf-8", newline="\n")
+    else:
+        content(temporary)
+    temporary.replace(path)
+
+
+def export(table: Table, kind: str, path: Path) -> None:
+    """Writes the table as `md`, `csv`, `json`, `tex` or `parquet`."""
+    if kind == "parquet":
+        write(path, lambda temporary: long(table).to_parquet(temporary, index=False))
+    else:
+        write(path, {"md": markdown, "csv": csv, "json": as_json, "tex": latex}[kind](table))
+
+
+def latex(table: Table) -> str:
+    """A booktabs tabular, the best of each column bold; needs \\usepackage{booktabs}."""
+    lines, marks = wide(table)
+    bold = marks.map(lambda mark: "font-weight: bold;" if mark == "best" else "")
+    styler = lines.style.hide(axis="index").format(escape_latex).format_index(escape_latex, axis=1)
+    styler = styler.apply(lambda _: bold, axis=None)
+    alignment = "l" * (len(table.rows) + 1) + "r" * len(table.column_names)
+    body = styler.to_latex(column_format=alignment, hrules=True, convert_css=True)
+    return "".join(f"% {clean(note)}\n" for note in table.notes) + body
+
+
+LATEX: Sequence[tuple[str, str]] = (
+    ("\\", "\\textbackslash\0"), ("{", r"\{"), ("}", r"\}"), ("\0", "{}"), ("&", r"\&"), ("%", r"\%"), ("$", r"\$"),
+    ("#", r"\#"), ("_", r"\_"), ("~", r"\textasciitilde{}"), ("^", r"\textasciicircum{}"), ("†", r"\dag{}"),
+    ("<", r"\textless{}"), (">", r"\textgreater{}"), ("|", r"\textbar{}"), ("[", "{[}"), ("]", "{]}"),
+)  # fmt: skip
+
+
+def escape_latex(value: Any) -> str:
+    """A name in LaTeX text; a leading bracket is no option of the line break before it."""
+    escaped = clean(value)
+    for character, replacement in LATEX:
+        escaped = escaped.replace(character, replacement)
+    return escaped

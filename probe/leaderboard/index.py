@@ -1,0 +1,135 @@
+"""Keeps what was read of run folders in one hidden file per folder, and trusts it only where nothing changed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probe.errors import InputError
+from probe.leaderboard.records import PREDICTIONS, RESULT, Problem, Records, failure, read_run, walk
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+INDEX = ".leaderboard-index.parquet"
+VERSION = 1
+STAMPS = ("stamp.result", "stamp.predictions")
+SETTLED_NS = 2 * 10**9
+"""A file changed less than this before it was read may change again within one tick of the clock: not kept."""
+
+
+def stamp(path: str) -> str:
+    """Changes whenever the file does: inode, size, time of writing and time of the last change of any kind.
+
+    The last of these cannot be set back by a program, so that an edit which keeps size and date is noticed.
+    """
+    status = os.stat(path)
+    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+
+
+def _stamps(folder: str) -> tuple[str, str] | None:
+    try:
+        return stamp(os.path.join(folder, RESULT)), stamp(os.path.join(folder, PREDICTIONS))
+    except OSError:
+        return None
+
+
+def _load(path: Path) -> pd.DataFrame:
+    """The kept rows, or none where the file is missing, damaged or of another version."""
+    import pandas as pd
+
+    try:
+        frame = pd.read_parquet(path)
+    except Exception:  # whatever a damaged file raises, the answer is to read the runs themselves
+        return pd.DataFrame({"path": []})
+    if {"path", "index_version", *STAMPS} - set(frame.columns) or not (frame["index_version"] == VERSION).all():
+        return pd.DataFrame({"path": []})
+    return frame.drop(columns="index_version")
+
+
+def _save(frame: pd.DataFrame, path: Path, started_ns: int) -> None:
+    """Writes rows whose files had come to rest; a folder that cannot be written to gets no index."""
+    changed_ns = frame[list(STAMPS)].apply(lambda column: column.str.rsplit("-", n=1).str[-1].astype("int64"))
+    settled = frame[(changed_ns < started_ns - SETTLED_NS).all(axis=1)]
+    if settled.empty:
+        return
+    try:
+        handle, temporary = tempfile.mkstemp(prefix=INDEX, dir=path.parent)
+        os.close(handle)
+    except OSError:
+        return
+    try:
+        settled.assign(index_version=VERSION).to_parquet(temporary, index=False)
+        os.replace(temporary, path)
+    except OSError:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
+    """All runs under one folder: from its index where their files are unchanged, else from the files."""
+    import pandas as pd
+
+    started_ns = time.time_ns()
+    kept = _load(root / INDEX)
+    known = {path: (i, *stamps) for i, (path, *stamps) in enumerate(kept[["path", *STAMPS]].itertuples(index=False))} \
+        if len(kept) else {}  # fmt: skip
+    unchanged: list[int] = []
+    fresh: list[dict[str, Any]] = []
+    problems: list[Problem] = []
+    for relative, names in walk(str(root), known):
+        folder = os.path.join(root, relative)
+        stamps = _stamps(folder)
+        if relative in known and known[relative][1:] == stamps:
+            unchanged.append(known[relative][0])
+            continue
+        try:
+            if RESULT not in names:
+                raise InputError(failure(folder, names))
+            fresh.append(read_run(folder) | {"path": relative} | dict(zip(STAMPS, stamps or ("", ""), strict=True)))
+        except InputError as error:
+            problems.append(Problem(folder, str(error)))
+    frame = pd.concat([kept.iloc[unchanged], pd.DataFrame(fresh)], ignore_index=True) if fresh and unchanged else (
+        pd.DataFrame(fresh) if fresh else kept.iloc[unchanged].reset_index(drop=True))  # fmt: skip
+    if (fresh or len(unchanged) < len(kept)) and len(frame) and "." not in set(frame["path"]):
+        _save(frame, root / INDEX, started_ns)
+    return frame, problems
+
+
+def read_folders(folders: Iterable[str | Path]) -> Records:
+    """Reads every run under the folders, each run once.
+
+    Raises:
+        InputError: A folder does not exist, or none of them holds a complete run.
+    """
+    import pandas as pd
+
+    roots = [Path(folder) for folder in folders]
+    absent = [str(root) for root in roots if not root.is_dir()]
+    if absent:
+        raise InputError(f"there is no folder {', '.join(absent)}: give folders that hold runs, such as runs")
+    frames, problems = [], []
+    for root in roots:
+        frame, wrong = _read_folder(root)
+        problems += wrong
+        if len(frame):
+            real = os.path.realpath(root)
+            frames.append(frame.assign(
+                folder=[os.path.normpath(f"{root}/{path}") for path in frame["path"]],
+                real=[os.path.normpath(f"{real}/{path}") for path in frame["path"]],
+            ))  # fmt: skip
+    if not frames:
+        listed = "".join(f"\n  {problem.folder}: {problem.reason}" for problem in problems[:10])
+        raise InputError(
+            f"{', '.join(map(str, roots))} holds no complete run: first run, for example, "
+            f"probe backbone=tiny dataset=digits head=linear{listed}"
+        )
+    frame = pd.concat(frames, ignore_index=True).drop(columns=["path", *STAMPS])
+    frame = frame.loc[~frame["real"].duplicated()].drop(columns="real")
+    once = frame.loc[~frame["digest"].duplicated()].sort_values(["name", "digest"], ignore_index=True)
+    copies = len(frame) - len(once)
+    notes = [f"{copies} copies of runs were counted once"] if copies else []
+    return Records(once, sorted(problems, key=lambda problem: problem.folder), notes)

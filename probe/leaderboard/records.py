@@ -1,0 +1,183 @@
+"""Reads run folders into one row each; what cannot be counted is listed with its reason."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.base import digest
+from probe.errors import InputError
+from probe.leaderboard.rows import ROW_VALUES, Predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = 1
+RESULT, PREDICTIONS, ERROR = "result.json", "predictions.safetensors", "error.txt"
+PARTS = (PREDICTIONS, ERROR, "head.safetensors")
+NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
+"""Parameters of a head that make no other head of it."""
+TOLERANCE = {"top1": 1e-6, "top5": 1e-6, "mean_per_class": 1e-6, "log_loss": 1e-3}
+TOP_LEVEL = {"run": dict, "config": dict, "command": str, "labels": dict, "seed": int, "dataset": dict,
+             "protocol": dict, "backbone": dict, "head": dict, "metrics": dict, "seconds": dict}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A folder that is not counted, and why."""
+
+    folder: str
+    reason: str
+
+
+@dataclass
+class Records:
+    """Complete runs, one row each, and the folders that were left out.
+
+    Attributes:
+        frame: One row per run; columns are those of `record`, and `folder`, the run's path as it was reached.
+        problems: Folders that look like runs and cannot be counted.
+        notes: What a reader should know, such as copies that were counted once.
+    """
+
+    frame: pd.DataFrame
+    problems: list[Problem] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_result(folder: str | Path) -> dict[str, Any]:
+    """The checked content of a run's `result.json`; `InputError` says what is wrong with it."""
+    try:
+        with open(os.path.join(folder, RESULT), "rb") as file:
+            result = json.loads(file.read())
+    except OSError as error:
+        raise InputError(f"{RESULT} cannot be read ({error.strerror})") from error
+    except ValueError as error:
+        raise InputError(f"{RESULT} is not JSON: half-written or edited") from error
+    if not isinstance(result, dict) or "schema" not in result:
+        raise InputError(f"{RESULT} was not written by probe: it has no schema number")
+    if result["schema"] != SCHEMA:
+        age = "older" if isinstance(result["schema"], int) and result["schema"] < SCHEMA else "unknown"
+        raise InputError(f"schema {result['schema']!r} is {age}, this version reads {SCHEMA}: run it again")
+    for key, kind in TOP_LEVEL.items():
+        if not isinstance(result.get(key), kind):
+            raise InputError(f"{RESULT} has no {key!r} of type {kind.__name__}: edited by hand?")
+    return result
+
+
+def read_predictions(folder: str | Path) -> Predictions:
+    """The arrays of a run's `predictions.safetensors`; `logits` only where K <= 100."""
+    from safetensors import SafetensorError, safe_open
+
+    path = os.path.join(folder, PREDICTIONS)
+    try:
+        with safe_open(path, framework="numpy") as file:
+            return {name: file.get_tensor(name) for name in file.keys() if name != "logits"}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise InputError(f"{PREDICTIONS} is missing") from error
+    except (SafetensorError, OSError) as error:
+        raise InputError(f"{PREDICTIONS} is half-written or damaged") from error
+
+
+def read_run(folder: str | Path) -> dict[str, Any]:
+    """One run as a flat record, after checking that its metrics are those of its predictions."""
+    result, predictions = read_result(folder), read_predictions(folder)
+    try:
+        record = flat_record(result)
+        _check_predictions(record, predictions)
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error})") from error
+    correct = predictions["label_rank"] == 0
+    return record | {"n_scored": len(correct), "correct": np.packbits(correct).tobytes()}
+
+
+def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields of a result that tables, filters and refusals look at, without nesting."""
+    dataset, protocol, selection = result["dataset"], result["protocol"], result.get("selection")
+    record: dict[str, Any] = {key: str(value) for key, value in result["labels"].items()}
+    missing = {"backbone", "dataset", "head", "protocol"} - set(record)
+    if missing:
+        raise InputError(f"{RESULT} has no label for {', '.join(sorted(missing))}: edited by hand?")
+    if not result["run"]["name"].endswith(result["run"]["digest"][:8]):
+        raise InputError(f"run name {result['run']['name']!r} does not end in its digest: edited by hand?")
+    record |= {
+        "name": result["run"]["name"],
+        "digest": result["run"]["digest"],
+        "seed": result["seed"],
+        "dataset.fingerprint": dataset["fingerprint"],
+        "dataset.test_rows": dataset["test_rows"],
+        "dataset.classes": digest(list(dataset["class_names"])),
+        "protocol.parameters": json.dumps([protocol["name"], protocol["parameters"]], sort_keys=True),
+        "n_classes": len(dataset["class_names"]),
+        "n_train": protocol["n_train"],
+        "n_validation": protocol["n_validation"],
+        "n_test": protocol["n_test"],
+        "n_parameters": result["backbone"]["n_parameters"],
+        "selection": selection["on"] if selection else "",
+        "skipped": sum(result.get("skipped_rows", {}).values()),
+        "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
+                            result["backbone"]["identity"]]),
+    }  # fmt: skip
+    record |= {f"seconds.{phase}": float(value) for phase, value in result["seconds"].items()}
+    for metric, interval in result["metrics"].items():
+        value = interval["value"]
+        if not isinstance(value, int | float) or not math.isfinite(value):
+            raise InputError(f"metric {metric} is {value!r}, expected a finite number")
+        record[f"metric.{metric}"] = float(value)
+    return record
+
+
+def _check_predictions(record: Mapping[str, Any], predictions: Predictions) -> None:
+    """Refuses metrics that the predictions do not give: somebody changed one of the two."""
+    lengths = {name: len(array) for name, array in predictions.items()}
+    n_rows = record["n_test"] - record["skipped"] if len(predictions["label"]) != record["n_test"] else record["n_test"]
+    if set(lengths.values()) != {n_rows} or n_rows == 0:
+        raise InputError(f"{PREDICTIONS} has {lengths} rows, {RESULT} says {record['n_test']}")
+    labels = predictions["label"]
+    if labels.min() < 0 or labels.max() >= record["n_classes"]:
+        raise InputError(f"labels in {PREDICTIONS} leave 0..{record['n_classes'] - 1}")
+    for metric, tolerance in TOLERANCE.items():
+        recorded = record.get(f"metric.{metric}")
+        if recorded is None:
+            continue
+        value = float(ROW_VALUES[metric](predictions).mean())
+        if abs(value - recorded) > tolerance * max(1.0, abs(value)):
+            raise InputError(
+                f"{metric} is recorded as {recorded:.6g}, its predictions give {value:.6g}: edited by hand"
+            )
+
+
+def failure(folder: str | Path, names: set[str]) -> str:
+    """Why a folder without `result.json` is no run."""
+    if ERROR not in names:
+        return f"half-written: it has no {RESULT} yet"
+    with open(os.path.join(folder, ERROR), encoding="utf-8", errors="replace") as file:
+        lines = [line.strip() for line in file if line.strip()]
+    return f"failed: {lines[-1][:200]}" if lines else "failed"
+
+
+def walk(root: str, known: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
+    """Yields run folders under `root`, relative to it, with the names in them; those in `known` come without a look.
+
+    A run folder holds a result, an error or a part of a run; nothing below it is read.
+    """
+    stack = ["."]
+    while stack:
+        relative = stack.pop()
+        if relative in known and os.path.exists(os.path.join(root, relative, RESULT)):
+            yield relative, {RESULT}
+            continue
+        with os.scandir(os.path.join(root, relative)) as entries:
+            found = {entry.name: entry for entry in entries}
+        if RESULT in found or any(part in found for part in PARTS):
+            yield relative, set(found)
+            continue
+        below = sorted((n for n, entry in found.items() if not n.startswith(".") and entry.is_dir()), reverse=True)
+        stack += [name if relative == "." else f"{relative}/{name}" for name in below]

@@ -1,0 +1,90 @@
+"""Fields of runs by name, filters on them, and the fields that tell runs of one name apart."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, Any
+
+from probe.errors import InputError
+from probe.leaderboard.records import NOT_SETTINGS, read_result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+HIDDEN = frozenset({"correct", "settings", "folder", "dataset.classes", "protocol.parameters"})
+IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits"}
+
+
+def text(value: Any) -> str:
+    """A field's value as tables and filters spell it."""
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Leaves of nested mappings under dotted names; lists are leaves."""
+    if not isinstance(tree, Mapping):
+        return {prefix: tree}
+    parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items()]
+    return {name: value for part in parts for name, value in part.items()}
+
+
+def joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
+    """The values of some fields as one text per run."""
+    return [" ".join(values) for values in zip(*(map(text, frame[field].tolist()) for field in fields), strict=True)]
+
+
+def add_fields(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
+    """The frame with a column for each name, taken from the runs' resolved configuration where it is not there yet.
+
+    Raises:
+        InputError: No run knows the name.
+    """
+    missing = [name for name in dict.fromkeys(names) if name not in frame.columns]
+    if not missing:
+        return frame
+    results = [read_result(folder) for folder in frame["folder"]]
+    trees = [flatten(result) | flatten(result["config"]) for result in results]
+    for name in missing:
+        if not any(name in tree for tree in trees):
+            known = sorted((set(frame.columns) - HIDDEN) | set(flatten(results[0]["config"]) if results else ()))
+            raise InputError(f"no run has a field {name!r}: choose one of {', '.join(known)}")
+        frame = frame.assign(**{name: [text(tree[name]) if name in tree else "" for tree in trees]})
+    return frame
+
+
+def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
+    """Runs that meet all conditions: `field=value`, `field=a,b` (any of them, `*` as in file names), `field!=value`.
+
+    Raises:
+        InputError: A condition cannot be read, names no field, or no run is left.
+    """
+    for condition in conditions:
+        name, equals, wanted = condition.partition("=")
+        if not equals or not name.strip("!"):
+            raise InputError(f"condition {condition!r} has no '=': write field=value, such as head=linear")
+        negated = name.endswith("!")
+        name = name.rstrip("!").strip()
+        frame = add_fields(frame, [name])
+        values = frame[name].map(text)
+        patterns = [pattern.strip() for pattern in wanted.split(",")]
+        hits = values.map(lambda value, p=patterns: any(value == one or fnmatchcase(value, one) for one in p))
+        if not (hits ^ negated).any():
+            there = sorted(values.unique())
+            raise InputError(f"no run has {condition}: {name} is {', '.join(there[:20])}{', …' * (len(there) > 20)}")
+        frame = frame[hits ^ negated]
+    return frame.reset_index(drop=True)
+
+
+def differing(frame: pd.DataFrame, parts: Sequence[str] = ()) -> list[str]:
+    """Dotted names in the configuration that are not the same in all runs, within the given parts or all."""
+    trees = [flatten(read_result(folder)["config"]) for folder in frame["folder"]]
+    names = dict.fromkeys(name for tree in trees for name in tree)
+    return [
+        name
+        for name in names
+        if not IGNORED & set(name.split("."))
+        and (not parts or name.split(".")[0] in parts)
+        and len({text(tree.get(name)) for tree in trees}) > 1
+    ]

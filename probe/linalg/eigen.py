@@ -1,0 +1,146 @@
+"""Rows of features as a solver wants them: scaled, centred and rotated into the eigenbasis of their covariance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from probe.arrays import row_chunks
+from probe.errors import InputError
+from probe.estimator import FloatArray
+
+HOLD_BYTES = 4 * 2**30
+"""Rotated rows up to this size are held in memory; larger ones are read again, chunk by chunk, in every pass."""
+SCALINGS = ("none", "standard", "l2")
+
+
+def scale_rows(X: FloatArray, scaling: str) -> FloatArray:
+    """Divides each row by its Euclidean norm where `scaling` is `l2`; a row of zeros stays."""
+    if scaling != "l2":
+        return X
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return X / np.where(norms > 0, norms, 1)
+
+
+def read_rows(X: Any, rows: slice, dtype: torch.dtype, device: str, scaling: str = "none") -> Tensor:
+    """A chunk of X as a tensor of its own; `l2` scaling is applied, as it depends on the row alone."""
+    chunk = torch.from_numpy(np.array(X[rows])).to(device, dtype)
+    if scaling == "l2":
+        norms = torch.linalg.vector_norm(chunk, dim=1, keepdim=True)
+        chunk /= torch.where(norms > 0, norms, 1)
+    return chunk
+
+
+class EigenRows:
+    """Scaled and centred rows in the eigenbasis of their covariance.
+
+    An orthogonal basis moves no L2-penalised optimum, and neither does centring where the intercept is free. With
+    fewer rows than features, the basis spans the rows only, which is exact as well: an optimum is a sum of rows.
+    Solvers gain twice: the covariance is diagonal (a preconditioner), and N < D problems shrink to N columns.
+
+    Attributes:
+        eigenvalues: (R,) of the covariance, descending.
+        n_rows: N.
+        held: Whether the rotated rows are in memory; if not, chunks come unrotated and `enter` and `leave` rotate
+            the coefficients instead.
+    """
+
+    def __init__(self, X: Any, *, scaling: str = "none", device: str = "cpu"):
+        if scaling not in SCALINGS:
+            raise InputError(f"scaling is {scaling!r}, expected one of {', '.join(SCALINGS)}: choose one of these")
+        self._X, self._scaling, self._device = X, scaling, device
+        self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        self.n_rows, self.n_features = X.shape
+        covariance = self._moments()
+        self.eigenvalues, self._basis = self._decompose(covariance)
+        self.rank = len(self.eigenvalues)
+        self.held = self.n_rows * self.rank * self.dtype.itemsize <= HOLD_BYTES
+        self._rows: Tensor | None = None
+        if self.held:
+            self._hold()
+
+    def _moments(self) -> Tensor | None:
+        """Sets mean and scale; returns the (D, D) covariance of the scaled rows where N >= D."""
+        wide = self.n_rows < self.n_features
+        total = torch.zeros(self.n_features, dtype=torch.float64, device=self._device)
+        squares = torch.zeros_like(total)
+        product = None if wide else torch.diag(torch.zeros_like(total))
+        shift: Tensor | None = None
+        for rows in row_chunks(self._X):
+            chunk = read_rows(self._X, rows, self.dtype, self._device, self._scaling)
+            shift = chunk.mean(0) if shift is None else shift
+            chunk -= shift
+            total += chunk.sum(0, dtype=torch.float64)
+            squares += chunk.square().sum(0, dtype=torch.float64)
+            if product is not None:
+                product += chunk.T @ chunk
+        assert shift is not None
+        offset = total / self.n_rows
+        variance = (squares / self.n_rows - offset**2).clamp(min=0)
+        self._mean = shift.double() + offset
+        self._scale = torch.ones_like(offset)
+        if self._scaling == "standard":
+            # A constant column has a variance of rounding errors: it is left as it is.
+            constant = variance <= (10 * torch.finfo(self.dtype).eps * self._mean.abs()) ** 2
+            self._scale = torch.where(constant, 1, variance.sqrt())
+        if product is None:
+            return None
+        covariance = product / self.n_rows - torch.outer(offset, offset)
+        return covariance / torch.outer(self._scale, self._scale)
+
+    def _decompose(self, covariance: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Eigenvalues (R,) and an orthonormal basis (D, R) in float64; R is D, or N where that is smaller."""
+        if covariance is None:
+            centred = self._read(slice(0, self.n_rows), torch.float64)
+            span, upper = torch.linalg.qr(centred.T)
+            values, vectors = torch.linalg.eigh(upper @ upper.T / self.n_rows)
+            vectors = span @ vectors
+        else:
+            values, vectors = torch.linalg.eigh(covariance)
+        return values.flip(0).clamp(min=0).to(self.dtype), vectors.flip(1)
+
+    def _read(self, rows: slice, dtype: torch.dtype) -> Tensor:
+        chunk = read_rows(self._X, rows, dtype, self._device, self._scaling)
+        chunk -= self._mean.to(dtype)
+        if self._scaling == "standard":
+            chunk /= self._scale.to(dtype)
+        return chunk
+
+    def _hold(self) -> None:
+        basis = self._basis.to(self.dtype)
+        self._rows = torch.empty(self.n_rows, self.rank, dtype=self.dtype, device=self._device)
+        for rows in row_chunks(self._X):
+            torch.mm(self._read(rows, self.dtype), basis, out=self._rows[rows])
+
+    def slices(self, n_rows: int) -> Iterator[slice]:
+        """Slices of at most `n_rows` rows that cover all rows in order."""
+        for start in range(0, self.n_rows, n_rows):
+            yield slice(start, min(start + n_rows, self.n_rows))
+
+    def chunk(self, rows: slice) -> Tensor:
+        """Centred rows, rotated if they are held."""
+        return self._read(rows, self.dtype) if self._rows is None else self._rows[rows]
+
+    def enter(self, coef: Tensor) -> Tensor:
+        """(K, R) coefficients in the eigenbasis as (K, .) ones that multiply the chunks."""
+        return coef if self.held else coef @ self._basis.to(coef.dtype).T
+
+    def leave(self, gradient: Tensor) -> Tensor:
+        """(K, .) sums of chunk rows as (K, R) ones in the eigenbasis."""
+        return gradient if self.held else gradient @ self._basis.to(gradient.dtype)
+
+    def unrotate(self, theta: Tensor) -> tuple[FloatArray, FloatArray]:
+        """(K, R + 1) coefficients and intercepts in the eigenbasis as (K, D) and (K,) ones for rows as given."""
+        theta = theta.double()
+        coef = theta[:, :-1] @ self._basis.T / self._scale
+        return coef.cpu().numpy(), (theta[:, -1] - coef @ self._mean).cpu().numpy()
+
+    def rotate(self, coef: FloatArray, intercept: FloatArray) -> Tensor:
+        """The inverse of `unrotate`: (K, R + 1), last column the intercepts of the centred rows."""
+        W = torch.as_tensor(coef, dtype=torch.float64, device=self._device)
+        b = torch.as_tensor(intercept, dtype=torch.float64, device=self._device) + W @ self._mean
+        return torch.cat([(W * self._scale) @ self._basis, b[:, None]], dim=1).to(self.dtype)

@@ -1,0 +1,41 @@
+"""All metrics of one run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from probe.metrics.calibration import calibration
+from probe.metrics.classification import mean_per_class, top_k, worst_class
+from probe.metrics.intervals import Interval
+from probe.metrics.ranking import aurc, auroc, average_precision
+from probe.metrics.scores import score_rows
+
+MAX_RANKED_CLASSES = 100
+
+
+def evaluate(logits: NDArray[Any], labels: NDArray[Any], *, seed: int = 0) -> dict[str, Interval]:
+    """Scores logits.
+
+    Accuracies: `top1`, `top5` (from 5 classes on), `mean_per_class`, `worst_class`. Probabilities: `log_loss` (nats),
+    `brier`, `ece`, `ece_equal_mass`, `rms_calibration_error`. Orders: `aurc`, and up to 100 classes `auroc` and
+    `average_precision`, where the rows have two classes or more.
+
+    Args:
+        logits: (N, K) unnormalised log-probabilities; -inf for a class that no training row had.
+        labels: (N,) class codes 0..K-1.
+        seed: Of the bootstrap resamples.
+    """
+    scores = score_rows(logits, labels)
+    metrics = {"top1": top_k(scores, 1)}
+    if scores.n_classes >= 5:
+        metrics["top5"] = top_k(scores, 5)
+    metrics |= {"mean_per_class": mean_per_class(scores, seed), "worst_class": worst_class(scores)}
+    metrics |= calibration(scores, seed) | {"aurc": aurc(scores)}
+    if scores.n_classes <= MAX_RANKED_CLASSES and scores.labels.min() < scores.labels.max():
+        metrics |= {
+            "auroc": auroc(logits, scores.labels),
+            "average_precision": average_precision(logits, scores.labels),
+        }
+    return metrics

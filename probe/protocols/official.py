@@ -1,0 +1,20 @@
+"""The dataset's own partitions, as its authors cut them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from probe.base import Dataset, Split
+from probe.protocols.checks import all_rows
+
+
+@dataclass(frozen=True)
+class Official:
+    """Trains on all of train, validates on all of validation, tests on all of test; the seed draws nothing."""
+
+    name: ClassVar[str] = "official"
+
+    def split(self, dataset: Dataset, seed: int) -> Split:
+        """Rows that train, validate and test."""
+        return Split(all_rows(dataset, "train"), all_rows(dataset, "validation"), all_rows(dataset, "test"))

@@ -1,0 +1,13 @@
+"""The default tracker: the run folder is the record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+class NoTracker:
+    """Logs nothing."""
+
+    def log(self, result: dict[str, Any], folder: Path) -> None:
+        """Called once per new run, with its record and its folder."""

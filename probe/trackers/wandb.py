@@ -1,0 +1,69 @@
+"""Weights & Biases: one wandb run per run folder; a broken network or a missing login never loses a run."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from probe.errors import InputError
+
+MODES = ("online", "offline", "disabled")
+
+
+class WandbTracker:
+    """Logs configuration, metrics with their intervals, seconds, and the run folder as an artifact.
+
+    Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later.
+
+    Args:
+        project: wandb project.
+        mode: online, offline or disabled.
+        entity: User or team; None is wandb's default.
+        group: Runs of one group stand together; None is the name of the folder that holds the run folders.
+        tags: Tags of every run.
+    """
+
+    def __init__(
+        self,
+        project: str = "probe",
+        mode: str = "offline",
+        entity: str | None = None,
+        group: str | None = None,
+        tags: Sequence[str] = (),
+    ):
+        if mode not in MODES:
+            raise InputError(f"tracker.mode is {mode!r}, expected one of {', '.join(MODES)}: set tracker.mode=offline")
+        self.project, self.mode, self.entity, self.group, self.tags = project, mode, entity, group, tuple(tags)
+
+    def log(self, result: dict[str, Any], folder: Path) -> None:
+        """Sends one finished run; what goes wrong is said on stderr and stays without consequence."""
+        try:
+            self._send(result, folder)
+        except Exception as error:  # the run is on disk already: nothing that wandb raises may undo that
+            print(f"wandb did not record {folder.name} ({error}): the run folder itself is complete", file=sys.stderr)
+
+    def _send(self, result: dict[str, Any], folder: Path) -> None:
+        import wandb
+
+        settings = wandb.Settings(silent=True, init_timeout=30)
+        run = wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=self.mode,  # type: ignore[arg-type]
+            group=self.group or folder.parent.name,
+            name=folder.name,
+            tags=self.tags,
+            config=result["config"] | {"labels": result["labels"]},
+            dir=folder.parent,
+            settings=settings,
+        )
+        with run:
+            for name, metric in result["metrics"].items():
+                run.summary[name] = metric["value"]
+                run.summary[f"{name}_low"], run.summary[f"{name}_high"] = metric["low"], metric["high"]
+            run.summary.update({f"seconds/{phase}": value for phase, value in result["seconds"].items()})
+            artifact = wandb.Artifact(folder.name, type="run")
+            artifact.add_dir(str(folder))
+            run.log_artifact(artifact)

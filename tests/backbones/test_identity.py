@@ -1,0 +1,31 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from probe.backbones.identity import IdentityBackbone
+from probe.errors import InputError
+
+
+def test_rows_pass_through():
+    backbone, row = IdentityBackbone(), np.array([1.5, -2.0, 3.25])
+    batch = backbone.transform(row)[None]
+    assert backbone.extract(batch, ["pooled"])["pooled"].tolist() == [[1.5, -2.0, 3.25]]
+    assert batch.dtype == torch.float32
+
+
+def test_the_row_is_copied():
+    row = np.zeros(2, np.float32)
+    IdentityBackbone().transform(row)[0] = 1
+    assert row[0] == 0
+
+
+@pytest.mark.parametrize("row", [Image.new("RGB", (4, 4)), np.zeros((2, 2)), np.array(["a"]), [1.0, 2.0]])
+def test_other_rows_are_refused_with_the_fix(row):
+    with pytest.raises(InputError, match=r"reads rows of numbers.*set backbone=tiny"):
+        IdentityBackbone().transform(row)
+
+
+def test_other_kinds_are_refused():
+    with pytest.raises(InputError, match=r"gives \['pooled'\], not \['tokens'\]"):
+        IdentityBackbone().extract(torch.zeros(1, 2), ["tokens"])

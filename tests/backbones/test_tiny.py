@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+
+from probe.backbones import tiny
+from probe.backbones.tiny import WEIGHTS, TinyBackbone
+from probe.backbones.tiny_network import MEAN, STD, build_network
+from probe.errors import InputError
+
+
+@pytest.fixture
+def weights(tmp_path):
+    """Random weights in the form that the recipe writes."""
+    torch.manual_seed(3)
+    state = build_network().state_dict()
+    half = {k: v.half() for k, v in state.items() if not k.endswith("num_batches_tracked")}
+    save_file(half, tmp_path / "mine.safetensors")
+    return tmp_path / "mine.safetensors"
+
+
+@pytest.fixture
+def image():
+    return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
+
+
+def test_shapes_and_name():
+    backbone = TinyBackbone(pretrained=False)
+    assert backbone.name == "tiny-random"
+    assert backbone.shapes == {"pooled": (512,), "tokens": (16, 512), "map": (512, 4, 4)}
+
+
+def test_pooled_is_the_mean_of_the_map(image):
+    backbone = TinyBackbone(pretrained=False)
+    features = backbone.extract(backbone.transform(image)[None], ["pooled", "tokens", "map"])
+    torch.testing.assert_close(features["pooled"], features["map"].mean((2, 3)))
+    torch.testing.assert_close(features["pooled"], features["tokens"].mean(1))
+
+
+def test_a_checkpoint_in_half_precision_gives_the_network_of_that_file(weights, image):
+    backbone = TinyBackbone(checkpoint=str(weights))
+    network = build_network().eval()
+    network.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
+    batch = backbone.transform(image)[None]
+    with torch.no_grad():
+        torch.testing.assert_close(backbone.extract(batch, ["pooled"])["pooled"], network(batch))
+    assert backbone.name == "tiny:mine"
+
+
+def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
+    state = torch.get_rng_state()
+    one, two, other = (TinyBackbone(pretrained=False, seed=seed).hash_weights() for seed in (0, 0, 1))
+    assert one == two != other
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_transform_normalises_with_the_training_statistics(image):
+    pixels = np.asarray(image) / 255
+    expected = ((pixels - MEAN) / STD).transpose(2, 0, 1)
+    given = TinyBackbone(pretrained=False).transform(image)
+    np.testing.assert_allclose(given.numpy(), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("size", [(8, 8), (500, 375), (1, 1), (32, 33)])
+def test_any_size_becomes_32_by_32(size):
+    assert TinyBackbone(pretrained=False).transform(Image.new("L", size)).shape == (3, 32, 32)
+
+
+def test_missing_weights_say_what_to_do(monkeypatch, tmp_path):
+    monkeypatch.setattr(tiny, "WEIGHTS", tmp_path / "tiny.safetensors")
+    with pytest.raises(InputError, match=r"tiny\.safetensors is no file"):
+        TinyBackbone()
+
+
+@pytest.mark.skipif(not WEIGHTS.exists(), reason="the embedded weights are not there yet")
+def test_embedded_weights_are_small_and_load():
+    assert WEIGHTS.stat().st_size <= 3_000_000
+    backbone = TinyBackbone()
+    assert backbone.name == "tiny"
+    assert backbone.hash_weights() != TinyBackbone(pretrained=False).hash_weights()

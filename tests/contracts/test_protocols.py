@@ -1,0 +1,115 @@
+"""What every protocol of conf/protocol must do."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+
+from probe.base import Dataset, IntArray, Split, SplitProtocol
+from probe.protocols.files import write_rows
+from probe.protocols.full import Full
+
+FOLDER = Path(__file__).parents[2] / "conf" / "protocol"
+YAMLS = sorted(FOLDER.glob("*.yaml"))
+
+
+@dataclass
+class LabelsOnly:
+    labels: IntArray
+    fingerprint: str
+
+    @property
+    def ids(self) -> list[str]:
+        return [str(i) for i in range(len(self.labels))]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> object:
+        raise AssertionError("a protocol read a row")
+
+
+def dataset(fingerprint: str = "f") -> Dataset:
+    sizes = {"train": 4000, "validation": 60, "test": 80}
+    partitions = {name: LabelsOnly(np.arange(n) % 4, f"{fingerprint}/{name}") for name, n in sizes.items()}
+    return Dataset("counting", ("a", "b", "c", "d"), partitions)
+
+
+def build(path: Path) -> SplitProtocol:
+    return instantiate(OmegaConf.load(path))
+
+
+def lists(split: Split) -> list[tuple[str, list[int]]]:
+    return [(rows.partition, rows.indices.tolist()) for rows in split.parts.values()]
+
+
+@pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
+def path(request, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("rows.json"), dataset(), "full", 0, Full().split(dataset(), 0))  # what `recorded` reads
+    return request.param
+
+
+def test_yaml_lists_every_parameter_with_the_python_default(path):
+    protocol = build(path)
+    assert list(OmegaConf.load(path)) == ["_target_", *inspect.signature(type(protocol)).parameters]
+    assert protocol == type(protocol)()
+
+
+def test_name_is_that_of_the_file(path):
+    protocol = build(path)
+    assert protocol.name == path.stem
+    assert type(protocol).__module__ == f"probe.protocols.{path.stem}"
+    assert (Path(__file__).parents[1] / "protocols" / f"test_{path.stem}.py").exists()
+
+
+def test_train_validation_and_test_share_no_row(path):
+    split = build(path).split(dataset(), 0)
+    seen = set()
+    for partition, rows in lists(split):
+        named = {(partition, row) for row in rows}
+        assert len(named) == len(rows)
+        assert not named & seen
+        seen |= named
+    assert len(split.train)
+    assert len(split.test)
+
+
+def test_validation_never_comes_from_test(path):
+    assert build(path).split(dataset(), 0).validation.partition != "test"
+
+
+def test_indices_are_sorted_and_lie_in_their_partition(path):
+    data = dataset()
+    for partition, rows in lists(build(path).split(data, 1)):
+        assert rows == sorted(rows)
+        assert not rows or (rows[0] >= 0 and rows[-1] < len(data.partitions[partition]))
+
+
+def test_every_class_trains(path):
+    data = dataset()
+    rows = build(path).split(data, 2).train
+    assert set(data.partitions[rows.partition].labels[rows.indices]) == {0, 1, 2, 3}
+
+
+def test_same_dataset_and_seed_same_rows_and_no_global_state(path):
+    np.random.seed(1)
+    first = lists(build(path).split(dataset(), 5))
+    np.random.seed(2)
+    assert lists(build(path).split(dataset(), 5)) == first
+
+
+def test_folds_are_named_only_where_nothing_validates(path):
+    split = build(path).split(dataset(), 0)
+    assert split.folds is None or (len(split.validation) == 0 and len(split.folds) == len(split.train))
+
+
+def test_instances_are_frozen(path):
+    with pytest.raises(AttributeError):
+        build(path).name = "other"

@@ -1,0 +1,158 @@
+import io
+import json
+import multiprocessing
+import os
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from probe.datasets import parquet
+from probe.datasets.parquet import load
+from probe.errors import InputError
+
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def encoded(value):
+    buffer = io.BytesIO()
+    Image.new("L", (2, 2), value).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def write(path, values, labels, names=("cat", "dog"), image="image", label="label", group=3, plain=False):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    blobs = [encoded(v) for v in values]
+    images = pa.array(blobs, pa.binary()) if plain else pa.array([{"bytes": b, "path": None} for b in blobs], STRUCT)
+    table = pa.table({image: images, label: pa.array(labels)})
+    if names:
+        info = {"info": {"features": {image: {"_type": "Image"}, label: {"names": list(names), "_type": "ClassLabel"}}}}
+        table = table.replace_schema_metadata({"huggingface": json.dumps(info)})
+    pq.write_table(table, path, row_group_size=group)
+
+
+@pytest.fixture
+def root(tmp_path):
+    folder = tmp_path / "pets"
+    write(folder / "train-00000-of-00002.parquet", range(7), [0, 1, 0, 1, 0, 1, 0])
+    write(folder / "train-00001-of-00002.parquet", range(7, 12), [1, 0, 1, 0, 1])
+    write(folder / "test-00000-of-00001.parquet", range(100, 104), [0, 1, 0, 1])
+    return folder
+
+
+def value(partition, row):
+    return np.asarray(partition[row])[0, 0]
+
+
+def test_rows_labels_and_names(root):
+    data = load(str(root))
+    train = data.partitions["train"]
+    assert (data.name, data.class_names) == ("pets", ("cat", "dog"))
+    assert [value(train, i) for i in range(12)] == list(range(12))
+    assert train.labels.tolist() == [0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]
+    assert train.ids[7] == "train-00001-of-00002.parquet:0"
+    assert value(data.partitions["test"], -1) == 103
+    with pytest.raises(IndexError):
+        train[12]
+
+
+def test_rows_may_be_read_in_any_order_and_with_little_memory(root, monkeypatch):
+    monkeypatch.setattr(parquet, "CACHE_BYTES", 1)
+    train = load(str(root)).partitions["train"]
+    order = np.random.default_rng(0).permutation(12)
+    assert [value(train, int(i)) for i in order] == order.tolist()
+    assert len(train._reader._kept) == 1
+
+
+def test_data_folder_validation_and_plain_binary(tmp_path):
+    write(tmp_path / "data/train.parquet", range(4), ["b", "a", "b", "a"], names=None, plain=True)
+    write(tmp_path / "data/validation-0.parquet", range(2), ["a", "b"], names=None, plain=True)
+    data = load(str(tmp_path), name="x")
+    assert data.class_names == ("a", "b")
+    assert data.partitions["train"].labels.tolist() == [1, 0, 1, 0]
+    assert list(data.partitions) == ["train", "test"]
+    assert value(data.partitions["test"], 1) == 1
+
+
+def test_numbers_without_names_stand_for_themselves(tmp_path):
+    write(tmp_path / "train.parquet", range(3), [0, 1, 2], names=None, image="img", label="fine_label")
+    write(tmp_path / "test.parquet", range(1), [2], names=None, image="img", label="fine_label")
+    data = load(str(tmp_path))
+    assert data.class_names == ("0", "1", "2")
+
+
+def test_fingerprint_sees_content_labels_and_order_but_no_time(root):
+    def fingerprint():
+        return load(str(root)).partitions["train"].fingerprint
+
+    seen = [fingerprint()]
+    os.utime(root / "train-00001-of-00002.parquet", (1, 1))
+    assert fingerprint() == seen[0]
+    for values, labels in [
+        ([7, 8, 9, 10, 99], [1, 0, 1, 0, 1]),
+        (range(7, 12), [1, 0, 1, 0, 0]),
+        ([8, 7, 9, 10, 11], [0, 1, 1, 0, 1]),
+    ]:
+        write(root / "train-00001-of-00002.parquet", values, labels)
+        seen.append(fingerprint())
+    assert len(set(seen)) == len(seen)
+
+
+def test_pickled_and_forked_copies_read_the_same_rows(root):
+    train = load(str(root)).partitions["train"]
+    assert value(train, 0) == 0  # opens a reader, which must not travel
+    assert value(pickle.loads(pickle.dumps(train)), 11) == 11
+    context = multiprocessing.get_context("fork")
+    queue = context.Queue()
+    child = context.Process(target=lambda: queue.put([value(train, i) for i in range(12)]))
+    child.start()
+    assert queue.get(timeout=30) == list(range(12))
+    child.join()
+
+
+def test_undecodable_rows_name_file_and_row(root):
+    blobs = [{"bytes": encoded(0), "path": None}, {"bytes": b"junk", "path": None}, {"bytes": None, "path": "a.png"}]
+    table = pa.table({"image": pa.array(blobs, STRUCT), "label": [0, 1, 0]})
+    pq.write_table(table, root / "test-00000-of-00001.parquet")
+    part = load(str(root)).partitions["test"]
+    with pytest.raises(InputError, match=r"test-00000-of-00001\.parquet:1 \(row 1\) is no image"):
+        part[1]
+    with pytest.raises(InputError, match=r"parquet:2 \(row 2\) holds no image bytes"):
+        part[2]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (
+            {"image_column": "picture"},
+            r"column picture holds no encoded images, the columns are image \(struct.*to one of image",
+        ),
+        ({"label_column": "kind"}, r"no label column kind, the columns are .*label \(int64\)"),
+    ],
+)
+def test_unknown_columns_list_what_there_is(root, options, text):
+    with pytest.raises(InputError, match=text):
+        load(str(root), **options)
+
+
+def test_other_bad_folders_are_refused(root, tmp_path):
+    with pytest.raises(InputError, match=r"none is given: set dataset.path"):
+        load(None)
+    with pytest.raises(InputError, match="has pets, expected train-"):
+        load(str(tmp_path))
+    (root / "test-00000-of-00001.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(InputError, match=r"test-00000-of-00001\.parquet is no readable parquet file"):
+        load(str(root))
+
+
+def test_null_labels_and_labels_out_of_range_are_refused(root):
+    write(root / "test-00000-of-00001.parquet", range(2), [0, None])
+    with pytest.raises(InputError, match="row 1 of test has None in column label"):
+        load(str(root))
+    write(root / "test-00000-of-00001.parquet", range(2), [0, -1])
+    with pytest.raises(InputError, match=r"test has 1 labels out of range, the first is -1 in row 1"):
+        load(str(root))

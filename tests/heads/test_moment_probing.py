@@ -1,0 +1,387 @@
+import inspect
+import os
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+from sklearn.base import clone
+from sklearn.linear_model import LogisticRegression
+from torch.nn import functional
+
+from probe.errors import InputError
+from probe.estimator import Head
+from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
+from probe.second_moment import n_pairs
+
+ROOT = Path(__file__).parents[2]
+ORACLES = Path(os.environ.get("PROBE_ORACLES", ROOT / "tests" / "oracles"))
+DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
+RENAMED = {
+    "proj.": "projection.",
+    "ln.": "norm.",
+    "downblocks.0.": "reduction.",
+    "classifier1.": "first.",
+    "classifier2.": "second.",
+    "cls_head.fc.": "first.",
+    "cls_head.norm.": "pooled_norm.",
+}
+
+
+def oracle_files():
+    return sorted(ORACLES.glob("moment_probing_*.safetensors")) or [
+        pytest.param(None, marks=pytest.mark.skip(reason="no file of this form"))
+    ]
+
+
+def ours(name):
+    """Our name of a reference parameter, without its `param.` or `grad.`."""
+    name = name.partition(".")[2]
+    old = next(old for old in RENAMED if name.startswith(old))
+    return RENAMED[old] + name.removeprefix(old)
+
+
+def oracle_module(data, device):
+    state = {ours(name): value for name, value in data.items() if name.startswith("param.")}
+    if "input.feature_map" in data:
+        layout, n_prefix_tokens, feature_map = "cnn", 0, data["input.feature_map"]
+        batch = {"pooled": feature_map.mean(dim=(2, 3)), "tokens": feature_map.flatten(2).transpose(1, 2)}
+        state["projection.weight"] = state["projection.weight"].flatten(1)
+    else:
+        layout, n_prefix_tokens = "vit", 1
+        batch = {"pooled": data["input.cls"], "tokens": data["input.tokens_with_prefix"]}
+    hidden_width, width = state["projection.weight"].shape
+    module = MomentProbingModule(
+        batch["pooled"].shape[1],
+        width,
+        len(state["first.bias"]),
+        layout=layout,
+        hidden_width=hidden_width,
+        n_groups=hidden_width // len(state["norm.weight"]),
+        n_prefix_tokens=n_prefix_tokens,
+    )
+    module.load_state_dict(state)
+    return module.to(device), {kind: value.to(device) for kind, value in batch.items()}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("path", oracle_files(), ids=lambda path: path and path.stem)
+def test_logits_loss_and_gradients_equal_the_released_ones(path, device):
+    data = load_file(path)
+    module, batch = oracle_module(data, device)
+    logits = module(batch)
+    loss = functional.cross_entropy(logits, data["labels"].to(device))
+    loss.backward()
+    absolute, relative = (1e-5, 1e-5) if device == "cpu" else (1e-4, 1e-4)
+    torch.testing.assert_close(logits.cpu(), data["output.logits"], atol=absolute, rtol=0)
+    torch.testing.assert_close(loss.cpu().reshape(1), data["output.loss"], atol=absolute, rtol=0)
+    gradients = {name: p.grad.cpu() for name, p in module.named_parameters()}
+    expected = {ours(name): (name, value) for name, value in data.items() if name.startswith("grad.")}
+    assert expected
+    for name, (reference, value) in expected.items():
+        error = (gradients[name] - value.reshape(gradients[name].shape)).norm() / value.norm()
+        assert error <= relative, f"{reference}: {error:.2g}"
+
+
+def random_batch(n=5, n_tokens=10, width=12, seed=0):
+    rng = np.random.default_rng(seed)
+    return {
+        "pooled": rng.standard_normal((n, width)).astype(np.float32),
+        "tokens": rng.standard_normal((n, n_tokens, width)).astype(np.float32),
+    }
+
+
+def tensors(batch):
+    return {kind: torch.from_numpy(value) for kind, value in batch.items()}
+
+
+def small(**parameters):
+    """A head that trains in a second."""
+    defaults = {"hidden_width": 32, "n_groups": 2, "epochs": (4,), "learning_rates": (3e-3,), "warmup_epochs": 1}
+    return MomentProbing(**(defaults | parameters))
+
+
+def equal_means(n, n_tokens=25, width=8, seed=0):
+    """Two classes of equal token means; in one of them the two halves of the channels are correlated."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    tokens = rng.standard_normal((n, n_tokens, width))
+    half = width // 2
+    mixed = (tokens[..., :half] + tokens[..., half:]) / np.sqrt(2)
+    tokens[..., half:] = np.where(y[:, None, None] == 1, mixed, tokens[..., half:])
+    tokens = tokens.astype(np.float32)
+    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    X = random_batch(60)
+    y = np.random.default_rng(1).integers(0, 3, 60)
+    return small().fit(X, y), X, y
+
+
+@pytest.mark.parametrize("layout", ["vit", "cnn"])
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+@pytest.mark.parametrize(("hidden_width", "n_groups"), [(32, 4), (33, 3), (16, 2), (9, 1), (96, 8)])
+def test_permuting_or_repeating_tokens_moves_no_logit(layout, second_moment, hidden_width, n_groups):
+    torch.manual_seed(0)
+    module = MomentProbingModule(
+        12, 12, 3, layout=layout, second_moment=second_moment, hidden_width=hidden_width, n_groups=n_groups
+    )
+    batch = tensors(random_batch())
+    order = torch.randperm(10)
+    expected = module(batch)
+    torch.testing.assert_close(module(batch | {"tokens": batch["tokens"][:, order]}), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(module(batch | {"tokens": batch["tokens"].repeat(1, 3, 1)}), expected, atol=1e-5, rtol=0)
+    assert module.moment_maps(batch["tokens"]).shape == (5, n_pairs(n_groups), *2 * (hidden_width // n_groups,))
+
+
+@pytest.mark.parametrize("layout", ["vit", "cnn"])
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+def test_moment_columns_have_norm_one(layout, second_moment):
+    module = MomentProbingModule(12, 12, 3, layout=layout, second_moment=second_moment, hidden_width=32)
+    norms = module.moment_maps(tensors(random_batch())["tokens"]).norm(dim=-2)
+    torch.testing.assert_close(norms, torch.ones_like(norms))
+
+
+def test_moments_equal_numpy_computed_by_hand():
+    module = MomentProbingModule(12, 12, 3, hidden_width=21, n_groups=3, second_moment="centred").double()
+    tokens = random_batch()["tokens"].astype(np.float64)
+    maps = module.moment_maps(torch.from_numpy(tokens)).detach().numpy()
+    projected = tokens[1] @ module.projection.weight.detach().numpy().T + module.projection.bias.detach().numpy()
+    groups = projected.reshape(10, 3, 7)
+    groups = (groups - groups.mean(axis=2, keepdims=True)) / np.sqrt(groups.var(axis=2, keepdims=True) + 1e-5)
+    covariance = np.cov(groups[:, 1].T, groups[:, 2].T, bias=True)[:7, 7:]
+    np.testing.assert_allclose(maps[1, 1], covariance / np.linalg.norm(covariance, axis=0), atol=1e-12)
+
+
+def test_only_the_centred_moment_forgets_a_constant_added_to_all_tokens():
+    changed = {}
+    for second_moment in ("as_released", "centred"):
+        torch.manual_seed(0)
+        module = MomentProbingModule(12, 12, 3, hidden_width=32, second_moment=second_moment).double()
+        module.norm = torch.nn.Identity()
+        tokens = torch.from_numpy(random_batch()["tokens"]).double()
+        shift = torch.linspace(-1, 1, 12)
+        changed[second_moment] = (module.moment_maps(tokens + shift) - module.moment_maps(tokens)).abs().max()
+    assert changed["centred"] < 1e-12
+    assert changed["as_released"] > 1e-2
+
+
+def test_without_the_second_classifier_logits_are_half_the_linear_ones():
+    module = MomentProbingModule(12, 12, 3, hidden_width=32)
+    torch.nn.init.zeros_(module.second.weight)
+    torch.nn.init.zeros_(module.second.bias)
+    batch = tensors(random_batch())
+    torch.testing.assert_close(module(batch), module.first(batch["pooled"]) / 2)
+
+
+def test_the_pooled_feature_does_not_reach_the_projection():
+    module = MomentProbingModule(12, 12, 3, hidden_width=32)
+    torch.nn.init.zeros_(module.second.weight)
+    functional.cross_entropy(module(tensors(random_batch())), torch.arange(5) % 3).backward()
+    assert module.projection.weight.grad.abs().max() == 0
+    assert module.first.weight.grad.abs().max() > 0
+
+
+def test_published_parameter_counts():
+    with torch.device("meta"):
+        counts = [sum(p.numel() for p in MomentProbingModule(768, 768, k).parameters()) for k in (1000, 100)]
+    assert counts == [4_047_146, 759_446]
+    assert 3 * reduced_side(128) ** 2 == 2883
+
+
+def test_one_token_gives_columns_parallel_to_it():
+    module = MomentProbingModule(12, 12, 3, hidden_width=32, n_groups=2).double()
+    token = torch.from_numpy(random_batch(n_tokens=1)["tokens"]).double()
+    maps = module.moment_maps(token)[:, 0]
+    x = module.norm(module.projection(token)[:, 0].reshape(5, 2, 16))[:, 0]
+    cosines = (maps * functional.normalize(x, dim=1)[:, :, None]).sum(dim=1).abs()
+    torch.testing.assert_close(cosines, torch.ones_like(cosines))
+
+
+def test_only_patch_tokens_enter_the_second_moment():
+    torch.manual_seed(0)
+    module = MomentProbingModule(12, 12, 3, hidden_width=32, n_prefix_tokens=2)
+    batch = tensors(random_batch())
+    poisoned = batch["tokens"].clone()
+    poisoned[:, :2] = 1e3
+    assert torch.equal(module(batch | {"tokens": poisoned}), module(batch))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+def test_equal_means_other_covariance_is_seen_by_moment_probing_alone(second_moment, device):
+    train, y = equal_means(1500)
+    test, y_test = equal_means(600, seed=1)
+    linear = LogisticRegression(max_iter=1000).fit(train["pooled"], y).score(test["pooled"], y_test)
+    head = small(
+        second_moment=second_moment, hidden_width=64, n_groups=4, epochs=(6,), learning_rates=(1e-2,), device=device
+    )
+    assert abs(linear - 0.5) < 0.07
+    assert head.fit(train, y).score(test, y_test) >= 0.97
+
+
+def correlated(n, rho=0.2, n_tokens=25, seed=0):
+    """Zero means; the halves of the channels correlate by rho or by -rho. Third, the Bayes accuracy on these rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    left, noise = rng.standard_normal((2, n, n_tokens, 4))
+    right = np.where(y == 1, rho, -rho)[:, None, None] * left + np.sqrt(1 - rho**2) * noise
+    bayes = np.mean(((left * right).sum(axis=(1, 2)) > 0) == y)
+    tokens = np.concatenate([left, right], axis=2).astype(np.float32)
+    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y, bayes
+
+
+def test_accuracy_is_that_of_bayes_where_covariances_alone_differ():
+    train, y, _ = correlated(8000)
+    test, y_test, bayes = correlated(1000, seed=1)
+    head = small(hidden_width=64, n_groups=4, epochs=(10,), learning_rates=(1e-2,)).fit(train, y)
+    assert 0.97 < bayes < 0.99
+    assert head.score(test, y_test) >= bayes - 3 * np.sqrt(bayes * (1 - bayes) / len(y_test))
+
+
+def test_accuracy_misses_bayes_where_the_order_of_tokens_is_the_class():
+    rng = np.random.default_rng(0)
+    tokens, y = rng.standard_normal((600, 10, 8)).astype(np.float32), rng.integers(0, 2, 600)
+    half = np.where(y == 1, 3, -3)[:, None, None]
+    tokens[:, :5] += half
+    tokens[:, 5:] -= half
+    X = {"pooled": tokens.mean(axis=1), "tokens": tokens}
+    train, test = ({kind: value[rows] for kind, value in X.items()} for rows in (slice(400), slice(400, None)))
+    bayes = np.mean((tokens[400:, :5].sum(axis=(1, 2)) > tokens[400:, 5:].sum(axis=(1, 2))) == y[400:])
+    assert bayes == 1
+    assert abs(small().fit(train, y[:400]).score(test, y[400:]) - 0.5) < 0.11
+
+
+@pytest.mark.parametrize("layout", ["vit", "cnn"])
+def test_same_seed_same_bits_and_another_seed_others(fitted, layout):
+    _, X, y = fitted
+    first, again, other = (small(layout=layout, random_state=s).fit(X, y).logits(X) for s in (0, 0, 1))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)
+
+
+def test_global_random_state_is_neither_read_nor_moved(fitted):
+    head, X, y = fitted
+    torch.manual_seed(123)
+    before = torch.get_rng_state()
+    assert np.array_equal(small().fit(X, y).logits(X), head.logits(X))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_memmaps_of_half_precision_train_to_the_same_bits_as_arrays(tmp_path, fitted):
+    _, X, y = fitted
+    X = {kind: value.astype(np.float16) for kind, value in X.items()}
+    for kind, value in X.items():
+        np.save(tmp_path / f"{kind}.npy", value)
+    mapped = {kind: np.load(tmp_path / f"{kind}.npy", mmap_mode="r") for kind in X}
+    assert np.array_equal(small().fit(mapped, y).logits(mapped), small().fit(X, y).logits(X))
+
+
+def test_grid_is_searched_on_validation_and_recorded():
+    (X, y), validation, test = equal_means(600), equal_means(200, seed=1), equal_means(300, seed=2)
+    head = small(learning_rates=(1e-7, 1e-2), epochs=(1, 6)).fit(X, y, validation=validation)
+    assert head.selection_["on"] == "validation"
+    assert len(head.selection_["searched"]) == 4
+    assert head.selection_["chosen"] == {"epochs": 6, "learning_rate": 1e-2}
+    best = max(head.selection_["searched"], key=lambda tried: tried["score"])
+    assert {k: best[k] for k in ("epochs", "learning_rate")} == head.selection_["chosen"]
+    assert head.score(*test) > 0.9
+
+
+def test_refit_equals_training_on_train_and_validation_with_the_winner():
+    (X, y), (X_validation, y_validation) = equal_means(80), equal_means(40, seed=1)
+    both = {kind: np.concatenate([X[kind], X_validation[kind]]) for kind in X}
+    head = small(learning_rates=(1e-3, 1e-2)).fit(X, y, validation=(X_validation, y_validation))
+    chosen = head.selection_["chosen"]["learning_rate"]
+    alone = small(learning_rates=(chosen,)).fit(both, np.concatenate([y, y_validation]))
+    assert np.array_equal(head.logits(X), alone.logits(X))
+    kept = small(learning_rates=(1e-3, 1e-2), refit=False).fit(X, y, validation=(X_validation, y_validation))
+    assert np.array_equal(kept.logits(X), small(learning_rates=(chosen,)).fit(X, y).logits(X))
+
+
+def test_without_validation_the_grid_is_searched_on_held_out_training_rows():
+    X, y = equal_means(60)
+    head = small(learning_rates=(1e-3, 1e-2)).fit(X, y)
+    assert head.selection_["on"] == "a fifth of the training rows"
+    one_each = {kind: value[:2] for kind, value in X.items()}
+    head = small(learning_rates=(1e-3, 1e-2)).fit(one_each, [0, 1])
+    assert head.selection_ == {
+        "on": "nothing, for want of rows",
+        "searched": [],
+        "chosen": {"epochs": 4, "learning_rate": 1e-3},
+    }
+
+
+def test_moving_average_and_label_smoothing_change_the_weights_and_stay_finite(fitted):
+    plain, X, y = fitted
+    for parameters in ({"ema_decay": 0.9}, {"label_smoothing": 0.1}):
+        logits = small(**parameters).fit(X, y).logits(X)
+        assert np.isfinite(logits).all()
+        assert not np.array_equal(logits, plain.logits(X))
+
+
+def test_saved_pickled_and_cloned_heads_predict_the_same(tmp_path, fitted):
+    head, X, y = fitted
+    head.save(tmp_path / "head.safetensors")
+    for copy in (Head.load(tmp_path / "head.safetensors"), pickle.loads(pickle.dumps(head)), clone(head).fit(X, y)):
+        assert np.array_equal(copy.logits(X), head.logits(X))
+        assert np.array_equal(copy.predict(X), head.predict(X))
+
+
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+def test_constant_features_one_token_and_single_row_classes_stay_finite(second_moment):
+    X = {"pooled": np.zeros((6, 4), np.float32), "tokens": np.zeros((6, 1, 4), np.float32)}
+    head = small(second_moment=second_moment).fit(X, [0, 0, 0, 0, 1, 2])
+    assert np.isfinite(head.predict_proba(X)).all()
+    module = MomentProbingModule(4, 4, 3, hidden_width=32, second_moment=second_moment)
+    torch.nn.init.zeros_(module.norm.weight)
+    functional.cross_entropy(module(tensors(X)), torch.tensor([0, 0, 0, 0, 1, 2])).backward()
+    assert all(p.grad.isfinite().all() and p.grad.abs().max() < 1e3 for p in module.parameters())
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"layout": "swin"}, r"layout is 'swin': choose one of \['vit', 'cnn'\]"),
+        ({"second_moment": "raw"}, "second_moment is 'raw': choose one of"),
+        ({"n_groups": 3}, "3 groups do not divide a width of 32"),
+        ({"n_groups": 8}, "8 groups of a width of 32 have 4 channels each .* need 7: raise hidden_width"),
+        ({"n_prefix_tokens": 10}, "n_prefix_tokens is 10 and there are 10 tokens"),
+        ({"label_smoothing": 1.0}, r"label_smoothing is 1.0, expected \[0, 1\)"),
+        ({"epochs": (0,), "batch_size": 0}, r"epochs is \(0,\).*; batch_size is 0, expected a whole number from 1"),
+        ({"learning_rates": ()}, r"learning_rates is \(\), expected positive numbers"),
+        ({"learning_rates": (1e30,)}, "diverged at learning rate 1e\\+30: give smaller learning_rates"),
+    ],
+)
+def test_parameters_that_cannot_work_are_refused(parameters, message, fitted):
+    _, X, y = fitted
+    with pytest.raises(InputError, match=message):
+        small(**parameters).fit(X, y)
+
+
+def test_kinds_that_are_missing_or_of_another_width_are_refused(fitted):
+    head, X, y = fitted
+    with pytest.raises(InputError, match=r"MomentProbing consumes \['pooled', 'tokens'\], got \['pooled'\]"):
+        small().fit({"pooled": X["pooled"]}, y)
+    with pytest.raises(InputError, match=r"MomentProbing consumes \['pooled', 'tokens'\], got ndarray"):
+        small().fit(X["pooled"], y)
+    with pytest.raises(InputError, match=r"tokens has shape \(60, 12\): give 3 axes"):
+        small().fit({**X, "tokens": X["pooled"]}, y)
+    with pytest.raises(InputError, match="kinds of different lengths were given"):
+        small().fit({**X, "pooled": X["pooled"][:5]}, y)
+    with pytest.raises(InputError, match="tokens contains NaN or infinity"):
+        small().fit({**X, "tokens": np.full_like(X["tokens"], np.nan)}, y)
+    with pytest.raises(InputError, match="give features of the backbone that the head was fitted on"):
+        head.predict(random_batch(width=13))
+
+
+def test_yaml_lists_every_parameter_with_its_python_default():
+    written = yaml.safe_load((ROOT / "conf" / "head" / "moment_probing.yaml").read_text())
+    assert written.pop("_target_") == "probe.heads.moment_probing.MomentProbing"
+    defaults = {name: p.default for name, p in inspect.signature(MomentProbing).parameters.items()}
+    assert written == {name: list(v) if isinstance(v, tuple) else v for name, v in defaults.items()}

@@ -1,0 +1,135 @@
+"""Makes run folders as a run leaves them, for tests and benchmarks."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors.numpy import save_file
+
+from probe.leaderboard.rows import ROW_VALUES
+
+
+def digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:32]
+
+
+def difficulty(dataset: str, n_test: int) -> np.ndarray:
+    """How hard the test rows of a dataset are, the same for all systems."""
+    return np.random.default_rng(int(digest(dataset)[:8], 16)).normal(size=n_test)
+
+
+def draw_correct(dataset: str, n_test: int, skill: float, key: str) -> np.ndarray:
+    """Right or wrong per row for a system of this skill; rows that are hard for one are hard for all."""
+    noise = np.random.default_rng(int(digest(key)[:8], 16)).normal(size=n_test) * 0.5
+    return skill + noise > difficulty(dataset, n_test)
+
+
+def draw_predictions(correct: np.ndarray, n_classes: int, key: str) -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(int(digest(key, "p")[:8], 16))
+    n = len(correct)
+    label = np.arange(n) % n_classes
+    wrong = (label + 1 + rng.integers(0, n_classes - 1, n)) % n_classes
+    confidence = rng.uniform(0.5, 1, n).astype(np.float32)
+    return {
+        "row": np.arange(n),
+        "label": label,
+        "predicted": np.where(correct, label, wrong),
+        "predicted_probability": confidence,
+        "label_probability": np.where(correct, confidence, (1 - confidence) / 2).astype(np.float32),
+        "label_rank": np.where(correct, 0, rng.integers(1, n_classes, n)),
+    }
+
+
+def make_result(
+    backbone: str,
+    head: str,
+    dataset: str,
+    seed: int,
+    predictions: dict[str, np.ndarray],
+    n_classes: int,
+    **changes: Any,
+) -> dict[str, Any]:
+    head_parameters = changes.get("head_parameters", {"metric": "euclidean"})
+    protocol = changes.get("protocol", "full")
+    protocol_parameters = changes.get("protocol_parameters", {})
+    config = {
+        "backbone": {"_target_": f"probe.backbones.{backbone}"},
+        "dataset": {"_target_": f"probe.datasets.{dataset}"},
+        "head": {"_target_": f"probe.heads.{head}"} | head_parameters,
+        "protocol": {"_target_": f"probe.protocols.{protocol}"} | protocol_parameters,
+        "tracker": None,
+        "seed": seed,
+    } | changes.get("config", {})
+    identity = digest(config)
+    name = f"{backbone}-{dataset}-{protocol}-{head}-s{seed}-{identity[:8]}"
+    metrics = {}
+    for metric, function in ROW_VALUES.items():
+        if metric != "top5" or n_classes >= 5:
+            value = float(function(predictions).mean())
+            metrics[metric] = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    n_train = changes.get("n_train", 1000)
+    return {
+        "schema": 1,
+        "run": {"digest": identity, "name": name, "created": "2026-01-01T00:00:00+00:00"},
+        "config": config,
+        "command": f"probe backbone={backbone} dataset={dataset} head={head} protocol={protocol} seed={seed}",
+        "labels": {"backbone": backbone, "dataset": dataset, "head": head, "protocol": protocol},
+        "seed": seed,
+        "dataset": {
+            "name": dataset,
+            "fingerprint": changes.get("fingerprint", digest(dataset, "rows")),
+            "class_names": changes.get("class_names", [f"class {i}" for i in range(n_classes)]),
+            "test_rows": digest(predictions["row"].tolist()),
+        },
+        "protocol": {
+            "name": protocol,
+            "parameters": protocol_parameters,
+            "n_train": n_train,
+            "n_validation": 100,
+            "n_test": len(predictions["label"]),
+            "rows": digest(dataset, seed, n_train),
+        },
+        "backbone": {"name": backbone, "identity": digest(backbone), "n_parameters": 1000 + len(backbone)},
+        "features": {"train": digest(backbone, dataset, "train"), "test": digest(backbone, dataset, "test")},
+        "head": {"name": head, "parameters": head_parameters},
+        "metrics": metrics,
+        "selection": changes.get("selection"),
+        "seconds": {"extract": 2.0, "fit": 0.1 + 0.1 * len(head), "predict": 0.05, "total": 3.0},
+        "skipped_rows": {"train": 0, "test": 0},
+        "versions": {"probe": "0.1", "torch": "2"},
+        "commit": "0" * 40,
+        "device": "cpu",
+    }
+
+
+def write_run(
+    root: Path,
+    backbone: str = "tiny",
+    head: str = "ncm",
+    dataset: str = "digits",
+    seed: int = 0,
+    *,
+    skill: float = 1.0,
+    n_test: int = 200,
+    n_classes: int = 10,
+    correct: np.ndarray | None = None,
+    predictions: dict[str, np.ndarray] | None = None,
+    folder: str | None = None,
+    **changes: Any,
+) -> Path:
+    """Writes one complete run below `root` and returns its folder."""
+    key = digest(backbone, head, dataset, seed, changes)
+    if predictions is None:
+        drawn = draw_correct(dataset, n_test, skill, key) if correct is None else correct
+        predictions = draw_predictions(drawn, n_classes, key)
+    result = make_result(backbone, head, dataset, seed, predictions, n_classes, **changes)
+    path = Path(root) / (folder or digest(result["run"]["name"])[:12])
+    path.mkdir(parents=True, exist_ok=True)
+    save_file(predictions, path / "predictions.safetensors")
+    save_file({"weight": np.zeros(1, np.float32)}, path / "head.safetensors")
+    (path / "result.json").write_text(json.dumps(result, indent=1))
+    return path

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from run_folders import write_run
+
+from probe.errors import InputError
+from probe.leaderboard.index import read_folders
+
+Add = Callable[..., Path]
+
+
+def edit(folder: Path, **changes: object) -> None:
+    path = folder / "result.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+
+def reasons(root: Path) -> dict[str, str]:
+    return {Path(problem.folder).name: problem.reason for problem in read_folders([root]).problems}
+
+
+def test_every_run_is_read_at_any_depth(add: Add, tmp_path: Path) -> None:
+    add(seed=0, folder="a")
+    add(seed=1, folder="b/c/d")
+    assert list(read_folders([tmp_path]).frame["seed"]) == [0, 1]
+
+
+def test_an_absent_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"there is no folder .*nowhere: give folders that hold runs"):
+        read_folders([tmp_path / "nowhere"])
+
+
+def test_an_empty_folder_says_what_to_run_first(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="holds no complete run: first run, for example, probe backbone=tiny"):
+        read_folders([tmp_path])
+
+
+def test_failed_and_half_written_runs_are_listed_and_not_counted(add: Add, tmp_path: Path) -> None:
+    add(seed=0)
+    failed = add(seed=1, folder="failed")
+    (failed / "result.json").unlink()
+    (failed / "error.txt").write_text("Traceback\n\nValueError: the reason\n")
+    (add(seed=2, folder="running") / "result.json").unlink()
+    (add(seed=3, folder="truncated") / "result.json").write_text('{"schema": 1, "run": {')
+    half = add(seed=4, folder="half") / "predictions.safetensors"
+    half.write_bytes(half.read_bytes()[:-9])
+    (add(seed=5, folder="bare") / "predictions.safetensors").unlink()
+    found = read_folders([tmp_path / "runs"])
+    assert list(found.frame["seed"]) == [0]
+    assert reasons(tmp_path / "runs") == {
+        "failed": "failed: ValueError: the reason",
+        "running": "half-written: it has no result.json yet",
+        "truncated": "result.json is not JSON: half-written or edited",
+        "half": "predictions.safetensors is half-written or damaged",
+        "bare": "predictions.safetensors is missing",
+    }
+
+
+def test_foreign_and_older_results_are_listed_and_not_counted(add: Add, tmp_path: Path) -> None:
+    add(seed=0)
+    (add(seed=1, folder="foreign") / "result.json").write_text('{"accuracy": 1.0}')
+    (add(seed=2, folder="list") / "result.json").write_text("[1]")
+    edit(add(seed=3, folder="older"), schema=0)
+    edit(add(seed=4, folder="newer"), schema=7)
+    edit(add(seed=5, folder="no_metrics"), metrics=None)
+    found = reasons(tmp_path / "runs")
+    assert "was not written by probe" in found["foreign"]
+    assert "was not written by probe" in found["list"]
+    assert found["older"] == "schema 0 is older, this version reads 1: run it again"
+    assert found["newer"].startswith("schema 7 is unknown")
+    assert "no 'metrics' of type dict" in found["no_metrics"]
+    assert len(found) == 5
+
+
+@pytest.mark.parametrize("metric", ["top1", "top5", "mean_per_class", "log_loss"])
+def test_a_metric_edited_by_hand_is_found_out(add: Add, tmp_path: Path, metric: str) -> None:
+    add(seed=0)
+    edited = add(seed=1, folder="edited")
+    metrics = json.loads((edited / "result.json").read_text())["metrics"]
+    metrics[metric]["value"] += 0.004
+    edit(edited, metrics=metrics)
+    assert "edited by hand" in reasons(tmp_path / "runs")["edited"]
+    assert metric in reasons(tmp_path / "runs")["edited"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"labels": {"backbone": "tiny"}}, "no label for dataset, head, protocol"),
+        ({"run": {"name": "tiny-0badf00d", "digest": "1" * 32}}, "does not end in its digest"),
+        ({"metrics": {"top1": {"value": float("nan")}}}, "expected a finite number"),
+        ({"metrics": {"top1": {"value": "0.9"}}}, "expected a finite number"),
+        ({"metrics": {"top1": 0.9}}, "lacks a field or holds a wrong type"),
+        ({"dataset": {}}, "lacks a field or holds a wrong type"),
+        ({"seed": "0"}, "no 'seed' of type int"),
+    ],
+)
+def test_damaged_results_say_what_is_wrong(add: Add, tmp_path: Path, changes: dict[str, object], reason: str) -> None:
+    add(seed=0)
+    edit(add(seed=1, folder="edited"), **changes)
+    assert reason in reasons(tmp_path / "runs")["edited"]
+
+
+def test_predictions_of_another_run_are_found_out(add: Add, tmp_path: Path) -> None:
+    first, second = add(seed=0), add(seed=1, n_test=100, folder="mixed")
+    shutil.copy(first / "predictions.safetensors", second)
+    assert "rows" in reasons(tmp_path / "runs")["mixed"]
+
+
+def test_copies_of_a_run_are_counted_once(add: Add, tmp_path: Path) -> None:
+    run = add(seed=0)
+    shutil.copytree(run, tmp_path / "other" / "machine" / run.name)
+    found = read_folders([tmp_path / "runs", tmp_path / "other"])
+    assert len(found.frame) == 1
+    assert found.notes == ["1 copies of runs were counted once"]
+
+
+def test_a_folder_given_twice_counts_once(board: Path) -> None:
+    found = read_folders([board, board, board.parent])
+    assert len(found.frame) == 36
+    assert found.notes == []
+
+
+def test_a_single_run_folder_can_be_given(add: Add) -> None:
+    run = add(seed=3)
+    assert list(read_folders([run]).frame["seed"]) == [3]
+    assert not list(run.glob(".leaderboard*"))
+
+
+def test_runs_may_move(board: Path) -> None:
+    before = read_folders([board]).frame.drop(columns="folder")
+    after = read_folders([board.rename(board.with_name("elsewhere"))]).frame.drop(columns="folder")
+    assert before.equals(after)
+
+
+def test_write_run_of_one_seed_is_reproducible(tmp_path: Path) -> None:
+    a, b = write_run(tmp_path / "a"), write_run(tmp_path / "b")
+    assert (a / "result.json").read_text() == (b / "result.json").read_text()

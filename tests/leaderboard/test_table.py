@@ -1,0 +1,244 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from run_folders import digest, write_run
+
+from probe.errors import InputError
+from probe.leaderboard.command import main, sweep_columns, write_sweep_table
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.table import build_table
+
+Add = Callable[..., Path]
+
+
+def test_a_cell_is_the_mean_over_seeds(board: Path) -> None:
+    records = read_folders([board])
+    table = build_table(records)
+    means = records.frame.groupby(["backbone", "head", "dataset"])["metric.top1"].mean()
+    for cell in table.cells.to_dict("records"):
+        assert cell["value"] == pytest.approx(means[cell["backbone"], cell["head"], cell["dataset"]], abs=1e-12)
+        assert cell["low"] < cell["value"] < cell["high"]
+        assert cell["n_seeds"] == 3
+
+
+def test_rows_are_ranked_best_first(board: Path) -> None:
+    table = build_table(read_folders([board]))
+    assert table.ranking["row"].iloc[0] == "tiny linear"
+    assert table.ranking["rank"].iloc[0] == 1
+    assert table.ranking["rank"].is_monotonic_increasing
+    assert (table.ranking["rank_low"] <= table.ranking["rank"]).all()
+    assert (table.ranking["rank"] <= table.ranking["rank_high"]).all()
+
+
+def test_log_loss_ranks_the_lowest_first(board: Path) -> None:
+    table = build_table(read_folders([board]), "log_loss")
+    assert table.ranking["row"].iloc[0] == "tiny linear"
+    best = table.cells[table.cells["mark"] == "best"]
+    assert best["value"].tolist() == table.cells.groupby("column")["value"].min().tolist()
+
+
+@pytest.mark.parametrize("metric", ["top1", "top5", "mean_per_class", "log_loss", "ece"])
+def test_every_metric_shows_the_recorded_value(board: Path, metric: str) -> None:
+    records = read_folders([board])
+    recorded = records.frame.groupby(["backbone", "head", "dataset"])[f"metric.{metric}"].mean()
+    cells = build_table(records, metric).cells
+    np.testing.assert_allclose(cells["value"], recorded.to_numpy(), rtol=1e-6)
+
+
+def test_one_best_per_column_and_equals_are_not_distinguishable(add: Add, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    good = rng.uniform(size=400) < 0.9
+    almost = good.copy()
+    almost[np.flatnonzero(good)[:2]] = False
+    for head, correct in [("a", good), ("b", almost), ("c", rng.uniform(size=400) < 0.5)]:
+        add("tiny", head, correct=correct)
+    cells = build_table(read_folders([tmp_path])).cells.set_index("head")
+    assert cells["mark"].to_dict() == {"a": "best", "b": "tied", "c": ""}
+
+
+def test_a_missing_cell_is_said_and_not_ranked(board: Path) -> None:
+    write_run(board, "extra", "ncm", "digits", 0, skill=3)
+    table = build_table(read_folders([board]))
+    line = table.ranking.set_index("row").loc["extra ncm"]
+    assert np.isnan(line["rank"])
+    assert line["note"] == "missing: cifar10; not ranked"
+    assert table.ranking["row"].iloc[-1] == "extra ncm"
+    assert "missing" in write_sweep_table(board)
+    assert "Rows with missing cells are not ranked." in table.notes
+
+
+def test_rows_without_a_common_column_are_ranked_among_their_like(add: Add, tmp_path: Path) -> None:
+    for head, skill in [("ncm", 0.0), ("linear", 1.0)]:
+        add("tiny", head, "digits", skill=skill)
+        add("identity", head, "wine", skill=skill)
+    table = build_table(read_folders([tmp_path]))
+    assert dict(zip(table.ranking["row"], table.ranking["rank"], strict=True)) == {
+        "tiny linear": 1, "tiny ncm": 2, "identity linear": 1, "identity ncm": 2,
+    }  # fmt: skip
+    assert "Ranks compare only rows that have the same columns." in table.notes
+
+
+@pytest.mark.parametrize(
+    ("changes", "what"),
+    [
+        ({"fingerprint": digest("other pictures")}, "2 dataset fingerprints"),
+        ({"class_names": [f"other {i}" for i in range(10)]}, "2 label sets"),
+        ({"protocol": "few_shot"}, "2 protocols"),
+        ({"protocol_parameters": {"shots": 3}}, "2 protocols"),
+        ({"n_test": 150}, "2 sets of test rows"),
+    ],
+)
+def test_what_cannot_be_compared_is_refused(add: Add, tmp_path: Path, changes: dict[str, object], what: str) -> None:
+    a, b = add("tiny", "ncm"), add("tiny", "linear", **changes)
+    with pytest.raises(InputError, match=what) as caught:
+        build_table(read_folders([tmp_path]))
+    for run in (a, b):
+        assert read_folders([run]).frame["name"][0] in str(caught.value)
+    assert "--where" in str(caught.value)
+    assert "--columns dataset," in str(caught.value)
+
+
+@pytest.mark.parametrize("changes", [{"protocol": "few_shot"}, {"protocol_parameters": {"shots": 3}}])
+def test_what_a_refusal_advises_works(
+    add: Add, tmp_path: Path, changes: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    add("tiny", "ncm")
+    add("tiny", "linear", **changes)
+    assert main([str(tmp_path)]) == 1
+    message = capsys.readouterr().err
+    condition = message.split("--where '")[1].split("'")[0]
+    columns = message.split("--columns ")[1].split()[0]
+    assert main([str(tmp_path), "--where", condition]) == 0
+    assert main([str(tmp_path), "--columns", columns]) == 0
+
+
+def test_all_clashes_are_reported_together(add: Add, tmp_path: Path) -> None:
+    for dataset in ["digits", "wine"]:
+        add("tiny", "ncm", dataset)
+        add("tiny", "linear", dataset, protocol="few_shot")
+    with pytest.raises(InputError, match=r"column digits would mix .*; column wine would mix"):
+        build_table(read_folders([tmp_path]))
+
+
+def test_a_sweep_over_protocols_gets_a_column_for_each(add: Add, tmp_path: Path) -> None:
+    for shots in (1, 5):
+        add("tiny", "ncm", protocol="few_shot", protocol_parameters={"shots": shots})
+    add("tiny", "ncm", protocol="full")
+    records = read_folders([tmp_path])
+    assert sweep_columns(records) == ("dataset", "protocol", "protocol.shots")
+    assert "digits few_shot 1" in write_sweep_table(tmp_path)
+
+
+def test_runs_with_other_parameters_are_other_rows(add: Add, tmp_path: Path) -> None:
+    for temperature in (1.0, 2.0):
+        for seed in (0, 1):
+            add("tiny", "ncm", "digits", seed, head_parameters={"temperature": temperature, "random_state": seed})
+    table = build_table(read_folders([tmp_path]))
+    assert table.rows == ("backbone", "head", "head.temperature")
+    assert sorted(table.ranking["head.temperature"]) == ["1.0", "2.0"]
+    assert (table.cells["n_seeds"] == 2).all()
+
+
+def test_runs_that_differ_elsewhere_in_the_configuration_are_other_rows(add: Add, tmp_path: Path) -> None:
+    add("tiny", "ncm", config={"dtype": "float16"})
+    add("tiny", "ncm", config={"dtype": "float32"})
+    assert build_table(read_folders([tmp_path])).rows == ("backbone", "head", "dtype")
+
+
+def test_two_runs_of_one_seed_that_cannot_be_told_apart_are_refused(add: Add, tmp_path: Path) -> None:
+    add("tiny", "ncm", config={"tracker": "none"})
+    add("tiny", "ncm", config={"tracker": "wandb"})
+    with pytest.raises(InputError, match="a cell takes one run per seed: select with --where name!=tiny"):
+        build_table(read_folders([tmp_path]))
+
+
+def test_rows_selected_on_test_are_marked(add: Add, tmp_path: Path) -> None:
+    add("tiny", "ncm", selection={"on": "validation", "searched": [], "chosen": {}})
+    add("tiny", "linear", selection={"on": "test", "searched": [], "chosen": {}})
+    table = build_table(read_folders([tmp_path]))
+    assert "Selected on test, not on validation, and so too good: tiny linear." in table.notes
+    assert write_sweep_table(tmp_path).count("†") == 1
+
+
+def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Path) -> None:
+    from run_folders import draw_correct, draw_predictions
+
+    for seed in range(3):
+        for head, skill in [("ncm", 0.0), ("linear", 1.0)]:
+            predictions = draw_predictions(draw_correct("digits", 100, skill, f"{head}{seed}"), 10, f"{head}{seed}")
+            add("tiny", head, seed=seed, predictions=predictions | {"row": np.arange(100) * 3 + seed})
+    cells = build_table(read_folders([tmp_path])).cells.set_index("head")
+    assert (cells["n_seeds"] == 3).all()
+    frame = read_folders([tmp_path]).frame
+    assert cells.loc["linear", "value"] == pytest.approx(frame[frame["head"] == "linear"]["metric.top1"].mean())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--metric", "f1"], "no run has the metric 'f1': choose one of top1"),
+        (["--rows", "colour"], "no run has a field 'colour': choose one of .*backbone"),
+        (["--where", "head=svm"], "no run has head=svm: head is linear, naive_bayes, ncm"),
+        (["--where", "head"], "condition 'head' has no '='"),
+        (["--sort", "colour"], "cannot sort by 'colour': choose rank, backbone, head, cifar10, digits"),
+        (["--top", "0"], "--top is 0, expected at least 1"),
+    ],
+)
+def test_unknown_names_list_what_there_is(
+    board: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(board), *arguments]) == 1
+    import re
+
+    assert re.search(message, capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "rows"),
+    [
+        (["--where", "head=linear"], ["tiny linear", "random linear"]),
+        (["--where", "head!=linear,n*"], None),
+        (["--where", "head=n*", "--where", "backbone=tiny"], ["tiny ncm", "tiny naive_bayes"]),
+        (["--top", "1"], ["tiny linear"]),
+        (["--sort", "backbone", "--where", "head=linear"], ["random linear", "tiny linear"]),
+        (["--sort", "digits", "--where", "head=linear"], ["tiny linear", "random linear"]),
+        (["--rows", "head", "--columns", "dataset,backbone", "--top", "1"], ["linear"]),
+    ],
+)
+def test_filters_sorting_and_pivot(board: Path, arguments: list[str], rows: list[str] | None, tmp_path: Path) -> None:
+    import json
+
+    path = tmp_path / "table.json"
+    code = main([str(board), *arguments, "--json", str(path)])
+    assert code == (0 if rows else 1)
+    if rows:
+        fields = ["head"] if "--rows" in arguments else ["backbone", "head"]
+        names = [" ".join(cell[field] for field in fields) for cell in json.loads(path.read_text())["cells"]]
+        assert list(dict.fromkeys(names)) == rows
+
+
+def test_the_sweep_table_fits_a_terminal_and_is_written(board: Path) -> None:
+    for dataset in ["wine", "iris", "breast_cancer", "flowers"]:
+        write_run(board, "tiny", "linear", dataset)
+    text = write_sweep_table(board)
+    assert max(map(len, text.splitlines())) <= 100
+    assert text.index("tiny") < text.index("random")
+    assert all(dataset in text for dataset in ["digits", "flowers", "breast_cancer"])
+    assert (board / "leaderboard.md").read_text().count("| tiny") == 3
+    assert (board / "leaderboard.csv").read_text().startswith("backbone,head,dataset,metric,value,low,high")
+
+
+def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "second"
+    moved.mkdir()
+    for i, run in enumerate(sorted(board.iterdir())):
+        if i % 2 and run.is_dir():
+            run.rename(moved / f"z{100 - i}")
+    one = build_table(read_folders([board, moved]))
+    two = build_table(read_folders([moved, board]))
+    assert one.cells.equals(two.cells)
+    assert one.ranking.equals(two.ranking)

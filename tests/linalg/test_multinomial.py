@@ -1,0 +1,77 @@
+import numpy as np
+import pytest
+import torch
+from scipy.special import log_softmax
+
+from probe.linalg import eigen, multinomial
+from probe.linalg.eigen import EigenRows
+from probe.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
+
+
+@pytest.fixture(params=["held", "chunked"])
+def loss(request, monkeypatch):
+    monkeypatch.setattr(multinomial, "CHUNK_ENTRIES", 40)
+    if request.param == "chunked":
+        monkeypatch.setattr(eigen, "HOLD_BYTES", 0)
+        monkeypatch.setattr(multinomial, "KEEP_BYTES", 0)
+    rng = np.random.default_rng(0)
+    return MultinomialLoss(EigenRows(rng.standard_normal((60, 5)) + 1), rng.integers(4, size=60), 4)
+
+
+def random(seed, scale=1.0):
+    return torch.from_numpy(scale * np.random.default_rng(seed).standard_normal((4, 6)))
+
+
+def rotated(loss):
+    return loss.features.leave(loss.features.chunk(slice(0, 60))).numpy()
+
+
+def reference(theta, X, codes):
+    logits = X @ theta[:, :-1].T + theta[:, -1]
+    return -log_softmax(logits, axis=1)[np.arange(len(X)), codes].sum()
+
+
+def test_value_is_the_cross_entropy(loss):
+    theta = random(1)
+    expected = reference(theta.numpy(), rotated(loss), loss.codes[:, 0].numpy())
+    assert loss.value_and_gradient(theta)[0] == pytest.approx(expected, rel=1e-12)
+
+
+def test_gradient_and_hessian_are_derivatives(loss):
+    theta, direction, h = random(1), random(2), 1e-5
+    _, gradient = loss.value_and_gradient(theta)
+    product = loss.hessian_product(theta, direction)
+    up, up_gradient = loss.value_and_gradient(theta + h * direction)
+    down, down_gradient = loss.value_and_gradient(theta - h * direction)
+    assert (gradient * direction).sum().item() == pytest.approx((up - down) / (2 * h), rel=1e-7)
+    np.testing.assert_allclose(product, (up_gradient - down_gradient) / (2 * h), rtol=1e-5, atol=1e-6)
+
+
+def test_class_curvature_sums_the_covariances_of_the_labels(loss):
+    theta = random(1)
+    loss.value_and_gradient(theta)
+    p = np.exp(log_softmax(rotated(loss) @ theta.numpy()[:, :-1].T + theta.numpy()[:, -1], axis=1))
+    np.testing.assert_allclose(loss.class_curvature(theta), np.diag(p.sum(0)) - p.T @ p, atol=1e-10)
+
+
+def test_float32_keeps_the_digits_of_separated_rows():
+    X = np.float32([[-1.0], [1.0]])
+    theta = torch.tensor([[-20.0, 0.0], [20.0, 0.0]])
+    loss = MultinomialLoss(EigenRows(X), np.array([0, 1]), 2)
+    theta[:, 0] *= torch.sign(loss.features.chunk(slice(1, 2))[0, 0])
+    value, gradient = loss.value_and_gradient(theta)
+    assert value == pytest.approx(2 * np.exp(-40), rel=1e-5)
+    assert gradient[:, 0].abs().numpy() == pytest.approx(2 * np.exp(-40), rel=1e-5)
+    assert loss.class_curvature(theta)[0, 0].item() == pytest.approx(2 * np.exp(-40), rel=1e-5)
+
+
+def test_the_preconditioner_inverts_the_hessian_where_probabilities_are_equal():
+    rng = np.random.default_rng(0)
+    loss = MultinomialLoss(EigenRows(rng.standard_normal((60, 5))), rng.integers(4, size=60), 4)
+    theta, C = torch.zeros(4, 6, dtype=torch.float64), 3.0
+    loss.value_and_gradient(theta)
+    invert = KroneckerPreconditioner(loss.class_curvature(theta), loss.features.eigenvalues, C)
+    direction = random(2) - random(2).mean(0)
+    product = C * loss.hessian_product(theta, direction)
+    product[:, :-1] += direction[:, :-1]
+    np.testing.assert_allclose(invert(product), direction, atol=1e-10)

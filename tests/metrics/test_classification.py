@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.metrics import recall_score
+
+from probe.metrics.classification import by_frequency, mean_per_class, worst_class
+from probe.metrics.scores import score_rows
+
+
+def scored(labels, predicted, n_classes):
+    return score_rows(np.eye(n_classes)[predicted], np.asarray(labels))
+
+
+@pytest.fixture
+def scores():
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 400)
+    return scored(labels, np.where(rng.random(400) < 0.3 + 0.1 * labels, labels, (labels + 1) % 5), 5)
+
+
+def test_worst_class_is_the_lowest_recall(scores):
+    recalls = recall_score(scores.labels, scores.predicted, average=None)
+    assert worst_class(scores).value == pytest.approx(recalls.min())
+
+
+def test_worst_class_interval_covers_though_it_is_the_lowest_of_many():
+    rng = np.random.default_rng(0)
+    covered = []
+    for _ in range(300):
+        labels = np.repeat(np.arange(10), 40)
+        right = rng.random(400) < 0.7
+        found = worst_class(scored(labels, np.where(right, labels, (labels + 1) % 10), 10))
+        covered.append(found.low <= 0.7 <= found.high)
+    assert np.mean(covered) >= 0.93
+
+
+def test_groups_are_means_over_their_classes(scores):
+    recalls = recall_score(scores.labels, scores.predicted, average=None)
+    found = by_frequency(scores, np.array([101, 100, 20, 19, 1]), 0)
+    assert found["many"].value == pytest.approx(recalls[0])
+    assert found["medium"].value == pytest.approx(recalls[1:3].mean())
+    assert found["few"].value == pytest.approx(recalls[3:].mean())
+
+
+def test_group_without_tested_classes_is_left_out(scores):
+    assert set(by_frequency(scores, np.array([500, 500, 500, 500, 50]), 0)) == {"many", "medium"}
+
+
+def test_all_classes_as_a_mask_change_nothing(scores):
+    assert mean_per_class(scores, 0, np.ones(5, dtype=bool)) == mean_per_class(scores, 0)

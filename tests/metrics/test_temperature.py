@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+
+from probe.errors import InputError
+from probe.metrics.evaluate import evaluate
+from probe.metrics.temperature import fit_temperature, scale
+
+
+def drawn(n, sharpness=1.0, seed=0, k=5):
+    rng = np.random.default_rng(seed)
+    logits = rng.normal(size=(n, k)) * 1.5
+    return logits * sharpness, (logits + rng.gumbel(size=logits.shape)).argmax(axis=1)
+
+
+@pytest.mark.parametrize("sharpness", [0.1, 0.5, 1.0, 7.0])
+def test_sharpening_is_undone(sharpness):
+    assert fit_temperature(*drawn(200_000, sharpness)) == pytest.approx(sharpness, rel=0.01)
+
+
+def test_it_minimises_the_log_loss():
+    logits, labels = drawn(100, 3.0)
+    found = minimize_scalar(lambda t: -log_softmax(logits / t, axis=1)[np.arange(100), labels].mean(), (0.5, 5))
+    assert fit_temperature(logits, labels) == pytest.approx(found.x, rel=1e-4)
+
+
+def test_calibration_improves_and_accuracies_stay():
+    logits, labels = drawn(4000, 3.0)
+    held_out, test = slice(0, 2000), slice(2000, 4000)
+    before = evaluate(logits[test], labels[test])
+    after = evaluate(scale(logits[test], fit_temperature(logits[held_out], labels[held_out])), labels[test])
+    for name in ("log_loss", "ece", "brier"):
+        assert after[name].value < before[name].value
+    for name in ("top1", "top5", "mean_per_class", "worst_class"):
+        assert after[name] == before[name]
+
+
+def test_rows_of_an_absent_class_play_no_part():
+    logits, labels = drawn(500, 2.0)
+    logits[:, 2] = -np.inf
+    kept = labels != 2
+    found = fit_temperature(logits, labels)
+    assert found == fit_temperature(logits[kept], labels[kept])
+    assert found == pytest.approx(fit_temperature(logits[kept][:, [0, 1, 3, 4]], labels[kept] - (labels[kept] > 2)))
+
+
+def test_all_right_and_all_wrong_stay_finite():
+    assert fit_temperature(np.eye(3) * 5, np.arange(3)) == 1e-3
+    assert fit_temperature(np.eye(3) * 5, (np.arange(3) + 1) % 3) == 1e3
+
+
+def test_nothing_to_fit_on_is_refused():
+    with pytest.raises(InputError, match="no row has a finite logit for its label"):
+        fit_temperature(np.array([[0.0, -np.inf]]), np.array([1]))

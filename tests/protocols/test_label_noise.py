@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from probe.base import digest
+from probe.errors import InputError
+from probe.protocols.full import Full
+from probe.protocols.label_noise import LabelNoise
+
+
+def changed(dataset, rate, seed=0):
+    return LabelNoise(Full(), rate).split(dataset, seed).train_labels
+
+
+def test_rate_is_the_share_of_wrong_labels_and_all_others_are_alike(make_dataset):
+    dataset = make_dataset([5000] * 4)
+    labels, noisy = dataset.partitions["train"].labels, changed(dataset, 0.3)
+    wrong = noisy != labels
+    assert wrong.mean() == pytest.approx(0.3, abs=0.01)
+    assert np.bincount((noisy - labels)[wrong] % 4, minlength=4)[1:] == pytest.approx(2000, rel=0.1)
+    assert noisy.dtype == np.int64
+    assert set(noisy) == {0, 1, 2, 3}
+
+
+def test_lower_rates_are_nested_in_higher_ones(make_dataset):
+    dataset = make_dataset([300] * 4)
+    labels, low, high = dataset.partitions["train"].labels, changed(dataset, 0.1), changed(dataset, 0.5)
+    wrong = low != labels
+    assert (low[wrong] == high[wrong]).all()
+    assert (high != labels).sum() > wrong.sum()
+
+
+def test_rows_are_those_of_the_wrapped_protocol_and_the_dataset_is_untouched(make_dataset):
+    dataset = make_dataset([30] * 4)
+    before = dataset.partitions["train"].labels.copy()
+    split, plain = LabelNoise(Full(), 0.5).split(dataset, 1), Full().split(dataset, 1)
+    for name, rows in plain.parts.items():
+        assert split.parts[name].indices.tolist() == rows.indices.tolist()
+    assert (dataset.partitions["train"].labels == before).all()
+
+
+def test_rate_zero_changes_no_label(make_dataset):
+    dataset = make_dataset([30] * 4)
+    assert (changed(dataset, 0.0) == dataset.partitions["train"].labels).all()
+
+
+def test_two_classes_swap(make_dataset):
+    dataset = make_dataset([50, 50])
+    assert set(changed(dataset, 0.4)) == {0, 1}
+
+
+def test_labels_are_frozen(make_dataset):
+    assert digest(changed(make_dataset([400] * 25), 0.2, 3).tolist()) == "90680b38e56008746972431d19418887"
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.75, 1, float("nan")])
+def test_rate_outside_is_refused(make_dataset, rate):
+    text = f"rate is {rate}, expected at least 0 and below 0.75 with the 4 classes of dataset rows"
+    with pytest.raises(InputError, match=text):
+        LabelNoise(Full(), rate).split(make_dataset([9] * 4), 0)

@@ -1,0 +1,147 @@
+"""The `probe` command from outside: real subprocesses, their files read back."""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from safetensors.numpy import load_file
+from sklearn.metrics import accuracy_score
+
+from probe.estimator import Head
+
+ROOT = Path(__file__).parent.parent
+
+
+def probe(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
+    env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run([sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    assert answer.returncode == expect, answer.stdout + answer.stderr
+    return answer
+
+
+@pytest.fixture(scope="module")
+def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    cwd = tmp_path_factory.mktemp("a sweep, Ω")
+    answer = probe("-m", "name=t", "dataset=digits,breast_cancer", "head=ncm,naive_bayes", "seed=0,1", cwd=cwd)
+    return cwd / "runs" / "t", answer.stdout
+
+
+def run_folders(folder: Path) -> list[Path]:
+    return sorted(p.parent for p in folder.glob("*/result.json"))
+
+
+def test_a_sweep_leaves_one_folder_per_run_and_a_ranked_table(sweep: tuple[Path, str]) -> None:
+    folder, printed = sweep
+    assert len(run_folders(folder)) == 8
+    with (folder / "leaderboard.csv").open() as file:
+        assert len(list(csv.reader(file))) > 2
+    assert "ncm" in (folder / "leaderboard.md").read_text()
+    assert "naive_bayes" in printed
+    assert "8 done" in printed
+
+
+def test_reported_accuracy_is_that_of_the_saved_predictions(sweep: tuple[Path, str]) -> None:
+    for run in run_folders(sweep[0]):
+        result = json.loads((run / "result.json").read_text())
+        rows = load_file(run / "predictions.safetensors")
+        top1 = result["metrics"]["top1"]
+        assert top1["value"] == pytest.approx(accuracy_score(rows["label"], rows["predicted"]))
+        assert top1["low"] < top1["value"] <= top1["high"]
+        assert ((rows["label_rank"] == 0) == (rows["label"] == rows["predicted"])).all()
+        assert (rows["logits"].argmax(axis=1) == rows["predicted"]).all()
+        assert len(rows["row"]) == result["protocol"]["n_test"]
+
+
+def test_every_head_is_tested_on_the_same_rows(sweep: tuple[Path, str]) -> None:
+    results = [json.loads((run / "result.json").read_text()) for run in run_folders(sweep[0])]
+    for dataset in ("digits", "breast_cancer"):
+        of_dataset = [r for r in results if r["labels"]["dataset"] == dataset]
+        assert len({r["dataset"]["test_rows"] for r in of_dataset}) == 1
+        for seed in (0, 1):
+            assert len({r["protocol"]["rows"] for r in of_dataset if r["seed"] == seed}) == 1
+
+
+def test_a_saved_head_predicts_again(sweep: tuple[Path, str]) -> None:
+    run = next(r for r in run_folders(sweep[0]) if "breast_cancer" in r.name)
+    head = Head.load(run / "head.safetensors")
+    assert head.logits(np.zeros((3, head.n_features_in_), np.float32)).shape == (3, 2)
+
+
+def test_a_complete_run_is_not_run_again(sweep: tuple[Path, str]) -> None:
+    folder, _ = sweep
+    before = {run: (run / "result.json").stat().st_mtime_ns for run in run_folders(folder)}
+    # Spelled differently, the same run: defaults written out.
+    answer = probe("name=t", "head=ncm", "head.metric=euclidean", "protocol=full", cwd=folder.parent.parent)
+    assert "complete already" in answer.stdout
+    assert before == {run: (run / "result.json").stat().st_mtime_ns for run in run_folders(folder)}
+
+
+def test_same_command_same_bits(sweep: tuple[Path, str]) -> None:
+    folder, _ = sweep
+    cwd = folder.parent.parent
+    probe("name=again", "head=naive_bayes", cwd=cwd)
+    (again,) = run_folders(cwd / "runs" / "again")
+    first = folder / again.name
+    assert (first / "predictions.safetensors").read_bytes() == (again / "predictions.safetensors").read_bytes()
+
+
+def test_one_failed_job_does_not_stop_a_sweep(sweep: tuple[Path, str]) -> None:
+    cwd = sweep[0].parent.parent
+    answer = probe("-m", "name=f", "head=ncm", "head.metric=nonsense,cosine", cwd=cwd, expect=1)
+    assert len(run_folders(cwd / "runs" / "f")) == 1
+    assert "nonsense" in answer.stderr
+    assert "1 failed" in answer.stdout
+    (error,) = (cwd / "runs" / "f").glob("*/error.txt")
+    assert "nonsense" in error.read_text()
+    assert not (error.parent / "result.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["dataset=iris", "backbone=tiny"], "backbone=identity"),
+        (["head=nonsense"], "linear"),
+        (["leaderbord"], "use one of leaderboard"),
+        (["dataset=folder", "dataset.path=nowhere"], "nowhere"),
+    ],
+)
+def test_bad_input_gets_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
+    env = os.environ | {"PROBE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
+    answer = subprocess.run(
+        [sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=tmp_path, env=env
+    )
+    assert answer.returncode != 0
+    assert sentence in answer.stdout + answer.stderr
+    assert "Traceback" not in answer.stderr
+
+
+def write_images(folder: Path, n: int, rng: np.random.Generator) -> None:
+    for colour, name in enumerate(("red", "green", "blue")):
+        (folder / name).mkdir(parents=True)
+        for i in range(n):
+            pixels = rng.integers(0, 120, (20, 24, 3), dtype=np.uint8)
+            pixels[..., colour] += 120
+            Image.fromarray(pixels).save(folder / name / f"{i}.png")
+
+
+def test_an_image_folder_and_an_undecodable_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    write_images(tmp_path / "data" / "train", 12, rng)
+    write_images(tmp_path / "data" / "test", 6, rng)
+    words = ["dataset=folder", "dataset.path=data", "head=ncm"]
+    answer = probe(*words, cwd=tmp_path)
+    assert re.search(r"top1 .* 1\.0000", answer.stdout)
+
+    (tmp_path / "data" / "train" / "red" / "3.png").write_bytes(b"no image")
+    answer = probe(*words, "name=broken", cwd=tmp_path, expect=1)
+    assert "3.png" in answer.stderr
+    answer = probe(*words, "name=broken", "features.on_error=skip", cwd=tmp_path)
+    (run,) = run_folders(tmp_path / "runs" / "broken")
+    assert json.loads((run / "result.json").read_text())["skipped_rows"] == {"test": 0, "train": 1}

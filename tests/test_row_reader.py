@@ -1,0 +1,53 @@
+import numpy as np
+import pytest
+
+from probe.arrays import RowReader, RowStack, RowSubset, row_chunks
+from probe.errors import InputError
+
+
+@pytest.fixture
+def mapped(tmp_path):
+    np.save(tmp_path / "tokens.npy", np.arange(6000, dtype=np.float16).reshape(200, 3, 10))
+    return np.load(tmp_path / "tokens.npy", mmap_mode="r")
+
+
+def test_stacked_subsets_read_as_their_concatenation(mapped):
+    parts = [RowSubset(mapped, np.array([5, 3, 9])), np.asarray(mapped[:4]), RowSubset(mapped, np.array([], dtype=int))]
+    stack, whole = RowStack(parts), np.concatenate([np.asarray(part) for part in parts])
+    assert (stack.shape, stack.dtype, stack.ndim, len(stack)) == (whole.shape, whole.dtype, 3, 7)
+    for key in (slice(None), slice(2, 5), np.array([6, 0, 3, 3])):
+        assert np.array_equal(stack[key], whole[key])
+
+
+def test_rows_are_writable_copies_in_the_stored_precision(mapped):
+    reader = RowReader({"tokens": mapped, "codes": np.arange(200)})
+    for rows in (slice(10, 20), np.array([3, 1])):
+        batch = reader[rows]
+        assert batch["tokens"].dtype == np.float16
+        assert np.array_equal(batch["tokens"], np.asarray(mapped)[rows])
+        batch["tokens"][:] = 0
+    assert mapped[10, 0, 1] == 301
+
+
+def test_handing_pages_back_changes_no_row(mapped, monkeypatch):
+    monkeypatch.setattr(RowReader, "MAPPED_BYTES", 100)
+    reader = RowReader({"tokens": mapped}).subset(np.arange(199, -1, -1)).stacked(RowReader({"tokens": mapped[50:60]}))
+    assert len(reader._mapped) == 1
+    expected = np.concatenate([np.asarray(mapped)[::-1], np.asarray(mapped)[50:60]])
+    chunks = [reader[rows]["tokens"] for rows in row_chunks(reader, bytes_per_chunk=400)]
+    assert len(chunks) > 50
+    assert np.array_equal(np.concatenate(chunks), expected)
+
+
+def test_changes_of_a_copy_on_write_map_survive(tmp_path, mapped):
+    private = np.load(tmp_path / "tokens.npy", mmap_mode="c")
+    private[0] = 7
+    reader = RowReader({"tokens": private})
+    reader.MAPPED_BYTES = 0
+    assert (reader[np.array([0])]["tokens"] == 7).all()
+    assert (reader[np.array([0])]["tokens"] == 7).all()
+
+
+def test_kinds_of_different_lengths_are_refused(mapped):
+    with pytest.raises(InputError, match=r"kinds of different lengths were given, \{'tokens': 200, 'pooled': 9\}"):
+        RowReader({"tokens": mapped, "pooled": np.zeros((9, 2))})
