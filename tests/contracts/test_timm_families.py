@@ -6,11 +6,11 @@ import torch
 
 from probe.backbones.timm import TimmBackbone
 
-QUICK = """
+_QUICK = """
     test_byobnet test_convnext test_vit test_mambaout test_coatnet levit_128 pit_ti_224 crossvit_tiny_240
     xcit_nano_12_p8_224 mobilenetv3_small_050
-""".split()
-SLOW = """
+"""
+_SLOW = """
     eca_botnext26ts_256 cait_xxs24_224 coat_tiny convit_tiny convmixer_768_32 cpubone_nano csatv2 cs3darknet_focus_s
     cspnext_tiny davit_tiny deit_tiny_patch16_224 densenet121 dla60x_c dpn48b edgenext_xx_small efficientformer_l1
     efficientformerv2_s0 test_efficientnet efficientvim_m1 efficientvit_b0 efficientvit_m0 eva02_tiny_patch14_224
@@ -22,9 +22,10 @@ SLOW = """
     swiftformer_xs swin_tiny_patch4_window7_224 swinv2_tiny_window16_256 swinv2_cr_tiny_224 tiny_vit_5m_224
     tnt_s_legacy_patch16_224 tresnet_m twins_svt_small visformer_tiny vit_tiny_r_s16_p8_224 test_vit_relpos
     vitamin_small_224 volo_d1_224 ese_vovnet19b_slim_dw legacy_xception xception41p
-""".split()
-"""Left out for their size, beyond 60 M parameters in the smallest model:
-beit, deepseek_vit, gemma4_vit, mobilenetv5, naflexvit, nasnet, pnasnet, qwen3_vit, vgg, vision_transformer_sam."""
+"""
+# Left out for their size, beyond 60 M parameters in the smallest model:
+# beit, deepseek_vit, gemma4_vit, mobilenetv5, naflexvit, nasnet, pnasnet, qwen3_vit, vgg, vision_transformer_sam.
+QUICK, SLOW = _QUICK.split(), _SLOW.split()
 
 MODELS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
