@@ -39,11 +39,20 @@ class RowSubset:
 
 
 def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
-    """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32."""
+    """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32.
+
+    Pages of a memmap are handed back on the way, so that a pass keeps little of the file resident.
+    """
     bytes_per_row = 4 * max(1, int(np.prod(X.shape[1:])))
     step = max(1, bytes_per_chunk // bytes_per_row)
+    mapped, kept = list(_mappings(X)), 0
     for start in range(0, len(X), step):
         yield slice(start, min(start + step, len(X)))
+        kept += step * bytes_per_row
+        if kept >= CHUNK_BYTES:
+            kept = 0
+            for mapping in mapped:
+                mapping.madvise(mmap.MADV_DONTNEED)
 
 
 class RowStack:

@@ -53,21 +53,27 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str, str
         "unexpected": sorted(state.keys() - own.keys()),
         "reshaped": sorted(key for key in own.keys() & state.keys() if own[key].shape != state[key].shape),
     }
-    misfits = {what: keys for what, keys in misfits.items() if keys}
-    fitting = {k: v for k, v in state.items() if k in own and k not in misfits.get("reshaped", ())}
+    fitting = {k: v for k, v in state.items() if k in own and k not in misfits["reshaped"]}
     if not fitting.keys() - counters and own:
         raise InputError(
             f"{source} has no weight in common with the network (it has {_first(state)}, expected {_first(own)}): "
             "give a checkpoint of this architecture"
         )
-    if misfits and strict:
-        counts = "; ".join(f"{len(keys)} {what} keys ({_first(keys)})" for what, keys in misfits.items())
+    record = check_misfits(misfits, source, strict)
+    network.load_state_dict(fitting, strict=False)
+    return record
+
+
+def check_misfits(misfits: Mapping[str, list[str]], source: str, strict: bool) -> dict[str, Any]:
+    """Refuses a checkpoint that does not fit, with counts and first names, or returns what is to be recorded."""
+    record = {what: keys for what, keys in misfits.items() if keys}
+    if record and strict:
+        counts = "; ".join(f"{len(keys)} {what} keys ({_first(keys)})" for what, keys in record.items())
         raise InputError(
-            f"{source} does not fit the network: {counts}; expected its {len(own) - len(counters)} keys: "
+            f"{source} does not fit the network: {counts}; expected the network's own keys and shapes: "
             "give a checkpoint of this architecture, or set backbone.strict=false to load what fits"
         )
-    network.load_state_dict(fitting, strict=False)
-    return misfits
+    return record
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

@@ -146,6 +146,14 @@ def head_parameters(head: Head) -> dict[str, Any]:
     return {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
 
 
+def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
+    """Parameters by name; a protocol inside another one as its own name and parameters."""
+    return {
+        key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
+        for key, value in vars(protocol).items()
+    }
+
+
 def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
     """What determines the result. Its digest names the run: equal facts, one run, however they were written."""
     backbone, dataset, protocol = request.backbone, request.dataset, request.protocol
@@ -156,7 +164,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
             "backbone": backbone.name,
             "dataset": dataset.name,
             "head": label(head_name(head), parameters, head_parameters(type(head)())),
-            "protocol": label(protocol.name, vars(protocol), vars(type(protocol)())),
+            "protocol": label(protocol.name, protocol_parameters(protocol), protocol_parameters(type(protocol)())),
         },
         "seed": request.seed,
         "dataset": {
@@ -167,7 +175,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
         },
         "protocol": {
             "name": protocol.name,
-            "parameters": dict(vars(protocol)),
+            "parameters": protocol_parameters(protocol),
             **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
             "rows": digest(rows),
         },

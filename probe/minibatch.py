@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -46,6 +47,11 @@ def schedule(step: int, n_steps: int, n_warmup: float) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1.0, n_steps - n_warmup)))
 
 
+def exact() -> AbstractContextManager[None]:
+    """CUDA convolutions in full float32 and in a fixed order; TF32, their default, keeps three digits."""
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
+
+
 def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.float32) -> Batch:
     """Arrays on a device; floats as `dtype`, converted there, integers as they are."""
     tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
@@ -76,7 +82,7 @@ def train(module: nn.Module, rows: RowReader, backward: Backward, recipe: Recipe
     average = {name: p.detach().clone() for name, p in named} if recipe.ema_decay is not None else {}
     rng = np.random.default_rng(recipe.seed)
     step = 0
-    with torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+    with exact(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(recipe.seed)
         for _ in range(recipe.epochs):
             for batch in batches(rows, recipe.batch_size, rng):
@@ -235,7 +241,8 @@ class MinibatchHead(Head):
     @torch.no_grad()
     def _module_logits(self, module: nn.Module, chunk: dict[str, Any]) -> FloatArray:
         parameter = next(module.parameters())
-        return module(as_tensors(chunk, str(parameter.device), parameter.dtype)).cpu().numpy()
+        with exact():
+            return module(as_tensors(chunk, str(parameter.device), parameter.dtype)).cpu().numpy()
 
     def _logits(self, X: Any) -> FloatArray:
         chunk = X if isinstance(X, dict) else {self.consumes[0]: np.require(X, requirements=["C", "W"])}

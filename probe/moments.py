@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -66,45 +68,54 @@ class ClassMoments:
 
     def update(self, X: Any, codes: IntArray) -> Self:
         """Adds rows (N, D) with class codes (N,) in 0..K-1; refuses NaN and infinity, naming the row."""
-        import torch
-
         if not len(X):
             return self
         if not self.n_rows:
             self.shift = np.array(X[0:1], dtype=np.float64)[0]
-        shift = torch.as_tensor(self.shift, device=self.device)
-        all_codes = torch.as_tensor(codes, device=self.device)
-        sums = torch.zeros(self.sums.shape, dtype=torch.float64, device=self.device)
-        squares = torch.zeros(self.squares.shape, dtype=torch.float64, device=self.device)
-        low, high = (torch.as_tensor(a, device=self.device).clone() for a in (self.low, self.high))
         narrow = X.dtype != np.float64 and len(X) * X.shape[1] ** 2 > FLOAT64_PRODUCTS
-        for rows in row_chunks(X, PRODUCT_BLOCK_BYTES if self.second == "full" else BLOCK_BYTES):
-            block = self._block(X[rows])
-            if self.extremes:
-                low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
-            wide = block.double()
-            if self.unit_rows:
-                norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-                wide = wide / torch.where(norms > 0, norms, 1)
-            sums.index_add_(0, all_codes[rows], wide)
-            if self.second == "none":
-                continue
-            wide.sub_(shift)
-            if self.second == "diagonal":
-                squares += torch.linalg.vecdot(wide, wide, dim=0)
-            elif self.second == "class_diagonal":
-                squares.index_add_(0, all_codes[rows], wide.square())
-            else:
-                squares += _gram(wide.float() if narrow else wide)
-        if not (torch.isfinite(sums).all() and torch.isfinite(squares).all()):
+        with _one_thread():
+            sums, squares, low, high = (part.cpu().numpy() for part in self._sweep(X, codes, narrow))
+        if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
             raise InputError(_name_bad_row(X))
         self.counts += np.bincount(codes, minlength=len(self.counts))
-        self.sums += sums.cpu().numpy()
-        self.squares += squares.cpu().numpy()
-        self.low, self.high = low.cpu().numpy(), high.cpu().numpy()
+        self.sums += sums
+        self.squares += squares
+        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
         if narrow:
             self.rounding = float(np.finfo(np.float32).eps)
         return self
+
+    def _sweep(self, X: Any, codes: IntArray, narrow: bool) -> tuple[Any, Any, Any, Any]:
+        """Sums, squares about the shift, smallest and largest values of these rows alone, as torch tensors."""
+        import torch
+
+        tensors = (torch.as_tensor(a, device=self.device) for a in (self.sums, self.squares, self.shift, codes))
+        sums, squares, shift, all_codes = tensors
+        sums, squares = torch.zeros_like(sums), torch.zeros_like(squares)
+        low, high = torch.full_like(shift, np.inf), torch.full_like(shift, -np.inf)
+        ones = torch.ones(len(X), dtype=torch.float64, device=self.device)
+        waiting: list[Any] = []
+        rows_per_product = PRODUCT_BLOCK_BYTES // (4 * X.shape[1])
+        for rows in row_chunks(X, BLOCK_BYTES):
+            block, k = self._block(X[rows]), all_codes[rows]
+            if self.extremes:
+                low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
+            block = block.double()
+            if self.unit_rows:
+                norms = torch.linalg.vector_norm(block, dim=1, keepdim=True)
+                block /= torch.where(norms > 0, norms, 1)
+            sums.index_add_(0, k, block)
+            if self.second == "diagonal":
+                squares += ones[rows] @ block.sub_(shift).square_()
+            elif self.second == "class_diagonal":
+                squares.index_add_(0, k, block.sub_(shift).square_())
+            elif self.second == "full":
+                block.sub_(shift)
+                waiting.append(block.float() if narrow else block)
+                if rows.stop == len(X) or sum(map(len, waiting)) >= rows_per_product:
+                    squares += _gram(torch.cat(waiting))
+                    waiting.clear()
+        return sums, squares, low, high
 
     def _block(self, rows: Any) -> Any:
         """A block as a torch tensor in float32, or float64 where the rows are."""
@@ -175,6 +186,23 @@ class ClassMoments:
             return self.squares - self.n_rows * np.outer(off, off)
         squares = self.squares.sum(axis=0) if self.second == "class_diagonal" else self.squares
         return np.maximum(squares - self.n_rows * off**2, 0)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Keeps torch to one thread: on blocks that fit the cache, waiting for other threads costs more than they do.
+
+    Where other programs want the processor too, each such wait lasts a slice of the scheduler, thousandfold the work.
+    The products of matrices are NumPy's and keep their threads.
+    """
+    import torch
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(n_threads)
 
 
 def _gram(block: Any) -> Any:

@@ -1,18 +1,21 @@
-"""Partitions held in memory, and the checks that every dataset passes before anything slow starts."""
+"""Partitions of arrays and of files, labels, and the checks that every dataset passes before anything slow starts."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from probe.base import Dataset, IntArray, Partition
+from probe.base import Dataset, IntArray, Partition, digest
 from probe.errors import InputError
+from probe.files import file_digests
 from probe.hashing import hash_arrays
+from probe.images import read_image
 
 
 class ArrayPartition:
@@ -34,7 +37,99 @@ class ArrayPartition:
     def __getitem__(self, row: int) -> Any:
         """A PIL image where rows are images, else a (D,) array."""
         value = self.rows[row]
-        return Image.fromarray(value) if value.ndim > 1 else value
+        return Image.fromarray(np.ascontiguousarray(value)) if value.ndim > 1 else value
+
+
+class ImageFiles:
+    """Image files in a given order, decoded when asked for.
+
+    The ids are the paths below the dataset's folder. The fingerprint is that of the files' contents, of labels, ids
+    and order; see `probe.files` for how it is remembered.
+    """
+
+    def __init__(self, root: Path, ids: Sequence[str], labels: ArrayLike):
+        self.root = root
+        self.ids = list(ids)
+        self.labels: IntArray = np.asarray(labels, dtype=np.int64)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Digest of each file's content."""
+        return file_digests(self.root, self.ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of contents, labels and ids, in order."""
+        return digest([self.ids, self.labels.tolist(), self.digests])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Image.Image:
+        return read_image(self.root / self.ids[row], f"{self.root / self.ids[row]} (row {row})")
+
+
+def encode_labels(
+    raw: Mapping[str, Sequence[Any]], source: str, class_names: Sequence[str] | None = None
+) -> tuple[dict[str, IntArray], list[str]]:
+    """Class codes of every partition, and the class names.
+
+    Strings are classes in sorted order, or in the order of `class_names`, and those that train lacks get -1, which
+    `make_dataset` refuses. Numbers are class codes; without names they stand for themselves.
+
+    Args:
+        raw: Labels of each partition, integers or strings.
+        source: What the error calls the place where they stand, such as `column label`.
+        class_names: In the order of the codes.
+    """
+    for part, values in raw.items():
+        odd = next((i for i, value in enumerate(values) if not _is_label(value)), None)
+        if odd is not None:
+            raise InputError(
+                f"row {odd} of {part} has the label {values[odd]!r} in {source}, expected a class number or a name: "
+                "fill it in, or name another place for the labels"
+            )
+    if any(isinstance(value, str) for values in raw.values() for value in values):
+        order = list(class_names or sorted({str(value) for value in raw["train"]}))
+        number = {name: code for code, name in enumerate(order)}
+        return {p: np.array([number.get(str(v), -1) for v in vs], dtype=np.int64) for p, vs in raw.items()}, order
+    codes = {part: np.array([int(value) for value in values], dtype=np.int64) for part, values in raw.items()}
+    highest = max((int(c.max()) for c in codes.values() if len(c)), default=0)
+    return codes, list(class_names or [str(k) for k in range(highest + 1)])
+
+
+def read_class_names(names: str | Sequence[str] | None) -> list[str] | None:
+    """Class names as a list, or as a text file with one name per line."""
+    if not isinstance(names, str):
+        return None if names is None else [str(name) for name in names]
+    path = Path(names).expanduser()
+    if not path.is_file():
+        raise InputError(
+            f"class_names {names} is no file, expected a list or a text file with one name per line: give one"
+        )
+    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> NDArray[np.bool_]:
+    """(N,) mask of test rows for a dataset without any: within each class, those with the lowest digests.
+
+    Neither a seed nor the order of the rows moves the cut. Rows with equal digests stay together.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"test_fraction is {fraction}, expected a share between 0 and 1: set 0.5, say")
+    values = np.asarray(digests)
+    test = np.zeros(len(values), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        last = np.sort(values[members])[max(round(len(members) * fraction), 1) - 1]
+        test[members] = values[members] <= last
+    return test
+
+
+def _is_label(value: Any) -> bool:
+    if isinstance(value, float | np.floating):
+        return bool(np.isfinite(value)) and float(value).is_integer()
+    return isinstance(value, str | int | np.integer | np.bool_)
 
 
 def make_dataset(

@@ -23,6 +23,15 @@ def check_moment_options(layout: str, second_moment: str, width: int, n_groups: 
         raise InputError(f"{n_groups} groups do not divide a width of {width}: choose n_groups as a divisor of it")
 
 
+def check_patches(n_tokens: int, n_prefix_tokens: int) -> None:
+    """Raises InputError where no token is left behind the prefix."""
+    if not 0 <= n_prefix_tokens < n_tokens:
+        raise InputError(
+            f"n_prefix_tokens is {n_prefix_tokens} and there are {n_tokens} tokens, of which at least one must be "
+            "left: set it to the number of prefix tokens of the backbone"
+        )
+
+
 def n_pairs(n_groups: int) -> int:
     """Every group is paired with the next one; a single group with itself."""
     return max(1, n_groups - 1)
@@ -45,7 +54,7 @@ def cross_moments(X_BGTd: Tensor, second_moment: str) -> Tensor:
     mean = X_BGTd.mean(dim=2 if second_moment == "centred" else (2, 3), keepdim=True)
     X_BGTd = X_BGTd - mean
     left, right = (X_BGTd[:, :-1], X_BGTd[:, 1:]) if X_BGTd.shape[1] > 1 else (X_BGTd, X_BGTd)
-    return left.transpose(2, 3) @ right / X_BGTd.shape[2]
+    return (left / X_BGTd.shape[2]).transpose(2, 3) @ right
 
 
 def normalize_columns(C: Tensor, eps: float = 1e-12) -> Tensor:
@@ -55,5 +64,4 @@ def normalize_columns(C: Tensor, eps: float = 1e-12) -> Tensor:
     """
     squares = C.square().sum(dim=-2, keepdim=True)
     alive = squares > eps**2
-    norms = torch.where(alive, squares, 1.0).sqrt()
-    return torch.where(alive, C / norms, 0.0)
+    return C * torch.where(alive, torch.where(alive, squares, 1.0).rsqrt(), 0.0)

@@ -42,7 +42,7 @@ def test_a_sweep_leaves_one_folder_per_run_and_a_ranked_table(sweep: tuple[Path,
     assert len(run_folders(folder)) == 8
     with (folder / "leaderboard.csv").open() as file:
         assert len(list(csv.reader(file))) > 2
-    assert "naive_bayes" in (folder / "leaderboard.md").read_text()
+    assert "ncm" in (folder / "leaderboard.md").read_text()
     assert "naive_bayes" in printed
     assert "8 done" in printed
 

@@ -115,8 +115,29 @@ def test_memmap_row_subset_and_array_give_the_same_bits(tmp_path):
 def test_blocks_do_not_change_the_result(monkeypatch):
     X, y = rows()
     once = collect(X, y)
-    monkeypatch.setattr("probe.moments.PRODUCT_BLOCK_BYTES", 7 * 4 * 11)
-    assert_same(once, collect(X, y))
+    monkeypatch.setattr("probe.moments.BLOCK_BYTES", 7 * 4 * 11)
+    for product_rows in (1, 11, 50, 1000):
+        monkeypatch.setattr("probe.moments.PRODUCT_BLOCK_BYTES", 7 * 4 * product_rows)
+        assert_same(once, collect(X, y))
+
+
+def test_float32_products_are_close_to_float64(monkeypatch):
+    X, y = rows(n=3000)
+    X = X.astype(np.float32)
+    exact = collect(X, y)
+    monkeypatch.setattr("probe.moments.FLOAT64_PRODUCTS", 0)
+    narrow = collect(X, y)
+    np.testing.assert_allclose(narrow.within(), exact.within(), rtol=1e-5, atol=1e-6 * exact.within().max())
+    assert (exact.rounding, narrow.rounding) == (2.0**-52, 2.0**-23)
+    assert collect(X.astype(np.float64), y).rounding == 2.0**-52
+
+
+def test_threads_are_left_as_they_were():
+    import torch
+
+    before = torch.get_num_threads()
+    collect(*rows())
+    assert torch.get_num_threads() == before
 
 
 def test_unit_rows_average_directions():

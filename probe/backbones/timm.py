@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import math
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -17,7 +16,7 @@ from torch import Tensor
 
 from probe.checkpoints import load_state, read_state
 from probe.errors import InputError
-from probe.frozen import FrozenNetwork, map_kinds, token_kinds
+from probe.frozen import FrozenNetwork, output_kinds
 from probe.images import require_image
 
 if TYPE_CHECKING:
@@ -90,7 +89,7 @@ class TimmBackbone(FrozenNetwork):
             image_size=self._config["input_size"][1:],
             precision=precision,
             taps=taps,
-            n_prefix_tokens=getattr(network, "num_prefix_tokens", 0),
+            n_prefix_tokens=n_prefix_tokens(network),
             channels_last=getattr(network, "output_fmt", None) == "NHWC",
         )
         if pool == "cls" and self.n_prefix_tokens == 0:
@@ -103,7 +102,13 @@ class TimmBackbone(FrozenNetwork):
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.network.forward_features(batch)
-        features = self._layout(output)
+        features = output_kinds(
+            output,
+            n_prefix_tokens=self.n_prefix_tokens,
+            channels_last=self._channels_last,
+            image_size=self.image_size,
+            grid=getattr(getattr(self.network, "patch_embed", None), "grid_size", None),
+        )
         if self._pool == "own":
             pooled = self.network.forward_head(output, pre_logits=True)
             return {"pooled": pooled.flatten(1), **features}
@@ -115,27 +120,12 @@ class TimmBackbone(FrozenNetwork):
                 "set backbone.pool=own"
             )
         tokens = features["tokens"]
+        if self._pool == "avg" and tokens.shape[1] == self.n_prefix_tokens:
+            raise InputError(
+                f"backbone {self.name} gives prefix tokens alone, there is no patch to average: set pool=own"
+            )
         pooled = tokens[:, 0] if self._pool == "cls" else tokens[:, self.n_prefix_tokens :].mean(1)
         return {"pooled": pooled, **features}
-
-    def _layout(self, output: Any) -> dict[str, Tensor]:
-        """`tokens` and `map` of what `forward_features` gives."""
-        if not isinstance(output, Tensor):
-            return {}
-        if output.ndim == 4:
-            return map_kinds(output.permute(0, 3, 1, 2) if self._channels_last else output)
-        if output.ndim == 3:
-            return token_kinds(output, self.n_prefix_tokens, self._grid(output.shape[1] - self.n_prefix_tokens))
-        return {}
-
-    def _grid(self, n_patches: int) -> tuple[int, int] | None:
-        grid = getattr(getattr(self.network, "patch_embed", None), "grid_size", None)
-        if grid is not None and math.prod(grid) == n_patches:
-            return tuple(grid)
-        # Later stages and dynamic sizes: square images give square grids.
-        side = math.isqrt(n_patches)
-        square = self.image_size[0] == self.image_size[1] and side * side == n_patches
-        return (side, side) if square else None
 
     def _architecture(self) -> dict[str, Any]:
         facts = {
@@ -162,6 +152,13 @@ def data_config(network: Any, size: int | Sequence[int] | None, crop_pct: float 
             raise InputError(f"crop_pct is {crop_pct}, expected a share in (0, 1]: set backbone.crop_pct=0.9, say")
         config["crop_pct"] = crop_pct
     return config
+
+
+def n_prefix_tokens(network: Any) -> int:
+    """How many tokens stand before the patches; VOLO and PiT have class tokens but do not count them."""
+    cls_token = getattr(network, "cls_token", None)
+    own = cls_token.shape[1] if isinstance(cls_token, Tensor) else 0
+    return int(getattr(network, "num_prefix_tokens", own))
 
 
 def load_checkpoint(network: Any, checkpoint: str, strict: bool) -> dict[str, Any]:

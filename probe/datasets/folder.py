@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
-from functools import cached_property
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from probe.base import Dataset, IntArray, digest
+from probe.base import Dataset
 from probe.errors import InputError
-from probe.files import file_digests
-from probe.images import EXTENSIONS, read_image
-from probe.partitions import make_dataset
+from probe.images import EXTENSIONS
+from probe.partitions import ImageFiles, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 """Names of folders that each partition may have."""
-
-
-class FolderPartition:
-    """Image files in a given order, decoded when asked for.
-
-    The ids are the paths below the dataset's folder. The fingerprint is that of the files' contents, of labels, ids
-    and order; see `probe.files` for how it is remembered.
-    """
-
-    def __init__(self, root: Path, ids: Sequence[str], labels: IntArray):
-        self.root = root
-        self.ids = list(ids)
-        self.labels = labels
-
-    @cached_property
-    def digests(self) -> list[str]:
-        """Digest of each file's content."""
-        return file_digests(self.root, self.ids)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of contents, labels and ids, in order."""
-        return digest([self.ids, self.labels.tolist(), self.digests])
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, row: int) -> Image.Image:
-        return read_image(self.root / self.ids[row], f"{self.root / self.ids[row]} (row {row})")
 
 
 def load(path: str | None = None, name: str | None = None, follow_links: bool = False) -> Dataset:
@@ -72,7 +40,7 @@ def load(path: str | None = None, name: str | None = None, follow_links: bool = 
     for part, files in found.items():
         ids = [file for c in class_names for file in files.get(c, [])]
         counts = [len(files.get(c, [])) for c in class_names]
-        partitions[part] = FolderPartition(root, ids, np.repeat(np.arange(len(class_names)), counts).astype(np.int64))
+        partitions[part] = ImageFiles(root, ids, np.repeat(np.arange(len(class_names)), counts))
     return make_dataset(name or root.resolve().name, class_names, partitions, notes)
 
 

@@ -21,7 +21,7 @@ from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
 from probe.files import file_digests
 from probe.images import read_image
-from probe.partitions import make_dataset
+from probe.partitions import encode_labels, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
@@ -131,7 +131,7 @@ def load(
     image = _image_column(schema, image_column)
     label = _label_column(schema, label_column, image)
     raw = {part: _labels(files, image, label) for part, files in found.items()}
-    codes, class_names = _encode(raw, _metadata_names(schema, label), label)
+    codes, class_names = encode_labels(raw, f"column {label}", _metadata_names(schema, label))
     partitions = {part: ParquetPartition(files, image, label, codes[part]) for part, files in found.items()}
     return make_dataset(name or root.resolve().name, class_names, partitions)
 
@@ -226,22 +226,3 @@ def _metadata_names(schema: pa.Schema, label: str) -> list[str] | None:
         return [str(name) for name in features[label]["names"]]
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def _encode(raw: dict[str, list[Any]], names: list[str] | None, label: str) -> tuple[dict[str, IntArray], list[str]]:
-    """Class codes of every partition, and the class names."""
-    for part, values in raw.items():
-        odd = next((i for i, v in enumerate(values) if not isinstance(v, int | str)), None)
-        if odd is not None:
-            raise InputError(
-                f"row {odd} of {part} has {values[odd]!r} in column {label}, expected a class number or a name: fill "
-                "it in, or set dataset.label_column"
-            )
-    texts = [v for values in raw.values() for v in values if isinstance(v, str)]
-    if texts:
-        order = names or sorted({str(v) for v in raw["train"]})
-        number = {name: code for code, name in enumerate(order)}
-        return {p: np.array([number.get(str(v), -1) for v in vs], dtype=np.int64) for p, vs in raw.items()}, order
-    codes = {part: np.asarray(values, dtype=np.int64) for part, values in raw.items()}
-    highest = max((int(c.max()) for c in codes.values() if len(c)), default=0)
-    return codes, names or [str(k) for k in range(highest + 1)]

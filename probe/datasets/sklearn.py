@@ -6,12 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probe.base import Dataset, IntArray
+from probe.base import Dataset
 from probe.errors import InputError
 from probe.hashing import hash_bytes
-from probe.partitions import ArrayPartition, make_dataset
+from probe.partitions import ArrayPartition, content_cut, make_dataset
 
 NAMES = ("breast_cancer", "digits", "iris", "wine")
 
@@ -30,8 +29,6 @@ def load(name: str = "digits", test_fraction: float = 0.5) -> Dataset:
         raise InputError(
             f"scikit-learn dataset {name!r} is unknown, expected one of {', '.join(NAMES)}: use one of them"
         )
-    if not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction is {test_fraction}, expected a share between 0 and 1: set 0.5, say")
     import sklearn.datasets
 
     loader: Callable[[], Any] = getattr(sklearn.datasets, f"load_{name}")
@@ -40,21 +37,11 @@ def load(name: str = "digits", test_fraction: float = 0.5) -> Dataset:
     if name == "digits":
         # 17 grey levels, 0 to 16.
         rows = np.round(bunch.images * (255 / 16)).astype(np.uint8)
-    test = _test_rows(rows, bunch.target, test_fraction)
+    digests = [hash_bytes(np.ascontiguousarray(row).tobytes()) for row in rows]
+    test = content_cut(digests, bunch.target, test_fraction)
     parts = {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
     partitions = {
         part: ArrayPartition(rows[chosen], bunch.target[chosen], [str(row) for row in chosen])
         for part, chosen in parts.items()
     }
     return make_dataset(name, [str(c) for c in bunch.target_names], partitions)
-
-
-def _test_rows(rows: NDArray[Any], labels: IntArray, fraction: float) -> NDArray[np.bool_]:
-    """(N,) mask. Equal rows have equal digests and are kept together, so none is in both parts."""
-    digests = np.array([hash_bytes(np.ascontiguousarray(row).tobytes()) for row in rows])
-    test = np.zeros(len(rows), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
-        last = np.sort(digests[members])[round(len(members) * fraction) - 1]
-        test[members] = digests[members] <= last
-    return test

@@ -49,6 +49,13 @@ class Pass:
 
     def array(self, kind: str) -> CheckedMemmap:
         """The features of a kind, read-only; blocks that do not match their checksum raise `StoreError`."""
+        guard = self.guard(kind)
+        if guard.plain.nbytes <= EAGER_BYTES:
+            guard.verify_all()
+        return CheckedMemmap.of(guard)
+
+    def guard(self, kind: str) -> Guard:
+        """Opens the array of a kind: size and header are checked, its blocks are not yet."""
         facts = self.manifest["kinds"][kind]
         path, shape, dtype = self.folder / array_file(kind), tuple(facts["shape"]), facts["dtype"]
         expected = HEADER_BYTES + int(np.prod(shape)) * np.dtype(dtype).itemsize
@@ -67,10 +74,7 @@ class Pass:
             if key not in _GUARDS:
                 plain = np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=shape)
                 _GUARDS[key] = Guard(plain, self._checksums(kind), int(self.manifest["block_rows"]), self, kind)
-            guard = _GUARDS[key]
-        if expected <= EAGER_BYTES:
-            guard.verify_all()
-        return CheckedMemmap.of(guard)
+            return _GUARDS[key]
 
     def _checksums(self, kind: str) -> NDArray[np.uint64]:
         array = self._small_array(checksum_file(kind))
@@ -134,7 +138,7 @@ def read_passes(entry: Path) -> list[Pass]:
         names = sorted(p.name for p in entry.iterdir() if PASS_NAME.fullmatch(p.name))
     except FileNotFoundError:
         return []
-    return [read_pass(entry / name) for name in names]
+    return [read_pass(entry / name) for name in names if (entry / name).exists()]
 
 
 def block_hash(rows: Any) -> int:

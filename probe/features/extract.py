@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import queue
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -85,6 +86,21 @@ class ArrayFiles:
         """The dtype that a kind is stored in."""
         return np.dtype(stored_dtype(self.plan.kinds[kind], 1 + len(row_shape)))
 
+    def bytes(self, kind: str, row_shape: Sequence[int]) -> int:
+        """The size of the whole file of a kind."""
+        return HEADER_BYTES + self.plan.n_rows * int(np.prod(row_shape)) * self.dtype(kind, row_shape).itemsize
+
+    def check_room(self, row_shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuses to begin what the disk cannot hold. It may still fill up later; then what is finished is kept."""
+        new = [kind for kind in row_shapes if not (self.folder / array_file(kind)).exists()]
+        needed, free = sum(self.bytes(kind, row_shapes[kind]) for kind in new), shutil.disk_usage(self.folder).free
+        if needed > free:
+            raise StoreError(
+                f"features of {self.plan.n_rows} rows need {needed / 2**20:.1f} MiB and the cache has "
+                f"{free / 2**20:.1f} MiB free: make room (`probe cache prune --older-than 30d`), "
+                "set PROBE_CACHE to another disk, or store float16 (dtypes)"
+            )
+
     def open(self, kind: str, row_shape: tuple[int, ...]) -> None:
         """Opens the file of a kind at its full size. All writers do the same, so that none has to be the first."""
         path = self.folder / array_file(kind)
@@ -101,7 +117,7 @@ class ArrayFiles:
                 f"delete the folder {self.folder.parent} and run again"
             )
         file.write(header)
-        file.truncate(HEADER_BYTES + int(np.prod(shape)) * dtype.itemsize)
+        file.truncate(self.bytes(kind, row_shape))
         os.fsync(handle)
         sync_folder(self.folder)
         self.shapes[kind] = row_shape
@@ -178,6 +194,8 @@ class Sink:
                 self._error = error
 
     def _write(self, number: int, arrays: Arrays, failed: Mapping[int, str], seconds: float) -> Block:
+        if not self.files.files:
+            self.files.check_room({kind: rows.shape[1:] for kind, rows in arrays.items()})
         for kind, rows in arrays.items():
             self.files.write(kind, self.plan.rows(number)[0], rows)
         return Block(

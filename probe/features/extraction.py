@@ -29,9 +29,11 @@ class Extraction:
         on_error: str,
         progress: bool,
     ):
-        from probe.estimator import resolve_device
+        self.device = device
+        if device == "auto":
+            from probe.estimator import resolve_device
 
-        self.device = resolve_device(device)
+            self.device = resolve_device(device)
         self.backbone = backbone.to(self.device)
         self.name = f"{dataset.name}/{partition}"
         self.rows = dataset.partitions[partition]

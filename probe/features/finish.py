@@ -17,7 +17,6 @@ from probe.errors import InputError, StoreError
 from probe.features.entry import block_hash
 from probe.features.extract import ArrayFiles
 from probe.features.layout import (
-    HEADER_BYTES,
     SCHEMA,
     WORK_PREFIX,
     array_file,
@@ -46,6 +45,8 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
             f"none of the {plan.n_rows} rows of {dataset} could be decoded (row {first}, {partition.ids[first]}: "
             f"{invalid[first]}): look at the files and at the transform of backbone {backbone.name}"
         )
+    for leftover in work.data.glob("*.tmp"):  # of a finish that was killed
+        leftover.unlink()
     shapes = next(block.shapes for block in blocks.values() if block.shapes)
     hashes = fill_empty_blocks(work, blocks, shapes)
     valid = np.ones(plan.n_rows, dtype=np.bool_)
@@ -78,7 +79,7 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
             "backbone": backbone.name,
             "dataset": dataset,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
-            "by": f"{user_name()}@{socket.gethostname()}",
+            "by": whoami(),
             "seconds": round(seconds, 3),
             "versions": {name: version(name) for name in ("torch", "numpy")},
         },
@@ -122,17 +123,17 @@ def check_data(work: Work) -> None:
     for kind in work.plan.kinds if blocks else ():
         shape = blocks[0].shapes[kind]
         path = work.data / array_file(kind)
-        expected = HEADER_BYTES + work.plan.n_rows * int(np.prod(shape)) * files.dtype(kind, shape).itemsize
-        if (not path.exists() or path.stat().st_size != expected) and work.data.exists():
+        if (not path.exists() or path.stat().st_size != files.bytes(kind, shape)) and work.data.exists():
             raise StoreError(
                 f"the interrupted extraction in {work.folder} has lost rows of {path.name}: "
                 "delete that folder and run again"
             )
 
 
-def user_name() -> str:
-    """The user's name, or their number where the machine knows no name."""
+def whoami() -> str:
+    """User and machine, for the record; the user's number where the machine knows no name."""
     try:
-        return getpass.getuser()
+        user = getpass.getuser()
     except (OSError, KeyError):
-        return str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"

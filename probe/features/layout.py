@@ -134,7 +134,7 @@ def write_error(error: OSError, root: Path) -> StoreError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"no space left in the cache {root} while extracting: what is finished is kept; make room "
-            "(`probe cache prune`) or set PROBE_CACHE to another disk, and run again to go on"
+            "(`probe cache prune --older-than 30d`) or set PROBE_CACHE to another disk, and run again to go on"
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
         return StoreError(

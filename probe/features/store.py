@@ -17,6 +17,7 @@ from probe.errors import InputError, ProbeError
 from probe.features import layout
 from probe.features.entry import Pass, read_passes
 from probe.features.extraction import Extraction
+from probe.features.finish import whoami
 from probe.features.work import Plan, Work, works
 
 DTYPES = ("float16", "float32")
@@ -96,7 +97,8 @@ class FeatureStore:
             started = time.perf_counter()
             extraction = Extraction(backbone, dataset, partition, identity, device, n_workers, on_error, progress)
             while missing := {kind: dtype for kind, dtype in requested.items() if kind not in found}:
-                self._extract(entry, extraction, Plan(len(dataset.partitions[partition]), batch_size, missing))
+                names = backbone.name, f"{dataset.name}/{partition}"
+                self._extract(entry, extraction, Plan(len(dataset.partitions[partition]), batch_size, missing, *names))
                 found = find(read_passes(entry), requested)
             seconds = time.perf_counter() - started
         return read_features(found, dataset, partition, identity, on_error, seconds)
@@ -201,7 +203,7 @@ def read_features(
     valid.flags.writeable = False
     for one in {p.folder: p for p in found.values()}.values():
         with suppress(OSError):  # a cache that can only be read is fine
-            (one.folder.parent / "used").touch()
+            (one.folder.parent / "used").write_text(whoami())
     return Features(
         arrays={kind: p.array(kind) for kind, p in found.items()},
         labels=np.asarray(rows.labels, dtype=np.int64),

@@ -6,16 +6,18 @@
                  writers/<id>.json    a sign of life, rewritten every few seconds; gone when the writer is
                  writers/<id>.journal one line per finished block, appended after its rows are on the disk
 
-No locks. What is assumed of the file system: creating a file with O_EXCL and renaming are atomic, and a file that was
-closed by its writer reads complete when it is opened afterwards (close-to-open consistency). Local disks and NFS 3 and
-later hold this. A writer is taken for dead when its process is gone (same host) or its sign of life has not changed for
-`STALE_SECONDS` of the observer's own clock (any host; clocks need not agree). Should a writer that was taken for dead
-come back, it computes what others computed too: time is lost, and its blocks are dropped, not journaled.
+No locks. What is assumed of the file system: renaming is atomic, so is making a hard link (where there are none:
+creating a file with O_EXCL), and a file that was closed by its writer reads complete when it is opened afterwards
+(close-to-open consistency). Local disks and NFS 3 and later hold this. A writer is taken for dead when its process is
+gone (same host) or its sign of life has not changed for `STALE_SECONDS` of the observer's own clock (any host; clocks
+need not agree). Should a writer that was taken for dead come back, it computes what others computed too: time is lost,
+and its blocks are dropped, not journaled.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -30,11 +32,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from probe.errors import StoreError
 from probe.features.layout import SCHEMA, TRASH_PREFIX, WORK_PREFIX, pass_digest, sync_folder, write_json
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
 MAX_RANGES = 256
+NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 FINISH = "finish"
 
 
@@ -46,11 +50,15 @@ class Plan:
         kinds: Kind -> requested dtype.
         block_rows: Rows per forward pass; block b is always rows b * block_rows onwards, so that whoever extracts it
             runs the same batch and gets the same bits.
+        backbone: Its name, for `probe cache ls`.
+        dataset: Dataset and partition, likewise.
     """
 
     n_rows: int
     block_rows: int
     kinds: Mapping[str, str]
+    backbone: str
+    dataset: str
     schema: int = SCHEMA
 
     @property
@@ -101,8 +109,7 @@ class Work:
     def __init__(self, folder: Path):
         self.folder = folder
         self.data = folder / "data"
-        facts = json.loads((folder / "plan.json").read_bytes())
-        self.plan = Plan(**facts)
+        self.plan = read_plan(folder)
         self._journals: dict[str, int] = {}
         self._done: dict[int, Block] = {}
         self._signs: dict[str, tuple[bytes, float]] = {}
@@ -172,16 +179,19 @@ class Work:
             return True
         return now - before[1] < STALE_SECONDS
 
-    def owners(self) -> dict[str, tuple[int, str]]:
-        """Range -> (number of takeovers, writer) of its latest claim."""
+    def claims(self) -> dict[str, int]:
+        """Range -> how often it was taken over, for the ranges that were claimed."""
         latest: dict[str, int] = {}
         for name in os.listdir(self.folder / "claims"):
             number, _, takeovers = name.partition(".")
             latest[number] = max(latest.get(number, 0), int(takeovers))
-        return {number: (n, self._claimant(f"{number}.{n}")) for number, n in latest.items()}
+        return latest
 
-    def _claimant(self, claim: str) -> str:
-        return (self.folder / "claims" / claim).read_text()
+    def in_hands(self, number: str, takeovers: int) -> bool:
+        """Whether the writer of a claim is at work. A claim that is still empty is given time to be filled in."""
+        claim = f"{number}.{takeovers}"
+        writer = (self.folder / "claims" / claim).read_text()
+        return self.lives(writer) if writer else self._changed_lately(claim, b"")
 
     def discard(self) -> None:
         """Removes the folder; for those who still look, it is gone at once."""
@@ -212,6 +222,7 @@ class Writer:
         self._next = 0
 
     def __enter__(self) -> Self:
+        (self._folder / f"{self.id}.name").write_text(self.id)
         self._beat()
         self._thread.start()
         return self
@@ -239,35 +250,44 @@ class Writer:
 
     def claim(self) -> range | None:
         """Blocks of a range that nobody else works on, or None when every range is done or in other hands."""
-        plan, done, owners = self.work.plan, self.work.done(), self.work.owners()
+        plan, done, claims = self.work.plan, self.work.done(), self.work.claims()
         for i in range(plan.n_ranges):
             number = (self._next + i) % plan.n_ranges
             blocks = plan.blocks(number)
             if all(block in done for block in blocks):
                 continue
-            if self._take(str(number), owners.get(str(number))):
+            if self._take(str(number), claims.get(str(number))):
                 self._next = number + 1
                 return blocks
         return None
 
     def claim_finish(self) -> bool:
         """True for the one writer that is to finish the pass."""
-        return self._take(FINISH, self.work.owners().get(FINISH))
+        return self._take(FINISH, self.work.claims().get(FINISH))
 
-    def _take(self, number: str, owner: tuple[int, str] | None) -> bool:
-        takeovers = 0
-        if owner is not None:
-            takeovers, writer = owner
-            alive = self.work.lives(writer) if writer else self.work._changed_lately(f"{number}.{takeovers}", b"")
-            if writer == self.id or alive:
-                return False
-            takeovers += 1
-        try:
-            with open(self.work.folder / "claims" / f"{number}.{takeovers}", "x") as file:
-                file.write(self.id)
-        except FileExistsError:
+    def _take(self, number: str, claimed: int | None) -> bool:
+        if claimed is not None and (self._mine.get(number) == claimed or self.work.in_hands(number, claimed)):
             return False
-        self._mine[number] = takeovers
+        takeovers = 0 if claimed is None else claimed + 1
+        if self._place(self.work.folder / "claims" / f"{number}.{takeovers}"):
+            self._mine[number] = takeovers
+            return True
+        return False
+
+    def _place(self, claim: Path) -> bool:
+        """Makes the file of a claim, with this writer's name in it from the first moment; False if it is there."""
+        try:
+            os.link(self._folder / f"{self.id}.name", claim)
+        except FileExistsError:
+            return claim.read_text() == self.id  # NFS may have lost its own answer
+        except OSError as error:
+            if error.errno not in NO_LINKS:
+                raise
+            try:
+                with open(claim, "x") as file:
+                    file.write(self.id)
+            except FileExistsError:
+                return False
         return True
 
     def still_owns(self, number: str) -> bool:
@@ -287,6 +307,22 @@ class Writer:
             os.fsync(file.fileno())
         if created:
             sync_folder(self._folder)
+
+
+def read_plan(folder: Path) -> Plan:
+    """The plan of an extraction; refuses one that this version cannot go on with."""
+    try:
+        facts = json.loads((folder / "plan.json").read_bytes())
+        if facts["schema"] <= SCHEMA:
+            return Plan(**facts)
+    except (ValueError, KeyError, TypeError):
+        raise StoreError(
+            f"{folder / 'plan.json'} is damaged or not of this cache: delete the folder {folder} and run again"
+        ) from None
+    raise StoreError(
+        f"the extraction in {folder} was begun by a newer version of probe (schema {facts['schema']}, this one reads "
+        f"{SCHEMA}): update probe, or set PROBE_CACHE to another folder"
+    )
 
 
 def works(entry: Path) -> Iterator[Work]:

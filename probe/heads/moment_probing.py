@@ -14,7 +14,14 @@ from probe.arrays import RowReader
 from probe.errors import InputError
 from probe.estimator import Validation
 from probe.minibatch import Batch, MinibatchHead
-from probe.second_moment import check_moment_options, cross_moments, n_pairs, normalize_columns, split_groups
+from probe.second_moment import (
+    check_moment_options,
+    check_patches,
+    cross_moments,
+    n_pairs,
+    normalize_columns,
+    split_groups,
+)
 
 
 def reduced_side(d: int) -> int:
@@ -156,12 +163,7 @@ class MomentProbing(MinibatchHead):
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)
-        n_tokens = rows.arrays["tokens"].shape[1]
-        if not 0 <= self.n_prefix_tokens < n_tokens:
-            raise InputError(
-                f"n_prefix_tokens is {self.n_prefix_tokens} and there are {n_tokens} tokens, of which at least one "
-                "must be left: set it to the number of prefix tokens of the backbone"
-            )
+        check_patches(rows.arrays["tokens"].shape[1], self.n_prefix_tokens)
         return rows
 
     def _module(self) -> MomentProbingModule:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from probe.errors import InputError, ProbeError
-from probe.leaderboard import export
+from probe.leaderboard import comparison, export
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
@@ -39,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     options.add_argument("--sort", metavar="NAME", help="sort by a column or a field of the rows instead of by rank")
     options.add_argument("--top", type=int, metavar="N", help="show the first N rows")
+    options.add_argument(
+        "--compare", nargs=2, metavar=("A", "B"),
+        help="two rows, each by its fields, such as 'tiny linear': paired differences and tests in every column",
+    )  # fmt: skip
     for kind in FILES:
         options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
     return options
@@ -65,8 +69,11 @@ def _run(options: argparse.Namespace) -> int:
     records = read_folders(options.folders)
     records = Records(where(records.frame, options.where), records.problems, records.notes)
     table = build_table(records, options.metric, _fields(options.rows), _fields(options.columns))
+    if options.compare:
+        print(comparison.text(comparison.compare_rows(table, *options.compare), table.metric), end="")
     table = arrange(table, options.sort, options.top)
-    print(export.terminal(table), end="")
+    if not options.compare:
+        print(export.terminal(table), end="")
     for kind in FILES:
         path = getattr(options, kind)
         if path:

@@ -175,10 +175,9 @@ def walk(root: str, known: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
             yield relative, {RESULT}
             continue
         with os.scandir(os.path.join(root, relative)) as entries:
-            found = [(entry.name, entry.is_dir()) for entry in entries]
-        names = {name for name, is_folder in found if not is_folder}
-        if RESULT in names or any(part in names for part in PARTS):
-            yield relative, names
+            found = {entry.name: entry for entry in entries}
+        if RESULT in found or any(part in found for part in PARTS):
+            yield relative, set(found)
             continue
-        below = sorted((name for name, is_folder in found if is_folder and not name.startswith(".")), reverse=True)
+        below = sorted((n for n, entry in found.items() if not n.startswith(".") and entry.is_dir()), reverse=True)
         stack += [name if relative == "." else f"{relative}/{name}" for name in below]

@@ -30,6 +30,11 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
     return {name: value for part in parts for name, value in part.items()}
 
 
+def joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
+    """The values of some fields as one text per run."""
+    return [" ".join(values) for values in zip(*(map(text, frame[field].tolist()) for field in fields), strict=True)]
+
+
 def add_fields(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """The frame with a column for each name, taken from the runs' resolved configuration where it is not there yet.
 

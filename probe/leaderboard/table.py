@@ -2,27 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probe.errors import InputError
+from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
+from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.rows import LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
-from probe.leaderboard.select import add_fields, differing, text
-from probe.leaderboard.statistics import Scores, intervals, rank, scores
+from probe.leaderboard.select import add_fields, joined
+from probe.leaderboard.statistics import Scores, intervals, scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
-CLASHES = {
-    "dataset.fingerprint": "dataset fingerprints",
-    "protocol.parameters": "protocols",
-    "dataset.classes": "label sets",
-}
+RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct")
 METHOD = (
     "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
     "seeds share the test rows; Student's t for the seeds' share{wilson}. "
@@ -80,15 +78,24 @@ def build_table(
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.
     """
     frame = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
-    frame = frame.assign(column=_joined(frame, columns))
-    _refuse_clashes(frame, columns)
-    frame, rows = _tell_apart(frame.assign(row=_joined(frame, rows)), tuple(rows))
-    places = {str(name): _scores_of_column(group, metric) for name, group in frame.groupby("column", sort=True)}
-    all_scores = {(row, column): found for column, systems in places.items() for row, found in systems.items()}
+    frame = frame.assign(column=joined(frame, columns))
+    refuse_clashes(frame, columns)
+    frame, rows = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
+    all_scores = _all_scores(frame, metric)
     cells = _cells(frame, all_scores, metric, [*rows, *columns])
     cells, ranking = _ranked(cells, all_scores, rows, metric not in LOWER_IS_BETTER)
     notes = [*_notes(frame, cells, ranking, metric), *records.notes]
-    return Table(metric, tuple(rows), tuple(columns), cells, ranking, list(places), notes, records.problems, all_scores)
+    return Table(
+        metric,
+        tuple(rows),
+        tuple(columns),
+        cells,
+        ranking,
+        sorted(set(cells["column"])),
+        notes,
+        records.problems,
+        all_scores,
+    )
 
 
 def _with_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -99,102 +106,39 @@ def _with_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
     return frame[frame[name].notna()].reset_index(drop=True)
 
 
-def _joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
-    return [" ".join(map(text, values)) for values in frame[list(fields)].itertuples(index=False)]
+def _all_scores(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], Scores]:
+    """Row values of every cell, by (row, column); within a column all on common places for the test rows."""
+    runs = frame[[*RUN_FIELDS, f"metric.{metric}"]].to_numpy(dtype=object)
+    cells: dict[str, dict[str, list[int]]] = {}
+    for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
+        cells.setdefault(column, {}).setdefault(row, []).append(i)
+    found: dict[tuple[str, str], Scores] = {}
+    for column, systems in sorted(cells.items()):
+        members = [i for systems_runs in systems.values() for i in systems_runs]
+        places, n_rows = _places(runs, members)
+        for row, own in sorted(systems.items()):
+            values = [_values(runs[i], metric) for i in own]
+            where = None if places is None else [places[i] for i in own]
+            found[row, column] = scores(values, where, [runs[i][0] for i in own], n_rows)
+    return found
 
 
-def _refuse_clashes(frame: pd.DataFrame, columns: Sequence[str]) -> None:
-    """Reports every column whose runs saw different data, protocols, label sets or test rows."""
-    wrong = []
-    for column, group in frame.groupby("column", sort=True):
-        for field, what in CLASHES.items():
-            if group[field].nunique() > 1:
-                wrong.append(_clash(str(column), group, field, what, columns))
-        for seed, same_seed in group.groupby("seed"):
-            if same_seed["dataset.test_rows"].nunique() > 1:
-                wrong.append(
-                    _clash(f"{column} (seed {seed})", same_seed, "dataset.test_rows", "sets of test rows", columns)
-                )
-                break
-    if wrong:
-        raise InputError("; ".join(wrong))
+def _places(runs: Any, members: Sequence[int]) -> tuple[dict[int, Any] | None, int]:
+    """Places of each run's test rows among all of its column, None where all test the same; and how many there are."""
+    if len({(runs[i][1], runs[i][2]) for i in members}) == 1:
+        return None, int(runs[members[0]][2])
+    tested = {i: read_predictions(runs[i][3])["row"] for i in members}
+    every = np.unique(np.concatenate(list(tested.values())))
+    return {i: np.searchsorted(every, rows) for i, rows in tested.items()}, len(every)
 
 
-def _clash(column: str, group: pd.DataFrame, field: str, what: str, columns: Sequence[str]) -> str:
-    kinds = [(text(value)[:60], list(runs["name"])) for value, runs in group.groupby(field)]
-    listed = ", ".join(
-        f"{kind} in {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}" for kind, names in kinds[:5]
-    )
-    by, example = field, kinds[0][0]
-    if field == "protocol.parameters":
-        names = group["protocol"].unique()
-        if len(names) > 1:
-            by, example = "protocol", names[0]
-        else:
-            found = differing(group, ["protocol"])
-            by = found[0] if found else field
-            example = text(add_fields(group, [by])[by].iloc[0])
-    return (
-        f"column {column} would mix {group[field].nunique()} {what} ({listed}), results share a column only where "
-        f"these are equal: select with --where '{by}={example}' or give each a column with "
-        f"--columns {','.join([*columns, by])}"
-    )
-
-
-def _tell_apart(frame: pd.DataFrame, rows: tuple[str, ...]) -> tuple[pd.DataFrame, tuple[str, ...]]:
-    """Adds fields to the rows until the runs of a cell differ in nothing but the seed.
-
-    Runs of one name with different parameters are different rows; `head.temperature`, say, becomes a field of the rows.
-    """
-    cell = ["row", "column"]
-    extra: list[str] = []
-    for _, group in frame.groupby(cell):
-        if group["settings"].nunique() > 1:
-            first = group.drop_duplicates("settings")
-            extra += differing(first, ["head", "backbone"]) or differing(first) or ["backbone.identity"]
-        elif group["seed"].duplicated().any():
-            extra += differing(group[group["seed"].duplicated(keep=False)])
-    if extra:
-        rows = (*rows, *dict.fromkeys(name for name in extra if name not in rows))
-        frame = add_fields(frame, rows)
-        frame = frame.assign(row=_joined(frame, rows))
-    twice = frame[frame.duplicated([*cell, "seed"], keep=False)].sort_values([*cell, "seed"])
-    if len(twice):
-        a, b = twice.iloc[0], twice.iloc[1]
-        raise InputError(
-            f"{a['name']} and {b['name']} are both {a['row']} on {a['column']} with seed {a['seed']}, a cell takes one "
-            f"run per seed: select with --where name!={b['name']} or tell them apart with --rows"
-        )
-    return frame, rows
-
-
-def _scores_of_column(group: pd.DataFrame, metric: str) -> dict[str, Scores]:
-    """Row values of all systems in one column, on common places for the test rows."""
-    aligned = group["dataset.test_rows"].nunique() == 1 and group["n_scored"].nunique() == 1
-    places: dict[str, Any] = {}
-    all_rows = None
-    if not aligned:
-        tested = [read_predictions(folder)["row"] for folder in group["folder"]]
-        all_rows = np.unique(np.concatenate(tested))
-        places = dict(zip(group["folder"], (np.searchsorted(all_rows, rows) for rows in tested), strict=True))
-    n_rows = int(group["n_scored"].iloc[0]) if all_rows is None else len(all_rows)
-    return {
-        str(row): scores(
-            [_values(run, metric) for run in runs.to_dict("records")],
-            None if aligned else [places[folder] for folder in runs["folder"]],
-            list(runs["seed"]),
-            n_rows,
-        )
-        for row, runs in group.groupby("row", sort=True)
-    }
-
-
-def _values(run: Mapping[Any, Any], metric: str) -> Any:
+def _values(run: Any, metric: str) -> Any:
     """(N,) values of the test rows of a run, their mean exactly the recorded metric."""
+    _, _, n_scored, folder, correct, recorded = run
     if metric == "top1":
-        return np.unpackbits(np.frombuffer(run["correct"], np.uint8), count=run["n_scored"]).astype(np.float64)
-    values = row_values(metric, read_predictions(run["folder"]))
-    return values + (run[f"metric.{metric}"] - values.mean())
+        return np.unpackbits(np.frombuffer(correct, np.uint8), count=n_scored).astype(np.float64)
+    values = row_values(metric, read_predictions(folder))
+    return values + (recorded - values.mean())
 
 
 def _cells(
@@ -202,26 +146,27 @@ def _cells(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    groups = frame.groupby(["row", "column"], sort=True)
-    first = groups[[*fields, "n_test"]].first()
-    found = [all_scores[key] for key in first.index]
+    lines: dict[tuple[str, str], dict[str, Any]] = {}
+    wanted = list(dict.fromkeys(["row", "column", "selection", "name", *fields, "n_test"]))
+    for row, column, on, name, *values in zip(*(frame[field].tolist() for field in wanted), strict=True):
+        if (row, column) not in lines:
+            first = dict(zip(wanted[4:], values, strict=True))
+            lines[row, column] = {"row": row, "column": column, **first, "selected_on": set(), "runs": []}
+        lines[row, column]["runs"].append(name)
+        lines[row, column]["selected_on"] |= {on} - {"", "validation"}
+    ordered = [lines[key] for key in sorted(lines)]
+    found = [all_scores[key] for key in sorted(lines)]
     low, high = intervals(found, proportion=metric in PROPORTIONS)
-    if metric == "ece":
-        low = np.maximum(low, 0.0)
-    names = groups["name"].agg(list)
-    on = groups["selection"].agg(lambda kinds: ", ".join(sorted({kind for kind in kinds if kind} - {"validation"})))
-    return pd.DataFrame(
-        first.assign(
-            metric=metric,
-            value=[system.value for system in found],
-            low=low,
-            high=high,
-            n_seeds=[len(system.seeds) for system in found],
-            mark="",
-            selected_on=on,
-            runs=names,
-        )
-    ).reset_index()
+    low = np.maximum(low, 0.0) if metric in LOWER_IS_BETTER else low
+    return pd.DataFrame(ordered).assign(
+        selected_on=[", ".join(sorted(line["selected_on"])) for line in ordered],
+        metric=metric,
+        value=[system.value for system in found],
+        low=low,
+        high=high,
+        n_seeds=[len(system.seeds) for system in found],
+        mark="",
+    )
 
 
 def _ranked(
@@ -288,8 +233,8 @@ def _ranking_frame(
 ) -> pd.DataFrame:
     import pandas as pd
 
-    fields = cells.groupby("row")[list(rows)].first()
-    means = cells.groupby("row")["value"].mean()
+    fields = cells.drop_duplicates("row").set_index("row", drop=False)[["row", *rows]].to_dict("index")
+    means = cells.groupby("row")["value"].mean().to_dict()
     lines = []
     for row, has in present.items():
         missing = [column for column in columns if column not in has]
@@ -297,13 +242,13 @@ def _ranking_frame(
         if missing and row not in ranks:
             word += "; not ranked"
         average, low, high = ranks.get(row, (np.nan, np.nan, np.nan))
-        value = float(means[row])
+        value = means[row]
         order = (
             -len(has) if some_complete else 0,
             [columns.index(c) for c in has],
             np.inf if np.isnan(average) else average,
         )
-        line = {**fields.loc[row], "row": row, "rank": average, "rank_low": low, "rank_high": high, "note": word}
+        line = {**fields[row], "rank": average, "rank_low": low, "rank_high": high, "note": word}
         lines.append((line, (*order, -value if higher else value, row)))
     lines.sort(key=lambda line: line[1])
     return pd.DataFrame([line for line, _ in lines])

@@ -76,6 +76,12 @@ def test_other_poolings_read_the_final_tokens(image, pool):
     assert (given.get("pooled") is None) if expected is None else torch.equal(given["pooled"], expected)
 
 
+def test_models_that_keep_class_tokens_alone_have_no_patches():
+    assert TimmBackbone("pit_ti_224", False).shapes == {"pooled": (256,), "tokens": (1, 256)}
+    with pytest.raises(InputError, match="there is no patch to average: set pool=own"):
+        _ = TimmBackbone("pit_ti_224", False, pool="avg").kinds
+
+
 def test_transform_is_that_of_the_model(image):
     backbone = cnn()
     config = timm.data.resolve_model_data_config(timm.create_model(CNN))

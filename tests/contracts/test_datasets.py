@@ -41,7 +41,37 @@ def write_parquet(root):
     return {"path": str(root)}
 
 
-WRITERS = {"folder": write_folder, "parquet": write_parquet}
+def write_csv(root):
+    write_folder(root)
+    files = sorted(p.relative_to(root) for p in root.rglob("*.png"))
+    lines = [f"{p.as_posix()},{p.parts[1]},{p.parts[0]}" for p in files]
+    (root / "table.csv").write_text("\n".join(["file,label,split", *lines]))
+    return {"path": str(root / "table.csv")}
+
+
+def write_features(root):
+    root.mkdir()
+    for i, part in enumerate(("train", "test")):
+        np.save(root / f"{part}.npy", np.arange(12, dtype=np.float32).reshape(4, 3) + i)
+        np.save(root / f"{part}_labels.npy", [0, 1, 0, 1])
+    return {"path": str(root)}
+
+
+def write_npz(root):
+    root.mkdir()
+    images = np.arange(4 * 9, dtype=np.uint8).reshape(4, 3, 3)
+    labels = [0, 1, 0, 1]
+    np.savez(root / "a.npz", train_images=images, train_labels=labels, test_images=images + 99, test_labels=labels)
+    return {"path": str(root / "a.npz")}
+
+
+WRITERS = {
+    "csv": write_csv,
+    "features": write_features,
+    "folder": write_folder,
+    "npz": write_npz,
+    "parquet": write_parquet,
+}
 """What datasets that read the user's files are given; each returns the parameters to set."""
 
 

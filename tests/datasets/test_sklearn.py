@@ -3,7 +3,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
-from probe.datasets.sklearn import NAMES, _test_rows, load
+from probe.datasets.sklearn import NAMES, load
 from probe.errors import InputError
 
 
@@ -33,13 +33,6 @@ def test_no_row_is_in_both_parts(name):
         {p.rows[i].tobytes() for i in range(len(p))} for p in (data.partitions["train"], data.partitions["test"])
     )
     assert not train & test
-
-
-def test_the_order_of_the_rows_does_not_move_the_cut():
-    bunch = sklearn.datasets.load_wine()
-    order = np.random.default_rng(0).permutation(len(bunch.target))
-    plain = _test_rows(bunch.data, bunch.target, 0.5)
-    np.testing.assert_array_equal(_test_rows(bunch.data[order], bunch.target[order], 0.5), plain[order])
 
 
 def test_digits_are_greyscale_images_of_the_whole_range():

@@ -224,6 +224,32 @@ def test_every_arm_learns(arm, device):
     assert np.isfinite(head.logits(test)).all()
 
 
+@pytest.mark.parametrize("arm", ARMS)
+def test_accuracy_is_that_of_bayes_on_gaussians_of_shared_covariance(arm):
+    centres = np.random.default_rng(0).standard_normal((3, 10)) * 0.6
+    rng = np.random.default_rng(1)
+    y = rng.integers(0, 3, 3000)
+    X = centres[y] + rng.standard_normal((3000, 10))
+    posterior = X @ centres.T - 0.5 * np.square(centres).sum(axis=1)
+    train, test = slice(2000), slice(2000, 3000)
+    bayes = np.mean(posterior[test].argmax(axis=1) == y[test])
+    head = small(arm=arm, trunk_depth=0, epochs=(20,), learning_rates=(1e-2,))
+    head.fit(X[train], y[train], teacher_logits=posterior[train])
+    assert 0.6 < bayes < 0.9
+    assert head.score(X[test], y[test]) >= bayes - 3 * np.sqrt(bayes * (1 - bayes) / 1000)
+
+
+def test_accuracy_misses_bayes_without_a_trunk_where_the_boundary_is_curved():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, 1500)
+    X = rng.standard_normal((1500, 10)) * np.where(y == 1, 2, 1)[:, None]
+    squares = np.square(X[1000:]).sum(axis=1)
+    bayes = np.mean((squares > 10 * np.log(4) / (1 - 1 / 4)) == y[1000:])
+    head = small(arm="ce", trunk_depth=0, learning_rates=(1e-2,)).fit(X[:1000], y[:1000])
+    assert bayes > 0.9
+    assert head.score(X[1000:], y[1000:]) < 0.65
+
+
 def test_selection_and_refit_carry_the_teacher_along():
     X, y, teacher = digits_like(200)
     rows, others = slice(0, 150), slice(150, 200)

@@ -15,6 +15,7 @@ from torch.nn import functional
 from probe.errors import InputError
 from probe.estimator import Head
 from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
+from probe.minibatch import exact
 from probe.second_moment import n_pairs
 
 ROOT = Path(__file__).parents[2]
@@ -72,9 +73,10 @@ def oracle_module(data, device):
 def test_logits_loss_and_gradients_equal_the_released_ones(path, device):
     data = load_file(path)
     module, batch = oracle_module(data, device)
-    logits = module(batch)
-    loss = functional.cross_entropy(logits, data["labels"].to(device))
-    loss.backward()
+    with exact():
+        logits = module(batch)
+        loss = functional.cross_entropy(logits, data["labels"].to(device))
+        loss.backward()
     absolute, relative = (1e-5, 1e-5) if device == "cpu" else (1e-4, 1e-4)
     torch.testing.assert_close(logits.cpu(), data["output.logits"], atol=absolute, rtol=0)
     torch.testing.assert_close(loss.cpu().reshape(1), data["output.loss"], atol=absolute, rtol=0)
@@ -225,6 +227,38 @@ def test_equal_means_other_covariance_is_seen_by_moment_probing_alone(second_mom
     assert head.fit(train, y).score(test, y_test) >= 0.97
 
 
+def correlated(n, rho=0.2, n_tokens=25, seed=0):
+    """Zero means; the halves of the channels correlate by rho or by -rho. Third, the Bayes accuracy on these rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    left, noise = rng.standard_normal((2, n, n_tokens, 4))
+    right = np.where(y == 1, rho, -rho)[:, None, None] * left + np.sqrt(1 - rho**2) * noise
+    bayes = np.mean(((left * right).sum(axis=(1, 2)) > 0) == y)
+    tokens = np.concatenate([left, right], axis=2).astype(np.float32)
+    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y, bayes
+
+
+def test_accuracy_is_that_of_bayes_where_covariances_alone_differ():
+    train, y, _ = correlated(8000)
+    test, y_test, bayes = correlated(1000, seed=1)
+    head = small(hidden_width=64, n_groups=4, epochs=(10,), learning_rates=(1e-2,)).fit(train, y)
+    assert 0.97 < bayes < 0.99
+    assert head.score(test, y_test) >= bayes - 3 * np.sqrt(bayes * (1 - bayes) / len(y_test))
+
+
+def test_accuracy_misses_bayes_where_the_order_of_tokens_is_the_class():
+    rng = np.random.default_rng(0)
+    tokens, y = rng.standard_normal((600, 10, 8)).astype(np.float32), rng.integers(0, 2, 600)
+    half = np.where(y == 1, 3, -3)[:, None, None]
+    tokens[:, :5] += half
+    tokens[:, 5:] -= half
+    X = {"pooled": tokens.mean(axis=1), "tokens": tokens}
+    train, test = ({kind: value[rows] for kind, value in X.items()} for rows in (slice(400), slice(400, None)))
+    bayes = np.mean((tokens[400:, :5].sum(axis=(1, 2)) > tokens[400:, 5:].sum(axis=(1, 2))) == y[400:])
+    assert bayes == 1
+    assert abs(small().fit(train, y[:400]).score(test, y[400:]) - 0.5) < 0.11
+
+
 @pytest.mark.parametrize("layout", ["vit", "cnn"])
 def test_same_seed_same_bits_and_another_seed_others(fitted, layout):
     _, X, y = fitted
@@ -248,6 +282,14 @@ def test_memmaps_of_half_precision_train_to_the_same_bits_as_arrays(tmp_path, fi
         np.save(tmp_path / f"{kind}.npy", value)
     mapped = {kind: np.load(tmp_path / f"{kind}.npy", mmap_mode="r") for kind in X}
     assert np.array_equal(small().fit(mapped, y).logits(mapped), small().fit(X, y).logits(X))
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("layout", ["vit", "cnn"])
+def test_cuda_agrees_with_the_cpu(layout, fitted):
+    _, X, y = fitted
+    expected, found = (small(layout=layout, device=device).fit(X, y).logits(X) for device in ("cpu", "cuda"))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
 
 
 def test_grid_is_searched_on_validation_and_recorded():

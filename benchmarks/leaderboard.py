@@ -1,0 +1,110 @@
+"""How long the leaderboard takes: 10,000 run folders to a table, cold and with its index; and the bootstrap.
+
+    python benchmarks/leaderboard.py [--runs 10000] [--keep FOLDER]
+
+Prints seconds, and ratios: cold reading against `json.load` of the same files alone; the bootstrap of one column
+against one matrix product per resample, which is what resampling the rows costs at least.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "leaderboard"))
+from run_folders import write_run
+
+from probe.leaderboard.index import INDEX, read_folders
+from probe.leaderboard.ranks import rank
+from probe.leaderboard.statistics import scores
+from probe.leaderboard.table import build_table
+
+HEADS, DATASETS, SEEDS = 5, 20, 5
+N_TEST = 500
+
+
+def make_runs(root: Path, n_runs: int) -> None:
+    for backbone in range(n_runs // (HEADS * DATASETS * SEEDS)):
+        for head in range(HEADS):
+            for dataset in range(DATASETS):
+                for seed in range(SEEDS):
+                    write_run(root, f"backbone{backbone}", f"head{head}", f"data{dataset}", seed, n_test=N_TEST,
+                              skill=0.1 * backbone + 0.05 * head)  # fmt: skip
+    time.sleep(3)  # files that were just written are not kept in the index
+
+
+class Spent(NamedTuple):
+    """Seconds that passed, and seconds of processor time."""
+
+    wall: float
+    cpu: float
+
+    def __str__(self) -> str:
+        return f"{self.wall:6.2f} s ({self.cpu:5.2f} s of processor time)"
+
+
+def seconds(work: Callable[[], object]) -> Spent:
+    """Also of children. Processor time stands beside wall time since other work may share the machine."""
+    start, cpu = time.perf_counter(), sum(os.times()[:4])
+    work()
+    return Spent(time.perf_counter() - start, sum(os.times()[:4]) - cpu)
+
+
+def bench_folders(root: Path) -> None:
+    index = root / INDEX
+    index.unlink(missing_ok=True)
+    command = [sys.executable, "-c", f"from probe.leaderboard.command import main; main([{str(root)!r}])"]
+
+    def run() -> None:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+
+    plain = seconds(lambda: [json.loads(path.read_bytes()) for path in root.glob("*/result.json")])
+    cold = seconds(lambda: build_table(read_folders([root])))
+    warm = seconds(lambda: build_table(read_folders([root])))
+    index.unlink()
+    cold_command, warm_command = seconds(run), seconds(run)
+    print(f"json.loads of all results, no more  {plain}")
+    print(f"to a table, cold    (target 5 s)    {cold}  {cold.cpu / plain.cpu:.2f} x")
+    print(f"to a table, indexed (target 1 s)    {warm}  {warm.cpu / plain.cpu:.2f} x")
+    print(f"whole command, cold                 {cold_command}")
+    print(f"whole command, indexed              {warm_command}")
+
+
+def bench_bootstrap(n_systems: int = 20, n_datasets: int = 10, n_rows: int = 10_000, n_seeds: int = 3) -> None:
+    rng = np.random.default_rng(0)
+    columns = []
+    for _ in range(n_datasets):
+        values = (rng.uniform(size=(n_systems, n_seeds, n_rows)) < 0.8).astype(float)
+        columns.append([scores(list(system), None, range(n_seeds), n_rows) for system in values])
+    matrix, counts = np.ones((n_rows, n_systems), np.float32), np.ones((50, n_rows), np.float32)
+    least = seconds(lambda: [counts @ matrix for _ in range(n_datasets * 20)])
+    ours = seconds(lambda: rank(columns))
+    print(f"bootstrap {n_systems} systems x {n_datasets} datasets x {n_rows} rows x {n_seeds} seeds, 1,000 resamples "
+          f"(target 30 s) {ours}  {ours.cpu / least.cpu:.1f} x its matrix products")  # fmt: skip
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--runs", type=int, default=10_000)
+    options.add_argument("--keep", type=Path, help="make the runs here, or use those that are here")
+    arguments = options.parse_args()
+    bench_bootstrap()
+    with tempfile.TemporaryDirectory() as temporary:
+        root = arguments.keep or Path(temporary)
+        if not root.exists() or not any(root.iterdir()):
+            make_runs(root, arguments.runs)
+        bench_folders(root)
+
+
+if __name__ == "__main__":
+    main()

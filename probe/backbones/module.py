@@ -1,0 +1,227 @@
+"""Any `torch.nn.Module` of yours, by import path."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor, nn
+
+from probe.checkpoints import load_state, read_state
+from probe.errors import InputError
+from probe.frozen import KINDS, FrozenNetwork, output_kinds
+from probe.hashing import hash_bytes
+from probe.images import require_image
+
+RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+
+
+class ModuleBackbone(FrozenNetwork):
+    """A network that an imported class or function gives.
+
+    Its output may be a tensor, a tuple whose first entry counts, a dict, or a `ModelOutput` of transformers. (N, D) is
+    `pooled`; (N, T, D) is `tokens`; (N, C, H, W) is `map` and, position by position, `tokens`. In a dict, `pooled`,
+    `tokens` and `map` count, or `pooler_output` and `last_hidden_state`. Where no `pooled` comes, it is the mean of
+    the tokens without prefix.
+
+    Besides the weights, the identity holds a digest of the source file that defines the network's class (and of the
+    one that defines the transform): an edited `forward` gives new features. What that file imports is not followed.
+
+    Args:
+        target: `package.module:name` of a class or function that returns the network; the working folder is searched
+            too.
+        kwargs: Its arguments.
+        checkpoint: A file of weights.
+        strict: False loads what fits of the checkpoint, and records in the identity what did not.
+        seed: Of weights that the target draws.
+        transform: `package.module:name` of a function from an RGB PIL image to a (3, H, W) tensor, or null for:
+            the largest centred square, scaled to `size`, normalised by `mean` and `std`.
+        size: Side of the square input in pixels; with a transform of your own, what that gives.
+        mean: Of the channels, on the scale from 0 to 1.
+        std: Of the channels.
+        interpolation: `bicubic` or `bilinear`.
+        output: Which entry of a dict or tuple to take, by name or number.
+        n_prefix_tokens: How many of its tokens stand before the patches.
+        precision: `float32` or `bfloat16`.
+        taps: Further layers, see `FrozenNetwork`.
+    """
+
+    def __init__(
+        self,
+        target: str | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        checkpoint: str | None = None,
+        strict: bool = True,
+        seed: int = 0,
+        transform: str | None = None,
+        size: int = 224,
+        mean: Sequence[float] = (0.485, 0.456, 0.406),
+        std: Sequence[float] = (0.229, 0.224, 0.225),
+        interpolation: str = "bicubic",
+        output: str | int | None = None,
+        n_prefix_tokens: int = 0,
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+    ):
+        if target is None:
+            raise InputError("backbone=module needs a target, none is given: set backbone.target=package.module:name")
+        if interpolation not in RESAMPLING:
+            raise InputError(f"interpolation is {interpolation!r}, expected one of {', '.join(RESAMPLING)}: use one")
+        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+            raise InputError(
+                f"mean is {list(mean)} and std {list(std)}, expected three numbers each, std above 0: set so"
+            )
+        network = _build(target, dict(kwargs or {}), seed)
+        misfits = load_state(network, read_state(checkpoint), checkpoint, strict) if checkpoint else {}
+        self._facts = {
+            "family": "module",
+            "target": target,
+            "kwargs": dict(kwargs or {}),
+            "output": output,
+            "code": _code(type(network)),
+            **({"misfits": misfits} if misfits else {}),
+        }
+        self._own_transform: Callable[[Image.Image], Tensor] | None = import_path(transform) if transform else None
+        self._steps = (
+            {"transform": transform, "code": _code(self._own_transform)}
+            if transform
+            else {
+                "crop": "largest centred square",
+                "size": [size, size],
+                "interpolation": interpolation,
+                "antialias": True,
+                "mean": list(mean),
+                "std": list(std),
+            }
+        )
+        self._output = output
+        suffix = f":{Path(checkpoint).stem}" if checkpoint else ""
+        super().__init__(
+            network,
+            name=f"module/{target}{suffix}",
+            image_size=(size, size),
+            precision=precision,
+            taps=taps,
+            n_prefix_tokens=n_prefix_tokens,
+        )
+
+    def transform(self, row: Any) -> Tensor:
+        """One image as the (3, H, W) tensor that the network expects."""
+        image = require_image(row, self.name)
+        if self._own_transform is not None:
+            return self._own_transform(image)
+        steps: Any = self._steps
+        if image.size != tuple(steps["size"]):
+            image = ImageOps.fit(image, tuple(steps["size"]), RESAMPLING[steps["interpolation"]])
+        pixels = np.asarray(image, dtype=np.float32) / 255
+        normalised = (pixels - np.asarray(steps["mean"], np.float32)) / np.asarray(steps["std"], np.float32)
+        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+
+    def _features(self, batch: Tensor) -> dict[str, Tensor]:
+        output = self.network(batch)
+        kinds = self._named(output) if isinstance(output, Mapping) and self._output is None else {}
+        if not kinds:
+            kinds = self._arranged(self._chosen(output))
+        if "pooled" not in kinds:
+            kinds = {"pooled": kinds["tokens"][:, self.n_prefix_tokens :].mean(1), **kinds}
+        return {kind: kinds[kind] for kind in KINDS if kind in kinds}
+
+    def _named(self, output: Mapping[str, Any]) -> dict[str, Tensor]:
+        """Kinds of a dict that names them."""
+        kinds = {kind: output[kind] for kind in KINDS if isinstance(output.get(kind), Tensor)}
+        if not kinds and isinstance(output.get("last_hidden_state"), Tensor):
+            kinds = self._arranged(output["last_hidden_state"])
+        pooled = output.get("pooler_output")
+        if "pooled" not in kinds and isinstance(pooled, Tensor):
+            kinds["pooled"] = pooled.flatten(1)
+        if "tokens" not in kinds and "map" in kinds:
+            kinds["tokens"] = kinds["map"].flatten(2).transpose(1, 2)
+        return kinds
+
+    def _chosen(self, output: Any) -> Any:
+        if self._output is None:
+            return output[0] if isinstance(output, tuple | list) else output
+        try:
+            return output[self._output]
+        except (KeyError, IndexError, TypeError) as error:
+            raise InputError(
+                f"backbone {self.name} has no output {self._output!r}, it gives {_describe(output)}: set "
+                "backbone.output to one of these"
+            ) from error
+
+    def _arranged(self, output: Any) -> dict[str, Tensor]:
+        if isinstance(output, Tensor) and output.ndim == 2:
+            return {"pooled": output}
+        kinds = output_kinds(
+            output, n_prefix_tokens=self.n_prefix_tokens, channels_last=False, image_size=self.image_size
+        )
+        if not kinds:
+            raise InputError(
+                f"backbone {self.name} gives {_describe(output)}, expected a tensor of 2, 3 or 4 dimensions, or a dict "
+                "with pooled, tokens or map: set backbone.output, or wrap the network"
+            )
+        return kinds
+
+    def _architecture(self) -> dict[str, Any]:
+        return self._facts
+
+    def _preprocessing(self) -> dict[str, Any]:
+        return self._steps
+
+
+def import_path(path: str) -> Any:
+    """What `package.module:name` stands for; modules of the working folder are found as with `python -m`."""
+    module_name, _, name = path.partition(":")
+    if not name:
+        raise InputError(f"import path {path!r} lacks a colon, expected package.module:name: set it so")
+    sys.path.insert(0, os.getcwd())
+    try:
+        return getattr(importlib.import_module(module_name), name)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"{path} cannot be imported ({error}): check the name, and install the package or run where it lies"
+        ) from error
+    finally:
+        sys.path.remove(os.getcwd())
+
+
+def _build(target: str, kwargs: dict[str, Any], seed: int) -> nn.Module:
+    build = import_path(target)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        try:
+            network = build(**kwargs)
+        except TypeError as error:
+            raise InputError(f"{target} does not take kwargs {kwargs} ({error}): mend backbone.kwargs") from error
+    if not isinstance(network, nn.Module):
+        raise InputError(
+            f"{target} gives a {type(network).__name__}, expected a torch.nn.Module: name another function"
+        )
+    return network
+
+
+def _code(thing: Any) -> str | None:
+    """Digest of the source file that defines something; null where there is none, as for compiled classes."""
+    try:
+        file = inspect.getsourcefile(thing)
+    except TypeError:
+        return None
+    return hash_bytes(Path(file).read_bytes()) if file and Path(file).is_file() else None
+
+
+def _describe(output: Any) -> str:
+    if isinstance(output, Tensor):
+        return f"a tensor of shape {tuple(output.shape)}"
+    if isinstance(output, Mapping):
+        return f"a dict with {', '.join(map(str, output))}"
+    if isinstance(output, tuple | list):
+        return f"a {type(output).__name__} of {len(output)}"
+    return f"a {type(output).__name__}"

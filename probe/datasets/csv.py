@@ -1,0 +1,133 @@
+"""Image files listed in a table with their labels."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from probe.base import Dataset
+from probe.errors import InputError
+from probe.partitions import ImageFiles, encode_labels, make_dataset, read_class_names
+
+PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
+FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_id", "id")
+LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
+PARTITION_COLUMNS = ("partition", "split", "set", "subset")
+
+Table = list[dict[str, str]]
+
+
+def load(
+    path: str | None = None,
+    name: str | None = None,
+    images: str | None = None,
+    file_column: str | None = None,
+    label_column: str | None = None,
+    partition_column: str | None = None,
+    suffix: str = "",
+    class_names: str | Sequence[str] | None = None,
+) -> Dataset:
+    """Reads one table with a column of partitions, or a folder with `train.csv`, `test.csv` and perhaps `val.csv`.
+
+    Tables have a header; `.tsv` is separated by tabs. Labels that are all digits are class numbers, others names.
+
+    Args:
+        path: The table, or the folder of tables.
+        name: How tables call the dataset; the stem of the file or the folder's name by default.
+        images: Folder to which file names are relative; that of the table by default.
+        file_column: By default the first of `FILE_COLUMNS` that is there.
+        label_column: By default the first of `LABEL_COLUMNS` that is there.
+        partition_column: By default the first of `PARTITION_COLUMNS` that is there.
+        suffix: Put behind every file name, such as `.jpg`.
+        class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+    """
+    if path is None:
+        raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
+    source = Path(path).expanduser()
+    tables = _tables_of_folder(source) if source.is_dir() else _tables_of_file(source, partition_column)
+    root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
+    ids, raw = {}, {}
+    for part, rows in tables.items():
+        file_key = _column(rows, file_column, FILE_COLUMNS, "file_column", source)
+        label_key = _column(rows, label_column, LABEL_COLUMNS, "label_column", source)
+        ids[part] = [f"{row[file_key]}{suffix}" for row in rows]
+        raw[part] = [row[label_key].strip() or None for row in rows]
+    _check_files(root, ids)
+    numbers = all(label is not None and label.isdecimal() for labels in raw.values() for label in labels)
+    typed = {p: [int(v) for v in labels if v] for p, labels in raw.items()} if numbers else raw
+    codes, names = encode_labels(typed, str(source), read_class_names(class_names))
+    partitions = {part: ImageFiles(root, ids[part], codes[part]) for part in tables}
+    return make_dataset(name or (source.resolve().name if source.is_dir() else source.stem), names, partitions)
+
+
+def _tables_of_folder(folder: Path) -> dict[str, Table]:
+    found = {}
+    for part, words in PARTITIONS.items():
+        files = [f for w in words for s in (".csv", ".tsv") if (f := folder / f"{w}{s}").is_file()]
+        if files:
+            found[part] = _read(files[0])
+    _check_partitions(folder, found, [entry.name for entry in sorted(folder.iterdir())])
+    return found
+
+
+def _tables_of_file(file: Path, asked: str | None) -> dict[str, Table]:
+    rows = _read(file)
+    column = _column(rows, asked, PARTITION_COLUMNS, "partition_column", file)
+    part_of = {word: part for part, words in PARTITIONS.items() for word in words}
+    found: dict[str, Table] = {}
+    for row in rows:
+        part = part_of.get(row[column].strip().lower())
+        if part is not None:
+            found.setdefault(part, []).append(row)
+    _check_partitions(file, found, sorted({row[column] for row in rows}))
+    return found
+
+
+def _check_partitions(source: Path, found: dict[str, Table], there: Sequence[str]) -> None:
+    if not {"train", "test"} <= found.keys():
+        raise InputError(
+            f"{source} has {', '.join(there[:10]) or 'nothing'}, expected train and test: give train.csv and test.csv in "
+            "a folder, or a column that says train, validation or test"
+        )
+
+
+def _read(file: Path) -> Table:
+    if not file.is_file():
+        raise InputError(f"{file} is no file, expected a .csv or .tsv with a header: give its path")
+    with file.open(newline="", encoding="utf-8-sig") as opened:
+        reader = csv.DictReader(opened, delimiter="\t" if file.suffix == ".tsv" else ",", restkey="", restval="")
+        rows = list(reader)
+    ragged = next((i for i, row in enumerate(rows) if "" in row), None)
+    if ragged is not None:
+        raise InputError(
+            f"row {ragged} of {file} has more values than the header has columns: quote values with commas"
+        )
+    if not rows:
+        raise InputError(f"{file} has no rows, expected a header and one row per image: fill it")
+    return rows
+
+
+def _column(rows: Table, asked: str | None, usual: Sequence[str], parameter: str, source: Path) -> str:
+    found = next((column for column in ((asked,) if asked else usual) if column in rows[0]), None)
+    if found is None:
+        raise InputError(
+            f"{source} has the columns {', '.join(rows[0])}, expected {asked or ' or '.join(usual)}: set "
+            f"dataset.{parameter} to one that it has"
+        )
+    return found
+
+
+def _check_files(root: Path, ids: dict[str, list[str]]) -> None:
+    missing = [
+        (part, row, name)
+        for part, names in ids.items()
+        for row, name in enumerate(names)
+        if not (root / name).is_file()
+    ]
+    if missing:
+        part, row, name = missing[0]
+        raise InputError(
+            f"{len(missing)} image files are missing, the first is {name} (row {row} of {part}) in {root}: set "
+            "dataset.images to their folder, or dataset.suffix to the ending that the table leaves out"
+        )

@@ -1,0 +1,96 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.datasets.csv import load
+from probe.errors import InputError
+
+
+@pytest.fixture
+def root(tmp_path):
+    for i in range(6):
+        (tmp_path / "pictures").mkdir(exist_ok=True)
+        Image.new("L", (2, 2), i).save(tmp_path / f"pictures/{i}.png")
+    return tmp_path
+
+
+def table(root, name, lines):
+    (root / name).write_text("\n".join(lines), encoding="utf-8")
+    return str(root / name)
+
+
+def test_one_table_with_a_column_of_partitions(root):
+    lines = [
+        "split,label,file",
+        *(
+            f"{s},{c},pictures/{i}.png"
+            for i, (s, c) in enumerate(zip(["train", "Test", "val", "train", "test", "other"], "bababa", strict=True))
+        ),
+    ]
+    data = load(table(root, "pets.csv", lines))
+    assert (data.name, data.class_names) == ("pets", ("a", "b"))
+    assert {part: p.ids for part, p in data.partitions.items()} == {
+        "train": ["pictures/0.png", "pictures/3.png"],
+        "test": ["pictures/1.png", "pictures/4.png"],
+        "validation": ["pictures/2.png"],
+    }
+    assert data.partitions["train"].labels.tolist() == [1, 0]
+    assert np.asarray(data.partitions["test"][1])[0, 0] == 4
+
+
+def test_a_folder_of_tables_with_tabs_numbers_and_bare_names(root):
+    table(root, "train.tsv", ["id\tcategory", "0\t1", "1\t0", "2\t1"])
+    table(root, "test.csv", ["id,category", "3,0"])
+    data = load(str(root), images=str(root / "pictures"), suffix=".png", class_names=["no", "yes"], name="x")
+    assert (data.name, data.class_names) == ("x", ("no", "yes"))
+    assert data.partitions["train"].labels.tolist() == [1, 0, 1]
+    assert data.partitions["test"].ids == ["3.png"]
+
+
+def test_fingerprint_sees_labels_pixels_and_order(root):
+    lines = ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,a,pictures/2.png"]
+
+    def fingerprint(lines=lines):
+        return load(table(root, "t.csv", lines)).fingerprint
+
+    seen = {fingerprint(), fingerprint([lines[0], lines[2], lines[1], lines[3]])}
+    seen.add(fingerprint([lines[0], "train,b,pictures/0.png", "train,a,pictures/1.png", lines[3]]))
+    Image.new("L", (2, 2), 77).save(root / "pictures/0.png")
+    seen.add(fingerprint())
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "text"),
+    [
+        (["split,label,file", "train,a,pictures/0.png"], {}, r"has train, expected train and test"),
+        (
+            ["label,file", "a,pictures/0.png"],
+            {},
+            r"columns label, file, expected partition or split .*partition_column",
+        ),
+        (["split,kind,file", "train,a,x", "test,a,x"], {}, r"expected label or .*dataset\.label_column"),
+        (["split,label,file"], {}, "has no rows"),
+        (["split,label,file", "train,a,b,c"], {}, "row 0 of .* has more values than the header"),
+        (
+            ["split,label,file", "train,a,x.png", "test,b,y.png"],
+            {},
+            r"2 image files are missing, the first is x\.png \(row 0 of train\)",
+        ),
+        (
+            ["split,label,file", "train,,pictures/0.png", "test,b,pictures/0.png"],
+            {},
+            r"row 0 of train has the label None",
+        ),
+        (
+            ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,c,pictures/0.png"],
+            {},
+            r"test has 1 labels out of range",
+        ),
+        (["split,label,file"], {"path": "nowhere.csv"}, r"nowhere\.csv is no file"),
+        (["split,label,file"], {"path": None}, r"none is given: set dataset\.path"),
+    ],
+)
+def test_unfitting_tables_are_refused(root, lines, options, text):
+    with pytest.raises(InputError, match=text):
+        load(**{"path": table(root, "t.csv", lines), **options})

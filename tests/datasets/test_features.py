@@ -1,0 +1,134 @@
+import os
+import pickle
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import torch
+from safetensors.numpy import save_file
+from safetensors.torch import save_file as save_torch
+
+from probe.datasets.features import load
+from probe.errors import InputError
+
+ROWS = {
+    part: np.random.default_rng(i).normal(size=(6, 4)).astype(np.float32) for i, part in enumerate(("train", "test"))
+}
+LABELS = np.array([0, 1, 2, 0, 1, 2])
+
+
+def write(folder, kind, rows=ROWS, labels=LABELS, keys=("features", "labels")):
+    folder.mkdir(exist_ok=True)
+    for part, X in rows.items():
+        file, arrays = folder / f"{part}.{kind}", {keys[0]: X, keys[1]: labels}
+        if kind == "npz":
+            np.savez(file, **arrays)
+        elif kind == "npy":
+            np.save(file, X)
+            np.save(folder / f"{part}_labels.npy", labels)
+        elif kind == "safetensors":
+            save_file(arrays, file)
+        else:
+            pq.write_table(pa.table({keys[0]: list(X), keys[1]: labels}), file)
+    return str(folder)
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "safetensors", "parquet"])
+def test_every_format_gives_the_same_rows_and_labels(tmp_path, kind):
+    data = load(write(tmp_path / "mine", kind))
+    assert (data.name, data.class_names) == ("mine", ("0", "1", "2"))
+    for part, X in ROWS.items():
+        given = data.partitions[part]
+        np.testing.assert_array_equal(np.stack([given[i] for i in range(6)]), X)
+        np.testing.assert_array_equal(given.labels, LABELS)
+        assert given[0].dtype == np.float32
+
+
+def test_npy_stays_on_disk_and_is_not_pickled_by_value(tmp_path):
+    rows = {part: np.zeros((50_000, 16), np.float16) for part in ROWS}
+    part = load(write(tmp_path / "a", "npy", rows, np.arange(50_000) % 2)).partitions["train"]
+    assert isinstance(part.rows, np.memmap)
+    copy = pickle.loads(pickle.dumps(part))
+    assert isinstance(copy.rows, np.memmap)
+    assert len(pickle.dumps(part.__getstate__()["rows"])) < 100
+
+
+@pytest.mark.parametrize("kind", ["npz", "npy", "safetensors", "parquet"])
+def test_fingerprint_sees_one_value_and_one_label_but_no_time(tmp_path, kind):
+    folder = tmp_path / "a"
+
+    def fingerprint(rows=ROWS, labels=LABELS):
+        return load(write(folder, kind, rows, labels)).partitions["train"].fingerprint
+
+    first = fingerprint()
+    os.utime(folder / f"train.{kind}", (1, 1))
+    assert load(str(folder)).partitions["train"].fingerprint == first
+    touched = {**ROWS, "train": ROWS["train"].copy()}
+    touched["train"][5, 3] += 1e-6
+    assert len({first, fingerprint(touched), fingerprint(labels=LABELS[::-1].copy())}) == 3
+
+
+def test_keys_are_found_or_given_and_strings_may_be_labels(tmp_path):
+    names = np.array(["cat", "dog", "elk"] * 2)
+    data = load(write(tmp_path / "a", "npz", labels=names, keys=("X", "y")))
+    assert data.class_names == ("cat", "dog", "elk")
+    path = write(tmp_path / "b", "npz", labels=names, keys=("layer9", "kind"))
+    with pytest.raises(InputError, match=r"has layer9, kind, expected features or pooled .*dataset\.features_key"):
+        load(path)
+    assert load(path, features_key="layer9", labels_key="kind").partitions["test"].labels.tolist() == [0, 1, 2] * 2
+
+
+def test_class_names_are_taken(tmp_path):
+    assert load(write(tmp_path / "a", "npz"), class_names=["x", "y", "z"]).class_names == ("x", "y", "z")
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "text"),
+    [
+        ({part: X[:, 0] for part, X in ROWS.items()}, LABELS, r"float32 of shape \(6,\), expected floats of shape"),
+        ({part: X.astype(int) for part, X in ROWS.items()}, LABELS, r"int64 of shape \(6, 4\), expected floats"),
+        (ROWS, LABELS[:5], r"labels of .*train\.npz have shape \(5,\), expected one for each of its 6 rows"),
+        ({**ROWS, "test": ROWS["test"][:, :3]}, LABELS, r"test\.npz have width 3, those of train 4"),
+        (ROWS, LABELS - 1, r"train has 2 labels out of range, the first is -1 in row 0"),
+    ],
+)
+def test_unfitting_arrays_are_refused(tmp_path, rows, labels, text):
+    with pytest.raises(InputError, match=text):
+        load(write(tmp_path / "a", "npz", rows, labels))
+
+
+def test_pickled_objects_are_refused(tmp_path):
+    path = write(tmp_path / "a", "npz")
+    np.savez(tmp_path / "a/train.npz", features=ROWS["train"], labels=np.array([{}] * 6, dtype=object))
+    with pytest.raises(InputError, match=r"train\.npz cannot be read .*without pickled objects"):
+        load(path)
+
+
+def test_dtypes_that_numpy_lacks_are_refused(tmp_path):
+    path = write(tmp_path / "a", "safetensors")
+    save_torch({"features": torch.zeros(6, 4, dtype=torch.bfloat16)}, tmp_path / "a/train.safetensors")
+    with pytest.raises(InputError, match=r"train\.safetensors cannot be read"):
+        load(path)
+
+
+def test_ragged_lists_are_refused(tmp_path):
+    path = write(tmp_path / "a", "parquet")
+    pq.write_table(pa.table({"features": [[1.0], [1.0, 2.0]], "labels": [0, 1]}), tmp_path / "a/train.parquet")
+    with pytest.raises(InputError, match="lists of different lengths"):
+        load(path)
+
+
+def test_missing_files_are_refused(tmp_path):
+    with pytest.raises(InputError, match=r"none is given: set dataset\.path"):
+        load()
+    (tmp_path / "train.txt").write_text("x")
+    with pytest.raises(InputError, match=r"has train\.txt, expected train and test as \.npy, \.npz"):
+        load(str(tmp_path))
+    write(tmp_path, "npy")
+    (tmp_path / "test_labels.npy").unlink()
+    with pytest.raises(InputError, match=r"test\.npy has no labels beside it, expected test_labels\.npy"):
+        load(str(tmp_path))
+    np.savez(tmp_path / "train.npz", features=ROWS["train"], labels=LABELS)
+    with pytest.raises(InputError, match=r"has train\.npy and train\.npz, expected one of them"):
+        load(str(tmp_path))

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.datasets.npz import load
+from probe.errors import InputError
+
+IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
+LABELS = np.array([[0], [1], [1], [0]])
+
+
+def write(tmp_path, **arrays):
+    np.savez(tmp_path / "set.npz", **arrays)
+    return str(tmp_path / "set.npz")
+
+
+def test_medmnist_names_and_column_labels(tmp_path):
+    path = write(
+        tmp_path,
+        train_images=IMAGES,
+        train_labels=LABELS,
+        val_images=IMAGES[:2],
+        val_labels=LABELS[:2],
+        test_images=IMAGES[2:],
+        test_labels=LABELS[2:],
+    )
+    data = load(path, class_names=["no", "yes"])
+    assert (data.name, data.class_names) == ("set", ("no", "yes"))
+    assert set(data.partitions) == {"train", "validation", "test"}
+    assert data.partitions["train"].labels.tolist() == [0, 1, 1, 0]
+    image = data.partitions["test"][1]
+    assert isinstance(image, Image.Image)
+    np.testing.assert_array_equal(np.asarray(image), IMAGES[3])
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (4, 5, 6, 1)])
+def test_keras_names_and_greyscale(tmp_path, shape):
+    grey = IMAGES[..., 0].reshape(shape)
+    data = load(write(tmp_path, x_train=grey, y_train=LABELS[:, 0], x_test=grey, y_test=LABELS[:, 0]))
+    assert data.partitions["train"][0].mode == "L"
+    np.testing.assert_array_equal(np.asarray(data.partitions["train"][0]), IMAGES[0, ..., 0])
+
+
+def test_vectors_stay_vectors(tmp_path):
+    X = np.ones((4, 3))
+    data = load(write(tmp_path, X_train=X, y_train=["b", "a", "a", "b"], X_test=X, y_test=["b", "a", "a", "b"]))
+    assert data.class_names == ("a", "b")
+    assert data.partitions["train"][0].shape == (3,)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        ({"a": IMAGES}, r"has the arrays a, expected train_images, train_labels"),
+        ({"train_images": IMAGES / 255.0}, r"train_images of .* is float64 of shape \(4, 5, 6, 3\), expected uint8"),
+        ({"train_images": IMAGES.transpose(0, 3, 1, 2)}, r"shape \(4, 3, 5, 6\), expected uint8 images"),
+        ({"train_labels": LABELS[:3]}, r"train_labels of .* has shape \(3, 1\), expected one label for each of the 4"),
+        ({"train_labels": np.array([{}] * 4)}, r"no readable \.npz of plain arrays"),
+    ],
+)
+def test_unfitting_arrays_are_refused(tmp_path, arrays, text):
+    sound = {"train_images": IMAGES, "train_labels": LABELS, "test_images": IMAGES, "test_labels": LABELS}
+    with pytest.raises(InputError, match=text):
+        load(write(tmp_path, **(arrays if "a" in arrays else {**sound, **arrays})))
+
+
+@pytest.mark.parametrize("content", [None, b"", b"junk", b"PK\x03\x04junk"])
+def test_files_that_are_no_npz_are_refused(tmp_path, content):
+    if content is not None:
+        (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(InputError, match=r"a\.npz is no readable \.npz"):
+        load(str(tmp_path / "a.npz"))
+    with pytest.raises(InputError, match=r"none is given: set dataset\.path"):
+        load()

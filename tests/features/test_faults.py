@@ -1,0 +1,411 @@
+"""What an extraction survives: kills at any moment, company, full disks; and damage that is noticed when read."""
+
+import errno
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import extraction_child as child
+import numpy as np
+import pytest
+
+import probe.features.entry
+import probe.features.extract
+import probe.features.work
+from probe.errors import StoreError
+from probe.features.layout import entry_digest
+from probe.features.store import FeatureStore
+from probe.features.work import Writer, works
+
+# A server that has imported torch already: its children start in milliseconds, so that kills hit the extraction.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["extraction_child"])
+BATCH = 5
+
+
+def start(target, *args, **kwargs):
+    process = SERVER.Process(target=target, args=args, kwargs=kwargs)
+    process.start()
+    return process
+
+
+def bytes_of(features):
+    return {kind: np.asarray(array[:]).tobytes() for kind, array in features.arrays.items()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        start(int).join()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory):
+    """The bits of an extraction that nothing disturbed, by number of rows."""
+    root = tmp_path_factory.mktemp("uninterrupted")
+    return {n: bytes_of(child.extract(root / str(n), root / "log", n=n, delay=0.0)) for n in (20, 200)}
+
+
+@pytest.fixture
+def root(tmp_path):
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def log(tmp_path):
+    return tmp_path / "log"
+
+
+def pass_folder(root):
+    (manifest,) = root.rglob("manifest.json")
+    return manifest.parent
+
+
+def nothing_but_the_pass(root):
+    """What a kill left half made or half removed is out of the way, for `prune`."""
+    folder = pass_folder(root)
+    assert {p.name for p in folder.parent.iterdir() if not p.name.startswith(".")} == {folder.name, "used"}
+    assert not list(folder.parent.glob(".work-*/data"))
+    assert len(list(folder.iterdir())) == 8
+
+
+class TestKills:
+    def kill_and_finish(self, root, log, uninterrupted, seed):
+        dice = random.Random(seed)
+        for _ in range(dice.randint(1, 3)):
+            process = start(child.extract, root, log)
+            moment = child.rows_logged(log) + dice.randint(0, 200)
+            while process.is_alive() and child.rows_logged(log) < moment:
+                time.sleep(0.001)
+            time.sleep(dice.uniform(0.0, 0.02))
+            process.kill()
+            process.join()
+        kills_log = child.rows_logged(log)
+        done = sum(len(w.plan.rows(b)) for e in root.glob("features/*") for w in works(e) for b in w.done())
+        features = child.extract(root, log, delay=0.0)
+        assert bytes_of(features) == uninterrupted[200]
+        if kills_log and features.seconds != 0.0:
+            assert child.rows_logged(log) - kills_log == 200 - done
+        nothing_but_the_pass(root)
+
+    @pytest.mark.parametrize("seed", range(5))
+    def test_resumed_features_equal_uninterrupted_ones_bit_for_bit(self, root, log, uninterrupted, seed):
+        self.kill_and_finish(root, log, uninterrupted, seed)
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("seed", range(5, 65))
+    def test_the_same_in_many_trials(self, root, log, uninterrupted, seed):
+        self.kill_and_finish(root, log, uninterrupted, seed)
+
+    def test_a_kill_costs_the_blocks_in_flight_only(self, root, log, uninterrupted):
+        process = start(child.extract, root, log, delay=0.02)
+        while child.rows_logged(log) < 100:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        assert bytes_of(child.extract(root, log, delay=0.0)) == uninterrupted[200]
+        # In flight: one batch in the backbone, up to four waiting for the disk, one being written.
+        assert 200 <= child.rows_logged(log) <= 200 + 6 * BATCH
+
+    @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
+    def test_death_at_every_single_disk_operation(self, tmp_path, log, uninterrupted, step):
+        for at in range(0, 240, step):
+            root, done = tmp_path / f"cache-{at}", tmp_path / f"done-{at}"
+            start(child.extract_and_die, root, log, at, done).join()
+            assert bytes_of(child.extract(root, log, n=20, delay=0.0)) == uninterrupted[20], at
+            nothing_but_the_pass(root)
+            shutil.rmtree(root)
+            if done.exists():
+                break
+        assert 40 < at < 200
+
+
+class TestCompany:
+    @pytest.mark.parametrize("n_processes", [4])
+    def test_many_processes_extract_every_row_once(self, root, log, uninterrupted, n_processes):
+        barrier = SERVER.Barrier(n_processes)
+        processes = [start(child.extract_when_all_are_ready, barrier, root, log) for _ in range(n_processes)]
+        for process in processes:
+            process.join()
+        assert [p.exitcode for p in processes] == [0] * n_processes
+        assert child.rows_logged(log) == 200
+        features = child.extract(root, log)
+        assert features.seconds == 0.0
+        assert bytes_of(features) == uninterrupted[200]
+        nothing_but_the_pass(root)
+
+    def test_a_batch_size_of_ones_own_does_not_disturb_an_extraction_under_way(self, root, log, uninterrupted):
+        process = start(child.extract, root, log)
+        while child.rows_logged(log) < 20:
+            time.sleep(0.002)
+        features = child.extract(root, log, batch_size=7)
+        process.join()
+        assert process.exitcode == 0
+        assert bytes_of(features) == uninterrupted[200]
+        assert child.rows_logged(log) == 200
+
+    def test_a_batch_size_that_never_finished_a_block_can_be_changed(self, root, make_backbone, make_dataset):
+        backbone = make_backbone()
+        plain = backbone.extract
+
+        def small_only(batch, kinds):
+            if len(batch) > 4:
+                raise RuntimeError("too large")
+            return plain(batch, kinds)
+
+        backbone.extract = small_only
+        arguments = (backbone, make_dataset(20), "train", ["pooled"])
+        with pytest.raises(RuntimeError, match="too large"):
+            FeatureStore(root).get(*arguments, batch_size=8, progress=False)
+        assert FeatureStore(root).get(*arguments, batch_size=4, progress=False).arrays["pooled"].shape == (20, 64)
+
+    def test_a_killed_partner_is_noticed_and_its_ranges_taken_over(self, root, log, uninterrupted):
+        partner = start(child.extract, root, log, delay=0.05)
+        while child.rows_logged(log) < 10:
+            time.sleep(0.002)
+        other = start(child.extract, root, log, delay=0.01)
+        time.sleep(0.1)
+        partner.kill()
+        partner.join()
+        other.join(20)
+        assert other.exitcode == 0
+        assert bytes_of(child.extract(root, log)) == uninterrupted[200]
+
+    def test_a_silent_writer_on_another_host_is_given_up(self, root, log, uninterrupted, monkeypatch):
+        process = start(child.extract, root, log, delay=0.02)
+        while child.rows_logged(log) < 20:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        (sign,) = root.rglob("writers/*.json")
+        sign.write_text(json.dumps(json.loads(sign.read_text()) | {"host": "elsewhere"}))
+        monkeypatch.setattr(probe.features.work, "STALE_SECONDS", 0.5)
+        began = time.monotonic()
+        assert bytes_of(child.extract(root, log, delay=0.0)) == uninterrupted[200]
+        assert time.monotonic() - began > 0.5
+
+    def test_a_writer_that_comes_back_from_the_dead_journals_nothing(self, root, log, monkeypatch):
+        process = start(child.extract, root, log, delay=0.02)
+        while child.rows_logged(log) < 20:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        ((work,),) = [list(works(entry)) for entry in root.glob("features/*")]
+        sleeper = Writer(work)
+        sleeper.__enter__()
+        (number,) = sleeper.claim()
+        with Writer(work) as second:
+            monkeypatch.setattr(probe.features.work, "STALE_SECONDS", -1)
+            while number not in second.claim():
+                pass
+        before = set(work.done())
+        sleeper.record([probe.features.work.Block(number, {"pooled": 1, "tokens": 1})])
+        assert set(work.done()) == before
+        sleeper.__exit__(None, None, None)
+
+    def test_file_systems_without_hard_links(self, root, log, uninterrupted, monkeypatch):
+        def link(*paths):
+            raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+        monkeypatch.setattr(os, "link", link)
+        process = start(child.extract, root, log, delay=0.02)
+        while child.rows_logged(log) < 20:
+            time.sleep(0.002)
+        assert bytes_of(child.extract(root, log)) == uninterrupted[200]
+        process.join()
+        assert child.rows_logged(log) == 200
+
+    def test_what_others_are_extracting_is_waited_for_not_extracted_again(self, root, log):
+        wide = start(child.extract, root, log, delay=0.01)
+        while child.rows_logged(log) < 20:
+            time.sleep(0.002)
+        backbone = child.LoggingBackbone(log, 0.01)
+        features = FeatureStore(root).get(backbone, child.toy_dataset(200), "train", ["pooled"], progress=False)
+        wide.join()
+        assert list(features.arrays) == ["pooled"]
+        assert child.rows_logged(log) == 200
+
+
+class TestFullDisk:
+    def test_the_error_says_what_to_do_and_the_rest_follows_later(self, root, log, uninterrupted, monkeypatch):
+        write_at, left = probe.features.extract.write_at, iter(range(31))
+
+        def full(file, offset, rows):
+            if next(left, None) is None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            write_at(file, offset, rows)
+
+        monkeypatch.setattr(probe.features.extract, "write_at", full)
+        with pytest.raises(StoreError, match=r"no space left in the cache .* what is finished is kept; make room"):
+            child.extract(root, log)
+        assert not list(root.rglob("manifest.json"))
+        monkeypatch.setattr(probe.features.extract, "write_at", write_at)
+        before = child.rows_logged(log)
+        assert bytes_of(child.extract(root, log)) == uninterrupted[200]
+        assert child.rows_logged(log) - before == 200 - 15 * BATCH
+
+    def test_what_the_disk_cannot_hold_is_refused_before_it_begins(self, root, log, monkeypatch):
+        usage = shutil.disk_usage(log.parent)
+        monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=100_000))
+        with pytest.raises(StoreError, match=r"features of 200 rows need 0.1 MiB and the cache has 0.1 MiB free: make"):
+            child.extract(root, log)
+
+    def test_a_small_disk_that_is_really_full(self, tmp_path, log, uninterrupted):
+        disk = tmp_path / "disk"
+        disk.mkdir()
+        mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+        if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+            pytest.skip("needs the right to mount a tmpfs")
+        try:
+            ballast = disk / "ballast"
+            process_root = disk / "cache"
+            free = probe.features.extract.shutil.disk_usage
+            ballast.write_bytes(bytes(250_000))
+            try:
+                shutil.disk_usage = lambda path: free(path)._replace(free=10**9)
+                with pytest.raises(StoreError, match="no space left in the cache"):
+                    child.extract(process_root, log)
+            finally:
+                shutil.disk_usage = free
+            ballast.unlink()
+            assert bytes_of(child.extract(process_root, log)) == uninterrupted[200]
+        finally:
+            subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
+class TestDamage:
+    """Each is a sentence, and none is read in silence."""
+
+    @pytest.fixture
+    def filled(self, root, log):
+        child.extract(root, log, delay=0.0)
+        return pass_folder(root)
+
+    def refused(self, filled, log, message):
+        probe.features.entry._GUARDS.clear()  # as a new process sees it
+        with pytest.raises(StoreError, match=message) as caught:
+            child.extract(filled.parents[2], log)
+        assert str(caught.value).count(": ") >= 1
+
+    @pytest.mark.parametrize("eager", [True, False])
+    def test_one_flipped_bit(self, filled, log, monkeypatch, eager):
+        if not eager:
+            monkeypatch.setattr(probe.features.entry, "EAGER_BYTES", 0)
+        path = filled / "tokens.npy"
+        data = bytearray(path.read_bytes())
+        data[4096 + 3 * 64 * 2 * 42 + 5] ^= 1
+        path.write_bytes(data)
+        message = r"tokens rows 40 to 44 in .* do not match their checksum.*: delete the folder"
+        if eager:
+            return self.refused(filled, log, message)
+        features = child.extract(filled.parents[2], log)
+        assert np.isfinite(features.arrays["tokens"][:40]).all()
+        for read in (lambda X: X[40:], lambda X: X[[42]], lambda X: X.sum(), lambda X: X.T, lambda X: np.mean(X)):
+            with pytest.raises(StoreError, match=message):
+                read(features.arrays["tokens"])
+
+    def test_a_truncated_array(self, filled, log):
+        with open(filled / "pooled.npy", "r+b") as file:
+            file.truncate(5000)
+        self.refused(filled, log, r"pooled.npy holds 5000 bytes, expected 55296: delete the folder")
+
+    @pytest.mark.parametrize("name", ["pooled.npy", "tokens.xxh3.npy", "valid.npy", "manifest.json"])
+    def test_a_missing_file(self, filled, log, name):
+        (filled / name).unlink()
+        self.refused(filled, log, f"{name} is missing")
+
+    @pytest.mark.parametrize("name", ["tokens.xxh3.npy", "valid.npy", "manifest.json"])
+    def test_a_damaged_small_file(self, filled, log, name):
+        data = bytearray((filled / name).read_bytes())
+        data[-30] ^= 2
+        (filled / name).write_bytes(data)
+        self.refused(filled, log, f"{name} does not match its|{name} is no manifest")
+
+    def test_a_foreign_array(self, filled, log):
+        plain = np.load(filled / "pooled.npy")
+        np.save(filled / "pooled.npy", plain.T)
+        self.refused(filled, log, "expected 55296|the header of .*pooled.npy is not what was written")
+
+    def test_a_foreign_manifest(self, filled, log):
+        (filled / "manifest.json").write_text('{"some": "json"}')
+        self.refused(filled, log, r"manifest.json is no manifest of this cache, it was changed or damaged")
+
+    def test_a_pass_of_another_entry(self, root, log, filled, make_backbone, make_dataset):
+        dataset = make_dataset(20)
+        identity = {
+            "backbone": make_backbone(seed=5).identity(),
+            "partition": "train",
+            "rows": dataset.partitions["train"].fingerprint,
+        }
+        shutil.copytree(filled, root / "features" / entry_digest(identity) / filled.name)
+        with pytest.raises(StoreError, match=r"holds features of the entry .*, not of the folder it stands in: move"):
+            FeatureStore(root).get(make_backbone(seed=5), dataset, "train", ["pooled"], progress=False)
+
+    def test_a_manifest_of_a_newer_version(self, filled, log):
+        manifest = json.loads((filled / "manifest.json").read_text())
+        (filled / "manifest.json").write_text(json.dumps(manifest | {"schema": 2}))
+        self.refused(
+            filled, log, r"was written by a newer version of probe \(schema 2, this one reads 1\): update probe"
+        )
+
+    def test_a_stranger_beside_the_passes_is_left_alone(self, filled, log):
+        (filled.parent / "notes.txt").write_text("mine")
+        (filled.parent / "folder").mkdir()
+        assert child.extract(filled.parents[2], log).seconds == 0.0
+
+    def test_an_interrupted_extraction_that_lost_its_rows(self, root, log):
+        process = start(child.extract, root, log, delay=0.02)
+        while child.rows_logged(log) < 50:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        (array,) = root.rglob("pooled.npy")
+        os.truncate(array, 9000)
+        with pytest.raises(StoreError, match=r"the interrupted extraction in .* has lost rows of pooled.npy: delete"):
+            child.extract(root, log)
+
+    @pytest.mark.parametrize("text", ["{", '{"some": 1}'])
+    def test_an_interrupted_extraction_without_a_plan(self, root, log, text):
+        process = start(child.extract, root, log, delay=0.02)
+        while child.rows_logged(log) < 20:
+            time.sleep(0.002)
+        process.kill()
+        process.join()
+        (plan,) = root.rglob("plan.json")
+        plan.write_text(text)
+        with pytest.raises(StoreError, match=r"plan.json is damaged or not of this cache: delete the folder"):
+            child.extract(root, log)
+
+
+class TestPlaces:
+    def test_spaces_and_other_scripts_in_the_path(self, tmp_path, log, uninterrupted):
+        root = tmp_path / "my cache" / "Ünïcode キャッシュ"
+        assert bytes_of(child.extract(root, log, delay=0.0)) == uninterrupted[200]
+        assert child.extract(root, log).seconds == 0.0
+
+    def test_a_cache_that_can_only_be_read(self, log):
+        """Reads what is there, and says so when something is not."""
+        base = Path(tempfile.mkdtemp())
+        try:
+            child.extract(base / "cache", log, n=20, delay=0.0)
+            for path in [base, *base.rglob("*")]:
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            here, there = SERVER.Pipe()
+            process = start(child.read_as_nobody, base / "cache", there)
+            assert here.recv() == 0.0
+            message = "cannot be written (Permission denied) and these features are not in it yet: set PROBE_CACHE"
+            assert message in here.recv()
+            process.join()
+        finally:
+            for path in [base, *base.rglob("*")]:
+                path.chmod(0o755)
+            shutil.rmtree(base)

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from probe.leaderboard.ranks import moderated, rank
+from probe.leaderboard.statistics import Scores, scores
+
+
+def gather(values: np.ndarray) -> Scores:
+    """(R, N) values as scores of seeds 0..R-1."""
+    return scores(list(values), None, range(len(values)), values.shape[1])
+
+
+def bernoulli(seed: int, n_seeds: int, n_rows: int, p: float = 0.8) -> np.ndarray:
+    return (np.random.default_rng(seed).uniform(size=(n_seeds, n_rows)) < p).astype(float)
+
+
+def test_clear_gaps_give_sure_ranks_and_equals_share_them() -> None:
+    columns = [[gather(bernoulli(7 * d + s, 1, 1000, p)) for s, p in enumerate((0.95, 0.8, 0.6))] for d in range(2)]
+    for ranking in rank(columns):
+        assert ranking.low.tolist() == ranking.high.tolist() == [1, 2, 3]
+        assert ranking.maybe_best.tolist() == [True, False, False]
+    equal = [[gather(bernoulli(s, 1, 1000, 0.8)) for s in range(4)]]
+    assert rank(equal)[0].low.tolist() == [1] * 4
+    assert rank(equal)[0].high.tolist() == [4] * 4
+
+
+def test_identical_systems_are_never_told_apart() -> None:
+    one = gather(bernoulli(0, 2, 300))
+    ranking = rank([[one, one, one]])[0]
+    assert ranking.maybe_best.all()
+    assert (ranking.low == 1).all()
+    assert (ranking.high == 3).all()
+
+
+def test_ranks_do_not_depend_on_the_order_of_systems() -> None:
+    systems = [gather(bernoulli(s, 3, 400, 0.6 + 0.05 * s)) for s in range(6)]
+    forward, backward = rank([systems])[0], rank([systems[::-1]])[0]
+    assert forward.low.tolist() == backward.low.tolist()[::-1]
+    assert forward.maybe_best.tolist() == backward.maybe_best.tolist()[::-1]
+
+
+def test_variances_that_agree_are_pooled_and_others_kept() -> None:
+    rng = np.random.default_rng(0)
+    freedom = np.full((40, 40), 2)
+
+    def symmetric(values: np.ndarray) -> np.ndarray:
+        return np.triu(values, 1) + np.triu(values, 1).T
+
+    alike = symmetric(rng.chisquare(2, (40, 40)) / 2)
+    drawn, degrees = moderated(alike, freedom, 78)
+    assert drawn[np.triu_indices(40, 1)] == pytest.approx(1, abs=0.25)
+    assert degrees[0, 1] > 20
+    unlike = symmetric(rng.chisquare(2, (40, 40)) / 2 * np.exp(rng.normal(0, 3, (40, 40))))
+    drawn, degrees = moderated(unlike, freedom, 78)
+    assert degrees[0, 1] < 3
+    assert (np.diag(drawn) == 0).all()
