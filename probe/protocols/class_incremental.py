@@ -72,7 +72,7 @@ def streams(head: Head) -> bool:
 
 
 def logits_after_each_task(
-    head: Head, tasks: Sequence[tuple[NDArray[Any], IntArray]], X_test: Any, n_classes: int
+    head: Head, tasks: Sequence[tuple[Any, IntArray]], X_test: Any, n_classes: int
 ) -> Iterator[NDArray[Any]]:
     """Yields (N, K) logits of the test rows after each task, -inf for the classes that have not come yet.
 

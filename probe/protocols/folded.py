@@ -15,8 +15,9 @@ from probe.estimator import Head
 def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray) -> Head:
     """Fits a head on all rows with the candidate that scores best over the folds of these rows.
 
-    Each fold validates a clone that is fitted on the other rows; the scores of a candidate are averaged over rows, ties
-    go to the smaller value. A head that does not name in `searches` what it chooses is fitted once, without validation.
+    Each fold validates a clone that is fitted on the other rows; the scores of a candidate are averaged over rows. Few
+    rows leave many ties, often between all candidates: the middle one of the best wins, neither end of the grid. A
+    head that does not name in `searches` what it chooses is fitted once, without validation.
 
     Args:
         head: Is fitted; its parameter with the candidates is set to the one chosen.
@@ -34,12 +35,15 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray) -> Head:
         inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
         part = clone(head).fit(_rows(X, outside), y[outside], validation=(_rows(X, inside), y[inside]))
         for entry in part.selection_["searched"]:
-            scores[entry[name]] = scores.get(entry[name], 0.0) + entry["score"] * len(inside) / (folds >= 0).sum()
-    best = max(sorted(scores), key=lambda value: round(scores[value], 12))
+            scores[entry[name]] = scores.get(entry[name], 0.0) + float(entry["score"]) * len(inside)
+    n = int((folds >= 0).sum())
+    highest = max(scores.values())
+    tied = sorted(value for value, score in scores.items() if score > highest - 1e-9)
+    best = tied[(len(tied) - 1) // 2]
     head.set_params(**{parameter: [best]}).fit(X, y)
     head.selection_ = {
         "on": f"{len(np.unique(folds[folds >= 0]))} folds of the training rows",
-        "searched": [{name: value, "score": score} for value, score in scores.items()],
+        "searched": [{name: value, "score": score / n} for value, score in scores.items()],
         "chosen": {name: best},
     }
     return head

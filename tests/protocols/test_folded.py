@@ -33,7 +33,7 @@ def test_the_choice_is_that_of_a_loop_over_the_folds(few):
         scores.append(right / 12)
     head = fit_on_folds(LinearProbe(Cs=CS, refit=False), X, y, folds)
     assert [entry["score"] for entry in head.selection_["searched"]] == pytest.approx(scores)
-    assert head.selection_["chosen"] == {"C": CS[int(np.argmax(scores))]}
+    assert scores[CS.index(head.selection_["chosen"]["C"])] == max(scores)
     assert head.selection_["on"] == "5 folds of the training rows"
 
 
@@ -54,3 +54,10 @@ def test_rows_that_are_never_held_out_train_in_every_fold(few):
 def test_heads_that_need_no_validation_rows_are_fitted_once(few, head):
     X, y, folds = few
     assert fit_on_folds(head, X, y, folds).logits(X) == pytest.approx(type(head)().fit(X, y).logits(X))
+
+
+def test_ties_go_to_the_middle_of_the_grid(few):
+    _, y, folds = few
+    head = fit_on_folds(LinearProbe(Cs=[1.0, 3.0, 10.0, 30.0, 100.0]), 9 * np.eye(3)[y], y, folds)
+    assert {entry["score"] for entry in head.selection_["searched"]} == {1.0}
+    assert head.selection_["chosen"] == {"C": 10.0}
