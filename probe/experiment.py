@@ -16,7 +16,13 @@ from probe.arrays import RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
 from probe.errors import DoesNotFit
 from probe.metrics.evaluate import evaluate
+from probe.metrics.incremental import accuracy_matrix, incremental_metrics
+from probe.metrics.intervals import Interval
 from probe.protocols.checks import check_dataset
+from probe.protocols.class_incremental import ClassIncremental, logits_after_each_task, streams
+from probe.protocols.describe import label as protocol_label
+from probe.protocols.describe import parameters as protocol_parameters
+from probe.protocols.folded import fit_on_folds
 
 if TYPE_CHECKING:
     from probe.estimator import Head
@@ -61,6 +67,7 @@ def run(request: Run) -> Path:
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
     check_dataset(dataset)
     check_fit(request.head, backbone)
+    check_tasks(request)
     head = filled_in(request)
     split = request.protocol.split(dataset, seed)
 
@@ -71,15 +78,15 @@ def run(request: Run) -> Path:
 
     features = {name: fetch(request, name, head.consumes) for name in partitions_of(split)}
     clock = time.perf_counter()
-    X_train, y_train, _ = select(features, split.train, head.consumes)
-    X_val, y_val, _ = select(features, split.validation, head.consumes)
-    head.fit(X_train, y_train, validation=(X_val, y_val) if len(y_val) else None)
-    fitted = time.perf_counter()
     X_test, y_test, test_rows = select(features, split.test, head.consumes)
+    tasks = fit_tasks(request, head, features, X_test, y_test) if in_tasks(request) else None
+    if tasks is None:
+        fit(head, features, split)
+    fitted = time.perf_counter()
     logits = record.full_width(head.logits(X_test), head.classes_, len(dataset.class_names))
     predicted = time.perf_counter()
 
-    metrics = {name: vars(value) for name, value in evaluate(logits, y_test, seed=seed).items()}
+    found = evaluate(logits, y_test, seed=seed) | (tasks.metrics if tasks else {})
     result = {
         "schema": record.SCHEMA,
         "run": {
@@ -91,7 +98,8 @@ def run(request: Run) -> Path:
         "command": request.command,
         **determinants,
         "features": {name: f.digest for name, f in features.items()},
-        "metrics": metrics,
+        "metrics": {name: vars(value) for name, value in found.items()},
+        **({"tasks": tasks.record} if tasks else {}),
         "selection": getattr(head, "selection_", None),
         "seconds": {
             "extract": sum(f.seconds for f in features.values()),
@@ -116,6 +124,57 @@ def check_fit(head: Head, backbone: Backbone) -> None:
             f"head {head_name(head)} consumes {', '.join(missing)}, backbone {backbone.name} gives "
             f"{list(backbone.kinds)}: choose another head, or a backbone that gives {', '.join(missing)}"
         )
+
+
+def check_tasks(request: Run) -> None:
+    """Refuses a head that can neither stream nor be refitted on all tasks so far."""
+    if in_tasks(request) and not streams(request.head) and len(request.head.consumes) > 1:
+        raise DoesNotFit(
+            f"head {head_name(request.head)} consumes {', '.join(request.head.consumes)} and does not stream, protocol "
+            "class_incremental refits heads of pooled features only: choose another head or protocol"
+        )
+
+
+def fit(head: Head, features: Mapping[str, Features], split: Split) -> None:
+    """Fits on the training rows, choosing on the validation rows, or on folds where the training rows are few."""
+    X, y, rows = select(features, split.train, head.consumes, split.train_labels)
+    if split.folds is not None:
+        fit_on_folds(head, X, y, split.folds[np.isin(split.train.indices, rows)])
+        return
+    X_val, y_val, _ = select(features, split.validation, head.consumes, split.train_labels)
+    head.fit(X, y, validation=(X_val, y_val) if len(y_val) else None)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """What came of learning task by task: metrics, and for the record the classes and the accuracy matrix."""
+
+    metrics: dict[str, Interval]
+    record: dict[str, Any]
+
+
+def in_tasks(request: Run) -> bool:
+    return isinstance(request.protocol, ClassIncremental)
+
+
+def fit_tasks(request: Run, head: Head, features: Mapping[str, Features], X_test: Any, y_test: IntArray) -> Tasks:
+    """Fits task by task, predicting the test rows after each."""
+    protocol, dataset, seed = request.protocol, request.dataset, request.seed
+    assert isinstance(protocol, ClassIncremental)
+    parts = [select(features, rows, head.consumes)[:2] for rows in protocol.tasks(dataset, seed)]
+    steps = logits_after_each_task(head, parts, X_test, len(dataset.class_names))
+    predicted = np.stack([logits.argmax(axis=1) for logits in steps])
+    classes = protocol.classes(dataset, seed)
+    task_of_class = np.empty(len(dataset.class_names), dtype=np.int64)
+    for task, codes in enumerate(classes):
+        task_of_class[codes] = task
+    matrix = accuracy_matrix(predicted, y_test, task_of_class)
+    facts = {
+        "classes": [codes.tolist() for codes in classes],
+        "accuracy_matrix": [[None if np.isnan(a) else a for a in row] for row in matrix.tolist()],
+        "streamed": streams(head),
+    }
+    return Tasks(incremental_metrics(predicted, y_test, task_of_class), facts)
 
 
 def filled_in(request: Run) -> Head:
@@ -146,25 +205,21 @@ def head_parameters(head: Head) -> dict[str, Any]:
     return {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
 
 
-def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
-    """Parameters by name; a protocol inside another one as its own name and parameters."""
-    return {
-        key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
-        for key, value in vars(protocol).items()
-    }
-
-
 def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
     """What determines the result. Its digest names the run: equal facts, one run, however they were written."""
     backbone, dataset, protocol = request.backbone, request.dataset, request.protocol
     parameters = head_parameters(head)
-    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
+    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in split.parts.items()}
+    rows |= {
+        k: ["train", digest(v.tolist())] for k in ("folds", "train_labels") if (v := getattr(split, k)) is not None
+    }
+    joint = " (joint)" if in_tasks(request) and not streams(head) else ""
     return {
         "labels": {
             "backbone": backbone.name,
             "dataset": dataset.name,
-            "head": label(head_name(head), parameters, head_parameters(type(head)())),
-            "protocol": label(protocol.name, protocol_parameters(protocol), protocol_parameters(type(protocol)())),
+            "head": label(head_name(head), parameters, head_parameters(type(head)())) + joint,
+            "protocol": protocol_label(protocol),
         },
         "seed": request.seed,
         "dataset": {
@@ -176,7 +231,7 @@ def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
         "protocol": {
             "name": protocol.name,
             "parameters": protocol_parameters(protocol),
-            **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
+            **{f"n_{name}": len(r) for name, r in split.parts.items()},
             "rows": digest(rows),
         },
         "backbone": {
@@ -202,12 +257,8 @@ def run_name(request: Run, head: Head, determinants: Mapping[str, Any]) -> str:
     )
 
 
-def parts_of(split: Split) -> dict[str, Rows]:
-    return {"train": split.train, "validation": split.validation, "test": split.test}
-
-
 def partitions_of(split: Split) -> list[str]:
-    return sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
+    return sorted({rows.partition for rows in split.parts.values() if len(rows)})
 
 
 def fetch(request: Run, partition: str, kinds: tuple[str, ...]) -> Features:
@@ -217,15 +268,19 @@ def fetch(request: Run, partition: str, kinds: tuple[str, ...]) -> Features:
 
 
 def select(
-    features: Mapping[str, Features], rows: Rows, kinds: tuple[str, ...]
+    features: Mapping[str, Features], rows: Rows, kinds: tuple[str, ...], train_labels: IntArray | None = None
 ) -> tuple[RowSubset | dict[str, RowSubset] | None, IntArray, IntArray]:
-    """Features, labels and row numbers of some rows, those left out that could not be decoded."""
+    """Features, labels and row numbers of some rows, those left out that could not be decoded.
+
+    Rows of the partition train take their labels from `train_labels` where given.
+    """
     if not len(rows):
         return None, np.empty(0, np.int64), rows.indices
     part = features[rows.partition]
     indices = rows.indices[part.valid[rows.indices]]
     arrays = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
-    return arrays[kinds[0]] if len(kinds) == 1 else arrays, part.labels[indices], indices
+    labels = train_labels if train_labels is not None and rows.partition == "train" else part.labels
+    return arrays[kinds[0]] if len(kinds) == 1 else arrays, labels[indices], indices
 
 
 def device_name(device: str) -> str:

@@ -1,0 +1,101 @@
+"""Whole runs of the protocols that change more than the rows: what the run folder then says."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.backbones.identity import IdentityBackbone
+from probe.base import Dataset, SplitProtocol
+from probe.datasets.sklearn import load
+from probe.errors import DoesNotFit
+from probe.estimator import Head
+from probe.experiment import Run, run
+from probe.features.store import FeatureStore
+from probe.heads.linear import LinearProbe
+from probe.heads.ncm import NearestClassMean
+from probe.protocols.class_incremental import ClassIncremental
+from probe.protocols.few_shot import FewShot
+from probe.protocols.full import Full
+from probe.protocols.label_noise import LabelNoise
+from probe.protocols.long_tail import LongTail
+
+
+@pytest.fixture(scope="module")
+def iris() -> Dataset:
+    return load(name="iris")
+
+
+@pytest.fixture
+def result(iris: Dataset, tmp_path: Path) -> Any:
+    def make(protocol: SplitProtocol, head: Head, seed: int = 0) -> dict[str, Any]:
+        store = FeatureStore(tmp_path / "cache")
+        folder = run(Run(IdentityBackbone(), iris, protocol, head, store, tmp_path / "runs", seed=seed, device="cpu"))
+        return json.loads((folder / "result.json").read_text())
+
+    return make
+
+
+def test_few_shots_are_chosen_on_folds_and_the_result_says_so(result):
+    found = result(FewShot(3), LinearProbe(Cs=[0.1, 1.0]))
+    assert found["selection"]["on"] == "5 folds of the training rows"
+    assert (found["protocol"]["n_train"], found["protocol"]["n_validation"]) == (9, 0)
+    assert found["labels"]["protocol"] == "few_shot(k=3)"
+
+
+def test_label_noise_reaches_the_head_and_not_the_test_labels(result):
+    clean, noisy = result(Full(), NearestClassMean()), result(LabelNoise(Full(), 0.5), NearestClassMean())
+    assert noisy["labels"]["protocol"] == "label_noise(full,rate=0.5)"
+    assert noisy["protocol"]["parameters"]["protocol"] == {"name": "full", "validation_fraction": 0.2}
+    assert noisy["metrics"]["log_loss"]["value"] > clean["metrics"]["log_loss"]["value"] + 0.1
+    assert noisy["metrics"]["top1"]["value"] > 0.5  # half the labels are wrong, the majority of each class is not
+    assert noisy["dataset"]["test_rows"] == clean["dataset"]["test_rows"]
+
+
+def test_noise_makes_another_run_though_the_rows_are_the_same(result):
+    digests = {result(p, NearestClassMean())["run"]["digest"] for p in (Full(), LabelNoise(Full(), 0.1))}
+    assert len(digests) == 2
+
+
+def test_long_tail_trains_on_fewer_rows(result):
+    found = result(LongTail(Full(), 10.0), NearestClassMean())
+    assert found["protocol"]["n_train"] < 45
+    assert found["protocol"]["n_test"] == result(Full(), NearestClassMean())["protocol"]["n_test"]
+
+
+def test_tasks_leave_their_matrix_and_a_last_is_top1(result):
+    found = result(ClassIncremental(3), NearestClassMean())
+    matrix = found["tasks"]["accuracy_matrix"]
+    assert [[a is not None for a in row] for row in matrix] == np.tri(3).astype(bool).tolist()
+    assert found["metrics"]["a_last"]["value"] == found["metrics"]["top1"]["value"]
+    assert found["tasks"]["streamed"]
+    assert found["labels"]["head"] == "ncm"
+
+
+def test_ncm_ends_at_the_same_accuracy_whatever_the_order_of_the_classes(result):
+    found = [result(ClassIncremental(3), NearestClassMean(), seed) for seed in range(4)]
+    assert len({str(f["tasks"]["classes"]) for f in found}) > 1
+    assert len({f["metrics"]["a_last"]["value"] for f in found}) == 1
+
+
+def test_head_that_does_not_stream_is_marked_as_joint(result):
+    found = result(ClassIncremental(2), LinearProbe(Cs=[1.0]))
+    assert not found["tasks"]["streamed"]
+    assert found["labels"]["head"] == "linear(Cs=[1.0]) (joint)"
+    assert found["metrics"]["forgetting"]["value"] <= 1
+
+
+class TwoKinds(LinearProbe):
+    consumes = ("pooled", "tokens")
+
+
+def test_head_of_several_kinds_that_does_not_stream_is_refused(iris, tmp_path):
+    backbone = IdentityBackbone()
+    backbone.kinds = ("pooled", "tokens")
+    request = Run(backbone, iris, ClassIncremental(2), TwoKinds(), FeatureStore(tmp_path), tmp_path)
+    with pytest.raises(DoesNotFit, match="consumes pooled, tokens and does not stream, protocol class_incremental"):
+        run(request)
