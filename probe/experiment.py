@@ -11,19 +11,28 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe import __version__, record
+from probe import record
 from probe.arrays import RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
+from probe.determinants import FILLED_IN, describe, head_name, head_parameters, parts_of, run_name
 from probe.errors import DoesNotFit
+from probe.fitting import fit
 from probe.metrics.evaluate import evaluate
 from probe.protocols.checks import check_dataset
 
 if TYPE_CHECKING:
     from probe.estimator import Head
     from probe.features.store import Features, FeatureStore
+    from probe.teacher import TeacherRun
 
-# Parameters of a head that follow from the run, not from the method; they do not make it another head.
-FILLED_IN = ("random_state", "device", "n_prefix_tokens")
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who gives logits to a head that learns from them: a backbone and a head, of a finished run or not."""
+
+    backbone: Backbone
+    head: Head
+    run: TeacherRun | None = None
 
 
 @dataclass(frozen=True)
@@ -49,6 +58,7 @@ class Run:
     features: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
+    teacher: Teacher | None = None
 
 
 def run(request: Run) -> Path:
@@ -61,25 +71,32 @@ def run(request: Run) -> Path:
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
     check_dataset(dataset)
     check_fit(request.head, backbone)
-    head = filled_in(request)
+    head = filled_in(request.head, backbone, request)
     split = request.protocol.split(dataset, seed)
 
-    determinants = describe(request, head, split)
-    folder = request.folder / run_name(request, head, determinants)
+    determinants = describe(
+        backbone, dataset, request.protocol, head, split,
+        seed=seed,
+        extraction={name: request.features.get(name) for name in ("on_error", "dtypes")},
+        teacher=describe_teacher(request.teacher),
+    )  # fmt: skip
+    folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
         return folder
 
-    features = {name: fetch(request, name, head.consumes) for name in partitions_of(split)}
+    features = {name: fetch(request, backbone, name, head.consumes) for name in partitions_of(split)}
     clock = time.perf_counter()
-    X_train, y_train, _ = select(features, split.train, head.consumes)
-    X_val, y_val, _ = select(features, split.validation, head.consumes)
-    head.fit(X_train, y_train, validation=(X_val, y_val) if len(y_val) else None)
+    (X_train, y_train, train_rows), validation = (
+        select(features, rows, head.consumes) for rows in (split.train, split.validation)
+    )
+    folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train_rows)]
+    extras = teach(request, split, determinants["protocol"]["rows"])
+    head = fit(head, (X_train, y_train), validation[:2], folds, extras)
     fitted = time.perf_counter()
     X_test, y_test, test_rows = select(features, split.test, head.consumes)
     logits = record.full_width(head.logits(X_test), head.classes_, len(dataset.class_names))
     predicted = time.perf_counter()
 
-    metrics = {name: vars(value) for name, value in evaluate(logits, y_test, seed=seed).items()}
     result = {
         "schema": record.SCHEMA,
         "run": {
@@ -91,7 +108,7 @@ def run(request: Run) -> Path:
         "command": request.command,
         **determinants,
         "features": {name: f.digest for name, f in features.items()},
-        "metrics": metrics,
+        "metrics": {name: vars(value) for name, value in evaluate(logits, y_test, seed=seed).items()},
         "selection": getattr(head, "selection_", None),
         "seconds": {
             "extract": sum(f.seconds for f in features.values()),
@@ -118,102 +135,21 @@ def check_fit(head: Head, backbone: Backbone) -> None:
         )
 
 
-def filled_in(request: Run) -> Head:
+def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
     """A fresh head with the parameters that follow from the run: seed, device, prefix tokens of the backbone."""
     from sklearn.base import clone
 
-    head: Head = clone(request.head)
-    values = {
-        "random_state": request.seed,
-        "device": request.device,
-        "n_prefix_tokens": request.backbone.n_prefix_tokens,
-    }
-    return head.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
-
-
-def head_name(head: Head) -> str:
-    """The head's file and yaml name."""
-    return type(head).__module__.rpartition(".")[2]
-
-
-def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """A display name that tells variants apart: the name, then the parameters that differ from the defaults."""
-    changed = [f"{key}={value}" for key, value in sorted(parameters.items()) if value != defaults.get(key, value)]
-    return f"{name}({','.join(changed)})" if changed else name
-
-
-def head_parameters(head: Head) -> dict[str, Any]:
-    return {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
-
-
-def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
-    """Parameters by name; a protocol inside another one as its own name and parameters."""
-    return {
-        key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
-        for key, value in vars(protocol).items()
-    }
-
-
-def describe(request: Run, head: Head, split: Split) -> dict[str, Any]:
-    """What determines the result. Its digest names the run: equal facts, one run, however they were written."""
-    backbone, dataset, protocol = request.backbone, request.dataset, request.protocol
-    parameters = head_parameters(head)
-    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
-    return {
-        "labels": {
-            "backbone": backbone.name,
-            "dataset": dataset.name,
-            "head": label(head_name(head), parameters, head_parameters(type(head)())),
-            "protocol": label(protocol.name, protocol_parameters(protocol), protocol_parameters(type(protocol)())),
-        },
-        "seed": request.seed,
-        "dataset": {
-            "name": dataset.name,
-            "fingerprint": dataset.fingerprint,
-            "class_names": list(dataset.class_names),
-            "test_rows": rows["test"][1],
-        },
-        "protocol": {
-            "name": protocol.name,
-            "parameters": protocol_parameters(protocol),
-            **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
-            "rows": digest(rows),
-        },
-        "backbone": {
-            "name": backbone.name,
-            "identity": digest(backbone.identity()),
-            "n_parameters": backbone.n_parameters,
-        },
-        "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
-        "extraction": {name: request.features.get(name) for name in ("on_error", "dtypes")},
-        "version": __version__,
-    }
-
-
-def run_name(request: Run, head: Head, determinants: Mapping[str, Any]) -> str:
-    labels = determinants["labels"]
-    return record.slug(
-        labels["backbone"],
-        labels["dataset"],
-        labels["protocol"],
-        head_name(head),
-        f"s{request.seed}",
-        digest(determinants)[:8],
-    )
-
-
-def parts_of(split: Split) -> dict[str, Rows]:
-    return {"train": split.train, "validation": split.validation, "test": split.test}
+    values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
+    fresh: Head = clone(head)
+    return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
 
 
 def partitions_of(split: Split) -> list[str]:
     return sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
 
 
-def fetch(request: Run, partition: str, kinds: tuple[str, ...]) -> Features:
-    return request.store.get(
-        request.backbone, request.dataset, partition, kinds, device=request.device, **request.features
-    )
+def fetch(request: Run, backbone: Backbone, partition: str, kinds: tuple[str, ...]) -> Features:
+    return request.store.get(backbone, request.dataset, partition, kinds, device=request.device, **request.features)
 
 
 def select(
@@ -226,6 +162,40 @@ def select(
     indices = rows.indices[part.valid[rows.indices]]
     arrays = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
     return arrays[kinds[0]] if len(kinds) == 1 else arrays, part.labels[indices], indices
+
+
+def describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
+    """What determines the teacher's logits; the name is what tables show."""
+    if teacher is None:
+        return None
+    name = f"{head_name(teacher.head)} on {teacher.backbone.name}"
+    if teacher.run is not None:
+        return {"name": name, "run": teacher.run.digest}
+    return {
+        "name": name,
+        "backbone": digest(teacher.backbone.identity()),
+        "head": {"name": head_name(teacher.head), "parameters": head_parameters(teacher.head)},
+    }
+
+
+def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
+    """Teacher logits of the rows that the student trains on, as arguments of `fit`; nothing without a teacher."""
+    if request.teacher is None:
+        return {}
+    from probe.teacher import fitted_logits, out_of_fold_logits
+
+    backbone = request.teacher.backbone
+    head = filled_in(request.teacher.head, backbone, request)
+    check_fit(head, backbone)
+    names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
+    taught = {name: fetch(request, backbone, name, head.consumes) for name in names}
+    X, y, _ = select(taught, split.train, head.consumes)
+    X_val, y_val, _ = select(taught, split.validation, head.consumes)
+    validation = (X_val, y_val) if len(y_val) else None
+    folds = request.head.get_params()["teacher_folds"]
+    if folds is None and request.teacher.run is not None:
+        return {"teacher_logits": fitted_logits(request.teacher.run, X, y, rows=digest_of_rows, validation=validation)}
+    return {"teacher_logits": out_of_fold_logits(head, X, y, validation=validation, n_folds=folds, seed=request.seed)}
 
 
 def device_name(device: str) -> str:
