@@ -29,7 +29,7 @@ from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
 if TYPE_CHECKING:
-    from probe.experiment import Run
+    from probe.experiment import Run, Teacher
 
 # word: function(argv) -> exit code
 SUBCOMMANDS = {
@@ -116,11 +116,14 @@ def build(config: Any, command: str) -> Run:
     from probe.experiment import Run
     from probe.features.store import FeatureStore
 
+    # The teacher of a head is not built by the head: the run gives it the logits.
+    head = {key: value for key, value in config["head"].items() if key != "teacher"}
     return Run(
         backbone=shared(json.dumps(config["backbone"])),
         dataset=shared(json.dumps(config["dataset"])),
         protocol=instantiate(config["protocol"]),
-        head=instantiate(config["head"]),
+        head=instantiate(head),
+        teacher=build_teacher(config),
         store=FeatureStore(config["cache"]),
         folder=Path(config["runs"]) / config["name"],
         seed=config["seed"],
@@ -131,6 +134,21 @@ def build(config: Any, command: str) -> Run:
         config=config,
         command=command,
     )
+
+
+def build_teacher(config: Any) -> Teacher | None:
+    """The teacher that a head names: the folder of a run, or a mapping with `backbone` and `head`."""
+    from probe.experiment import Teacher
+    from probe.teacher import read_teacher
+
+    teacher = config["head"].get("teacher")
+    if teacher is None:
+        return None
+    if isinstance(teacher, str):
+        dataset = shared(json.dumps(config["dataset"]))
+        run = read_teacher(teacher, fingerprint=dataset.fingerprint, class_names=dataset.class_names)
+        return Teacher(shared(json.dumps(run.config["backbone"])), instantiate(run.config["head"]), run)
+    return Teacher(shared(json.dumps(teacher["backbone"])), instantiate(teacher["head"]))
 
 
 @functools.lru_cache(maxsize=8)

@@ -61,14 +61,10 @@ class Head(ClassifierMixin, BaseEstimator):
 
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
-        searches: Where the head chooses among candidates by validation rows alone: the parameter that takes a list of
-            them, and the name of one in `selection_`. With that, training sets too small for a validation part can
-            choose on folds. None where nothing is chosen, or the head has its own way without validation rows.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
-    searches: ClassVar[tuple[str, str] | None] = None
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.

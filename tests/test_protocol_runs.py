@@ -16,6 +16,7 @@ from probe.errors import DoesNotFit
 from probe.estimator import Head
 from probe.experiment import Run, run
 from probe.features.store import FeatureStore
+from probe.fitting import fit_on_folds
 from probe.heads.linear import LinearProbe
 from probe.heads.ncm import NearestClassMean
 from probe.protocols.class_incremental import ClassIncremental
@@ -49,7 +50,7 @@ def test_few_shots_are_chosen_on_folds_and_the_result_says_so(result):
 
 def test_label_noise_reaches_the_head_and_not_the_test_labels(result):
     clean, noisy = result(Full(), NearestClassMean()), result(LabelNoise(Full(), 0.5), NearestClassMean())
-    assert noisy["labels"]["protocol"] == "label_noise(full,rate=0.5)"
+    assert noisy["labels"]["protocol"] == "label_noise(protocol=full,rate=0.5)"
     assert noisy["protocol"]["parameters"]["protocol"] == {"name": "full", "validation_fraction": 0.2}
     assert noisy["metrics"]["log_loss"]["value"] > clean["metrics"]["log_loss"]["value"] + 0.1
     assert noisy["metrics"]["top1"]["value"] > 0.5  # half the labels are wrong, the majority of each class is not
@@ -99,3 +100,28 @@ def test_head_of_several_kinds_that_does_not_stream_is_refused(iris, tmp_path):
     request = Run(backbone, iris, ClassIncremental(2), TwoKinds(), FeatureStore(tmp_path), tmp_path)
     with pytest.raises(DoesNotFit, match="consumes pooled, tokens and does not stream, protocol class_incremental"):
         run(request)
+
+
+def test_ties_over_folds_go_to_the_middle_of_the_grid():
+    y = np.tile(np.arange(3), 4)
+    head = fit_on_folds(LinearProbe(Cs=[1.0, 3.0, 10.0, 30.0, 100.0]), 9 * np.eye(3)[y], y, np.arange(12) % 5, {})
+    assert {entry["score"] for entry in head.selection_["searched"]} == {1.0}
+    assert head.selection_["chosen"] == {"C": 10.0}
+
+
+def test_choice_on_folds_is_that_of_a_loop_over_the_folds():
+    rng = np.random.default_rng(0)
+    y, folds, Cs = np.tile(np.arange(3), 5), np.repeat(np.arange(5), 3), [1e-3, 1e-1, 10.0]
+    X = rng.normal(size=(15, 5)) + np.eye(3, 5)[y]
+    scores = [
+        np.mean(
+            [
+                LinearProbe(Cs=[C]).fit(X[folds != f], y[folds != f]).score(X[folds == f], y[folds == f])
+                for f in range(5)
+            ]
+        )
+        for C in Cs
+    ]
+    head = fit_on_folds(LinearProbe(Cs=Cs), X, y, folds, {})
+    assert [entry["score"] for entry in head.selection_["searched"]] == pytest.approx(scores)
+    assert scores[Cs.index(head.selection_["chosen"]["C"])] == max(scores)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -61,8 +61,6 @@ class LinearProbe(Head):
         intercept_: (K,) or (1,).
         selection_: What was searched; absent where nothing was.
     """
-
-    searches: ClassVar[tuple[str, str] | None] = ("Cs", "C")
 
     def __init__(
         self,

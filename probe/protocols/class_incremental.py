@@ -18,6 +18,14 @@ from probe.protocols.draws import priorities
 
 
 @dataclass(frozen=True)
+class Task:
+    """Some classes and their training rows."""
+
+    classes: IntArray
+    rows: Rows
+
+
+@dataclass(frozen=True)
 class ClassIncremental:
     """Divides the classes into tasks, in an order that the seed draws; every task brings all rows of its classes.
 
@@ -60,10 +68,11 @@ class ClassIncremental:
         train = all_rows(dataset, "train")
         return Split(train, Rows("train", train.indices[:0]), all_rows(dataset, "test"))
 
-    def tasks(self, dataset: Dataset, seed: int) -> list[Rows]:
-        """Training rows of each task."""
+    def tasks(self, dataset: Dataset, seed: int) -> list[Task]:
+        """Classes and training rows of each task."""
         labels = np.asarray(dataset.partitions["train"].labels)
-        return [Rows("train", np.flatnonzero(np.isin(labels, codes))) for codes in self.classes(dataset, seed)]
+        classes = self.classes(dataset, seed)
+        return [Task(codes, Rows("train", np.flatnonzero(np.isin(labels, codes)))) for codes in classes]
 
 
 def streams(head: Head) -> bool:

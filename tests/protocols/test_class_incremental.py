@@ -28,9 +28,9 @@ def test_every_training_row_comes_with_its_class(make_dataset):
     dataset = make_dataset([5, 9, 4, 6])
     protocol, labels = ClassIncremental(2), dataset.partitions["train"].labels
     tasks = protocol.tasks(dataset, 3)
-    for rows, codes in zip(tasks, protocol.classes(dataset, 3), strict=True):
-        assert set(labels[rows.indices]) == set(codes)
-    assert sorted(np.concatenate([rows.indices for rows in tasks])) == list(range(24))
+    for task, codes in zip(tasks, protocol.classes(dataset, 3), strict=True):
+        assert set(labels[task.rows.indices]) == set(task.classes) == set(codes)
+    assert sorted(np.concatenate([task.rows.indices for task in tasks])) == list(range(24))
 
 
 def test_order_is_frozen_and_drawn_by_the_seed(make_dataset):

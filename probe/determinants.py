@@ -1,0 +1,117 @@
+"""What determines a run: equal facts name one run, however its configuration was spelled."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from probe import __version__
+from probe.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
+from probe.protocols.class_incremental import ClassIncremental, streams
+from probe.record import slug
+
+if TYPE_CHECKING:
+    from probe.estimator import Head
+
+# Parameters of a head that follow from the run, not from the method; they do not make it another head.
+FILLED_IN = ("random_state", "device", "n_prefix_tokens")
+
+
+def parts_of(split: Split) -> dict[str, Rows]:
+    """The rows of a split by the part they play."""
+    return {"train": split.train, "validation": split.validation, "test": split.test}
+
+
+def head_name(head: Head) -> str:
+    """The head's file and yaml name."""
+    return type(head).__module__.rpartition(".")[2]
+
+
+def head_parameters(head: Head) -> dict[str, Any]:
+    """Parameters of the method."""
+    return {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
+
+
+def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
+    """Parameters by name; a protocol inside another one as its own name and parameters."""
+    return {
+        key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
+        for key, value in vars(protocol).items()
+    }
+
+
+def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """A display name that tells variants apart: the name, then the parameters that differ from the defaults."""
+    changed = [f"{key}={short(value)}" for key, value in sorted(parameters.items()) if value != defaults.get(key)]
+    return f"{name}({','.join(changed)})" if changed else name
+
+
+def short(value: Any) -> str:
+    """A parameter's value as a label shows it: the name of a thing that has one, else the value."""
+    return str(value.get("name", value) if isinstance(value, Mapping) else value).replace(" ", "")
+
+
+def defaults_of(kind: type, parameters: Any) -> dict[str, Any]:
+    """Default parameters of a head or protocol; none where it cannot be made without arguments."""
+    try:
+        return dict(parameters(kind()))
+    except TypeError:
+        return {}
+
+
+def describe(
+    backbone: Backbone,
+    dataset: Dataset,
+    protocol: SplitProtocol,
+    head: Head,
+    split: Split,
+    *,
+    seed: int,
+    extraction: Mapping[str, Any],
+    teacher: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """The determinants of a run, as they stand in its `result.json`."""
+    parameters = head_parameters(head)
+    if teacher is not None:
+        parameters["teacher"] = dict(teacher)
+    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
+    folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
+    joint = " (joint)" if isinstance(protocol, ClassIncremental) and not streams(head) else ""
+    return {
+        "labels": {
+            "backbone": backbone.name,
+            "dataset": dataset.name,
+            "head": label(head_name(head), parameters, defaults_of(type(head), head_parameters)) + joint,
+            "protocol": label(
+                protocol.name, protocol_parameters(protocol), defaults_of(type(protocol), protocol_parameters)
+            ),
+        },
+        "seed": seed,
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "test_rows": rows["test"][1],
+        },
+        "protocol": {
+            "name": protocol.name,
+            "parameters": protocol_parameters(protocol),
+            **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
+            "rows": digest([rows, folds, labels]),
+        },
+        "backbone": {
+            "name": backbone.name,
+            "identity": digest(backbone.identity()),
+            "n_parameters": backbone.n_parameters,
+        },
+        "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
+        "extraction": dict(extraction),
+        "version": __version__,
+    }
+
+
+def run_name(determinants: Mapping[str, Any]) -> str:
+    """The run folder's name: what it is, for people, and the digest of what determines it."""
+    labels, head = determinants["labels"], determinants["head"]["name"]
+    parts = [labels["backbone"], labels["dataset"], determinants["protocol"]["name"], head]
+    return slug(*parts, f"s{determinants['seed']}", digest(determinants)[:8])
