@@ -128,8 +128,8 @@ def test_bad_input_is_refused(logits, labels, text):
         evaluate(logits, labels)
 
 
-def test_ten_thousand_rows_take_less_than_a_second():
+def test_ten_thousand_rows_take_less_than_a_second_of_one_core():
     logits, labels = some(10_000)
-    start = time.perf_counter()
+    start = time.process_time()
     evaluate(logits, labels)
-    assert time.perf_counter() - start < 1
+    assert time.process_time() - start < 1

@@ -49,7 +49,7 @@ def test_spread_keeps_the_total_and_each_share_within_one(fraction):
 
 def test_ten_draws_from_imagenet_sized_labels_take_two_seconds():
     labels = np.arange(1_300_000) % 1000
-    start = time.perf_counter()
+    start = time.process_time()
     for seed in range(10):
         ranks_in_class(labels, priorities(len(labels), "f", seed, "train"))
-    assert time.perf_counter() - start < 6  # 2 s on a quiet machine; the slack is for shared ones
+    assert time.process_time() - start < 2
