@@ -60,7 +60,8 @@ def test_the_command_prints_and_draws(capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "tiny-random, 1," in printed
     assert "digits, 10 classes, 1,438 train, 359 test" in printed
-    assert Image.open(tmp_path / "sheet.png").size == (136, 136)
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (136, 136)
 
 
 @pytest.mark.parametrize(
