@@ -76,7 +76,12 @@ def _run(options: argparse.Namespace) -> int:
     for kind in FILES:
         path = getattr(options, kind)
         if path:
-            export.export(table, kind, path)
+            if kind == "html":
+                from probe.leaderboard.page import page
+
+                export.write(path, page(table, records.frame))
+            else:
+                export.export(table, kind, path)
             print(f"wrote {path}")
     return 0
 

@@ -13,7 +13,7 @@ from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.rows import LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
-from probe.leaderboard.select import add_fields, joined
+from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def build_table(
         tuple(columns),
         cells,
         ranking,
-        sorted(set(cells["column"])),
+        natural(set(cells["column"])),
         notes,
         records.problems,
         all_scores,
@@ -173,7 +173,7 @@ def _ranked(
     cells: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], rows: Sequence[str], higher: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Marks the cells and ranks the rows that have the same columns."""
-    columns = sorted(cells["column"].unique())
+    columns = natural(cells["column"].unique())
     present = {str(row): tuple(group["column"]) for row, group in cells.groupby("row", sort=True)}
     complete = [row for row, has in present.items() if len(has) == len(columns)]
     members = {column: [row for row, has in present.items() if column in has] for column in columns}

@@ -242,3 +242,10 @@ def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path
     two = build_table(read_folders([moved, board]))
     assert one.cells.equals(two.cells)
     assert one.ranking.equals(two.ranking)
+
+
+def test_columns_stand_in_the_order_of_their_numbers(add: Add, tmp_path: Path) -> None:
+    for shots in (20, 5, 100, 1):
+        add("tiny", "ncm", protocol="few_shot", protocol_parameters={"shots": shots})
+    table = build_table(read_folders([tmp_path]), columns=("dataset", "protocol.shots"))
+    assert table.column_names == ["digits 1", "digits 5", "digits 20", "digits 100"]
