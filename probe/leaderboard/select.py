@@ -75,7 +75,8 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
         name = name.rstrip("!").strip()
         frame = add_fields(frame, [name])
         values = frame[name].map(text)
-        patterns = [pattern.strip() for pattern in wanted.split(",")]
+        # A value may hold commas itself, such as the label `few_shot(k=2, seed=1)`.
+        patterns = [wanted] if (values == wanted).any() else [pattern.strip() for pattern in wanted.split(",")]
         hits = values.map(lambda value, p=patterns: any(value == one or fnmatchcase(value, one) for one in p))
         if not (hits ^ negated).any():
             there = sorted(values.unique())
