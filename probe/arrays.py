@@ -73,11 +73,11 @@ class RowReader:
     """Rows of several arrays that describe the same samples: `reader[rows]` is a dict of arrays in memory.
 
     Pages of a memmap that were read count as resident memory for as long as they stay mapped. They are handed back
-    to the system every `MAPPED_BYTES` read, so that an epoch over an array larger than memory keeps to a few hundred
-    megabytes; the file stays in the page cache where there is room for it.
+    to the system every `MAPPED_BYTES` read, so that an epoch over an array larger than memory maps about that much;
+    the file stays in the page cache where there is room for it.
     """
 
-    MAPPED_BYTES = 256 * 2**20
+    MAPPED_BYTES = 64 * 2**20
 
     def __init__(self, arrays: Mapping[str, Any]):
         self.arrays = dict(arrays)
