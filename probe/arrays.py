@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import mmap
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -54,6 +55,21 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
             kept = 0
             for mapping in mapped:
                 mapping.madvise(mmap.MADV_DONTNEED)
+
+
+def _mappings(array: Any) -> Iterator[mmap.mmap]:
+    """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
+    if isinstance(array, RowSubset):
+        yield from _mappings(array.array)
+    elif isinstance(array, RowStack):
+        for part in array.parts:
+            yield from _mappings(part)
+    elif isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            base = base.base
+        if base is not None:
+            yield base
 
 
 class RowStack:
@@ -111,9 +127,14 @@ class RowReader:
 
 
 def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
-    """Rows of an array as a writable copy; those of a memmap come from its file."""
+    """Rows of an array as a writable copy; those of a memmap come from its file.
+
+    An array that checks its rows before their first use, as those of the store do, says so by a method `verify`.
+    """
     if isinstance(array, RowSubset):
         return read_rows(array.array, array.indices[rows])
+    if hasattr(array, "verify"):
+        array.verify(rows)
     # Of a map that was opened for writing, some rows may be in memory alone.
     if isinstance(array, np.memmap) and array.mode == "r" and array.flags.c_contiguous and hasattr(os, "preadv"):
         root: Any = array
@@ -133,10 +154,8 @@ def _read_file(array: Any, rows: IntArray, path: str, start: int) -> NDArray[Any
     try:
         for first, stop in itertools.pairwise([*runs, len(rows)]):
             # At most 2 GB a call, which chunks and batches keep to.
-            if (
-                os.preadv(file, [out[first:stop].data], start + int(rows[first]) * row_bytes)
-                < (stop - first) * row_bytes
-            ):
+            n_read = os.preadv(file, [out[first:stop].data], start + int(rows[first]) * row_bytes)
+            if n_read < (stop - first) * row_bytes:
                 raise StoreError(f"{path} ends before row {rows[stop - 1]}: extract its features again")
     finally:
         os.close(file)

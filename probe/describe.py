@@ -1,18 +1,14 @@
-"""`probe describe backbone=... dataset=...`: what a run would cost, before anything is extracted."""
+"""What a run would cost, before anything is extracted: the facts behind `probe describe`."""
 
 from __future__ import annotations
 
-import argparse
 import math
 import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probe.base import Backbone, Dataset
-from probe.errors import InputError, ProbeError
 from probe.partitions import count_duplicates
 
 if TYPE_CHECKING:
@@ -21,29 +17,6 @@ if TYPE_CHECKING:
 
 N_BATCHES = 5
 N_PICTURES = 16
-
-
-def main(argv: Sequence[str]) -> int:
-    """Prints the description and writes the contact sheet; overrides are those of a run."""
-    parser = argparse.ArgumentParser(prog="probe describe", description=__doc__)
-    parser.add_argument("overrides", nargs="*", help="backbone=..., dataset=..., backbone.name=..., device=...")
-    parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
-    parser.add_argument("--batch-size", type=int, default=16)
-    options = parser.parse_args(list(argv))
-    settings = dict(item.split("=", 1) for item in options.overrides if "=" in item)
-    dataset = _instantiate("dataset", settings.get("dataset", "digits"), options.overrides)
-    backbone = _instantiate("backbone", settings.get("backbone", "tiny"), options.overrides)
-    device = settings.get("device", "auto")
-    if device == "auto":
-        import torch
-
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    print(render(describe(backbone.to(device), dataset, options.batch_size)))
-    sheet = contact_sheet(backbone, dataset)
-    if sheet is not None:
-        sheet.save(options.sheet)
-        print(f"pictures       {options.sheet}")
-    return 0
 
 
 def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict[str, Any]:
@@ -153,24 +126,3 @@ def _flops(backbone: Backbone, batch: Tensor) -> int:
     with FlopCounterMode(display=False) as counter:
         backbone.extract(batch, backbone.kinds[:1])
     return int(counter.get_total_flops())
-
-
-def _instantiate(group: str, choice: str, overrides: Sequence[str]) -> Any:
-    """Builds what `<group>=<choice>` and its parameters stand for; other groups are left alone."""
-    import hydra
-    from hydra.errors import InstantiationException
-
-    package = Path(__file__).parent
-    conf = package / "conf" if (package / "conf").is_dir() else package.parent / "conf"
-    own = [item for item in overrides if item.lstrip("+~").startswith(f"{group}.")]
-    if not (conf / group / f"{choice}.yaml").is_file():
-        there = ", ".join(sorted(path.stem for path in (conf / group).glob("*.yaml")))
-        raise InputError(f"{group} {choice!r} is unknown, expected one of {there}: use one of them")
-    with hydra.initialize_config_dir(str(conf), version_base="1.3"):
-        config = hydra.compose(f"{group}/{choice}", overrides=own)
-    try:
-        return hydra.utils.instantiate(config[group], _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ProbeError):
-            raise error.__cause__ from None
-        raise

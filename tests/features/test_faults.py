@@ -19,6 +19,7 @@ import pytest
 import probe.features.entry
 import probe.features.extract
 import probe.features.work
+from probe.arrays import read_rows
 from probe.errors import StoreError
 from probe.features.layout import entry_digest
 from probe.features.store import FeatureStore
@@ -307,7 +308,8 @@ class TestDamage:
             return self.refused(filled, log, message)
         features = child.extract(filled.parents[2], log)
         assert np.isfinite(features.arrays["tokens"][:40]).all()
-        for read in (lambda X: X[40:], lambda X: X[[42]], lambda X: X.sum(), lambda X: X.T, lambda X: np.mean(X)):
+        from_file = lambda X: read_rows(X, np.arange(38, 45))  # noqa: E731
+        for read in (from_file, lambda X: X[40:], lambda X: X[[42]], lambda X: X.sum(), lambda X: X.T, np.mean):
             with pytest.raises(StoreError, match=message):
                 read(features.arrays["tokens"])
 
