@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import mmap
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base import IntArray
-from probe.errors import InputError
+from probe.errors import InputError, StoreError
 
 CHUNK_BYTES = 64 * 2**20
 
@@ -55,6 +57,21 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
                 mapping.madvise(mmap.MADV_DONTNEED)
 
 
+def _mappings(array: Any) -> Iterator[mmap.mmap]:
+    """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
+    if isinstance(array, RowSubset):
+        yield from _mappings(array.array)
+    elif isinstance(array, RowStack):
+        for part in array.parts:
+            yield from _mappings(part)
+    elif isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
+        base: Any = array
+        while base is not None and not isinstance(base, mmap.mmap):
+            base = base.base
+        if base is not None:
+            yield base
+
+
 class RowStack:
     """Arrays of equal width one below the other, without a copy. Looks like an array to whoever reads rows of it."""
 
@@ -74,19 +91,17 @@ class RowStack:
         for part, start, stop in zip(self.parts, self.starts, self.starts[1:], strict=False):
             inside = (rows >= start) & (rows < stop)
             if inside.any():
-                out[inside] = part[rows[inside] - start]
+                out[inside] = read_rows(part, rows[inside] - start)
         return out
 
 
 class RowReader:
-    """Rows of several arrays that describe the same samples: `reader[rows]` is a dict of arrays in memory.
+    """Rows of several arrays that describe the same samples: `reader[rows]` is a dict of copies in memory.
 
-    Pages of a memmap that were read count as resident memory for as long as they stay mapped. They are handed back
-    to the system every `MAPPED_BYTES` read, so that an epoch over an array larger than memory keeps to a few hundred
-    megabytes; the file stays in the page cache where there is room for it.
+    Rows of a memmap are read from its file and not through the mapping: whatever pages a mapping has touched count as
+    resident memory, and a kernel with large pages maps megabytes for a row of kilobytes. So an epoch in random order
+    over a file larger than memory needs the memory of one batch.
     """
-
-    MAPPED_BYTES = 256 * 2**20
 
     def __init__(self, arrays: Mapping[str, Any]):
         self.arrays = dict(arrays)
@@ -94,20 +109,13 @@ class RowReader:
         if len(set(lengths.values())) != 1:
             raise InputError(f"kinds of different lengths were given, {lengths}: give the same rows of each")
         self.shape = (next(iter(lengths.values())), sum(int(np.prod(a.shape[1:])) for a in self.arrays.values()))
-        self._mapped = list({id(m): m for array in self.arrays.values() for m in _mappings(array)}.values())
-        self._bytes_read = 0
 
     def __len__(self) -> int:
         return self.shape[0]
 
-    def __getitem__(self, rows: slice | IntArray) -> dict[str, NDArray[Any]]:
-        batch = {name: np.require(array[rows], requirements=["C", "W"]) for name, array in self.arrays.items()}
-        self._bytes_read += sum(array.nbytes for array in batch.values())
-        if self._bytes_read > self.MAPPED_BYTES:
-            self._bytes_read = 0
-            for mapped in self._mapped:
-                mapped.madvise(mmap.MADV_DONTNEED)
-        return batch
+    def __getitem__(self, key: slice | IntArray) -> dict[str, NDArray[Any]]:
+        rows = np.arange(len(self))[key]
+        return {name: read_rows(array, rows) for name, array in self.arrays.items()}
 
     def subset(self, indices: IntArray) -> RowReader:
         """The same arrays, some of their rows."""
@@ -118,16 +126,37 @@ class RowReader:
         return RowReader({name: RowStack([array, other.arrays[name]]) for name, array in self.arrays.items()})
 
 
-def _mappings(array: Any) -> Iterator[mmap.mmap]:
-    """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
+def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
+    """Rows of an array as a writable copy; those of a memmap come from its file.
+
+    An array that checks its rows before their first use, as those of the store do, says so by a method `verify`.
+    """
     if isinstance(array, RowSubset):
-        yield from _mappings(array.array)
-    elif isinstance(array, RowStack):
-        for part in array.parts:
-            yield from _mappings(part)
-    elif isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
-        base: Any = array
-        while base is not None and not isinstance(base, mmap.mmap):
-            base = base.base
-        if base is not None:
-            yield base
+        return read_rows(array.array, array.indices[rows])
+    if hasattr(array, "verify"):
+        array.verify(rows)
+    # Of a map that was opened for writing, some rows may be in memory alone.
+    if isinstance(array, np.memmap) and array.mode == "r" and array.flags.c_contiguous and hasattr(os, "preadv"):
+        root: Any = array
+        while isinstance(root.base, np.memmap):
+            root = root.base
+        if root.filename is not None and os.path.exists(root.filename):
+            return _read_file(array, rows, root.filename, root.offset + array.ctypes.data - root.ctypes.data)
+    return np.require(array[rows], requirements=["C", "W"])
+
+
+def _read_file(array: Any, rows: IntArray, path: str, start: int) -> NDArray[Any]:
+    """Rows of a file that holds those of `array` from byte `start` on; neighbouring rows in one call."""
+    out = np.empty((len(rows), *array.shape[1:]), dtype=array.dtype)
+    row_bytes = array.itemsize * int(np.prod(array.shape[1:]))
+    runs = np.flatnonzero(np.diff(rows, prepend=-2) != 1)
+    file = os.open(path, os.O_RDONLY)
+    try:
+        for first, stop in itertools.pairwise([*runs, len(rows)]):
+            # At most 2 GB a call, which chunks and batches keep to.
+            n_read = os.preadv(file, [out[first:stop].data], start + int(rows[first]) * row_bytes)
+            if n_read < (stop - first) * row_bytes:
+                raise StoreError(f"{path} ends before row {rows[stop - 1]}: extract its features again")
+    finally:
+        os.close(file)
+    return out

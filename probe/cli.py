@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 SUBCOMMANDS = {
     "leaderboard": "probe.leaderboard.command:main",
     "cache": "probe.features.cache:main",
+    "describe": "probe.cli:describe",
     "reproduce": "probe.cli:reproduce",
 }
 PACKAGE = Path(__file__).parent
@@ -70,7 +72,7 @@ def subcommand(word: str, argv: Sequence[str]) -> int:
     try:
         module, _, function = SUBCOMMANDS[word].partition(":")
         return int(getattr(importlib.import_module(module), function)(list(argv)))
-    except ProbeError as error:
+    except (ProbeError, HydraException) as error:
         print(f"probe {word}: {error}", file=sys.stderr)
         return 1
 
@@ -130,6 +132,7 @@ def build(config: Any, command: str) -> Run:
         device=config["device"],
         force=config["force"],
         save_logits=config["save_logits"],
+        reads=config["reads"],
         features=config["features"],
         config=config,
         command=command,
@@ -237,3 +240,24 @@ def differences(folder: Path) -> list[str]:
         new = record.read_result(again)
         assert new is not None  # `run` returns complete folders only
         return record.compare(folder, old, again, new)
+
+
+def describe(argv: Sequence[str]) -> int:
+    """Says what a run would cost and shows a few images as the backbone sees them; extracts nothing."""
+    from probe.describe import contact_sheet, describe, render
+    from probe.estimator import resolve_device
+
+    parser = argparse.ArgumentParser("probe describe", description=describe.__doc__)
+    parser.add_argument("overrides", nargs="*", help="those of a run: backbone=… dataset=… device=…")
+    parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
+    parser.add_argument("--batch-size", type=int, default=16)
+    options = parser.parse_args(argv)
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", options.overrides)
+    dataset, backbone = instantiate(config.dataset), instantiate(config.backbone)
+    print(render(describe(backbone.to(resolve_device(config.device)), dataset, options.batch_size)))
+    sheet = contact_sheet(backbone.to("cpu"), dataset)
+    if sheet is not None:
+        sheet.save(options.sheet)
+        print(f"pictures       {options.sheet}")
+    return 0

@@ -68,6 +68,7 @@ def describe(
     *,
     seed: int,
     extraction: Mapping[str, Any],
+    reads: Mapping[str, str],
     teacher: Mapping[str, Any] | None,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
@@ -79,7 +80,7 @@ def describe(
     joint = " (joint)" if isinstance(protocol, ClassIncremental) and not streams(head) else ""
     return {
         "labels": {
-            "backbone": backbone.name,
+            "backbone": label(backbone.name, reads, {}),
             "dataset": dataset.name,
             "head": label(head_name(head), parameters, defaults_of(type(head), head_parameters)) + joint,
             "protocol": label(
@@ -105,7 +106,7 @@ def describe(
             "n_parameters": backbone.n_parameters,
         },
         "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
-        "extraction": dict(extraction),
+        "extraction": {**extraction, "reads": dict(reads)},
         "version": __version__,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -43,6 +43,7 @@ class Run:
 
     Attributes:
         folder: Where the run folder will stand, such as `runs/quickstart`.
+        reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer.
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
     """
@@ -57,6 +58,7 @@ class Run:
     device: str = "auto"
     force: bool = False
     save_logits: bool | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
@@ -72,7 +74,7 @@ def run(request: Run) -> Path:
     started = time.perf_counter()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
     check_dataset(dataset)
-    check_fit(request.head, backbone)
+    check_fit(request.head, backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
     head = filled_in(request.head, backbone, request)
     split = request.protocol.split(dataset, seed)
@@ -81,13 +83,14 @@ def run(request: Run) -> Path:
         backbone, dataset, request.protocol, head, split,
         seed=seed,
         extraction={name: request.features.get(name) for name in ("on_error", "dtypes")},
+        reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
         return folder
 
-    features = {name: fetch(request, backbone, name, head.consumes) for name in partitions_of(split)}
+    features = {name: fetch(request, backbone, name, head.consumes, request.reads) for name in partitions_of(split)}
     clock = time.perf_counter()
     (X_train, y_train, train_rows), validation = (
         select(features, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation)
@@ -135,13 +138,14 @@ def run(request: Run) -> Path:
     return folder
 
 
-def check_fit(head: Head, backbone: Backbone) -> None:
+def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
     """Refuses a head whose kinds of features the backbone does not give."""
-    missing = [kind for kind in head.consumes if kind not in backbone.kinds]
+    wanted = [reads.get(kind, kind) for kind in head.consumes]
+    missing = [kind for kind in wanted if kind not in backbone.kinds]
     if missing:
         raise DoesNotFit(
-            f"head {head_name(head)} consumes {', '.join(missing)}, backbone {backbone.name} gives "
-            f"{list(backbone.kinds)}: choose another head, or a backbone that gives {', '.join(missing)}"
+            f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
+            f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
         )
 
 
@@ -158,8 +162,16 @@ def partitions_of(split: Split) -> list[str]:
     return sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
 
 
-def fetch(request: Run, backbone: Backbone, partition: str, kinds: tuple[str, ...]) -> Features:
-    return request.store.get(backbone, request.dataset, partition, kinds, device=request.device, **request.features)
+def fetch(
+    request: Run, backbone: Backbone, partition: str, consumed: tuple[str, ...], reads: Mapping[str, str]
+) -> Features:
+    """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
+    kinds = [reads.get(kind, kind) for kind in consumed]
+    asked = dict.fromkeys([*kinds, *getattr(backbone, "taps", ())])
+    found = request.store.get(
+        backbone, request.dataset, partition, list(asked), device=request.device, **request.features
+    )
+    return replace(found, arrays=dict(zip(consumed, (found.arrays[kind] for kind in kinds), strict=True)))
 
 
 def select(
@@ -200,9 +212,9 @@ def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
 
     backbone = request.teacher.backbone
     head = filled_in(request.teacher.head, backbone, request)
-    check_fit(head, backbone)
+    check_fit(head, backbone, {})
     names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
-    taught = {name: fetch(request, backbone, name, head.consumes) for name in names}
+    taught = {name: fetch(request, backbone, name, head.consumes, {}) for name in names}
     X, y, _ = select(taught, split.train, head.consumes, split.train_labels)
     X_val, y_val, _ = select(taught, split.validation, head.consumes, split.train_labels)
     validation = (X_val, y_val) if len(y_val) else None

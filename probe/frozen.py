@@ -99,6 +99,11 @@ class FrozenNetwork:
         """The kinds of features it gives."""
         return tuple(self.shapes)
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The tapped layers, names expanded."""
+        return self._taps
+
     @cached_property
     def _weights(self) -> str:
         return self.hash_weights()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, Self
+from typing import Any, Literal, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.arrays import row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import Head, Validation, resolve_device
+from probe.estimator import Head, Validation, refuse_non_finite, resolve_device
 
 Float64Array = NDArray[np.float64]
 Second = Literal["none", "diagonal", "class_diagonal", "full"]
@@ -76,7 +76,7 @@ class ClassMoments:
         with _one_thread():
             sums, squares, low, high = (part.cpu().numpy() for part in self._sweep(X, codes, narrow))
         if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
-            raise InputError(_name_bad_row(X))
+            _refuse(X)
         self.counts += np.bincount(codes, minlength=len(self.counts))
         self.sums += sums
         self.squares += squares
@@ -223,13 +223,12 @@ def eigenbasis(matrix: Float64Array, rounding: float) -> tuple[Float64Array, Flo
     return values[kept], vectors[:, kept]
 
 
-def _name_bad_row(X: Any) -> str:
+def _refuse(X: Any) -> NoReturn:
+    """Says why the sums of X are not finite."""
     for rows in row_chunks(X):
-        finite = np.isfinite(np.asarray(X[rows])).all(axis=1)
-        if not finite.all():
-            row = rows.start + int(finite.argmin())
-            return f"features hold NaN or infinity in row {row}: every value must be finite, extract that row again"
-    return "features are too large, their squares overflow: divide them by a power of ten"
+        with np.errstate(invalid="ignore"):
+            refuse_non_finite(np.asarray(X[rows]), rows.start)
+    raise InputError("features are too large, their squares overflow: divide them by a power of ten")
 
 
 class MomentsHead(Head):

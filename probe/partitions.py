@@ -14,7 +14,7 @@ from PIL import Image
 from probe.base import Dataset, IntArray, Partition, digest
 from probe.errors import InputError
 from probe.files import file_digests
-from probe.hashing import hash_arrays
+from probe.hashing import hash_arrays, hash_bytes
 from probe.images import read_image
 
 
@@ -30,6 +30,10 @@ class ArrayPartition:
     def fingerprint(self) -> str:
         """Digest of rows, labels and ids."""
         return hash_arrays({"rows": self.rows, "labels": self.labels, "ids": np.asarray(self.ids, dtype=np.str_)})
+
+    def row_digests(self) -> list[str]:
+        """Digest of each row's content: equal rows have equal ones."""
+        return [hash_bytes(np.ascontiguousarray(row).tobytes()) for row in self.rows]
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -61,6 +65,10 @@ class ImageFiles:
     def fingerprint(self) -> str:
         """Digest of contents, labels and ids, in order."""
         return digest([self.ids, self.labels.tolist(), self.digests])
+
+    def row_digests(self) -> list[str]:
+        """Digest of each file's content: copies of a file have equal ones."""
+        return self.digests
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -124,6 +132,13 @@ def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> ND
         last = np.sort(values[members])[max(round(len(members) * fraction), 1) - 1]
         test[members] = values[members] <= last
     return test
+
+
+def count_duplicates(data: Dataset) -> dict[str, int]:
+    """Rows of every other partition whose exact content is a training row too: leakage."""
+    digests = {part: p.row_digests() for part, p in data.partitions.items() if hasattr(p, "row_digests")}
+    train = set(digests.get("train", ()))
+    return {part: sum(d in train for d in ds) for part, ds in digests.items() if part != "train"}
 
 
 def _is_label(value: Any) -> bool:

@@ -154,7 +154,7 @@ def test_a_bad_value_is_refused_with_its_row_and_changes_nothing(bad, second):
     moments = collect(X, y, second)
     before = moments.sums.copy()
     X[211, 4] = bad
-    with pytest.raises(InputError, match="features hold NaN or infinity in row 211: every value must be finite"):
+    with pytest.raises(InputError, match="row 211 of X holds NaN or inf, expected finite features: leave that row out"):
         moments.update(X, y)
     np.testing.assert_array_equal(moments.sums, before)
     assert moments.n_rows == 300

@@ -2,7 +2,14 @@ import numpy as np
 import pytest
 
 from probe.errors import InputError
-from probe.partitions import ArrayPartition, content_cut, encode_labels, make_dataset, read_class_names
+from probe.partitions import (
+    ArrayPartition,
+    content_cut,
+    count_duplicates,
+    encode_labels,
+    make_dataset,
+    read_class_names,
+)
 
 
 def part(labels, n_features=2):
@@ -94,3 +101,11 @@ def test_class_names_come_from_a_list_or_a_file(tmp_path):
     assert read_class_names(None) is None
     with pytest.raises(InputError, match=r"class_names nowhere\.txt is no file"):
         read_class_names("nowhere.txt")
+
+
+def test_exact_duplicates_across_partitions_are_counted():
+    rows = np.arange(8.0).reshape(4, 2)
+    test = np.concatenate([rows[2:], rows[2:3], rows[:1] + 1e-9])
+    parts = {"train": ArrayPartition(rows, [0, 1, 0, 1], list("abcd"))}
+    parts |= {"test": ArrayPartition(test, [0, 1, 0, 1], list("abcd"))}
+    assert count_duplicates(make_dataset("x", ["a", "b"], parts)) == {"test": 3}

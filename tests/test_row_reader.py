@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from probe.arrays import RowReader, RowStack, RowSubset, row_chunks
-from probe.errors import InputError
+from probe.errors import InputError, StoreError
 
 
 @pytest.fixture
@@ -29,22 +29,41 @@ def test_rows_are_writable_copies_in_the_stored_precision(mapped):
     assert mapped[10, 0, 1] == 301
 
 
-def test_handing_pages_back_changes_no_row(mapped, monkeypatch):
-    monkeypatch.setattr(RowReader, "MAPPED_BYTES", 100)
+def test_rows_are_read_from_the_file_and_not_through_the_mapping(mapped, monkeypatch):
     reader = RowReader({"tokens": mapped}).subset(np.arange(199, -1, -1)).stacked(RowReader({"tokens": mapped[50:60]}))
-    assert len(reader._mapped) == 1
     expected = np.concatenate([np.asarray(mapped)[::-1], np.asarray(mapped)[50:60]])
+    monkeypatch.setattr(np.memmap, "__getitem__", lambda *_: pytest.fail("read through the mapping"))
     chunks = [reader[rows]["tokens"] for rows in row_chunks(reader, bytes_per_chunk=400)]
     assert len(chunks) > 50
     assert np.array_equal(np.concatenate(chunks), expected)
+    order = np.random.default_rng(0).permutation(210)
+    assert np.array_equal(reader[order]["tokens"], expected[order])
+    for empty in (reader, RowReader({"tokens": mapped})):
+        assert empty[np.array([], dtype=int)]["tokens"].shape == (0, 3, 10)
+
+
+def test_views_that_leave_rows_or_columns_out_read_their_own(mapped):
+    for view in (mapped[7:], mapped[::2], mapped[:, 1:], mapped[7:][3:20]):
+        reader = RowReader({"tokens": view})
+        assert np.array_equal(reader[np.array([4, 0, 5])]["tokens"], np.asarray(view)[[4, 0, 5]])
+
+
+def test_a_file_that_became_shorter_is_refused_and_a_removed_one_still_read(tmp_path, mapped):
+    copy = tmp_path / "copy.npy"
+    copy.write_bytes((tmp_path / "tokens.npy").read_bytes())
+    reader = RowReader({"tokens": np.load(copy, mmap_mode="r")})
+    with copy.open("r+b") as file:
+        file.truncate(copy.stat().st_size - 60)
+    with pytest.raises(StoreError, match=r"copy\.npy ends before row 199: extract its features again"):
+        reader[np.array([3, 199])]
+    (tmp_path / "tokens.npy").unlink()
+    assert RowReader({"tokens": mapped})[np.array([3])]["tokens"][0, 0, 0] == 90
 
 
 def test_changes_of_a_copy_on_write_map_survive(tmp_path, mapped):
     private = np.load(tmp_path / "tokens.npy", mmap_mode="c")
     private[0] = 7
     reader = RowReader({"tokens": private})
-    reader.MAPPED_BYTES = 0
-    assert (reader[np.array([0])]["tokens"] == 7).all()
     assert (reader[np.array([0])]["tokens"] == 7).all()
 
 

@@ -87,8 +87,8 @@ def _tables_of_file(file: Path, asked: str | None) -> dict[str, Table]:
 def _check_partitions(source: Path, found: dict[str, Table], there: Sequence[str]) -> None:
     if not {"train", "test"} <= found.keys():
         raise InputError(
-            f"{source} has {', '.join(there[:10]) or 'nothing'}, expected train and test: give train.csv and test.csv in "
-            "a folder, or a column that says train, validation or test"
+            f"{source} has {', '.join(there[:10]) or 'nothing'}, expected train and test: give train.csv and test.csv "
+            "in a folder, or a column that says train, validation or test"
         )
 
 

@@ -20,6 +20,7 @@ from PIL import Image
 from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
 from probe.files import file_digests
+from probe.hashing import hash_bytes
 from probe.images import read_image
 from probe.partitions import encode_labels, make_dataset
 
@@ -64,17 +65,23 @@ class ParquetPartition:
         if not -len(self) <= row < len(self):
             raise IndexError(f"row {row} of {len(self)}")
         row = row % len(self)
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        if self._reader is None or self._reader.pid != os.getpid():
-            self._reader = _Reader(self.files, self._columns[0])
-        value = self._reader.column(*self._groups[group])[row - int(self._starts[group])].as_py()
-        data = value.get("bytes") if isinstance(value, dict) else value
-        name = f"{self.ids[row]} (row {row})"
+        data, name = self._encoded(row), f"{self.ids[row]} (row {row})"
         if data is None:
             raise InputError(
                 f"{name} holds no image bytes, expected encoded images in column {self._columns[0]}: embed them"
             )
         return read_image(data, name)
+
+    def row_digests(self) -> list[str]:
+        """Digest of each row's encoded image: copies of an image have equal ones."""
+        return [hash_bytes(self._encoded(row) or b"") for row in range(len(self))]
+
+    def _encoded(self, row: int) -> bytes | None:
+        group = int(np.searchsorted(self._starts, row, side="right")) - 1
+        if self._reader is None or self._reader.pid != os.getpid():
+            self._reader = _Reader(self.files, self._columns[0])
+        value = self._reader.column(*self._groups[group])[row - int(self._starts[group])].as_py()
+        return value.get("bytes") if isinstance(value, dict) else value
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None}

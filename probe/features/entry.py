@@ -248,6 +248,11 @@ class CheckedMemmap(np.memmap):
         self._guard.verify_rows(first)
         return self._guard.plain[key]
 
+    def verify(self, rows: Any) -> None:
+        """Verifies rows that are about to be read from the file without going through this array."""
+        if self._guard is not None:
+            self._guard.verify_rows(rows)
+
     def __array_ufunc__(self, ufunc: Any, method: str, *inputs: Any, **kwargs: Any) -> Any:
         return getattr(ufunc, method)(*(_plain(x) for x in inputs), **kwargs)
 

@@ -237,6 +237,7 @@ def contribute(
             done = work.done()
             yield from (block for block in claimed if block not in done)
 
+    check = Checker(backbone, partition, work.plan)
     reader = Reader(partition, backbone.transform, work.plan)
     batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
     clock = time.monotonic()
@@ -252,10 +253,7 @@ def contribute(
             if batch is not None:
                 features = forward(backbone, batch, list(work.plan.kinds), device)
                 rows = work.plan.rows(block)
-                arrays = {
-                    kind: checked(features[kind], kind, rows, failed, backbone, partition, sink.files)
-                    for kind in work.plan.kinds
-                }
+                arrays = {kind: check(features[kind], kind, rows, failed) for kind in work.plan.kinds}
             now = time.monotonic()
             sink.put(block, arrays, failed, now - clock)
             clock = now
@@ -275,63 +273,59 @@ def forward(backbone: Backbone, batch: Tensor, kinds: Sequence[str], device: str
         ) from None
 
 
-def checked(
-    features: Tensor,
-    kind: str,
-    rows: range,
-    failed: Mapping[int, str],
-    backbone: Backbone,
-    partition: Partition,
-    files: ArrayFiles,
-) -> NDArray[Any]:
-    """Features of a block as they are stored: of the stored dtype, finite, NaN in rows that failed."""
-    import torch
+class Checker:
+    """Turns what a backbone gave into what is stored: one shape for all rows, finite, of the stored dtype."""
 
-    if features.ndim < 2 or len(features) != len(rows):
-        raise InputError(
-            f"backbone {backbone.name} gave {kind} of shape {tuple(features.shape)} for a batch of {len(rows)} rows, "
-            "expected one row of features for each"
-        )
-    shape = tuple(features.shape[1:])
-    if files.shapes.get(kind, shape) != shape:
-        raise InputError(
-            f"backbone {backbone.name} gave {kind} of shape {shape} at row {rows[0]} ({partition.ids[rows[0]]}) and "
-            f"{files.shapes[kind]} before, expected one shape for all rows: resize them to one size in the transform"
-        )
-    stored = features.detach().to(getattr(torch, files.dtype(kind, shape).name))
-    if failed:
-        stored = stored.clone()
-        stored[[row - rows[0] for row in failed]] = 0
-    # A sum is finite only if every term is: one cheap pass, and the exact search only when it fails.
-    if not torch.isfinite(stored.sum(dtype=torch.float32)):
-        refuse_not_finite(features, stored, kind, rows, failed, backbone, partition)
-    if failed:
-        stored[[row - rows[0] for row in failed]] = torch.nan
-    return stored.cpu().contiguous().numpy()
+    def __init__(self, backbone: Backbone, partition: Partition, plan: Plan):
+        self.backbone, self.partition, self.plan = backbone, partition, plan
+        self.shapes: dict[str, tuple[int, ...]] = {}
 
+    def __call__(self, features: Tensor, kind: str, rows: range, failed: Mapping[int, str]) -> NDArray[Any]:
+        """The features of a block; NaN in the rows that failed."""
+        import torch
 
-def refuse_not_finite(
-    features: Tensor,
-    stored: Tensor,
-    kind: str,
-    rows: range,
-    failed: Mapping[int, str],
-    backbone: Backbone,
-    partition: Partition,
-) -> None:
-    """Raises for the first row that is not finite, if there is one."""
-    import torch
+        self._check_shape(features, kind, rows)
+        dtype = getattr(torch, stored_dtype(self.plan.kinds[kind], features.ndim))
+        decoded = [i for i, row in enumerate(rows) if row not in failed]
+        # One pass without a copy: both ends are NaN if any number is, and infinite in `dtype` if any is there.
+        ends = torch.stack(torch.aminmax(features[decoded] if failed else features))
+        if not torch.isfinite(ends.to(dtype)).all():
+            self._refuse_not_finite(features, dtype, kind, rows, decoded)
+        stored = features.detach().to(dtype)
+        if failed:
+            stored = stored.clone()
+            stored[[row - rows[0] for row in failed]] = torch.nan
+        return stored.cpu().contiguous().numpy()
 
-    for i, row in enumerate(rows):
-        if row in failed or torch.isfinite(stored[i]).all():
-            continue
-        name = f"{kind} features of row {row} ({partition.ids[row]}) from backbone {backbone.name}"
-        if torch.isfinite(features[i]).all():
+    def _check_shape(self, features: Tensor, kind: str, rows: range) -> None:
+        if features.ndim < 2 or len(features) != len(rows):
             raise InputError(
-                f"{name} reach {float(features[i].abs().max()):g}, too large for {str(stored.dtype)[6:]}: "
-                f"store them with dtypes.{kind}=float32"
+                f"backbone {self.backbone.name} gave {kind} of shape {tuple(features.shape)} for a batch of "
+                f"{len(rows)} rows, expected one row of features for each"
             )
-        raise InputError(
-            f"{name} are not finite (NaN or infinite), expected finite numbers: look at this row and at the "
-            "checkpoint, or extract in float32"
-        )
+        shape = tuple(features.shape[1:])
+        if self.shapes.setdefault(kind, shape) != shape:
+            raise InputError(
+                f"backbone {self.backbone.name} gave {kind} of shape {shape} at {self._name(rows[0])} and "
+                f"{self.shapes[kind]} before, expected one shape for all rows: resize them to one size in the transform"
+            )
+
+    def _refuse_not_finite(self, features: Tensor, dtype: Any, kind: str, rows: range, decoded: Sequence[int]) -> None:
+        import torch
+
+        for i in decoded:
+            if torch.isfinite(features[i].to(dtype)).all():
+                continue
+            name = f"{kind} features of {self._name(rows[i])} from backbone {self.backbone.name}"
+            if torch.isfinite(features[i]).all():
+                raise InputError(
+                    f"{name} reach {float(features[i].abs().max()):g}, too large for {str(dtype)[6:]}: "
+                    f"store them with dtypes.{kind}=float32"
+                )
+            raise InputError(
+                f"{name} are not finite (NaN or infinite), expected finite numbers: look at this row and at the "
+                "checkpoint, or extract in float32"
+            )
+
+    def _name(self, row: int) -> str:
+        return f"row {row} ({self.partition.ids[row]})"

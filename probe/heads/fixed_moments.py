@@ -2,24 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from scipy.stats import ortho_group
-from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 from probe.arrays import RowReader, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray, Head, Validation, resolve_device
+from probe.linalg.eigen import EigenRows
+from probe.linalg.multinomial import MultinomialLoss
+from probe.linalg.newton import solve_path, warn_unconverged
 from probe.minibatch import as_tensors, hold_out
-from probe.second_moment import check_moment_options, check_patches, cross_moments, normalize_columns, split_groups
+from probe.second_moment import (
+    check_moment_options,
+    check_patches,
+    cross_moments,
+    n_pairs,
+    normalize_columns,
+    split_groups,
+)
 
 PROJECTIONS = ("pca", "random")
+MAX_MOMENTS = 2**14
+"""The solver holds a square matrix of this side: 2 GB."""
 
 
 class FixedMoments(Head):
@@ -42,7 +53,8 @@ class FixedMoments(Head):
         n_groups: Groups of directions, a divisor of `hidden_width`.
         n_prefix_tokens: How many tokens stand before the patches. A fact about the features and not a choice: the
             experiment sets it from the backbone.
-        Cs: Inverse strengths of the L2 penalty to choose from on validation; features are standardised.
+        Cs: Inverse strengths of the L2 penalty to choose from on validation: C * (sum of cross-entropies)
+            + 1/2 ||W||^2 on standardised moments, with one row of W per class also where there are two classes.
         refit: Fit again on train + validation with what was chosen.
         random_state: Seed of the rotation, of the random directions and of the held-out rows.
         device: `auto`, `cpu` or `cuda`; where the moments are computed.
@@ -86,14 +98,19 @@ class FixedMoments(Head):
             known = np.flatnonzero(others[1] >= 0)
             rows, codes = rows.stacked(others[0].subset(known)), np.concatenate([codes, others[1][known]])
         self._fit_directions(rows)
-        for coef, intercept in self._path(self._fit_scale(self._moments(rows)), codes, [C]):
-            self.coef_, self.intercept_ = coef, intercept
+        self.coef_, self.intercept_ = self._path(self._moments(rows), codes, [C])[0]
         return self
 
     def _check_parameters(self) -> None:
         if self.projection not in PROJECTIONS:
             raise InputError(f"projection is {self.projection!r}: choose one of {list(PROJECTIONS)}")
         check_moment_options("cnn", self.second_moment, self.hidden_width, self.n_groups)
+        n_moments = n_pairs(self.n_groups) * (self.hidden_width // self.n_groups) ** 2
+        if n_moments > MAX_MOMENTS:
+            raise InputError(
+                f"hidden_width={self.hidden_width} in {self.n_groups} groups gives {n_moments} moments a row, and at "
+                f"most {MAX_MOMENTS} can be solved for: lower hidden_width or raise n_groups"
+            )
         if not len(self.Cs) or not all(0 < C < np.inf for C in self.Cs):
             raise InputError(f"Cs is {self.Cs}, expected positive numbers: give at least one")
 
@@ -118,11 +135,10 @@ class FixedMoments(Head):
                 return self._chose("nothing, for want of rows", [], float(self.Cs[0]))
             rows, codes, others = rows.subset(kept), codes[kept], (rows.subset(held), codes[held])
         self._fit_directions(rows)
-        Z, Cs = self._fit_scale(self._moments(rows)), sorted(float(C) for C in self.Cs)
-        Z_held = (self._moments(others[0]) - self.mean_) / self.scale_
+        Cs, Z_held = sorted({float(C) for C in self.Cs}), self._moments(others[0])
         scores = [
             float(((Z_held @ coef.T + intercept).argmax(axis=1) == others[1]).mean())
-            for coef, intercept in self._path(Z, codes, Cs)
+            for coef, intercept in self._path(self._moments(rows), codes, Cs)
         ]
         chosen = Cs[int(np.argmax(scores))]
         return self._chose(on, [{"C": C, "score": score} for C, score in zip(Cs, scores, strict=True)], chosen)
@@ -171,26 +187,12 @@ class FixedMoments(Head):
     def _moments(self, rows: RowReader) -> NDArray[np.float32]:
         return np.concatenate([self._chunk_moments(rows[part]) for part in row_chunks(rows)])
 
-    def _fit_scale(self, Z: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Sets mean and scale, and standardises in place; a constant column keeps its scale."""
-        self.mean_ = Z.mean(axis=0, dtype=np.float64).astype(np.float32)
-        Z -= self.mean_
-        deviation = np.sqrt(np.einsum("nf,nf->f", Z, Z, dtype=np.float64) / len(Z))
-        self.scale_ = np.where(deviation > 1e-6, deviation, 1).astype(np.float32)
-        Z /= self.scale_
-        return Z
-
-    def _path(
-        self, Z: NDArray[np.float32], codes: IntArray, Cs: Sequence[float]
-    ) -> Iterator[tuple[FloatArray, FloatArray]]:
-        """(K, F) coefficients and (K,) intercepts for each of the ascending Cs, each solve starting at the last."""
-        solver = LogisticRegression(max_iter=2000, warm_start=True)
-        for C in Cs:
-            solver.set_params(C=C).fit(Z, codes)
-            coef, intercept = solver.coef_.astype(np.float32), solver.intercept_.astype(np.float32)
-            if len(coef) == 1:
-                coef, intercept = np.vstack([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
-            yield coef, intercept
+    def _path(self, Z: NDArray[np.float32], codes: IntArray, Cs: list[float]) -> list[tuple[FloatArray, FloatArray]]:
+        """(K, F) coefficients and (K,) intercepts for moments as they are, one pair for each of the ascending Cs."""
+        features = EigenRows(Z, scaling="standard", device=resolve_device(self.device))
+        solutions = solve_path(MultinomialLoss(features, codes, len(self.classes_)), Cs, tol=1e-7, max_iter=100)
+        warn_unconverged(solutions, Cs)
+        return [features.unrotate(solution.theta) for solution in solutions]
 
     def _logits(self, X: Any) -> FloatArray:
-        return ((self._chunk_moments(X) - self.mean_) / self.scale_) @ self.coef_.T + self.intercept_
+        return (self._chunk_moments(X) @ self.coef_.T + self.intercept_).astype(np.float32)

@@ -67,7 +67,7 @@ class LinearProbe(Head):
         Cs: int | Sequence[float] = 10,
         scaling: str = "none",
         refit: bool = True,
-        tol: float = 1e-7,
+        tol: float = 5e-7,
         max_iter: int = 100,
         random_state: int | None = 0,
         device: str = "auto",

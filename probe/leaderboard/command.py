@@ -45,6 +45,10 @@ def parser() -> argparse.ArgumentParser:
     )  # fmt: skip
     for kind in FILES:
         options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
+    options.add_argument(
+        "--plots", type=Path, nargs="?", const=Path("plots"), metavar="FOLDER",
+        help="write figures as png, svg and pdf to FOLDER (default: plots)",
+    )  # fmt: skip
     return options
 
 
@@ -77,8 +81,17 @@ def _run(options: argparse.Namespace) -> int:
     for kind in FILES:
         path = getattr(options, kind)
         if path:
-            export.export(table, kind, path)
+            if kind == "html":
+                from probe.leaderboard.page import page
+
+                export.write(path, page(table, records.frame))
+            else:
+                export.export(table, kind, path)
             print(f"wrote {path}")
+    if options.plots:
+        from probe.leaderboard.plots import write_plots
+
+        print(*(f"wrote {path}" for path in write_plots(table, records.frame, options.plots)), sep="\n")
     return 0
 
 

@@ -50,13 +50,13 @@ def rank(
 ) -> list[Ranking]:
     """Ranks of the systems in each column, with bounds that hold for all systems and columns at once.
 
-    Test rows are resampled with replacement, the same rows for all systems of a column (paired), and seeds by a
-    normal draw shared by the systems that have the seed. The resamples give the level at which each pair has to be
-    tested so that no pair of any column is wrongly told apart with probability `level`; each pair is then tested at
-    this level by the paired t test of `compare`. A rank starts behind the systems that are significantly better and
-    ends before those that are significantly worse (Mogstad, Romano, Shaikh and Wilhelm, "Inference for Ranks with
-    Applications to Mobility across Neighborhoods and Academic Achievement across Countries", 2020, arXiv 2001.10006;
-    here one step, without their step-down).
+    Test rows are resampled with replacement, the same rows for all systems of a column (paired), and seeds by a normal
+    draw for each system. The resamples give the level at which each pair has to be tested so that with probability
+    `level` no pair of any column is wrongly told apart; each pair is then tested at this level by the paired test of
+    `compare`, with the seeds' variances of all pairs `moderated`. A rank starts behind the systems that are
+    significantly better and ends before those that are significantly worse (Mogstad, Romano, Shaikh and Wilhelm,
+    "Inference for Ranks with Applications to Mobility across Neighborhoods and Academic Achievement across Countries",
+    2020; here one step, without their step-down).
     `maybe_best` asks less, one side and one column at a time: the level of a system comes from the largest lead of
     any other system over it (comparison with the best: Hsu, "Constrained simultaneous confidence intervals for
     multiple comparisons with the best", 1984).
@@ -91,7 +91,8 @@ def _pairs(column: Sequence[Scores], sign: float, n_resamples: int, rng: np.rand
     upper = np.triu_indices(len(column), 1)
     p = np.full(lead.shape, 0.5)
     p[upper] = p.T[upper] = tail(np.abs(lead[upper]), rows[upper], seeds[upper], freedom[upper])
-    draws = _resample(influences, _without_rest(column, spread), n_resamples, rng)
+    added = np.array([max(0.0, variance.seeds - variance.rest) for variance in (system.variance for system in column)])
+    draws = _resample(influences, added, n_resamples, rng)
     return _Pairs(np.where(lead > 0, p, 1 - p), _largest_leads(*draws))
 
 
@@ -146,28 +147,27 @@ def _squared_distances(vectors: NDArray[Any]) -> FloatArray:
     return np.where(distances > 1e-6 * (squares[:, None] + squares[None, :]), distances, 0.0)
 
 
-def _without_rest(column: Sequence[Scores], spread: FloatArray) -> FloatArray:
-    """Seed deviations of each system, shrunk to the variance that the seeds add to that of the rows."""
-    before = (spread**2).sum(axis=1)
-    after = np.array([max(0.0, v.seeds - v.rest) for v in (system.variance for system in column)])
-    return spread * np.sqrt(np.divide(after, before, out=np.zeros_like(before), where=before > 0))[:, None]
-
-
 def _resample(
-    influences: NDArray[Any], spread: FloatArray, n_resamples: int, rng: np.random.Generator
+    influences: NDArray[Any], seeds: FloatArray, n_resamples: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """(B, S) deviations of the systems' means from their values, and (S, S) standard errors of their differences."""
+    """(B, S) deviations of the systems' means from their values, and (S, S) standard errors of their differences.
+
+    Args:
+        influences: (S, N) of the test rows on the means over seeds.
+        seeds: (S,) variance that seeds add to that of the rows.
+        n_resamples: B.
+        rng: Of the resamples.
+    """
     n_systems, n_rows = influences.shape
-    deviations = np.empty((n_resamples, n_systems), dtype=np.float32)
+    deviations = rng.standard_normal((n_resamples, n_systems), dtype=np.float32) * np.sqrt(seeds).astype(np.float32)
     offsets = np.arange(BLOCK)[:, None] * n_rows
     for start in range(0, n_resamples, BLOCK):
         n = min(BLOCK, n_resamples - start)
         drawn = rng.integers(0, n_rows, size=(n, n_rows), dtype=np.int32) + offsets[:n]
         counts = np.bincount(drawn.ravel(), minlength=n * n_rows).reshape(n, n_rows).astype(np.float32)
         # Influences sum to zero, so counts and counts - 1 give the same deviation.
-        deviations[start : start + n] = counts @ influences.T
-    deviations += rng.standard_normal((n_resamples, spread.shape[1])) @ spread.T
-    errors = np.sqrt(_squared_distances(influences) + _squared_distances(spread))
+        deviations[start : start + n] += counts @ influences.T
+    errors = np.sqrt(_squared_distances(influences) + seeds[:, None] + seeds[None, :])
     return deviations, errors.astype(np.float32)
 
 

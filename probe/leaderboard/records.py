@@ -121,25 +121,30 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "n_test": protocol["n_test"],
         "n_parameters": result["backbone"]["n_parameters"],
         "selection": selection["on"] if selection else "",
-        "skipped": sum(result.get("skipped_rows", {}).values()),
+        "skipped": result.get("skipped_rows", {}).get("test", 0),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"]]),
     }  # fmt: skip
-    record |= {f"seconds.{phase}": float(value) for phase, value in result["seconds"].items()}
+    record |= {f"seconds.{phase}": _finite(f"seconds.{phase}", value) for phase, value in result["seconds"].items()}
     for metric, interval in result["metrics"].items():
-        value = interval["value"]
-        if not isinstance(value, int | float) or not math.isfinite(value):
-            raise InputError(f"metric {metric} is {value!r}, expected a finite number")
-        record[f"metric.{metric}"] = float(value)
+        record[f"metric.{metric}"] = _finite(f"metric {metric}", interval["value"])
     return record
+
+
+def _finite(name: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise InputError(f"{name} is {value!r}, expected a finite number: edited by hand?")
+    return float(value)
 
 
 def _check_predictions(record: Mapping[str, Any], predictions: Predictions) -> None:
     """Refuses metrics that the predictions do not give: somebody changed one of the two."""
-    lengths = {name: len(array) for name, array in predictions.items()}
-    n_rows = record["n_test"] - record["skipped"] if len(predictions["label"]) != record["n_test"] else record["n_test"]
-    if set(lengths.values()) != {n_rows} or n_rows == 0:
-        raise InputError(f"{PREDICTIONS} has {lengths} rows, {RESULT} says {record['n_test']}")
+    lengths = {len(array) for array in predictions.values()}
+    if lengths not in ({record["n_test"]}, {record["n_test"] - record["skipped"]}) or lengths == {0}:
+        raise InputError(
+            f"{PREDICTIONS} has {' or '.join(map(str, sorted(lengths)))} rows, {RESULT} says {record['n_test']} with "
+            f"{record['skipped']} skipped: files of two runs?"
+        )
     labels = predictions["label"]
     if labels.min() < 0 or labels.max() >= record["n_classes"]:
         raise InputError(f"labels in {PREDICTIONS} leave 0..{record['n_classes'] - 1}")
@@ -156,6 +161,8 @@ def _check_predictions(record: Mapping[str, Any], predictions: Predictions) -> N
 
 def failure(folder: str | Path, names: set[str]) -> str:
     """Why a folder without `result.json` is no run."""
+    if not names:
+        return "the folder cannot be opened"
     if ERROR not in names:
         return f"half-written: it has no {RESULT} yet"
     with open(os.path.join(folder, ERROR), encoding="utf-8", errors="replace") as file:
@@ -166,7 +173,8 @@ def failure(folder: str | Path, names: set[str]) -> str:
 def walk(root: str, known: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
     """Yields run folders under `root`, relative to it, with the names in them; those in `known` come without a look.
 
-    A run folder holds a result, an error or a part of a run; nothing below it is read.
+    A run folder holds a result, an error or a part of a run; nothing below it is read. Links are not followed:
+    they may lead in circles, and a run that is linked to counts where it stands.
     """
     stack = ["."]
     while stack:
@@ -174,10 +182,16 @@ def walk(root: str, known: Mapping[str, Any]) -> Iterator[tuple[str, set[str]]]:
         if relative in known and os.path.exists(os.path.join(root, relative, RESULT)):
             yield relative, {RESULT}
             continue
-        with os.scandir(os.path.join(root, relative)) as entries:
-            found = {entry.name: entry for entry in entries}
+        try:
+            with os.scandir(os.path.join(root, relative)) as entries:
+                found = {entry.name: entry for entry in entries}
+        except OSError:
+            yield relative, set()
+            continue
         if RESULT in found or any(part in found for part in PARTS):
             yield relative, set(found)
             continue
-        below = sorted((n for n, entry in found.items() if not n.startswith(".") and entry.is_dir()), reverse=True)
+        below = sorted(
+            (n for n, e in found.items() if not n.startswith(".") and e.is_dir(follow_symlinks=False)), reverse=True
+        )
         stack += [name if relative == "." else f"{relative}/{name}" for name in below]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,7 @@ from probe.leaderboard.records import NOT_SETTINGS, read_result
 if TYPE_CHECKING:
     import pandas as pd
 
+DIGITS = re.compile(r"([0-9]+)")
 HIDDEN = frozenset({"correct", "settings", "folder", "dataset.classes", "protocol.parameters"})
 IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits"}
 
@@ -28,6 +30,11 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: tree}
     parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items()]
     return {name: value for part in parts for name, value in part.items()}
+
+
+def natural(names: Iterable[str]) -> list[str]:
+    """Sorted with numbers by size: `5 shots` before `20 shots`."""
+    return sorted(names, key=lambda name: [int(p) if i % 2 else p for i, p in enumerate(DIGITS.split(name))])
 
 
 def joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
@@ -68,7 +75,8 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
         name = name.rstrip("!").strip()
         frame = add_fields(frame, [name])
         values = frame[name].map(text)
-        patterns = [pattern.strip() for pattern in wanted.split(",")]
+        # A value may hold commas itself, such as the label `few_shot(k=2, seed=1)`.
+        patterns = [wanted] if (values == wanted).any() else [pattern.strip() for pattern in wanted.split(",")]
         hits = values.map(lambda value, p=patterns: any(value == one or fnmatchcase(value, one) for one in p))
         if not (hits ^ negated).any():
             there = sorted(values.unique())

@@ -13,7 +13,7 @@ from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.rows import LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
-from probe.leaderboard.select import add_fields, joined
+from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
 
 if TYPE_CHECKING:
@@ -77,33 +77,36 @@ def build_table(
     Raises:
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.
     """
-    frame = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
+    frame, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
     frame = frame.assign(column=joined(frame, columns))
     refuse_clashes(frame, columns)
     frame, rows = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
     all_scores = _all_scores(frame, metric)
     cells = _cells(frame, all_scores, metric, [*rows, *columns])
     cells, ranking = _ranked(cells, all_scores, rows, metric not in LOWER_IS_BETTER)
-    notes = [*_notes(frame, cells, ranking, metric), *records.notes]
+    notes = [*_notes(frame, cells, ranking, metric), *lacking, *records.notes]
     return Table(
         metric,
         tuple(rows),
         tuple(columns),
         cells,
         ranking,
-        sorted(set(cells["column"])),
+        natural(set(cells["column"])),
         notes,
         records.problems,
         all_scores,
     )
 
 
-def _with_metric(frame: pd.DataFrame, metric: str) -> pd.DataFrame:
+def _with_metric(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
+    """The runs that have the metric, and a word on those that do not."""
     name = f"metric.{metric}"
     if name not in frame.columns or metric not in ROW_VALUES:
         there = [column[7:] for column in frame.columns if column.startswith("metric.") and column[7:] in ROW_VALUES]
         raise InputError(f"no run has the metric {metric!r}: choose one of {', '.join(there)}")
-    return frame[frame[name].notna()].reset_index(drop=True)
+    lacking = frame[frame[name].isna()]
+    words = [f"{len(lacking)} runs have no {metric}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
+    return frame[frame[name].notna()].reset_index(drop=True), words if len(lacking) else []
 
 
 def _all_scores(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], Scores]:
@@ -173,7 +176,7 @@ def _ranked(
     cells: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], rows: Sequence[str], higher: bool
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Marks the cells and ranks the rows that have the same columns."""
-    columns = sorted(cells["column"].unique())
+    columns = natural(cells["column"].unique())
     present = {str(row): tuple(group["column"]) for row, group in cells.groupby("row", sort=True)}
     complete = [row for row, has in present.items() if len(has) == len(columns)]
     members = {column: [row for row, has in present.items() if column in has] for column in columns}
@@ -266,11 +269,9 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
         )  # fmt: skip
     if (cells["n_seeds"] == 1).any():
         notes.append("Cells from one seed: their intervals know nothing of how seeds vary.")
-    selected = cells[cells["selected_on"] != ""]
-    for on, group in selected.groupby("selected_on"):
-        notes.append(
-            f"Selected on {on}, not on validation, and so too good: {', '.join(sorted(group['row'].unique()))}."
-        )
+    for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
+        warning = ", and so too good" if "test" in str(on) else ""
+        notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
     if frame["skipped"].sum():
         notes.append(
             f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."

@@ -40,7 +40,8 @@ class EigenRows:
 
     An orthogonal basis moves no L2-penalised optimum, and neither does centring where the intercept is free. With
     fewer rows than features, the basis spans the rows only, which is exact as well: an optimum is a sum of rows.
-    Solvers gain twice: the covariance is diagonal (a preconditioner), and N < D problems shrink to N columns.
+    Solvers gain three times: the covariance is diagonal (a preconditioner), N < D problems shrink to N columns, and
+    rounding to bfloat16 is relative to the spread along each direction, so that weak directions keep their digits.
 
     Attributes:
         eigenvalues: (R,) of the covariance, descending.
@@ -60,6 +61,7 @@ class EigenRows:
         self.rank = len(self.eigenvalues)
         self.held = self.n_rows * self.rank * self.dtype.itemsize <= HOLD_BYTES
         self._rows: Tensor | None = None
+        self._coarse_rows: Tensor | None = None
         if self.held:
             self._hold()
 
@@ -115,6 +117,8 @@ class EigenRows:
         self._rows = torch.empty(self.n_rows, self.rank, dtype=self.dtype, device=self._device)
         for rows in row_chunks(self._X):
             torch.mm(self._read(rows, self.dtype), basis, out=self._rows[rows])
+        if self.dtype == torch.float32 and fast_bfloat16(self._device):
+            self._coarse_rows = self._rows.to(torch.bfloat16)
 
     def slices(self, n_rows: int) -> Iterator[slice]:
         """Slices of at most `n_rows` rows that cover all rows in order."""
@@ -124,6 +128,10 @@ class EigenRows:
     def chunk(self, rows: slice) -> Tensor:
         """Centred rows, rotated if they are held."""
         return self._read(rows, self.dtype) if self._rows is None else self._rows[rows]
+
+    def coarse_chunk(self, rows: slice) -> Tensor:
+        """The same in bfloat16, where that is held: enough for a Hessian, whose errors cost steps but no accuracy."""
+        return self.chunk(rows) if self._coarse_rows is None else self._coarse_rows[rows]
 
     def enter(self, coef: Tensor) -> Tensor:
         """(K, R) coefficients in the eigenbasis as (K, .) ones that multiply the chunks."""
@@ -144,3 +152,11 @@ class EigenRows:
         W = torch.as_tensor(coef, dtype=torch.float64, device=self._device)
         b = torch.as_tensor(intercept, dtype=torch.float64, device=self._device) + W @ self._mean
         return torch.cat([(W * self._scale) @ self._basis, b[:, None]], dim=1).to(self.dtype)
+
+
+def fast_bfloat16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 matrices in hardware."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
+    return bool(supported and supported())

@@ -85,19 +85,19 @@ class MultinomialLoss:
     def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
         """The Hessian at theta, the last point of `value_and_gradient`, times a (K, R + 1) direction.
 
-        Computes in the precision of the features.
+        Computes in the precision of the features, its matrix products in bfloat16 where the features offer that.
         """
         V, c = self.features.enter(direction[:, :-1]), direction[:, -1]
         coef, intercept = torch.zeros_like(V), torch.zeros_like(c)
         for rows in self.features.slices(self.step):
-            chunk, codes = self.features.chunk(rows), self.codes[rows]
+            chunk, codes = self.features.coarse_chunk(rows), self.codes[rows]
             residuals = self.residuals(rows, theta)
-            moves = torch.addmm(c, chunk, V.T)
+            moves = torch.mm(chunk, V.T.to(chunk.dtype)).to(V.dtype).add_(c)
             moves -= moves.gather(1, codes)
             mean = torch.einsum("nk,nk->n", residuals, moves)[:, None]
             weighted = moves.sub_(mean).mul_(residuals)
             weighted.scatter_(1, codes, -(1 + residuals.gather(1, codes)) * mean)
-            coef.addmm_(weighted.T, chunk)
+            coef += torch.mm(weighted.T.to(chunk.dtype), chunk)
             intercept += weighted.sum(0)
         return torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
 

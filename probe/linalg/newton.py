@@ -32,7 +32,7 @@ class Solution:
         loss: Sum of cross-entropies.
         gradient_norm: Euclidean norm of the gradient of f. f is 1-strongly convex in W, so with a vanishing gradient
             of the intercepts the optimum is at most gradient_norm^2 / 2 below.
-        gap: Estimate of value - optimum from the preconditioned gradient, or the bound above where that is smaller.
+        gap: Estimate of value - optimum.
         n_iter: Newton steps.
         converged: Whether the gap is within the tolerance.
     """
@@ -124,17 +124,16 @@ def _extrapolate(xs: np.ndarray, thetas: Sequence[Tensor], x: float) -> Tensor:
 
 
 def _newton(loss: MultinomialLoss, point: _Point, C: float, tol: float, max_iter: int) -> Solution:
-    n_iter, softest = 0, 0.0
+    n_iter, softest = 0, math.inf
     while True:
         precondition = KroneckerPreconditioner(loss.class_curvature(point.theta), loss.features.eigenvalues, C)
         norm = point.gradient.double().norm().item()
         gradient = point.gradient.to(loss.features.dtype)
-        size = _dot(gradient, precondition(gradient))
-        gap = 0.5 * min(norm**2, size / softest if softest else math.inf)
+        gap = _gap(gradient, precondition(gradient), softest)
         allowed = tol * point.value
         if gap <= allowed or n_iter == max_iter:
             break
-        accuracy = max(0.1, 0.3 * math.sqrt(allowed / gap))
+        accuracy = max(0.02, 0.5 * math.sqrt(allowed / gap))
         direction, softest = _newton_direction(loss, point.theta, gradient, C, precondition, accuracy)
         better = _search(loss, point, direction, C)
         if better is None and point.theta.dtype == torch.float64:
@@ -144,6 +143,17 @@ def _newton(loss: MultinomialLoss, point: _Point, C: float, tol: float, max_iter
         point = _Point(loss, point.theta.double(), C) if better is None else better
         n_iter += 1
     return Solution(point.theta, point.value, point.loss, point.gradient, norm, gap, n_iter, gap <= allowed)
+
+
+def _gap(gradient: Tensor, step: Tensor, softest: float) -> float:
+    """Estimate of f - min f from the gradient, the preconditioned one, and the softest preconditioned curvature seen.
+
+    Before any is seen, W's part is the bound from 1-strong convexity; the intercepts have the curvature of their step.
+    """
+    bound = _dot(gradient[:, :-1], gradient[:, :-1]) + _dot(gradient[:, -1], step[:, -1])
+    if math.isinf(softest):
+        return 0.5 * bound
+    return 0.5 * min(bound, _dot(gradient, step) / min(softest, 0.5))
 
 
 def _search(loss: MultinomialLoss, point: _Point, direction: Tensor, C: float) -> _Point | None:

@@ -65,12 +65,21 @@ def write_npz(root):
     return {"path": str(root / "a.npz")}
 
 
+def write_torchvision(root):
+    for c in "ab":
+        (root / "eurosat" / "2750" / c).mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (3, 3), i).save(root / "eurosat" / "2750" / c / f"{i}.jpg")
+    return {"name": "eurosat", "root": str(root)}
+
+
 WRITERS = {
     "csv": write_csv,
     "features": write_features,
     "folder": write_folder,
     "npz": write_npz,
     "parquet": write_parquet,
+    "torchvision": write_torchvision,
 }
 """What datasets that read the user's files are given; each returns the parameters to set."""
 

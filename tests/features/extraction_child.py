@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import tqdm  # noqa: F401
 from conftest import ToyBackbone, toy_dataset
@@ -21,23 +23,25 @@ KINDS = ("pooled", "tokens")
 
 
 class LoggingBackbone(ToyBackbone):
-    """Notes the rows of every batch it extracts in a file that outlives the process."""
+    """Notes the rows of every batch it extracts in a file that outlives the process; stalls after so many rows."""
 
-    def __init__(self, log: Path, delay: float):
+    def __init__(self, log: Path, delay: float, stall: int | None = None):
         super().__init__(delay=delay)
-        self.log = log
+        self.log, self.stall = log, stall
 
     def extract(self, batch: torch.Tensor, kinds: Any) -> dict[str, torch.Tensor]:
         with open(self.log, "a") as file:
             file.write(f"{len(batch)}\n")
+        while self.stall is not None and rows_logged(self.log) >= self.stall:
+            time.sleep(0.1)
         return super().extract(batch, kinds)
 
 
-def extract(root: Path, log: Path, n: int = 200, delay: float = 0.002, sync: float = 0.0, **options: Any) -> Any:
+def extract(root: Path, log: Path, n: int = 200, delay: float = 0.002, stall: int | None = None, **options: Any) -> Any:
     torch.set_num_threads(1)
-    probe.features.extract.SYNC_SECONDS = sync
+    probe.features.extract.SYNC_SECONDS = 0.0
     options = {"batch_size": 5, "progress": False, "device": "cpu"} | options
-    return FeatureStore(root).get(LoggingBackbone(log, delay), toy_dataset(n), "train", KINDS, **options)
+    return FeatureStore(root).get(LoggingBackbone(log, delay, stall), toy_dataset(n), "train", KINDS, **options)
 
 
 def extract_when_all_are_ready(barrier: Any, root: Path, log: Path, **options: Any) -> None:
@@ -74,6 +78,38 @@ def read_as_nobody(root: Path, answers: Any) -> None:
         extract(root, Path(os.devnull), n=21)
     except OSError as error:
         answers.send(f"{type(error).__name__}: {error}")
+
+
+class WideBackbone(ToyBackbone):
+    """50 kB of tokens per row from 48 bytes."""
+
+    kinds = ("tokens",)
+
+    def extract(self, batch: torch.Tensor, kinds: Any) -> dict[str, torch.Tensor]:
+        return {"tokens": batch.mean(dim=1)[:, None, None].expand(-1, 100, 256)}
+
+
+def extract_in_little_memory(root: Path, n: int, spare: int, answers: Any) -> None:
+    """Extracts and reads back with `spare` more bytes of memory than the process has when it starts."""
+    import resource
+
+    torch.set_num_threads(1)
+    status = Path("/proc/self/status").read_text()
+    in_use = 1024 * int(status.partition("VmData:")[2].split()[0])
+    # Counts what is private and can be written; a mapped file takes addresses, not memory.
+    resource.setrlimit(resource.RLIMIT_DATA, (in_use + spare, in_use + spare))
+    dataset = toy_dataset(n)
+    options = {"batch_size": 64, "progress": False, "device": "cpu"}
+    tokens = FeatureStore(root).get(WideBackbone(), dataset, "train", ["tokens"], **options).arrays["tokens"]
+    equal = all(
+        np.allclose(tokens[i : i + 64, 0, 0], dataset.partitions["train"].rows[i : i + 64].mean(axis=1), atol=1e-2)
+        for i in range(0, n, 64)
+    )
+    try:
+        refused = np.ones_like(np.broadcast_to(np.float16(0), tokens.shape)) is None
+    except MemoryError:
+        refused = True
+    answers.send((tokens.nbytes, equal, refused))
 
 
 def rows_logged(log: Path) -> int:

@@ -19,6 +19,7 @@ import pytest
 import probe.features.entry
 import probe.features.extract
 import probe.features.work
+from probe.arrays import read_rows
 from probe.errors import StoreError
 from probe.features.layout import entry_digest
 from probe.features.store import FeatureStore
@@ -38,6 +39,20 @@ def start(target, *args, **kwargs):
 
 def bytes_of(features):
     return {kind: np.asarray(array[:]).tobytes() for kind, array in features.arrays.items()}
+
+
+def interrupt(root, log, rows):
+    """Leaves behind an extraction that was killed after so many rows."""
+    process = start(child.extract, root, log, stall=rows)
+    wait_for(log, rows)
+    time.sleep(0.05)  # for the blocks that wait for the disk
+    process.kill()
+    process.join()
+
+
+def wait_for(log, rows):
+    while child.rows_logged(log) < rows:
+        time.sleep(0.002)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -107,11 +122,7 @@ class TestKills:
         self.kill_and_finish(root, log, uninterrupted, seed)
 
     def test_a_kill_costs_the_blocks_in_flight_only(self, root, log, uninterrupted):
-        process = start(child.extract, root, log, delay=0.02)
-        while child.rows_logged(log) < 100:
-            time.sleep(0.002)
-        process.kill()
-        process.join()
+        interrupt(root, log, 100)
         assert bytes_of(child.extract(root, log, delay=0.0)) == uninterrupted[200]
         # In flight: one batch in the backbone, up to four waiting for the disk, one being written.
         assert 200 <= child.rows_logged(log) <= 200 + 6 * BATCH
@@ -145,8 +156,7 @@ class TestCompany:
 
     def test_a_batch_size_of_ones_own_does_not_disturb_an_extraction_under_way(self, root, log, uninterrupted):
         process = start(child.extract, root, log)
-        while child.rows_logged(log) < 20:
-            time.sleep(0.002)
+        wait_for(log, 20)
         features = child.extract(root, log, batch_size=7)
         process.join()
         assert process.exitcode == 0
@@ -170,8 +180,7 @@ class TestCompany:
 
     def test_a_killed_partner_is_noticed_and_its_ranges_taken_over(self, root, log, uninterrupted):
         partner = start(child.extract, root, log, delay=0.05)
-        while child.rows_logged(log) < 10:
-            time.sleep(0.002)
+        wait_for(log, 10)
         other = start(child.extract, root, log, delay=0.01)
         time.sleep(0.1)
         partner.kill()
@@ -181,11 +190,7 @@ class TestCompany:
         assert bytes_of(child.extract(root, log)) == uninterrupted[200]
 
     def test_a_silent_writer_on_another_host_is_given_up(self, root, log, uninterrupted, monkeypatch):
-        process = start(child.extract, root, log, delay=0.02)
-        while child.rows_logged(log) < 20:
-            time.sleep(0.002)
-        process.kill()
-        process.join()
+        interrupt(root, log, 20)
         (sign,) = root.rglob("writers/*.json")
         sign.write_text(json.dumps(json.loads(sign.read_text()) | {"host": "elsewhere"}))
         monkeypatch.setattr(probe.features.work, "STALE_SECONDS", 0.5)
@@ -194,11 +199,7 @@ class TestCompany:
         assert time.monotonic() - began > 0.5
 
     def test_a_writer_that_comes_back_from_the_dead_journals_nothing(self, root, log, monkeypatch):
-        process = start(child.extract, root, log, delay=0.02)
-        while child.rows_logged(log) < 20:
-            time.sleep(0.002)
-        process.kill()
-        process.join()
+        interrupt(root, log, 20)
         ((work,),) = [list(works(entry)) for entry in root.glob("features/*")]
         sleeper = Writer(work)
         sleeper.__enter__()
@@ -218,16 +219,14 @@ class TestCompany:
 
         monkeypatch.setattr(os, "link", link)
         process = start(child.extract, root, log, delay=0.02)
-        while child.rows_logged(log) < 20:
-            time.sleep(0.002)
+        wait_for(log, 20)
         assert bytes_of(child.extract(root, log)) == uninterrupted[200]
         process.join()
         assert child.rows_logged(log) == 200
 
     def test_what_others_are_extracting_is_waited_for_not_extracted_again(self, root, log):
         wide = start(child.extract, root, log, delay=0.01)
-        while child.rows_logged(log) < 20:
-            time.sleep(0.002)
+        wait_for(log, 20)
         backbone = child.LoggingBackbone(log, 0.01)
         features = FeatureStore(root).get(backbone, child.toy_dataset(200), "train", ["pooled"], progress=False)
         wide.join()
@@ -309,7 +308,8 @@ class TestDamage:
             return self.refused(filled, log, message)
         features = child.extract(filled.parents[2], log)
         assert np.isfinite(features.arrays["tokens"][:40]).all()
-        for read in (lambda X: X[40:], lambda X: X[[42]], lambda X: X.sum(), lambda X: X.T, lambda X: np.mean(X)):
+        from_file = lambda X: read_rows(X, np.arange(38, 45))  # noqa: E731
+        for read in (from_file, lambda X: X[40:], lambda X: X[[42]], lambda X: X.sum(), lambda X: X.T, np.mean):
             with pytest.raises(StoreError, match=message):
                 read(features.arrays["tokens"])
 
@@ -363,11 +363,7 @@ class TestDamage:
         assert child.extract(filled.parents[2], log).seconds == 0.0
 
     def test_an_interrupted_extraction_that_lost_its_rows(self, root, log):
-        process = start(child.extract, root, log, delay=0.02)
-        while child.rows_logged(log) < 50:
-            time.sleep(0.002)
-        process.kill()
-        process.join()
+        interrupt(root, log, 50)
         (array,) = root.rglob("pooled.npy")
         os.truncate(array, 9000)
         with pytest.raises(StoreError, match=r"the interrupted extraction in .* has lost rows of pooled.npy: delete"):
@@ -375,15 +371,25 @@ class TestDamage:
 
     @pytest.mark.parametrize("text", ["{", '{"some": 1}'])
     def test_an_interrupted_extraction_without_a_plan(self, root, log, text):
-        process = start(child.extract, root, log, delay=0.02)
-        while child.rows_logged(log) < 20:
-            time.sleep(0.002)
-        process.kill()
-        process.join()
+        interrupt(root, log, 20)
         (plan,) = root.rglob("plan.json")
         plan.write_text(text)
         with pytest.raises(StoreError, match=r"plan.json is damaged or not of this cache: delete the folder"):
             child.extract(root, log)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_DATA")
+def test_features_several_times_larger_than_memory(root):
+    here, there = SERVER.Pipe()
+    spare = 48 * 2**20
+    process = start(child.extract_in_little_memory, root, 4096, spare, there)
+    process.join()
+    assert process.exitcode == 0
+    n_bytes, equal, refused = here.recv()
+    assert n_bytes > 4 * spare
+    assert equal
+    assert refused
+    shutil.rmtree(root)
 
 
 class TestPlaces:

@@ -155,6 +155,10 @@ def test_constant_features_one_token_and_single_row_classes_stay_finite(second_m
         ({"projection": "ica"}, r"projection is 'ica': choose one of \['pca', 'random'\]"),
         ({"n_groups": 3}, "3 groups do not divide a width of 8"),
         ({"hidden_width": 16}, "hidden_width is 16 and tokens have 8 principal directions: lower hidden_width or set"),
+        (
+            {"hidden_width": 512, "n_groups": 2},
+            "in 2 groups gives 65536 moments a row, and at most 16384 can be solved",
+        ),
         ({"n_prefix_tokens": 25}, "n_prefix_tokens is 25 and there are 25 tokens"),
         ({"Cs": (0.0,)}, r"Cs is \(0.0,\), expected positive numbers"),
     ],

@@ -194,3 +194,20 @@ def test_bad_parameters_are_refused_with_a_sentence():
     for variance in ("pooled", "per_class"):
         with pytest.raises(InputError, match="features have no variance within a class and var_smoothing=0 adds none"):
             NaiveBayes(variance, var_smoothing=0).fit(X[::50], y[::50])
+
+
+@pytest.mark.slow
+def test_rows_needed_do_not_grow_with_features_but_those_of_logistic_regression_do():
+    """The card's table: two classes, 8.0 and 7.6 rows for naive Bayes, 107 and 408 for logistic regression."""
+    import importlib.util
+
+    path = Path(__file__).parents[2] / "benchmarks" / "naive_bayes_samples.py"
+    spec = importlib.util.spec_from_file_location("naive_bayes_samples", path)
+    table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(table)
+    for n_classes in (2, 3, 5):
+        small, large = (table.mean_rows_needed("NB", n_classes, width) for width in (100, 400))
+        assert large < 2 * small
+        assert large < 30
+    assert table.mean_rows_needed("LR", 2, 100) == pytest.approx(107, rel=0.15)
+    assert table.mean_rows_needed("LR", 2, 400) == pytest.approx(408, rel=0.15)

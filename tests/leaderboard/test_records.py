@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from run_folders import write_run
@@ -94,6 +96,7 @@ def test_a_metric_edited_by_hand_is_found_out(add: Add, tmp_path: Path, metric: 
         ({"run": {"name": "tiny-0badf00d", "digest": "1" * 32}}, "does not end in its digest"),
         ({"metrics": {"top1": {"value": float("nan")}}}, "expected a finite number"),
         ({"metrics": {"top1": {"value": "0.9"}}}, "expected a finite number"),
+        ({"seconds": {"fit": float("nan")}}, "seconds.fit is nan, expected a finite number"),
         ({"metrics": {"top1": 0.9}}, "lacks a field or holds a wrong type"),
         ({"dataset": {}}, "lacks a field or holds a wrong type"),
         ({"seed": "0"}, "no 'seed' of type int"),
@@ -135,6 +138,38 @@ def test_runs_may_move(board: Path) -> None:
     before = read_folders([board]).frame.drop(columns="folder")
     after = read_folders([board.rename(board.with_name("elsewhere"))]).frame.drop(columns="folder")
     assert before.equals(after)
+
+
+def test_links_in_circles_are_not_followed(add: Add, tmp_path: Path) -> None:
+    add(seed=0)
+    (tmp_path / "runs" / "latest").symlink_to(tmp_path / "runs", target_is_directory=True)
+    assert len(read_folders([tmp_path]).frame) == 1
+
+
+def test_a_folder_that_cannot_be_opened_is_listed(add: Add, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    add(seed=0)
+    (tmp_path / "runs" / "locked").mkdir()
+    scandir = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path.endswith("locked"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("probe.leaderboard.records.os.scandir", refuse)
+    assert reasons(tmp_path / "runs") == {"locked": "the folder cannot be opened"}
+
+
+def test_skipped_test_rows_may_be_counted_in_n_test_or_not(add: Add, tmp_path: Path) -> None:
+    run = add(seed=0, n_test=200)
+    edit(run, skipped_rows={"train": 7, "test": 3})
+    assert len(read_folders([tmp_path]).frame) == 1
+    result = json.loads((run / "result.json").read_text())
+    edit(run, protocol=result["protocol"] | {"n_test": 203})
+    assert len(read_folders([tmp_path]).frame) == 1
+    edit(run, protocol=result["protocol"] | {"n_test": 204})
+    with pytest.raises(InputError, match=r"has 200 rows, result.json says 204 with 3 skipped"):
+        read_folders([tmp_path])
 
 
 def test_write_run_of_one_seed_is_reproducible(tmp_path: Path) -> None:

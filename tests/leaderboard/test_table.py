@@ -10,6 +10,7 @@ from run_folders import digest, write_run
 from probe.errors import InputError
 from probe.leaderboard.command import main, sweep_columns, write_sweep_table
 from probe.leaderboard.index import read_folders
+from probe.leaderboard.select import where
 from probe.leaderboard.table import build_table
 
 Add = Callable[..., Path]
@@ -160,8 +161,8 @@ def test_rows_selected_on_test_are_marked(add: Add, tmp_path: Path) -> None:
     add("tiny", "ncm", selection={"on": "validation", "searched": [], "chosen": {}})
     add("tiny", "linear", selection={"on": "test", "searched": [], "chosen": {}})
     table = build_table(read_folders([tmp_path]))
-    assert "Selected on test, not on validation, and so too good: tiny linear." in table.notes
-    assert write_sweep_table(tmp_path).count("†") == 1
+    assert "† Selected on test, not on validation, and so too good: tiny linear." in table.notes
+    assert write_sweep_table(tmp_path).count("†") == 2
 
 
 def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Path) -> None:
@@ -242,3 +243,38 @@ def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path
     two = build_table(read_folders([moved, board]))
     assert one.cells.equals(two.cells)
     assert one.ranking.equals(two.ranking)
+
+
+def test_columns_stand_in_the_order_of_their_numbers(add: Add, tmp_path: Path) -> None:
+    for shots in (20, 5, 100, 1):
+        add("tiny", "ncm", protocol="few_shot", protocol_parameters={"shots": shots})
+    table = build_table(read_folders([tmp_path]), columns=("dataset", "protocol.shots"))
+    assert table.column_names == ["digits 1", "digits 5", "digits 20", "digits 100"]
+
+
+def test_runs_without_the_metric_are_said(add: Add, tmp_path: Path) -> None:
+    add("tiny", "ncm", "digits")
+    add("tiny", "ncm", "iris", n_classes=3)
+    table = build_table(read_folders([tmp_path]), "top5")
+    assert table.column_names == ["digits"]
+    assert "1 runs have no top5, on iris." in table.notes
+
+
+@pytest.mark.parametrize(
+    ("condition", "n_left"),
+    [
+        ("seed=0", 2),
+        ("seed=1,2", 4),
+        ("seed!=0", 4),
+        ("head.shots=3", 3),
+        ("head=knn(k=5, p=2)", 3),
+        ("n_train=1000", 6),
+    ],
+)
+def test_conditions_read_numbers_parameters_and_labels_with_commas(
+    add: Add, tmp_path: Path, condition: str, n_left: int
+) -> None:
+    for seed in range(3):
+        add("tiny", "ncm", seed=seed, head_parameters={"shots": 3})
+        add("tiny", "knn(k=5, p=2)", seed=seed)
+    assert len(where(read_folders([tmp_path]).frame, [condition])) == n_left

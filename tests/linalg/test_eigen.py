@@ -49,3 +49,11 @@ def test_a_constant_column_is_not_blown_up_by_standardisation():
     X[:, 1] = 0.1
     coef, _ = EigenRows(X, scaling="standard").unrotate(torch.ones(1, 4))
     assert np.abs(coef).max() < 10
+
+
+def test_coarse_chunks_are_the_rows_to_three_digits(monkeypatch):
+    monkeypatch.setattr(eigen, "fast_bfloat16", lambda device: True)
+    features = EigenRows(rows(50, 7).astype(np.float32))
+    coarse = features.coarse_chunk(slice(0, 50))
+    assert coarse.dtype == torch.bfloat16
+    torch.testing.assert_close(coarse.float(), features.chunk(slice(0, 50)), rtol=2**-8, atol=0)

@@ -1,0 +1,131 @@
+"""The leaderboard as one HTML file that needs no network: table, plots, and every run to look into."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.leaderboard.export import clean, title
+from probe.leaderboard.records import read_predictions, read_result
+from probe.leaderboard.rows import N_BINS, PROPORTIONS, bins
+from probe.leaderboard.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MAX_RUNS = 500
+"""Runs beyond this many, in the order of the table, keep their command and lose their diagrams."""
+MAX_CONFUSIONS = 3000
+COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
+POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+
+
+def page(table: Table, frame: pd.DataFrame) -> str:
+    """The whole file. `frame` holds the runs behind the table, as `read_folders` gives them."""
+    from plotly.offline import get_plotlyjs
+
+    web = resources.files("probe.leaderboard") / "web"
+    data = json.dumps(page_data(table, frame), separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    parts = {
+        "POLICY": POLICY,
+        "TITLE": html.escape(title(table)),
+        "STYLE": (web / "page.css").read_text("utf-8"),
+        # Inside a script element only `</` and `<!--` could end the data early; no `<` is left in it.
+        "DATA": data.replace("<", "\\u003c"),
+        "PLOTLY": get_plotlyjs(),
+        "SCRIPT": (web / "page.js").read_text("utf-8"),
+    }
+    pieces = (web / "page.html").read_text("utf-8").split("@@")
+    return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
+    """All that the page shows, as plain JSON."""
+    by_name = {run["name"]: run for run in frame.drop(columns="correct").to_dict("records")}
+    cells = {(cell["row"], cell["column"]): cell for cell in table.cells.to_dict("records")}
+    rows: list[dict[str, Any]] = []
+    runs: list[dict[str, Any]] = []
+    classes: dict[str, list[str]] = {}
+    for line in table.ranking.to_dict("records"):
+        shown = {c: cells[line["row"], c] for c in table.column_names if (line["row"], c) in cells}
+        places = []
+        for column, cell in shown.items():
+            for name in cell["runs"]:
+                places.append(len(runs))
+                runs.append(_run(by_name[name], column, len(runs) < MAX_RUNS, classes))
+        rows.append(
+            {
+                "fields": [clean(line[field]) for field in table.rows],
+                "rank": None if np.isnan(line["rank"]) else [line["rank"], line["rank_low"], line["rank_high"]],
+                "note": line["note"],
+                "cells": {column: _cell(cell, [by_name[n] for n in cell["runs"]]) for column, cell in shown.items()},
+                "runs": places,
+            }
+        )
+    return {
+        "title": title(table),
+        "metric": table.metric,
+        "percent": table.metric in PROPORTIONS | {"ece"},
+        "higher": table.higher_is_better,
+        "fields": list(map(clean, table.rows)),
+        "columns": table.column_names,
+        "rows": rows,
+        "runs": runs,
+        "classes": classes,
+        "notes": table.notes,
+        "problems": [[clean(problem.folder), clean(problem.reason)] for problem in table.problems],
+    }
+
+
+def _cell(cell: Mapping[Any, Any], runs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+    costs = {key: float(np.mean([run.get(field, 0) or 0 for run in runs])) for key, field in COSTS.items()}
+    kept = {key: cell[key] for key in ("value", "low", "high", "mark", "n_seeds", "selected_on")}
+    return (
+        kept | costs | {"n_train": float(np.mean([run["n_train"] for run in runs])), "data": clean(runs[0]["dataset"])}
+    )
+
+
+def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, list[str]]) -> dict[str, Any]:
+    result = read_result(run["folder"])
+    metrics = {key: value["value"] for key, value in result["metrics"].items()}
+    facts = {
+        "name": clean(run["name"]), "column": column, "seed": run["seed"], "command": clean(result["command"]),
+        "metrics": metrics, "seconds": result["seconds"], "chosen": (result.get("selection") or {}).get("chosen"),
+        "commit": clean(result.get("commit", "")), "device": clean(result.get("device", "")),
+        "classes": run["dataset.classes"], "detail": None,
+    }  # fmt: skip
+    if whole:
+        classes.setdefault(run["dataset.classes"], [clean(name) for name in result["dataset"]["class_names"]])
+        facts["detail"] = _detail(read_predictions(run["folder"]), run["n_classes"])
+    return facts
+
+
+def _detail(predictions: Mapping[str, Any], n_classes: int) -> dict[str, Any]:
+    """Reliability by bin, accuracy by class, and the confusion matrix as (label, predicted, count) triples."""
+    labels, predicted = predictions["label"], predictions["predicted"]
+    confidence = predictions["predicted_probability"].astype(np.float64)
+    correct = predictions["label_rank"] == 0
+    bin_of = bins(confidence)
+    size = np.bincount(bin_of, minlength=N_BINS)
+    filled = size > 0
+    rows = np.bincount(labels, minlength=n_classes)
+    pairs, counts = np.unique(labels * n_classes + predicted, return_counts=True)
+    largest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS])
+    return {
+        "bins": size[filled].tolist(),
+        "confidence": _means(bin_of, confidence, size)[filled].round(4).tolist(),
+        "accuracy": _means(bin_of, correct, size)[filled].round(4).tolist(),
+        "n": rows.tolist(),
+        "right": np.bincount(labels, weights=correct, minlength=n_classes).astype(int).tolist(),
+        "confusion": np.stack([pairs // n_classes, pairs % n_classes, counts], axis=1)[largest].tolist(),
+        "cut": len(counts) > MAX_CONFUSIONS,
+    }
+
+
+def _means(places: Any, values: Any, sizes: Any) -> Any:
+    return np.bincount(places, weights=values, minlength=len(sizes)) / np.maximum(sizes, 1)

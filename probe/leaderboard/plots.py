@@ -1,0 +1,151 @@
+"""The leaderboard as figures in files: scores and ranks with intervals, score against cost, learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.leaderboard.export import clean, title, write
+from probe.leaderboard.rows import PROPORTIONS
+from probe.leaderboard.table import Table
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+FORMATS = ("png", "svg", "pdf")
+COLOURS = {"best": "#0a7a3d", "tied": "#0b62c4", "": "#7a828c"}
+MAX_ROWS = 60
+
+
+def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
+    """Writes each figure as png, svg and pdf; returns the files. `frame` holds the runs behind the table."""
+    figures = {
+        "scores": scores(table),
+        "ranks": ranks(table),
+        "cost": cost(table, frame),
+        "curves": curves(table, frame),
+    }
+    written = []
+    for name, figure in figures.items():
+        for kind in FORMATS if figure else ():
+            path = folder / f"{name}.{kind}"
+            write(path, _saver(figure, kind))
+            written.append(path)
+    return written
+
+
+def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
+    # Without a date, the same table gives the same file.
+    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
+    return lambda path: figure.savefig(path, format=kind, dpi=150, metadata=metadata)
+
+
+def _figure(width: float, height: float, n_panels: int = 1, **kwargs: Any) -> tuple[Figure, Sequence[Any]]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(1, n_panels, squeeze=False, **kwargs)[0]
+
+
+def _plain(text: Any) -> str:
+    """A name in which matplotlib finds no formula."""
+    return clean(text).replace("$", r"\$")
+
+
+def _scale(table: Table) -> float:
+    return 100.0 if table.metric in PROPORTIONS | {"ece"} else 1.0
+
+
+def scores(table: Table) -> Figure:
+    """One panel per column: the rows in the order of the table, each with its interval."""
+    names = list(table.ranking["row"][:MAX_ROWS])
+    figure, panels = _figure(
+        2 + 2.6 * len(table.column_names), 1 + 0.28 * len(names), len(table.column_names), sharey=True
+    )
+    cells = table.cells.set_index(["column", "row"])
+    for panel, column in zip(panels, table.column_names, strict=True):
+        for place, row in enumerate(names):
+            if (column, row) in cells.index:
+                cell = cells.loc[(column, row)]
+                value, low, high = (_scale(table) * cell[key] for key in ("value", "low", "high"))
+                panel.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=COLOURS[cell["mark"]])
+        panel.set_title(_plain(column), fontsize=10)
+        panel.grid(axis="x", alpha=0.3)
+    panels[0].set_yticks(range(len(names)), map(_plain, names))
+    panels[0].invert_yaxis()
+    figure.supxlabel(f"{title(table)}; green: best, blue: not distinguishable from it", fontsize=9)
+    return figure
+
+
+def ranks(table: Table) -> Figure | None:
+    """Average ranks with their intervals; none where no row is ranked."""
+    ranked = table.ranking[table.ranking["rank"].notna()][:MAX_ROWS]
+    if ranked.empty:
+        return None
+    figure, (panel,) = _figure(7, 1 + 0.28 * len(ranked))
+    places = np.arange(len(ranked))
+    centre, low, high = (ranked[key].to_numpy() for key in ("rank", "rank_low", "rank_high"))
+    panel.hlines(places, low, high, color=COLOURS["tied"], linewidth=3, alpha=0.5)
+    panel.plot(centre, places, "o", color=COLOURS["tied"])
+    panel.set_yticks(places, map(_plain, ranked["row"]))
+    panel.invert_yaxis()
+    panel.set_xlabel("average rank, 95% for all rows at once")
+    panel.grid(axis="x", alpha=0.3)
+    return figure
+
+
+def cost(table: Table, frame: pd.DataFrame) -> Figure:
+    """One panel per column: score against seconds to fit, and the Pareto front."""
+    seconds = frame.set_index("name")["seconds.fit"]
+    figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
+    for panel, column in zip(panels, table.column_names, strict=True):
+        cells = table.cells[table.cells["column"] == column]
+        x = np.maximum([seconds[list(names)].mean() for names in cells["runs"]], 1e-4)
+        y, low, high = (_scale(table) * cells[key].to_numpy() for key in ("value", "low", "high"))
+        panel.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=COLOURS["tied"], ecolor=COLOURS[""])
+        front = pareto(x, y, table.higher_is_better)
+        panel.step(x[front], y[front], where="post", color="#c2410c", linestyle=":")
+        if len(cells) <= 12:
+            for name, at_x, at_y in zip(cells["row"], x, y, strict=True):
+                panel.annotate(_plain(name), (at_x, at_y), (4, 4), textcoords="offset points", fontsize=7)
+        panel.set(xscale="log", xlabel="seconds to fit", ylabel=title(table), title=_plain(column))
+        panel.grid(alpha=0.3)
+    return figure
+
+
+def pareto(x: np.ndarray, y: np.ndarray, higher: bool) -> list[int]:
+    """Places of the points that none beats in both, by rising cost."""
+    front: list[int] = []
+    for i in np.lexsort((-y if higher else y, x)):
+        if not front or (y[i] > y[front[-1]] if higher else y[i] < y[front[-1]]):
+            front.append(int(i))
+    return front
+
+
+def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
+    """One panel per dataset: score against training rows; none where no row of the table has several."""
+    rows = frame.set_index("name")["n_train"]
+    data = frame.set_index("name")["dataset"]
+    cells = table.cells.assign(
+        n_train=[rows[list(names)].mean() for names in table.cells["runs"]],
+        data=[data[names[0]] for names in table.cells["runs"]],
+    )
+    several = cells[cells.groupby(["row", "data"])["n_train"].transform("nunique") > 1]
+    if several.empty:
+        return None
+    datasets = sorted(several["data"].unique())
+    figure, panels = _figure(1 + 4.5 * len(datasets), 4, len(datasets))
+    for panel, dataset in zip(panels, datasets, strict=True):
+        for row, line in several[several["data"] == dataset].sort_values("n_train").groupby("row", sort=True):
+            y, low, high = (_scale(table) * line[key].to_numpy() for key in ("value", "low", "high"))
+            panel.errorbar(line["n_train"], y, yerr=[y - low, high - y], marker="o", capsize=2, label=_plain(row))
+        panel.set(xscale="log", xlabel="training rows", ylabel=title(table), title=_plain(dataset))
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    return figure

@@ -1,0 +1,57 @@
+import numpy as np
+import pytest
+import torch
+
+from probe.linalg.eigen import EigenRows
+from probe.linalg.multinomial import MultinomialLoss
+from probe.linalg.newton import _extrapolate, _smallest_ritz_value, solve_path
+
+
+def problem(noise=1.0):
+    rng = np.random.default_rng(0)
+    y = np.arange(400) % 5
+    X = (rng.standard_normal((5, 20))[y] + noise * rng.standard_normal((400, 20))) * np.arange(1, 21) ** -0.5
+    return MultinomialLoss(EigenRows(X.astype(np.float32)), y, 5)
+
+
+def test_a_warm_path_ends_where_cold_solves_end():
+    loss = problem(3.0)
+    Cs = list(np.logspace(-3, 3, 13))
+    for C, solution in zip(Cs, solve_path(loss, Cs, tol=1e-7, max_iter=50), strict=True):
+        (cold,) = solve_path(loss, [C], tol=1e-9, max_iter=100)
+        assert solution.converged
+        assert solution.value <= cold.value * (1 + 1e-7)
+
+
+@pytest.mark.parametrize("noise", [0.3, 1.0, 3.0])
+def test_the_estimated_gap_covers_the_gap(noise):
+    loss = problem(noise)
+    Cs = list(np.logspace(-3, 4, 8))
+    loose, tight = (solve_path(loss, Cs, tol=tol, max_iter=100) for tol in (1e-3, 1e-10))
+    for near, optimum in zip(loose, tight, strict=True):
+        assert near.value - optimum.value <= 2 * near.gap + 1e-7 * optimum.value
+
+
+def test_a_warm_start_at_the_solution_takes_no_step():
+    loss = problem()
+    (solution,) = solve_path(loss, [1.0], tol=1e-9, max_iter=50)
+    (again,) = solve_path(loss, [1.0], tol=1e-8, max_iter=50, start=solution.theta)
+    assert again.n_iter == 0
+
+
+def test_extrapolation_is_exact_for_parabolas():
+    xs = np.array([0.0, 0.5, 2.0])
+    thetas = [torch.tensor([1 + 2 * x - 3 * x**2]) for x in xs]
+    assert _extrapolate(xs, thetas, 3.0).item() == pytest.approx(1 + 6 - 27, rel=1e-5)
+
+
+def test_ritz_values_come_from_conjugate_gradients():
+    A = np.diag([0.25, 1.0, 3.0])
+    residual = np.ones(3)
+    conjugate, steps, ratios = residual, [], []
+    for _ in range(3):
+        steps.append(residual @ residual / (conjugate @ A @ conjugate))
+        new = residual - steps[-1] * A @ conjugate
+        ratios.append(new @ new / (residual @ residual))
+        conjugate, residual = new + ratios[-1] * conjugate, new
+    assert _smallest_ritz_value(np.array(steps), np.array(ratios[:-1])) == pytest.approx(0.25)

@@ -1,0 +1,78 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from probe import cli
+from probe.backbones.identity import IdentityBackbone
+from probe.backbones.tiny import TinyBackbone
+from probe.datasets import gaussians, sklearn
+from probe.describe import contact_sheet, describe
+from probe.frozen import FrozenNetwork
+
+
+def test_facts_of_images():
+    facts = describe(TinyBackbone(pretrained=False), sklearn.load("digits"), batch_size=4)
+    assert facts["rows"] == {"train": 899, "test": 898}
+    assert facts["shapes"] == {"pooled": (512,), "tokens": (16, 512), "map": (512, 4, 4)}
+    assert facts["bytes_per_kind"] == {"pooled": 1797 * 512 * 4, "tokens": 1797 * 8192 * 2, "map": 1797 * 8192 * 2}
+    assert facts["n_classes"] == 10
+    assert facts["rows_of_train_elsewhere"] == {"test": 0}
+    assert facts["minutes"] > 0
+
+
+def test_flops_count_a_multiply_add_as_two():
+    class Backbone(FrozenNetwork):
+        def transform(self, row):
+            return torch.zeros(3, 8, 8)
+
+        def _features(self, batch):
+            return {"pooled": self.network(batch).mean((2, 3))}
+
+    backbone = Backbone(torch.nn.Conv2d(3, 5, 3, padding=1, bias=False), name="conv", image_size=(8, 8))
+    assert describe(backbone, sklearn.load("digits"))["flops_per_row"] == 2 * 8 * 8 * 5 * 3 * 9
+
+
+def test_rows_of_numbers_have_no_pictures():
+    data = gaussians.load(n_train=100, n_test=50)
+    assert describe(IdentityBackbone(), data)["shapes"] == {"pooled": (64,)}
+    assert contact_sheet(IdentityBackbone(), data) is None
+
+
+def test_the_contact_sheet_shows_the_images_as_they_are():
+    data = sklearn.load("digits")
+    backbone = TinyBackbone(pretrained=False)
+    sheet = np.asarray(contact_sheet(backbone, data))
+    assert sheet.shape == (4 * 34, 4 * 34, 3)
+    expected = data.partitions["train"][0].convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(sheet[:32, :32].astype(int), np.asarray(expected).astype(int), atol=1)
+
+
+def test_the_command_prints_and_draws(capsys, tmp_path):
+    overrides = [
+        "backbone=tiny",
+        "backbone.pretrained=false",
+        "dataset=digits",
+        "dataset.test_fraction=0.2",
+        "device=cpu",
+    ]
+    assert cli.describe([*overrides, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    printed = capsys.readouterr().out
+    assert "tiny-random, 1," in printed
+    assert "digits, 10 classes, 1,438 train, 359 test" in printed
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert sheet.size == (136, 136)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (["dataset=digit"], "Could not find 'dataset/digit'"),
+        (["dataset=folder", "dataset.path=nowhere"], "nowhere is no folder"),
+    ],
+)
+def test_wrong_overrides_are_refused(overrides, text, capsys):
+    assert cli.subcommand("describe", overrides) == 1
+    printed = capsys.readouterr().err
+    assert text in printed
+    assert "Traceback" not in printed
