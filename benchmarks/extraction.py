@@ -1,6 +1,6 @@
 """What the feature store costs: its throughput against loops without it, all measured in one process run.
 
-    PYTHONPATH=. python benchmarks/extraction.py [--model resnet18] [--size 96] [--rows 1024] [--repeats 3] [--device cpu]
+    PYTHONPATH=. python benchmarks/extraction.py [--model resnet18] [--size 96] [--rows 1024] [--repeats 3]
 
 Prints one line per figure:
     store / bare loop     extraction of rows decoded in memory, against `for batch: model(batch)`     >= 0.97
@@ -110,7 +110,8 @@ def in_memory(backbone: TimmBackbone, n: int, repeats: int, folder: Path) -> Non
 
     ratio, processor, best = take_turns(bare, lambda i: get(backbone, dataset, folder / f"memory-{i}", 0), repeats)
     report(
-        f"store / bare loop    {ratio:.3f}  ({n / best:.0f} images/s, {backbone.name} at {backbone.size} px; {processor:.3f} by processor time)"
+        f"store / bare loop    {ratio:.3f}  ({n / best:.0f} images/s, {backbone.name} at {backbone.size} px; "
+        f"{processor:.3f} by processor time)"
     )
 
 
@@ -211,6 +212,9 @@ def report(line: str) -> None:
     print(line, flush=True)
 
 
+PARTS = ("memory", "files", "reading", "weights")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="resnet18")
@@ -219,13 +223,18 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     arguments = parser.parse_args()
     backbone = TimmBackbone(arguments.model, arguments.size, arguments.device)
     with tempfile.TemporaryDirectory() as folder:
-        in_memory(backbone, arguments.rows, arguments.repeats, Path(folder))
-        from_files(backbone, arguments.rows, arguments.repeats, Path(folder), arguments.workers)
-        opening_and_verifying(Path(folder))
-    weights()
+        if "memory" in arguments.parts:
+            in_memory(backbone, arguments.rows, arguments.repeats, Path(folder))
+        if "files" in arguments.parts:
+            from_files(backbone, arguments.rows, arguments.repeats, Path(folder), arguments.workers)
+        if "reading" in arguments.parts:
+            opening_and_verifying(Path(folder))
+    if "weights" in arguments.parts:
+        weights()
 
 
 if __name__ == "__main__":
