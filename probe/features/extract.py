@@ -240,6 +240,7 @@ def contribute(
     check = Checker(backbone, partition, work.plan)
     reader = Reader(partition, backbone.transform, work.plan)
     batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
+    writer.keep_beating()
     clock = time.monotonic()
     with Sink(writer) as sink, torch.inference_mode():
         for block, batch, failed in batches:

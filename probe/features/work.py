@@ -224,14 +224,19 @@ class Writer:
     def __enter__(self) -> Self:
         (self._folder / f"{self.id}.name").write_text(self.id)
         self._beat()
-        self._thread.start()
         return self
+
+    def keep_beating(self) -> None:
+        """Shows signs of life from now on. Not before worker processes are forked: a thread could hold a lock then."""
+        if not self._thread.ident:
+            self._thread.start()
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident:
+            self._thread.join()
         (self._folder / f"{self.id}.json").unlink(missing_ok=True)
 
     def _beat(self) -> None:
