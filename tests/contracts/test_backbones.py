@@ -3,6 +3,7 @@
 import inspect
 import json
 import pickle
+import tempfile
 from functools import cache
 from pathlib import Path
 
@@ -39,8 +40,21 @@ def name(request):
 
 
 @cache
+def saved_vit():
+    """A folder with a small model of transformers, where that is installed."""
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    folder = tempfile.mkdtemp()
+    config = transformers.ViTConfig(**small, image_size=32, patch_size=8)
+    transformers.ViTModel(config).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return folder
+
+
+@cache
 def make(name):
-    return instantiate({**config(name), **OFFLINE.get(name, {})}, _convert_="all")
+    offline = {"name": saved_vit()} if name == "huggingface" else OFFLINE.get(name, {})
+    return instantiate({**config(name), **offline}, _convert_="all")
 
 
 @pytest.fixture

@@ -1,0 +1,132 @@
+"""Any image model of transformers (Wolf et al., "Transformers", 2020): a hub id or a local folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probe.errors import InputError
+from probe.frozen import KINDS, FrozenNetwork, output_kinds
+from probe.images import require_image
+
+
+class HuggingFaceBackbone(FrozenNetwork):
+    """An `AutoModel` with its image processor; of models with a text tower, the vision tower.
+
+    `pooled` is `pooler_output`, or the mean of the patch tokens where the model has none; `tokens` and `map` are
+    `last_hidden_state`. Needs the extra `transformers`.
+
+    Args:
+        name: Id on the hub, or a folder that `save_pretrained` wrote.
+        pretrained: False draws random weights for the configuration.
+        revision: Branch, tag or commit on the hub.
+        seed: Of random weights.
+        n_prefix_tokens: How many tokens stand before the patches; null: 1, plus the register tokens of the
+            configuration, where the model has a class token, else 0.
+        precision: `float32` or `bfloat16`.
+        taps: Further layers, see `FrozenNetwork`.
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        pretrained: bool = True,
+        revision: str | None = None,
+        seed: int = 0,
+        n_prefix_tokens: int | None = None,
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+    ):
+        if name is None:
+            raise InputError("backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>")
+        network, self._processor = _load(name, pretrained, revision, seed)
+        self._config = json.loads(network.config.to_json_string(use_diff=False))
+        probe = self._processor_output(_blank())
+        suffix = "" if pretrained else "-random"
+        super().__init__(
+            network,
+            name=f"huggingface/{Path(name).name if Path(name).is_dir() else name}{suffix}",
+            image_size=(probe.shape[-2], probe.shape[-1]),
+            precision=precision,
+            taps=taps,
+            n_prefix_tokens=_n_prefix_tokens(network) if n_prefix_tokens is None else n_prefix_tokens,
+        )
+
+    def transform(self, row: Any) -> Tensor:
+        """One image as the (3, H, W) tensor that the model expects."""
+        return self._processor_output(require_image(row, self.name))
+
+    def _processor_output(self, image: Any) -> Tensor:
+        return torch.as_tensor(self._processor(images=image, return_tensors="pt")["pixel_values"][0])
+
+    def _features(self, batch: Tensor) -> dict[str, Tensor]:
+        output = self.network(pixel_values=batch)
+        kinds = output_kinds(
+            output.get("last_hidden_state"),
+            n_prefix_tokens=self.n_prefix_tokens,
+            channels_last=False,
+            image_size=self.image_size,
+        )
+        pooled = output.get("pooler_output")
+        if pooled is None and not kinds:
+            raise InputError(
+                f"backbone {self.name} gives {', '.join(output)}, expected last_hidden_state or pooler_output: wrap it "
+                "for backbone=module"
+            )
+        kinds["pooled"] = kinds["tokens"][:, self.n_prefix_tokens :].mean(1) if pooled is None else pooled.flatten(1)
+        return {kind: kinds[kind] for kind in KINDS if kind in kinds}
+
+    def _architecture(self) -> dict[str, Any]:
+        # Where the weights came from and which version wrote the file say nothing about the features.
+        aside = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+        config = {key: value for key, value in self._config.items() if key not in aside}
+        return {"family": "huggingface", "class": type(self.network).__name__, "config": config}
+
+    def _preprocessing(self) -> dict[str, Any]:
+        return {"antialias": True, **json.loads(self._processor.to_json_string())}
+
+
+def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, Any]:
+    try:
+        from transformers import AutoConfig, AutoImageProcessor, AutoModel
+    except ImportError as error:
+        raise InputError(
+            f"backbone=huggingface needs transformers, which is not installed ({error}): pip install "
+            "'probe-bench[transformers]'"
+        ) from error
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if pretrained:
+                # Code from the hub is never run, and weights are never unpickled.
+                network = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, dtype=torch.float32)
+            else:
+                network = AutoModel.from_config(AutoConfig.from_pretrained(name, revision=revision))
+        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+    except (OSError, ValueError, ImportError, RuntimeError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"huggingface model {name} cannot be had ({text}): connect to the network once, or give a folder with "
+            "config.json, model.safetensors and preprocessor_config.json"
+        ) from error
+    # CLIP-like models keep the image tower under vision_model.
+    return getattr(network, "vision_model", network), processor
+
+
+def _n_prefix_tokens(network: Any) -> int:
+    has_class_token = any(
+        key.rpartition(".")[2] in ("cls_token", "class_embedding") for key, _ in network.named_parameters()
+    )
+    registers = getattr(network.config, "num_register_tokens", 0) or 0
+    return 1 + registers if has_class_token else 0
+
+
+def _blank() -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (64, 64))
