@@ -11,7 +11,6 @@ Expected: time <= 2x the floor, peak <= 1.5 GB, >= 5x scikit-learn on the rows i
 from __future__ import annotations
 
 import argparse
-import resource
 import statistics
 import subprocess
 import sys
@@ -104,7 +103,9 @@ def peak_gigabytes(name: str, folder: Path) -> float:
 
 def child(name: str, folder: Path) -> None:
     head_named(name).fit(*open_rows(folder))
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    # Not ru_maxrss, which a child inherits from the process that started it.
+    status = Path("/proc/self/status").read_text()
+    print(int(status.split("VmHWM:")[1].split()[0]) / 2**20)
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:

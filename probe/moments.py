@@ -21,8 +21,8 @@ Second = Literal["none", "diagonal", "class_diagonal", "full"]
 BLOCK_BYTES = 2 * 2**20
 # Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
 PRODUCT_BLOCK_BYTES = 16 * 2**20
-# So many multiplications in float64 take two to three seconds on one core of a desktop processor.
-FLOAT64_PRODUCTS = 1e11
+# So many multiplications in float64 take about a quarter of a second on one core.
+FLOAT64_PRODUCTS = 1e10
 
 
 class ClassMoments:
@@ -31,7 +31,7 @@ class ClassMoments:
     Sums are accumulated in float64 and are exact for features whose float64 sums are (float16 features are, for any
     number of rows that fits a disk), hence free of any order. Second moments are taken about the first row ever seen,
     which keeps their digits where a feature's mean is large beside its spread, and which makes those of a constant
-    feature exactly zero. Products for `full` are computed in float64 as long as that takes seconds, for more rows in
+    feature exactly zero. Products for `full` are computed in float64 for small arrays, for more rows in
     float32 block by block and added up in float64 (features of dtype float64 stay in it).
 
     Attributes:
