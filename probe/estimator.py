@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -48,6 +49,16 @@ def refuse_non_finite(chunk: FloatArray, first_row: int = 0, name: str = "X") ->
             f"row {first_row + wrong[0]} of {name} holds NaN or inf, expected finite features: "
             "leave that row out, or extract its features again"
         )
+
+
+def hold_out(codes: IntArray, random_state: int | None) -> NDArray[np.bool_]:
+    """(N,) marks a seeded tenth of each class for validation: at least one row of it, and never its only one."""
+    random = check_random_state(random_state)
+    marks = np.zeros(len(codes), dtype=bool)
+    for k in np.unique(codes):
+        rows = random.permutation(np.flatnonzero(codes == k))
+        marks[rows[: min(max(1, round(0.1 * len(rows))), len(rows) - 1)]] = True
+    return marks
 
 
 class Head(ClassifierMixin, BaseEstimator):

@@ -8,17 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
-from sklearn.utils.validation import check_random_state
 
 from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation, is_lazy, refuse_non_finite, resolve_device
+from probe.estimator import FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
 from probe.linalg.eigen import SCALINGS, EigenRows, scale_rows
 from probe.linalg.multinomial import MultinomialLoss
 from probe.linalg.newton import Solution, solve_path, warn_unconverged
-
-VALIDATION_FRACTION = 0.1
 
 
 class LinearProbe(Head):
@@ -91,7 +88,7 @@ class LinearProbe(Head):
             X_val, y_val = self._check_validation(*validation)
             codes = self._add_classes(codes, y_val)
             return self._fit_path(X, codes, X_val, self._validation_codes(y_val))
-        held_out = self._hold_out(codes) if len(self.Cs_) > 1 else np.zeros(len(codes), dtype=bool)
+        held_out = hold_out(codes, self.random_state) if len(self.Cs_) > 1 else np.zeros(len(codes), dtype=bool)
         if not held_out.any():
             return self._fit_path(X, codes, None, None)
         train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
@@ -130,15 +127,6 @@ class LinearProbe(Head):
         known = self.classes_
         self.classes_ = np.union1d(known, y_val)
         return np.searchsorted(self.classes_, known)[codes].astype(np.int64)
-
-    def _hold_out(self, codes: IntArray) -> np.ndarray[Any, Any]:
-        """(N,) marks a tenth of each class, at least one row and never the only one."""
-        random = check_random_state(self.random_state)
-        marks = np.zeros(len(codes), dtype=bool)
-        for k in range(len(self.classes_)):
-            rows = random.permutation(np.flatnonzero(codes == k))
-            marks[rows[: min(max(1, round(VALIDATION_FRACTION * len(rows))), len(rows) - 1)]] = True
-        return marks
 
     def _fit_path(self, X: Any, codes: IntArray, X_val: Any, val_codes: IntArray | None) -> LinearProbe:
         order = np.argsort(self.Cs_)

@@ -1,0 +1,114 @@
+"""Times the whole path of C of `LinearProbe` against scikit-learn's lbfgs, one C at a time, on the same features.
+
+python benchmarks/linear_probe.py --n 20000 --d 768 --classes 100
+
+Prints seconds on the wall and of CPU time, the objective against scikit-learn's, and test accuracy. scikit-learn is
+timed at `--peer-Cs` values spread evenly over the path; ratios compare seconds per C. `--peer-Cs 45` times them all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import sklearn
+import torch
+from scipy.special import log_softmax
+from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
+
+from probe.heads.linear import LinearProbe
+
+
+def power_law(n: int, d: int, n_classes: int, noise: float, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian classes in float32, variances 1, 1/2, 1/3, ... along random axes; some labels drawn at random."""
+    random = np.random.default_rng(seed)
+    scale = np.arange(1, d + 1) ** -0.5
+    axes, _ = np.linalg.qr(random.standard_normal((d, d)))
+    labels = random.integers(n_classes, size=n)
+    means = 0.15 * random.standard_normal((n_classes, d))
+    X = (random.standard_normal((n, d)) + means[labels]) * scale * np.sqrt(d / (scale**2).sum())
+    labels = np.where(random.random(n) < noise, random.integers(n_classes, size=n), labels)
+    return (X @ axes.T).astype(np.float32), labels
+
+
+def timed(run: Callable[[], Any]) -> tuple[Any, float, float]:
+    """The result, seconds on the wall and seconds of CPU time over all threads."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = run()
+    return result, time.perf_counter() - wall, time.process_time() - cpu
+
+
+def objective(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: np.ndarray, C: float) -> float:
+    logits = log_softmax(X.astype(np.float64) @ coef.astype(np.float64).T + intercept, axis=1)
+    return float(0.5 * (coef.astype(np.float64) ** 2).sum() - C * logits[np.arange(len(y)), y].sum())
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--n", type=int, default=20_000)
+    parser.add_argument("--d", type=int, default=768)
+    parser.add_argument("--classes", type=int, default=100)
+    parser.add_argument("--label-noise", type=float, default=0.05)
+    parser.add_argument("--Cs", type=int, default=45)
+    parser.add_argument("--peer-Cs", type=int, default=5)
+    parser.add_argument("--repeats", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    n, n_test = options.n, max(1000, options.n // 10)
+    X, y = power_law(n + 2 * n_test, options.d, options.classes, options.label_noise)
+    train, validation, test = slice(0, n), slice(n, n + n_test), slice(n + n_test, None)
+
+    head = LinearProbe(Cs=options.Cs, refit=False, device="cpu")
+    with threadpool_limits(options.threads):
+        ours = [
+            timed(lambda: head.fit(X[train], y[train], validation=(X[validation], y[validation])))[1:]
+            for _ in range(options.repeats)
+        ]
+        wall, cpu = (statistics.median(seconds) for seconds in zip(*ours, strict=True))
+        print(
+            f"{platform.machine()}, {options.threads} threads; torch {torch.__version__}, scikit-learn "
+            f"{sklearn.__version__}; {options.repeats} repeat(s)\n"
+        )
+        print(
+            f"| n | d | K | solver | C | seconds | CPU seconds | objective / scikit-learn's - 1 | accuracy |\n"
+            f"|---|---|---|---|---|---|---|---|---|\n"
+            f"| {n} | {options.d} | {options.classes} | LinearProbe | all {options.Cs} | {wall:.1f} | {cpu:.1f} | | "
+            f"{head.score(X[test], y[test]):.3f} (C = {head.C_:.3g}) |",
+            flush=True,
+        )
+        walls, cpus = [], []
+        for i in np.unique(np.linspace(0, options.Cs - 1, options.peer_Cs).round().astype(int)):
+            C = head.Cs_[i]
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                peer = LogisticRegression(C=C, solver="lbfgs", max_iter=1000)
+                peer, peer_wall, peer_cpu = timed(lambda peer=peer: peer.fit(X[train], y[train]))
+            walls.append(peer_wall)
+            cpus.append(peer_cpu)
+            reached = objective(X[train], y[train], head.coefs_path_[i], head.intercepts_path_[i], C)
+            excess = reached / objective(X[train], y[train], peer.coef_, peer.intercept_, C) - 1
+            accuracies = f"{peer.score(X[test], y[test]):.3f}, ours "
+            accuracies += (
+                f"{np.mean((X[test] @ head.coefs_path_[i].T + head.intercepts_path_[i]).argmax(1) == y[test]):.3f}"
+            )
+            print(
+                f"| {n} | {options.d} | {options.classes} | lbfgs, {peer.n_iter_[0]} iterations | {C:.3g} | "
+                f"{peer_wall:.1f} | {peer_cpu:.1f} | {excess:.1e} | {accuracies} |",
+                flush=True,
+            )
+    print(
+        f"\nseconds per C, scikit-learn's (mean over {len(walls)} values) / ours (over all {options.Cs}): "
+        f"{np.mean(walls) / (wall / options.Cs):.1f} on the wall, {np.mean(cpus) / (cpu / options.Cs):.1f} of CPU time"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,183 @@
+"""A linear classifier trained on mini-batches, many learning rates at once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor
+
+from probe.arrays import RowStack, RowSubset, row_chunks
+from probe.base import IntArray
+from probe.errors import InputError
+from probe.estimator import FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
+
+SOLVERS = ("sgd", "adamw", "lars", "lamb")
+
+
+class LinearSGD(Head):
+    """Softmax regression by mini-batches of cross-entropy; the learning rate is chosen on validation rows.
+
+    All learning rates see the same batches and start from the same N(0, 0.01^2) coefficients. They are slices of one
+    tensor, so that a batch costs two matrix products however many there are, and each ends where it would end alone.
+
+    The protocols of Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230: `sgd`), DINOv2 (Oquab et al., 2023,
+    arXiv:2304.07193: `sgd`, 13 learning rates, no weight decay) and of LARS-trained probes, on features extracted once
+    instead of on augmented images. LARS and LAMB are timm's; LAMB's clipping of the gradient over all parameters is
+    off, since it would tie the learning rates to each other.
+
+    Args:
+        solver: `sgd`, `adamw`, `lars` or `lamb`.
+        lrs: Learning rates to train, as the solver gets them.
+        weight_decay: Of the coefficients; the intercepts have none.
+        momentum: Of `sgd` and `lars`.
+        epochs: Passes over the rows; the learning rate falls along a half cosine to 0, step by step.
+        batch_size: Rows per step; the last batch of an epoch may be smaller.
+        refit: Whether the chosen learning rate is trained again on training and validation rows.
+        random_state: Seeds the start, the batches and, without validation rows, the choice of a tenth as such.
+        device: `cpu`, `cuda`, or `auto`.
+
+    Attributes:
+        coefs_: (n_lrs, K, D), in the order of `lrs`, trained on the training rows.
+        intercepts_: (n_lrs, K).
+        scores_: (n_lrs,) validation accuracies; absent where nothing was searched.
+        lr_: The chosen learning rate: best accuracy, then lower log loss, then smaller.
+        coef_: (K, D).
+        intercept_: (K,).
+        selection_: What was searched; absent where nothing was.
+    """
+
+    def __init__(
+        self,
+        solver: str = "sgd",
+        lrs: Sequence[float] = (0.01, 0.1, 1.0),
+        weight_decay: float = 0.0,
+        momentum: float = 0.9,
+        epochs: int = 10,
+        batch_size: int = 256,
+        refit: bool = True,
+        random_state: int = 0,
+        device: str = "auto",
+    ):
+        self.solver = solver
+        self.lrs = lrs
+        self.weight_decay = weight_decay
+        self.momentum = momentum
+        self.epochs = epochs
+        self.batch_size = batch_size
+        self.refit = refit
+        self.random_state = random_state
+        self.device = device
+
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> LinearSGD:
+        """Trains every learning rate on (X, y) and chooses one on the validation rows."""
+        self._check_parameters()
+        X, codes = self._check_fit(X, y)
+        for rows in row_chunks(X) if is_lazy(X) else ():
+            refuse_non_finite(X[rows], rows.start)
+        for name in ("scores_", "selection_"):
+            if hasattr(self, name):
+                delattr(self, name)
+        if validation is not None:
+            X_val, y_val = self._check_rows(validation[0], reset=False), np.asarray(validation[1]).reshape(-1)
+            if self.refit:
+                known = self.classes_
+                self.classes_ = np.union1d(known, y_val)
+                codes = np.searchsorted(self.classes_, known)[codes]
+            return self._search(X, codes, X_val, self._validation_codes(y_val))
+        held_out = hold_out(codes, self.random_state) if len(self.lrs) > 1 else np.zeros(len(codes), dtype=bool)
+        if held_out.any():
+            train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+            return self._search(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+        self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
+        return self._keep(len(self.lrs) // 2)
+
+    def _check_parameters(self) -> None:
+        wrong = []
+        if self.solver not in SOLVERS:
+            wrong.append(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")
+        if not len(self.lrs) or not all(lr > 0 for lr in self.lrs):
+            wrong.append(f"lrs is {self.lrs!r}, expected positive numbers")
+        if not (self.epochs >= 1 and self.batch_size >= 1):
+            wrong.append(f"epochs is {self.epochs!r} and batch_size {self.batch_size!r}, expected at least 1 each")
+        if wrong:
+            raise InputError("; ".join(wrong) + ": change the parameters of the head")
+
+    def _keep(self, best: int) -> LinearSGD:
+        self.lr_ = float(self.lrs[best])
+        self.coef_, self.intercept_ = self.coefs_[best], self.intercepts_[best]
+        return self
+
+    def _search(self, X: Any, codes: IntArray, X_val: Any, val_codes: IntArray) -> LinearSGD:
+        self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
+        correct, losses = np.zeros(len(self.lrs)), np.zeros(len(self.lrs))
+        for rows in row_chunks(X_val):
+            chunk, labels = np.asarray(X_val[rows], dtype=np.float32), val_codes[rows]
+            known = np.flatnonzero(labels >= 0)
+            for i, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
+                logits = torch.from_numpy((chunk @ coef.T + intercept).astype(np.float64))
+                correct[i] += np.count_nonzero(logits.argmax(1).numpy() == labels)
+                losses[i] -= logits.log_softmax(1).numpy()[known, labels[known]].sum()
+        self.scores_ = correct / len(val_codes)
+        best = int(np.lexsort((np.asarray(self.lrs), losses, -self.scores_))[0])
+        searched = [{"lr": float(lr), "score": float(score)} for lr, score in zip(self.lrs, self.scores_, strict=True)]
+        self.selection_ = {"on": "validation", "searched": searched, "chosen": {"lr": float(self.lrs[best])}}
+        self._keep(best)
+        if self.refit:
+            both = np.concatenate([codes, val_codes])
+            coefs, intercepts = self._train(RowStack([X, X_val]), both, [self.lr_])
+            self.coef_, self.intercept_ = coefs[0], intercepts[0]
+        return self
+
+    def _train(self, X: Any, codes: IntArray, lrs: Sequence[float]) -> tuple[FloatArray, FloatArray]:
+        """Coefficients (L, K, D) and intercepts (L, K), float32, one for each learning rate."""
+        device, L, K, D = resolve_device(self.device), len(lrs), len(self.classes_), X.shape[1]
+        start = 0.01 * torch.randn(K, D, generator=torch.Generator().manual_seed(self.random_state))
+        W, b = start.expand(L, K, D).clone().to(device), torch.zeros(L, K, device=device)
+        W.grad, b.grad = torch.zeros_like(W), torch.zeros_like(b)
+        optimizer = self._optimizer(W, b, lrs)
+        n_steps = self.epochs * -(-len(codes) // self.batch_size)
+        for step, rows in enumerate(self._batches(len(codes))):
+            batch = torch.from_numpy(np.asarray(X[rows], dtype=np.float32)).to(device)
+            targets = torch.from_numpy(codes[rows]).to(device)
+            logits = torch.addmm(b.reshape(-1), batch, W.reshape(L * K, D).T).reshape(-1, L, K)
+            residuals = logits.softmax(2)
+            residuals[torch.arange(len(rows), device=device), :, targets] -= 1
+            residuals /= len(rows)
+            torch.mm(residuals.reshape(len(rows), L * K).T, batch, out=W.grad.view(L * K, D))
+            torch.sum(residuals, 0, out=b.grad)
+            for group, lr in zip(optimizer.param_groups, [*lrs, *lrs], strict=True):
+                group["lr"] = lr * 0.5 * (1 + np.cos(np.pi * step / n_steps))
+            optimizer.step()
+        if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
+            raise InputError(f"training diverged with the learning rates {list(lrs)}: leave out the largest ones")
+        return W.cpu().numpy(), b.cpu().numpy()
+
+    def _batches(self, n: int) -> Iterator[IntArray]:
+        random = np.random.default_rng(self.random_state)
+        for _ in range(self.epochs):
+            order = random.permutation(n)
+            for start in range(0, n, self.batch_size):
+                yield np.sort(order[start : start + self.batch_size])
+
+    def _optimizer(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> torch.optim.Optimizer:
+        """One parameter group per learning rate for slices of W, then for slices of b, which share their memory."""
+        groups = []
+        for whole, decay in ((W, self.weight_decay), (b, 0.0)):
+            for i, lr in enumerate(lrs):
+                part = torch.nn.Parameter(whole[i])
+                part.grad = whole.grad[i]  # type: ignore[index]
+                groups.append({"params": [part], "lr": lr, "weight_decay": decay})
+        if self.solver == "sgd":
+            return torch.optim.SGD(groups, momentum=self.momentum)
+        if self.solver == "adamw":
+            return torch.optim.AdamW(groups)
+        from timm.optim import Lamb, Lars
+
+        return Lars(groups, momentum=self.momentum) if self.solver == "lars" else Lamb(groups, max_grad_norm=None)
+
+    def _logits(self, X: Any) -> FloatArray:
+        return np.asarray(X, dtype=np.float32) @ self.coef_.T + self.intercept_

@@ -1,0 +1,99 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from probe.arrays import RowSubset
+from probe.errors import InputError
+from probe.heads.linear_sgd import SOLVERS, LinearSGD
+
+
+def digits():
+    X, y = load_digits(return_X_y=True)
+    return (X / 16 - 0.3).astype(np.float32), y
+
+
+@parametrize_with_checks([LinearSGD(epochs=30)])
+def test_is_a_scikit_learn_classifier(estimator, check):
+    check(estimator)
+
+
+@pytest.mark.parametrize("solver", SOLVERS)
+def test_each_learning_rate_ends_where_it_ends_alone(solver):
+    X, y = digits()
+    lrs = (3.0, 10.0, 30.0) if solver == "lars" else (0.003, 0.01, 0.03)
+    parameters = {"solver": solver, "weight_decay": 0.01, "epochs": 2, "batch_size": 100}
+    together = LinearSGD(lrs=lrs, refit=False, **parameters).fit(X[:900], y[:900], validation=(X[900:], y[900:]))
+    for i, lr in enumerate(lrs):
+        alone = LinearSGD(lrs=[lr], **parameters).fit(X[:900], y[:900])
+        np.testing.assert_allclose(together.coefs_[i], alone.coef_, atol=1e-4 * np.abs(alone.coef_).max())
+        np.testing.assert_allclose(together.intercepts_[i], alone.intercept_, atol=1e-4)
+    assert np.abs(together.coefs_[0] - together.coefs_[2]).max() > 1e-3
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw"])
+def test_takes_the_steps_of_the_optimizer_on_autograd_gradients(solver):
+    X, y = digits()
+    head = LinearSGD(solver=solver, lrs=[0.05], weight_decay=0.1, epochs=3, batch_size=500).fit(X, y)
+    W = (0.01 * torch.randn(10, 64, generator=torch.Generator().manual_seed(0))).requires_grad_()
+    b = torch.zeros(10, requires_grad=True)
+    groups = [{"params": [W], "weight_decay": 0.1}, {"params": [b], "weight_decay": 0.0}]
+    optimizer = (
+        torch.optim.SGD(groups, lr=0.05, momentum=0.9) if solver == "sgd" else torch.optim.AdamW(groups, lr=0.05)
+    )
+    random, n_steps, step = np.random.default_rng(0), 12, 0
+    for _ in range(3):
+        order = random.permutation(len(X))
+        for start in range(0, len(X), 500):
+            rows = order[start : start + 500]
+            for group in optimizer.param_groups:
+                group["lr"] = 0.05 * 0.5 * (1 + np.cos(np.pi * step / n_steps))
+            optimizer.zero_grad()
+            logits = torch.from_numpy(X[rows]) @ W.T + b
+            torch.nn.functional.cross_entropy(logits, torch.from_numpy(y[rows])).backward()
+            optimizer.step()
+            step += 1
+    np.testing.assert_allclose(head.coef_, W.detach(), atol=1e-4)
+    np.testing.assert_allclose(head.intercept_, b.detach(), atol=1e-4)
+
+
+def test_long_training_predicts_like_logistic_regression():
+    X, y = digits()
+    head = LinearSGD(lrs=[0.5], weight_decay=1e-4, epochs=40).fit(X, y)
+    exact = LogisticRegression(C=1 / (1e-4 * len(X)), max_iter=1000).fit(X, y)
+    assert np.mean(head.predict(X) == exact.predict(X)) > 0.98
+
+
+@pytest.mark.parametrize(("solver", "lr"), [("sgd", 0.5), ("adamw", 0.02), ("lamb", 0.1), ("lars", 20.0)])
+def test_every_solver_learns(solver, lr):
+    X, y = digits()
+    head = LinearSGD(solver=solver, lrs=[lr], epochs=20).fit(X[:1200], y[:1200])
+    assert head.score(X[1200:], y[1200:]) > 0.9
+
+
+def test_the_learning_rate_is_chosen_on_validation_and_trained_again_on_both():
+    X, y = digits()
+    head = LinearSGD(lrs=[1e-6, 0.1], epochs=3).fit(X[:900], y[:900], validation=(X[900:], y[900:]))
+    assert head.lr_ == 0.1
+    assert head.selection_["chosen"] == {"lr": 0.1}
+    assert head.scores_[1] > head.scores_[0]
+    both = LinearSGD(lrs=[0.1], epochs=3).fit(X, y)
+    np.testing.assert_allclose(head.coef_, both.coef_, atol=1e-6)
+
+
+def test_a_float16_memmap_gives_what_its_rows_in_memory_give(tmp_path):
+    X, y = digits()
+    np.save(tmp_path / "X.npy", X.astype(np.float16))
+    lazy = np.load(tmp_path / "X.npy", mmap_mode="r")
+    rows = np.arange(0, 1000)
+    plain = LinearSGD(epochs=2).fit(np.float32(lazy[:1000]), y[:1000])
+    np.testing.assert_array_equal(LinearSGD(epochs=2).fit(RowSubset(lazy, rows), y[:1000]).coef_, plain.coef_)
+
+
+def test_impossible_parameters_are_refused_together():
+    with pytest.raises(InputError, match=r"solver is 'adam', expected one of sgd, .*; lrs is \[0\]"):
+        LinearSGD(solver="adam", lrs=[0]).fit(*digits())
+    with pytest.raises(InputError, match="epochs is 0"):
+        LinearSGD(epochs=0).fit(*digits())
