@@ -140,8 +140,8 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
     if not frames:
         listed = "".join(f"\n  {problem.folder}: {problem.reason}" for problem in problems[:10])
         raise InputError(
-            f"{', '.join(map(str, roots[:3]))}{', …' * (len(roots) > 3)} holds no complete run: first run, for example, "
-            f"probe backbone=tiny dataset=digits head=linear{listed}"
+            f"{', '.join(map(str, roots[:3]))}{', …' * (len(roots) > 3)} holds no complete run: first run, for "
+            f"example, probe backbone=tiny dataset=digits head=linear{listed}"
         )
     frame = pd.concat(frames, ignore_index=True).drop(columns=["path", *STAMPS])
     frame = frame.loc[~frame["real"].duplicated()].drop(columns="real")
