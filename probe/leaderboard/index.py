@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,9 +94,22 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
             problems.append(Problem(folder, str(error)))
     frame = pd.concat([kept.iloc[unchanged], pd.DataFrame(fresh)], ignore_index=True) if fresh and unchanged else (
         pd.DataFrame(fresh) if fresh else kept.iloc[unchanged].reset_index(drop=True))  # fmt: skip
-    if (fresh or len(unchanged) < len(kept)) and len(frame) and "." not in set(frame["path"]):
+    if (fresh or len(unchanged) < len(kept)) and len(frame):
         _save(frame, root / INDEX, started_ns)
     return frame, problems
+
+
+def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
+    """Runs whose folders were given themselves, as a sweep does; no index stands for them."""
+    import pandas as pd
+
+    found, problems = [], []
+    for folder in folders:
+        try:
+            found.append(read_run(folder) | {"path": str(folder)} | dict.fromkeys(STAMPS, ""))
+        except InputError as error:
+            problems.append(Problem(str(folder), str(error)))
+    return pd.DataFrame(found), problems
 
 
 def read_folders(folders: Iterable[str | Path]) -> Records:
@@ -112,24 +125,27 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
     if absent:
         raise InputError(f"there is no folder {', '.join(absent)}: give folders that hold runs, such as runs")
     frames, problems = [], []
-    for root in roots:
-        frame, wrong = _read_folder(root)
+    single = [root for root in roots if (root / RESULT).exists()]
+    for root, (frame, wrong) in [
+        (Path(), _read_single(single)),
+        *((root, _read_folder(root)) for root in roots if root not in set(single)),
+    ]:
         problems += wrong
         if len(frame):
             real = os.path.realpath(root)
             frames.append(frame.assign(
-                folder=[os.path.normpath(f"{root}/{path}") for path in frame["path"]],
-                real=[os.path.normpath(f"{real}/{path}") for path in frame["path"]],
+                folder=[os.path.normpath(os.path.join(root, path)) for path in frame["path"]],
+                real=[os.path.normpath(os.path.join(real, path)) for path in frame["path"]],
             ))  # fmt: skip
     if not frames:
         listed = "".join(f"\n  {problem.folder}: {problem.reason}" for problem in problems[:10])
         raise InputError(
-            f"{', '.join(map(str, roots))} holds no complete run: first run, for example, "
-            f"probe backbone=tiny dataset=digits head=linear{listed}"
+            f"{', '.join(map(str, roots[:3]))}{', …' * (len(roots) > 3)} holds no complete run: first run, for "
+            f"example, probe backbone=tiny dataset=digits head=linear{listed}"
         )
     frame = pd.concat(frames, ignore_index=True).drop(columns=["path", *STAMPS])
     frame = frame.loc[~frame["real"].duplicated()].drop(columns="real")
     once = frame.loc[~frame["digest"].duplicated()].sort_values(["name", "digest"], ignore_index=True)
     copies = len(frame) - len(once)
     notes = [f"{copies} copies of runs were counted once"] if copies else []
-    return Records(once, sorted(problems, key=lambda problem: problem.folder), notes)
+    return Records(once, sorted(set(problems), key=lambda problem: problem.folder), notes)

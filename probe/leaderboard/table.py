@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
-RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct")
+RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct", "skipped")
 METHOD = (
     "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
     "seeds share the test rows; Student's t for the seeds' share{wilson}. "
@@ -128,7 +128,7 @@ def _all_scores(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], Score
 
 def _places(runs: Any, members: Sequence[int]) -> tuple[dict[int, Any] | None, int]:
     """Places of each run's test rows among all of its column, None where all test the same; and how many there are."""
-    if len({(runs[i][1], runs[i][2]) for i in members}) == 1:
+    if len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members):
         return None, int(runs[members[0]][2])
     tested = {i: read_predictions(runs[i][3])["row"] for i in members}
     every = np.unique(np.concatenate(list(tested.values())))
@@ -137,7 +137,7 @@ def _places(runs: Any, members: Sequence[int]) -> tuple[dict[int, Any] | None, i
 
 def _values(run: Any, metric: str) -> Any:
     """(N,) values of the test rows of a run, their mean exactly the recorded metric."""
-    _, _, n_scored, folder, correct, recorded = run
+    _, _, n_scored, folder, correct, _, recorded = run
     if metric == "top1":
         return np.unpackbits(np.frombuffer(correct, np.uint8), count=n_scored).astype(np.float64)
     values = row_values(metric, read_predictions(folder))

@@ -56,3 +56,25 @@ def test_variances_that_agree_are_pooled_and_others_kept() -> None:
     drawn, degrees = moderated(unlike, freedom, 78)
     assert degrees[0, 1] < 3
     assert (np.diag(drawn) == 0).all()
+
+
+def test_systems_with_other_seeds_and_fewer_of_them_are_ranked_together() -> None:
+    values = [bernoulli(s, 4, 1000, p) for s, p in enumerate((0.95, 0.8, 0.6))]
+    column = [
+        scores(list(values[0][:1]), None, [4], 1000),
+        scores(list(values[1][:3]), None, [0, 1, 2], 1000),
+        scores(list(values[2]), None, [2, 9, 11, 12], 1000),
+    ]
+    assert rank([column])[0].low.tolist() == [1, 2, 3]
+    assert rank([column], higher_is_better=False)[0].low.tolist() == [3, 2, 1]
+
+
+def test_seeds_that_scatter_widen_the_ranks_unless_all_scatter_alike() -> None:
+    def around(p: float, scatter: tuple[float, ...]) -> Scores:
+        return gather(np.stack([bernoulli(i, 1, 2000, p + d)[0] for i, d in enumerate(scatter)]))
+
+    up, down, other = (-0.15, 0.0, 0.15), (0.15, 0.0, -0.15), (0.0, 0.15, -0.15)
+    alike = [around(p, up) for p in (0.80, 0.75, 0.70)]
+    assert rank([alike])[0].high.tolist() == [1, 2, 3]
+    apart = [around(p, scatter) for p, scatter in zip((0.80, 0.75, 0.70), (up, down, other), strict=True)]
+    assert rank([apart])[0].high.tolist() == [3, 3, 3]

@@ -134,6 +134,17 @@ def test_a_single_run_folder_can_be_given(add: Add) -> None:
     assert not list(run.glob(".leaderboard*"))
 
 
+def test_run_folders_and_folders_of_runs_may_be_mixed(board: Path, add: Add, tmp_path: Path) -> None:
+    apart = add("tiny", "late", folder="../apart/one")
+    broken = add("tiny", "later", folder="../apart/two")
+    (broken / "predictions.safetensors").unlink()
+    found = read_folders([apart, board, broken, sorted(path for path in board.iterdir() if path.is_dir())[0]])
+    assert len(found.frame) == 37
+    assert [Path(problem.folder).name for problem in found.problems] == ["two"]
+    assert all(Path(folder).is_dir() for folder in found.frame["folder"])
+    assert found.notes == []
+
+
 def test_runs_may_move(board: Path) -> None:
     before = read_folders([board]).frame.drop(columns="folder")
     after = read_folders([board.rename(board.with_name("elsewhere"))]).frame.drop(columns="folder")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -211,8 +212,6 @@ def test_unknown_names_list_what_there_is(
     ],
 )
 def test_filters_sorting_and_pivot(board: Path, arguments: list[str], rows: list[str] | None, tmp_path: Path) -> None:
-    import json
-
     path = tmp_path / "table.json"
     code = main([str(board), *arguments, "--json", str(path)])
     assert code == (0 if rows else 1)
@@ -278,3 +277,24 @@ def test_conditions_read_numbers_parameters_and_labels_with_commas(
         add("tiny", "ncm", seed=seed, head_parameters={"shots": 3})
         add("tiny", "knn(k=5, p=2)", seed=seed)
     assert len(where(read_folders([tmp_path]).frame, [condition])) == n_left
+
+
+def test_runs_that_skipped_other_rows_are_paired_by_row(add: Add, tmp_path: Path) -> None:
+    """Both are right on every row but row 5, which the second could not read: they differ nowhere."""
+    from run_folders import draw_predictions
+
+    correct = np.arange(100) != 5
+    for head, left_out in [("ncm", 7), ("linear", 8)]:
+        rows = np.delete(np.arange(100), left_out)
+        predictions = {k: v[rows] for k, v in draw_predictions(correct, 10, "key").items()}
+        run = add("tiny", head, predictions=predictions)
+        result = json.loads((run / "result.json").read_text())
+        result["dataset"]["test_rows"] = digest("all 100 rows")
+        result["skipped_rows"] = {"train": 0, "test": 1}
+        result["protocol"]["n_test"] = 100
+        (run / "result.json").write_text(json.dumps(result))
+    table = build_table(read_folders([tmp_path]))
+    a, b = (table.scores[f"tiny {head}", "digits"] for head in ("ncm", "linear"))
+    assert a.n_rows == 100
+    assert np.abs(a.influences[0] - b.influences[0]).argsort()[-2:].tolist() in ([7, 8], [8, 7])
+    assert "2 unreadable rows were skipped in 2 runs." in table.notes

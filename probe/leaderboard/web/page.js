@@ -147,7 +147,7 @@ function drawCost() {
     { name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y), mode: "lines",
       line: { shape: "hv", color: css("--second"), dash: "dot" }, hoverinfo: "skip" },
     { name: "rows", x: points.map((p) => p.x), y: points.map((p) => p.y), text: points.map((p) => plain(p.name)),
-      mode: points.length <= 12 ? "markers+text" : "markers", textposition: "top center", cliponaxis: false,
+      mode: points.length <= 12 && innerWidth > 600 ? "markers+text" : "markers", textposition: "top center", cliponaxis: false,
       textfont: { size: 11 }, marker: { color: css("--accent"), size: 9 }, error_y: { ...bars(cells), color: css("--soft") },
       hovertemplate: "%{text}<br>%{x:.4g}, %{y:.4g}<extra></extra>" },
   ], {
