@@ -231,6 +231,10 @@ class Head(ClassifierMixin, BaseEstimator):
             if not issubclass(kind, cls):
                 raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
             head = kind(**json.loads(header["parameters"]))
+            # JSON knows lists alone.
+            defaults = kind().get_params(deep=False)
+            tuples = {k: tuple(v) for k, v in head.get_params(deep=False).items() if isinstance(defaults[k], tuple)}
+            head.set_params(**tuples)
             attributes: Mapping[str, Any] = json.loads(header["attributes"])
             for key in json.loads(header["strings"]):
                 attributes = {**attributes, key: np.asarray(attributes[key])}
