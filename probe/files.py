@@ -39,20 +39,26 @@ def file_digests(root: Path, names: Sequence[str]) -> list[str]:
     memory = _remembered(memory_file)
     now = time.time_ns()
 
-    def digest(name: str) -> tuple[list[int], str]:
-        path = root / name
-        stat = path.stat()
-        key = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        known = memory.get(name)
-        return key, known[1] if known and known[0] == key else _digest_file(path)
-
+    keys = {name: _key(os.path.join(root, name)) for name in names}
+    found = {name: memory[name][1] for name in keys if name in memory and memory[name][0] == keys[name]}
+    unread = [name for name in keys if name not in found]
+    # In chunks: a task per file would cost more than reading a small one.
+    chunks = [unread[i : i + 256] for i in range(0, len(unread), 256)]
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        found = dict(zip(names, pool.map(digest, names), strict=True))
-    settled = {name: [key, value] for name, (key, value) in found.items() if key[1] < now - RACY_NS}
-    if any(memory.get(name) != entry for name, entry in settled.items()):
+        for chunk, digests in zip(
+            chunks, pool.map(lambda c: [_digest_file(root / name) for name in c], chunks), strict=True
+        ):
+            found.update(zip(chunk, digests, strict=True))
+    settled = {name: [keys[name], found[name]] for name in unread if keys[name][1] < now - RACY_NS}
+    if settled:
         with contextlib.suppress(OSError):
             _remember(memory_file, memory | settled)
-    return [found[name][1] for name in names]
+    return [found[name] for name in names]
+
+
+def _key(path: str) -> list[int]:
+    stat = os.stat(path)
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ino]
 
 
 def _digest_file(path: Path) -> str:
