@@ -51,6 +51,10 @@ def refuse_non_finite(chunk: FloatArray, first_row: int = 0, name: str = "X") ->
         )
 
 
+HELD_OUT = "a tenth of the training rows"
+"""What `selection_` says where no validation rows were given."""
+
+
 def hold_out(codes: IntArray, random_state: int | None) -> NDArray[np.bool_]:
     """(N,) marks a seeded tenth of each class for validation: at least one row of it, and never its only one."""
     random = check_random_state(random_state)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from probe.arrays import RowReader, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
 
 Batch = dict[str, Tensor]
 Backward = Callable[[nn.Module, Batch], Tensor]
@@ -99,20 +99,6 @@ def train(module: nn.Module, rows: RowReader, backward: Backward, recipe: Recipe
     return module.eval()
 
 
-def hold_out(codes: IntArray, seed: int) -> tuple[IntArray, IntArray]:
-    """Rows to train on and rows to choose on where no validation rows are given: a fifth of each class.
-
-    A class gives at least one row and keeps at least one; classes of a single row keep it.
-    """
-    rng = np.random.default_rng(seed)
-    held = []
-    for code in np.unique(codes):
-        rows = rng.permutation(np.flatnonzero(codes == code))
-        held.append(rows[: max(1, len(rows) // 5) if len(rows) > 1 else 0])
-    chosen = np.sort(np.concatenate(held))
-    return np.setdiff1d(np.arange(len(codes)), chosen), chosen
-
-
 class MinibatchHead(Head):
     """Base class of the heads that train a torch module by mini-batches.
 
@@ -122,7 +108,7 @@ class MinibatchHead(Head):
     `device`. The trained weights become fitted attributes, `main.weight` as `main_weight_`.
 
     The candidate with the highest accuracy on the validation rows wins, the lower log-loss where two are equal.
-    Without validation rows a fifth of the training rows is held out to choose on, and the winner trained again on
+    Without validation rows a tenth of the training rows is held out to choose on, and the winner trained again on
     all of them; where no class has a row to spare, the first of each sequence is taken.
     """
 
@@ -200,9 +186,8 @@ class MinibatchHead(Head):
     ) -> tuple[Recipe, nn.Module | None]:
         on = "validation"
         if validation is None:
-            on = "a fifth of the training rows"
-            kept, held = hold_out(np.asarray(rows.arrays["codes"]), self.random_state)
-            rows, validation = rows.subset(kept), rows.subset(held)
+            on, held = HELD_OUT, hold_out(np.asarray(rows.arrays["codes"]), self.random_state)
+            rows, validation = rows.subset(np.flatnonzero(~held)), rows.subset(np.flatnonzero(held))
         trained: list[tuple[tuple[float, float], Recipe, nn.Module | None]] = []
         for recipe in recipes if len(validation) else []:
             module = self._train(rows, recipe)

@@ -14,11 +14,11 @@ from torch.nn import functional
 from probe.arrays import RowReader, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
 from probe.linalg.eigen import EigenRows
 from probe.linalg.multinomial import MultinomialLoss
 from probe.linalg.newton import solve_path, warn_unconverged
-from probe.minibatch import as_tensors, hold_out
+from probe.minibatch import as_tensors
 from probe.second_moment import (
     check_moment_options,
     check_patches,
@@ -129,8 +129,8 @@ class FixedMoments(Head):
         """The C with the highest accuracy on the validation rows; the smaller one where two are equal."""
         on = "validation"
         if others is None:
-            on = "a fifth of the training rows"
-            kept, held = hold_out(codes, self.random_state)
+            on, marks = HELD_OUT, hold_out(codes, self.random_state)
+            kept, held = np.flatnonzero(~marks), np.flatnonzero(marks)
             if not len(held):
                 return self._chose("nothing, for want of rows", [], float(self.Cs[0]))
             rows, codes, others = rows.subset(kept), codes[kept], (rows.subset(held), codes[held])

@@ -12,7 +12,7 @@ from scipy.special import logsumexp
 from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
 from probe.linalg.eigen import SCALINGS, EigenRows, scale_rows
 from probe.linalg.multinomial import MultinomialLoss
 from probe.linalg.newton import Solution, solve_path, warn_unconverged
@@ -92,7 +92,9 @@ class LinearProbe(Head):
         if not held_out.any():
             return self._fit_path(X, codes, None, None)
         train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-        return self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+        self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+        self.selection_["on"] = HELD_OUT
+        return self
 
     def _check_parameters(self) -> None:
         wrong = []

@@ -13,7 +13,7 @@ from torch import Tensor
 from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
 
@@ -91,7 +91,9 @@ class LinearSGD(Head):
         held_out = hold_out(codes, self.random_state) if len(self.lrs) > 1 else np.zeros(len(codes), dtype=bool)
         if held_out.any():
             train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
-            return self._search(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+            self._search(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+            self.selection_["on"] = HELD_OUT
+            return self
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
         return self._keep(len(self.lrs) // 2)
 

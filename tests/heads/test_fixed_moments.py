@@ -120,7 +120,7 @@ def test_selection_is_recorded_and_the_refit_equals_fitting_on_both():
     np.testing.assert_allclose(head.logits(X_test), alone.logits(X_test), atol=1e-6)
     kept = small(Cs=(1e-6, 1e-1, 1e-2), refit=False).fit(X, y, validation=(X_other, y_other))
     np.testing.assert_allclose(kept.logits(X_test), small(Cs=(chosen,)).fit(X, y).logits(X_test), atol=1e-6)
-    assert small(Cs=(1e-3, 1e-2)).fit(X, y).selection_["on"] == "a fifth of the training rows"
+    assert small(Cs=(1e-3, 1e-2)).fit(X, y).selection_["on"] == "a tenth of the training rows"
     first = {kind: value[:2] for kind, value in X.items()}
     assert small(Cs=(1e-3, 1e-2)).fit(first, [0, 1]).selection_["chosen"] == {"C": 1e-3}
 

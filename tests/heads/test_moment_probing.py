@@ -317,7 +317,7 @@ def test_refit_equals_training_on_train_and_validation_with_the_winner():
 def test_without_validation_the_grid_is_searched_on_held_out_training_rows():
     X, y = equal_means(60)
     head = small(learning_rates=(1e-3, 1e-2)).fit(X, y)
-    assert head.selection_["on"] == "a fifth of the training rows"
+    assert head.selection_["on"] == "a tenth of the training rows"
     one_each = {kind: value[:2] for kind, value in X.items()}
     head = small(learning_rates=(1e-3, 1e-2)).fit(one_each, [0, 1])
     assert head.selection_ == {
