@@ -109,8 +109,11 @@ class FrozenNetwork:
         return self.hash_weights()
 
     def hash_weights(self) -> str:
-        """Digest of all parameters and buffers as they are now."""
-        return hash_tensors({**dict(self.network.named_parameters()), **dict(self.network.named_buffers())})
+        """Digest of all parameters and persistent buffers as they are now.
+
+        Other buffers follow from the architecture, and some networks (ConViT) fill theirs on the first image.
+        """
+        return hash_tensors({k: v for k, v in self.network.state_dict().items() if isinstance(v, Tensor)})
 
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature. Taps are not among them: a kind's name says which layer it is."""

@@ -71,6 +71,23 @@ def test_network_is_frozen(batch):
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in backbone.network.modules())
 
 
+def test_a_buffer_that_the_first_image_fills_does_not_change_the_identity(batch):
+    class Lazy(Network):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("grid", torch.zeros(1), persistent=False)
+
+        def forward(self, x):
+            self.grid = torch.arange(float(x.shape[-1]))
+            return super().forward(x)
+
+    backbone = Backbone()
+    backbone.network = Lazy().eval().requires_grad_(False)
+    before = backbone.hash_weights()
+    backbone.extract(batch, ["pooled"])
+    assert backbone.hash_weights() == before
+
+
 def test_taps_equal_the_layers_run_by_hand(batch):
     backbone = Backbone(taps=["blocks.0", "conv", "conv:tokens", "blocks.2.attn:heads"], n_prefix_tokens=1)
     given = backbone.extract(batch, ["blocks.0", "conv", "conv:tokens", "blocks.2.attn:heads", "pooled"])
