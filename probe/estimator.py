@@ -80,6 +80,7 @@ class Head(ClassifierMixin, BaseEstimator):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
+    selection_: dict[str, Any]
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
