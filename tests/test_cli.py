@@ -145,3 +145,31 @@ def test_an_image_folder_and_an_undecodable_file(tmp_path: Path) -> None:
     answer = probe(*words, "name=broken", "features.on_error=skip", cwd=tmp_path)
     (run,) = run_folders(tmp_path / "runs" / "broken")
     assert json.loads((run / "result.json").read_text())["skipped_rows"] == {"test": 0, "train": 1}
+
+
+def readme_line(containing: str) -> list[str]:
+    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if containing in line]
+    return line.removeprefix("probe ").split()
+
+
+def test_the_readmes_own_head_runs_beside_ours(tmp_path: Path) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    (tmp_path / "majority.py").write_text(source)
+    (tmp_path / "my_conf" / "head").mkdir(parents=True)
+    (tmp_path / "my_conf" / "head" / "majority.yaml").write_text("_target_: majority.Majority\n")
+    answer = probe(*readme_line("--config-dir my_conf"), cwd=tmp_path)
+    assert "majority" in answer.stdout
+    (run,) = (tmp_path / "runs" / "default").glob("*majority*")
+    result = json.loads((run / "result.json").read_text())
+    assert result["metrics"]["top1"]["value"] == pytest.approx(0.1, abs=0.03)
+    with pytest.raises(ValueError, match="load a head of your own with its class"):
+        Head.load(run / "head.safetensors")
+
+
+def test_the_readmes_own_module_runs(tmp_path: Path) -> None:
+    (tmp_path / "my_models.py").write_text(
+        "from torch import nn\n\n\ndef build():\n"
+        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())\n"
+    )
+    answer = probe(*readme_line("backbone.target=my_models:build"), "head=ncm", cwd=tmp_path)
+    assert "top1" in answer.stdout

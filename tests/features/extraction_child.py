@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 import tqdm  # noqa: F401
-from conftest import ToyBackbone, toy_dataset
+from extraction_toys import ToyBackbone, toy_dataset
 
 import probe.estimator
 import probe.features.extract

@@ -44,14 +44,15 @@ def bytes_of(features):
 def interrupt(root, log, rows):
     """Leaves behind an extraction that was killed after so many rows."""
     process = start(child.extract, root, log, stall=rows)
-    wait_for(log, rows)
+    wait_for(log, rows, process)
     time.sleep(0.05)  # for the blocks that wait for the disk
     process.kill()
     process.join()
 
 
-def wait_for(log, rows):
+def wait_for(log, rows, process):
     while child.rows_logged(log) < rows:
+        assert process.is_alive(), f"the child ended with code {process.exitcode}"
         time.sleep(0.002)
 
 
@@ -156,7 +157,7 @@ class TestCompany:
 
     def test_a_batch_size_of_ones_own_does_not_disturb_an_extraction_under_way(self, root, log, uninterrupted):
         process = start(child.extract, root, log)
-        wait_for(log, 20)
+        wait_for(log, 20, process)
         features = child.extract(root, log, batch_size=7)
         process.join()
         assert process.exitcode == 0
@@ -180,7 +181,7 @@ class TestCompany:
 
     def test_a_killed_partner_is_noticed_and_its_ranges_taken_over(self, root, log, uninterrupted):
         partner = start(child.extract, root, log, delay=0.05)
-        wait_for(log, 10)
+        wait_for(log, 10, partner)
         other = start(child.extract, root, log, delay=0.01)
         time.sleep(0.1)
         partner.kill()
@@ -219,14 +220,14 @@ class TestCompany:
 
         monkeypatch.setattr(os, "link", link)
         process = start(child.extract, root, log, delay=0.02)
-        wait_for(log, 20)
+        wait_for(log, 20, process)
         assert bytes_of(child.extract(root, log)) == uninterrupted[200]
         process.join()
         assert child.rows_logged(log) == 200
 
     def test_what_others_are_extracting_is_waited_for_not_extracted_again(self, root, log):
         wide = start(child.extract, root, log, delay=0.01)
-        wait_for(log, 20)
+        wait_for(log, 20, wide)
         backbone = child.LoggingBackbone(log, 0.01)
         features = FeatureStore(root).get(backbone, child.toy_dataset(200), "train", ["pooled"], progress=False)
         wide.join()
