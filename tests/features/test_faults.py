@@ -382,8 +382,8 @@ class TestDamage:
 @pytest.mark.skipif(sys.platform != "linux", reason="needs RLIMIT_DATA")
 def test_features_several_times_larger_than_memory(root):
     here, there = SERVER.Pipe()
-    spare = 48 * 2**20
-    process = start(child.extract_in_little_memory, root, 4096, spare, there)
+    spare = 96 * 2**20
+    process = start(child.extract_in_little_memory, root, 8192, spare, there)
     process.join()
     assert process.exitcode == 0
     n_bytes, equal, refused = here.recv()
