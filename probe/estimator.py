@@ -82,6 +82,14 @@ class Head(ClassifierMixin, BaseEstimator):
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
     selection_: dict[str, Any]
 
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether `fit` wants the argument `teacher_logits`."""
+        return False
+
+    def check_parameters(self) -> None:
+        """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
+
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
 
@@ -237,7 +245,7 @@ class Head(ClassifierMixin, BaseEstimator):
                     f"{path} holds a {name or 'file'} from {module or 'elsewhere'}, which is no head of this package: "
                     "give a head.safetensors that a run wrote, and load a head of your own with its class"
                 )
-            kind = cls if own else getattr(importlib.import_module(module), name)
+            kind: type[Self] = cls if own else getattr(importlib.import_module(module), name)
             if not issubclass(kind, cls):
                 raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
             head = kind(**json.loads(header["parameters"]))

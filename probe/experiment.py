@@ -15,7 +15,7 @@ from probe import record
 from probe.arrays import RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
 from probe.determinants import FILLED_IN, describe, head_name, head_parameters, parts_of, run_name
-from probe.errors import DoesNotFit
+from probe.errors import DoesNotFit, InputError
 from probe.fitting import fit
 from probe.metrics.evaluate import evaluate
 from probe.protocols.checks import check_dataset
@@ -74,6 +74,7 @@ def run(request: Run) -> Path:
     started = time.perf_counter()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
     check_dataset(dataset)
+    request = with_teacher(request)
     check_fit(request.head, backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
     head = filled_in(request.head, backbone, request)
@@ -147,6 +148,17 @@ def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
             f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
             f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
         )
+
+
+def with_teacher(request: Run) -> Run:
+    """The request without a teacher that its head does not listen to; refuses parameters that cannot be fitted with."""
+    request.head.check_parameters()
+    if request.head.needs_teacher and request.teacher is None:
+        raise InputError(
+            f"head {head_name(request.head)} learns from a teacher and none is named: set head.teacher=<run folder>, "
+            "or to a mapping with backbone and head, or choose head.arm=ce"
+        )
+    return request if request.head.needs_teacher else replace(request, teacher=None)
 
 
 def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:

@@ -195,7 +195,7 @@ class DualHeadKD(MinibatchHead):
             teacher_logits: The teacher's logits, columns in the order of `classes_`: (N, K), followed by those of the
                 validation rows where there are such rows and `refit` trains on them too.
         """
-        self._check_parameters()
+        self.check_parameters()
         X, codes = self._check_fit(X, y)
         rows: dict[str, Any] = {"pooled": X, "codes": codes}
         checked = self._validation_rows(validation)
@@ -209,7 +209,11 @@ class DualHeadKD(MinibatchHead):
         self._select_and_train(RowReader(rows), None if others is None else RowReader(others))
         return self
 
-    def _check_parameters(self) -> None:
+    @property
+    def needs_teacher(self) -> bool:
+        return self.arm != "ce"
+
+    def check_parameters(self) -> None:
         named = (("arm", ARMS), ("auxiliary", AUXILIARIES), ("alignment", ALIGNMENTS))
         wrong = [
             f"{name} is {getattr(self, name)!r}, expected one of {list(known)}"

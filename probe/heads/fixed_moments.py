@@ -86,7 +86,7 @@ class FixedMoments(Head):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on a mapping with `pooled` (N, D) and `tokens` (N, T, D), arrays or memmaps, and labels (N,)."""
-        self._check_parameters()
+        self.check_parameters()
         rows, codes = self._check_fit(X, y)
         others = None
         if validation is not None and len(np.asarray(validation[1])):
@@ -101,7 +101,7 @@ class FixedMoments(Head):
         self.coef_, self.intercept_ = self._path(self._moments(rows), codes, [C])[0]
         return self
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
         if self.projection not in PROJECTIONS:
             raise InputError(f"projection is {self.projection!r}: choose one of {list(PROJECTIONS)}")
         check_moment_options("cnn", self.second_moment, self.hidden_width, self.n_groups)

@@ -48,7 +48,7 @@ class LinearDiscriminant(Head):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,); validation rows are further training rows, since there is nothing to choose."""
-        self._check_shrinkage()
+        self.check_parameters()
         parts = self._check_parts(X, y, validation)
         n_rows = sum(len(codes) for _, codes in parts)
         if self.shrinkage == "none" and n_rows - len(self.classes_) < self.n_features_in_:
@@ -62,7 +62,7 @@ class LinearDiscriminant(Head):
         self._solve(moments, self._covariance(moments, parts))
         return self
 
-    def _check_shrinkage(self) -> None:
+    def check_parameters(self) -> None:
         if isinstance(self.shrinkage, str):
             valid = self.shrinkage in ("none", "ledoit_wolf")
         else:

@@ -79,7 +79,7 @@ class LinearProbe(Head):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> LinearProbe:
         """Solves the path on (X, y) and chooses C on the validation rows."""
-        self._check_parameters()
+        self.check_parameters()
         X, codes = self._check_fit(X, y)
         _check_finite(X)
         self._forget()
@@ -96,7 +96,7 @@ class LinearProbe(Head):
         self.selection_["on"] = HELD_OUT
         return self
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
         wrong = []
         if self.scaling not in SCALINGS:
             wrong.append(f"scaling is {self.scaling!r}, expected one of {', '.join(SCALINGS)}")

@@ -74,7 +74,7 @@ class LinearSGD(Head):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> LinearSGD:
         """Trains every learning rate on (X, y) and chooses one on the validation rows."""
-        self._check_parameters()
+        self.check_parameters()
         X, codes = self._check_fit(X, y)
         for rows in row_chunks(X) if is_lazy(X) else ():
             refuse_non_finite(X[rows], rows.start)
@@ -97,7 +97,7 @@ class LinearSGD(Head):
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
         return self._keep(len(self.lrs) // 2)
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
         wrong = []
         if self.solver not in SOLVERS:
             wrong.append(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")

@@ -142,7 +142,7 @@ class MomentProbing(MinibatchHead):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on a mapping with `pooled` (N, D) and `tokens` (N, T, D), arrays or memmaps, and labels (N,)."""
-        self._check_parameters()
+        self.check_parameters()
         rows, codes = self._check_fit(X, y)
         checked = self._validation_rows(validation)
         self._select_and_train(
@@ -151,7 +151,7 @@ class MomentProbing(MinibatchHead):
         )
         return self
 
-    def _check_parameters(self) -> None:
+    def check_parameters(self) -> None:
         check_moment_options(self.layout, self.second_moment, self.hidden_width, self.n_groups)
         if self.hidden_width // self.n_groups < 7:
             raise InputError(

@@ -54,13 +54,16 @@ class NaiveBayes(MomentsHead):
         self.scaling = scaling
         self.device = device
 
-    def _new_moments(self) -> ClassMoments:
+    def check_parameters(self) -> None:
         if self.variance not in ("pooled", "per_class"):
             raise InputError(f"variance={self.variance!r} is unknown: set variance to pooled or per_class")
         if self.scaling not in ("minmax", "standard", "none"):
             raise InputError(f"scaling={self.scaling!r} is unknown: set scaling to minmax, standard or none")
         if not self.var_smoothing >= 0:
             raise InputError(f"var_smoothing={self.var_smoothing} is no share: set it to 0 or more, such as 1e-9")
+
+    def _new_moments(self) -> ClassMoments:
+        self.check_parameters()
         second: Second = "diagonal" if self.variance == "pooled" else "class_diagonal"
         return ClassMoments(
             len(self.classes_),

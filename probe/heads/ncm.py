@@ -46,9 +46,12 @@ class NearestClassMean(MomentsHead):
         self.post_norm = post_norm
         self.device = device
 
-    def _new_moments(self) -> ClassMoments:
+    def check_parameters(self) -> None:
         if self.metric not in ("euclidean", "cosine"):
             raise InputError(f"metric={self.metric!r} is unknown: set metric to euclidean or cosine")
+
+    def _new_moments(self) -> ClassMoments:
+        self.check_parameters()
         return ClassMoments(len(self.classes_), self.n_features_in_, unit_rows=self.pre_norm, device=self.device)
 
     def _solve(self, moments: ClassMoments) -> None:

@@ -65,6 +65,9 @@ class RidgeProbe(Head):
         self.intercept_ = _target_means(moments) - self.coef_ @ moments.mean
         return self
 
+    def check_parameters(self) -> None:
+        self._check_alphas()
+
     def _check_alphas(self) -> Float64Array:
         alphas = np.logspace(-8, 8, self.alphas) if isinstance(self.alphas, int) else np.asarray(self.alphas, float)
         if not (alphas.ndim == 1 and len(alphas) and (alphas >= 0).all() and np.isfinite(alphas).all()):
