@@ -256,7 +256,7 @@ class Head(ClassifierMixin, BaseEstimator):
             attributes: Mapping[str, Any] = json.loads(header["attributes"])
             for key in json.loads(header["strings"]):
                 attributes = {**attributes, key: np.asarray(attributes[key])}
-            vars(head).update(attributes, **{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            head.__dict__.update(attributes, **{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
         return head
 
 
