@@ -72,10 +72,13 @@ class Head(ClassifierMixin, BaseEstimator):
 
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
+        unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
+            is the same run.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
+    unordered: ClassVar[tuple[str, ...]] = ()
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
