@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from probe.errors import InputError
 
@@ -19,7 +19,8 @@ MODES = ("online", "offline", "disabled")
 class WandbTracker:
     """Logs configuration, metrics with their intervals, seconds, the run folder as an artifact, a sweep's leaderboard.
 
-    Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later.
+    Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later. Where wandb cannot
+    be reached, or nobody is logged in, this process goes on offline.
 
     Args:
         project: wandb project.
@@ -28,6 +29,8 @@ class WandbTracker:
         group: Runs of one group stand together; None is the name of the folder that holds the run folders.
         tags: Tags of every run.
     """
+
+    unreachable: ClassVar[bool] = False  # learnt once per process: it takes wandb half a minute to give up
 
     def __init__(
         self,
@@ -59,12 +62,28 @@ class WandbTracker:
             print(f"wandb did not record the leaderboard of {folder} ({error}): the sweep is complete", file=sys.stderr)
 
     def _begin(self, sweep: Path, name: str, **more: Any) -> wandb.Run:
+        """A wandb run; an offline one where online was asked for and cannot be had."""
+        if self.mode != "online":
+            return self._init(self.mode, sweep, name, **more)
+        if not WandbTracker.unreachable:
+            try:
+                return self._init("online", sweep, name, **more)
+            except Exception as error:
+                WandbTracker.unreachable = True
+                print(
+                    f"wandb cannot be reached ({str(error).partition(chr(10))[0]}): recording offline, "
+                    f"`wandb sync {sweep}/wandb/offline-run-*` uploads it later",
+                    file=sys.stderr,
+                )
+        return self._init("offline", sweep, name, **more)
+
+    def _init(self, mode: str, sweep: Path, name: str, **more: Any) -> wandb.Run:
         import wandb
 
         return wandb.init(
             project=self.project,
             entity=self.entity,
-            mode=self.mode,  # type: ignore[arg-type]
+            mode=mode,  # type: ignore[arg-type]
             group=self.group or sweep.name,
             name=name,
             tags=self.tags,

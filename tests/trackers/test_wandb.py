@@ -85,6 +85,30 @@ def test_a_wandb_that_raises_loses_nothing(
         assert "the sweep is complete" in told
 
 
+def test_without_a_network_or_login_the_process_goes_on_offline(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    import wandb
+
+    asked, init = [], wandb.init
+
+    def only_offline(mode: str, **kwargs: Any) -> Any:
+        asked.append(mode)
+        if mode == "online":
+            raise Broken("no route to host\nsee the manual")
+        return init(mode="disabled", **kwargs)
+
+    monkeypatch.setattr(wandb, "init", only_offline)
+    monkeypatch.setattr(WandbTracker, "unreachable", False)
+    for _ in range(2):  # a sweep makes a tracker for each job
+        WandbTracker(mode="online").log(RESULT, tmp_path)
+    assert asked == ["online", "offline", "offline"]
+    assert capfd.readouterr().err == (
+        "wandb cannot be reached (no route to host): recording offline, "
+        f"`wandb sync {tmp_path.parent}/wandb/offline-run-*` uploads it later\n"
+    )
+
+
 def test_a_missing_wandb_loses_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
