@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -231,13 +232,16 @@ class Sweep(Callback):
         Sweep.notes, Sweep.tracker = Path(config.hydra.sweep.dir) / sweep.NOTES, config.tracker
 
 
-def n_jobs(config: DictConfig) -> int:
-    """How many jobs a sweep has: the product of the lengths of everything swept over."""
+def n_jobs(config: DictConfig) -> int | None:
+    """How many jobs a sweep has: the product of the lengths of everything swept over; None where a sampler decides."""
     overrides = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*overrides, *config.hydra.overrides.task])
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) stands for
+    parsed = parser.parse_overrides([*overrides, *config.hydra.overrides.task])
     # The command line comes last and wins over what an experiment sweeps by default.
-    lengths = {o.key_or_group: len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
-    return math.prod(lengths.values())
+    swept = [o for o in {o.get_key_element(): o for o in parsed}.values() if o.is_sweep_override()]
+    if not all(o.is_discrete_sweep() for o in swept):
+        return None
+    return math.prod(len(list(o.sweep_string_iterator())) for o in swept)
 
 
 def reproduce(argv: Sequence[str]) -> int:

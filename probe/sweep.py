@@ -28,7 +28,7 @@ class Outcome:
     error: str | None = None
 
 
-def start(notes: Path, n_jobs: int) -> None:
+def start(notes: Path, n_jobs: int | None) -> None:
     shutil.rmtree(notes, ignore_errors=True)
     notes.mkdir(parents=True)
     (notes / "sweep.json").write_text(json.dumps({"n_jobs": n_jobs, "started": time.time()}))
@@ -53,8 +53,10 @@ def progress(notes: Path) -> str:
     sweep = json.loads((notes / "sweep.json").read_text())
     counts = Counter(path.suffix.removeprefix(".") for path in notes.iterdir())
     n_ended, n = sum(counts[status] for status in STATUSES), sweep["n_jobs"]
-    left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
     told = "".join(f", {counts[status]} {status}" for status in ("running", "failed") if counts[status])
+    if n is None:
+        return f"[{n_ended}{told}]"
+    left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
     return f"[{n_ended:{len(str(n))}}/{n}{told}, {left:.0f} s left]"
 
 

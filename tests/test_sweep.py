@@ -1,5 +1,6 @@
 """Sweeps over processes, from outside: the same runs as one process gives, interrupted and taken up again."""
 
+import csv
 import json
 import os
 import signal
@@ -8,9 +9,12 @@ import sys
 import time
 from pathlib import Path
 
+import hydra
 import joblib
 import pytest
+from omegaconf import OmegaConf
 
+from probe import cli
 from probe.record import content
 from probe.sweep import Outcome, begin, note, progress, start
 
@@ -47,8 +51,8 @@ def popen(cwd: Path, *words: str, slow: float = 0) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def probe(cwd: Path, *words: str) -> str:
-    process = popen(cwd, *words)
+def probe(cwd: Path, *words: str, slow: float = 0) -> str:
+    process = popen(cwd, *words, slow=slow)
     out, err = process.communicate()
     assert process.returncode == 0, out + err
     return out
@@ -144,3 +148,35 @@ def test_progress_counts_jobs_of_all_processes(tmp_path: Path) -> None:
     note(tmp_path / "notes", 1, Outcome("a", "done"))
     note(tmp_path / "notes", 3, Outcome("b", "failed", error="no"))
     assert progress(tmp_path / "notes").startswith("[ 2/12, 3 running, 1 failed, ")
+
+
+EXPERIMENT = {"dataset": "digits,iris", "head": "ncm,ridge", "seed": "0,1,2"}
+
+
+@pytest.mark.parametrize(
+    ("params", "words", "n"),
+    [
+        ({}, ["head=ncm,linear", "seed=0,1,2"], 6),
+        ({}, ["head=glob(n*)", "seed=range(0,10,2)"], 2 * 5),
+        ({}, ["head=glob(*,exclude=[*_*])", "+x=choice(1,2,3)"], 4 * 3),
+        ({}, ["head.Cs=[1,2],[3]", "seed=1", "hydra/launcher=joblib"], 2),
+        (EXPERIMENT, [], 2 * 2 * 3),
+        (EXPERIMENT, ["dataset=iris,wine,digits"], 3 * 2 * 3),
+        (EXPERIMENT, ["head=ncm", "dataset=iris"], 3),
+        ({}, ["head.shrinkage=interval(0,1)"], None),
+    ],
+)
+def test_a_sweep_knows_how_many_jobs_it_has(params: dict[str, str], words: list[str], n: int | None) -> None:
+    config = OmegaConf.create({"hydra": {"sweeper": {"params": params}, "overrides": {"task": words}}})
+    with hydra.initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        assert cli.n_jobs(config) == n
+
+
+def test_jobs_of_one_sweep_that_mean_the_same_run_once(tmp_path: Path) -> None:
+    words = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=ncm", "head._target_=slow.Slow", "seed=0"]
+    spelled = ["+features.dtypes.pooled=float32,null", "head.metric=euclidean,cosine", "tracker=none"]
+    out = probe(tmp_path, *words, *spelled, *JOBLIB, slow=1)
+    assert "2 done, 2 there" in out
+    assert len(fits(tmp_path)) == len(runs(tmp_path)) == 2
+    with (tmp_path / "runs" / "t" / "leaderboard.csv").open() as file:
+        assert [row["n_seeds"] for row in csv.DictReader(file)] == ["1", "1"]
