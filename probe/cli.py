@@ -229,7 +229,10 @@ class Sweep(Callback):
         sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        Sweep.notes, Sweep.tracker = Path(config.hydra.sweep.dir) / sweep.NOTES, config.tracker
+        folder = Path(config.hydra.sweep.dir)
+        Sweep.notes, Sweep.tracker = folder / sweep.NOTES, config.tracker
+        # Hydra's file holds paths of this machine, and nothing that the records of the runs do not hold.
+        (folder / "multirun.yaml").unlink(missing_ok=True)
 
 
 def n_jobs(config: DictConfig) -> int | None:

@@ -120,6 +120,14 @@ def test_nothing_half_written_stays_behind(launcher: str, request: pytest.Fixtur
     assert list((cwd / "runs" / "t" / ".sweep").glob("*.running")) == []
 
 
+@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+def test_no_file_of_a_sweep_says_where_it_was_made(launcher: str, request: pytest.FixtureRequest) -> None:
+    cwd = request.getfixturevalue(launcher)
+    paths = [path for path in (cwd / "runs").rglob("*") if path.is_file()]
+    assert not [path for path in paths if str(cwd).encode() in path.read_bytes()]
+    assert len(paths) > 3 * 6
+
+
 def test_two_processes_predict_what_one_does(basic: Path, parallel: Path) -> None:
     assert list(runs(basic)) == list(runs(parallel))
     for name, run in runs(basic).items():
