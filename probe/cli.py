@@ -7,8 +7,10 @@ import functools
 import importlib
 import json
 import math
+import multiprocessing
 import os
 import shlex
+import signal
 import sys
 import tempfile
 import time
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
@@ -39,6 +42,10 @@ SUBCOMMANDS = {
     "describe": "probe.cli:describe",
     "reproduce": "probe.cli:reproduce",
 }
+# What `build` reads of a recorded configuration.
+RECORDED = {
+    "backbone", "dataset", "protocol", "head", "cache", "name", "seed", "device", "save_logits", "reads", "features",
+}  # fmt: skip
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
@@ -57,7 +64,7 @@ def main() -> None:
         print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
     if Sweep.notes is not None:
-        sys.exit(sweep.report(Sweep.notes))
+        sys.exit(end_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
 
 
@@ -77,14 +84,26 @@ def subcommand(word: str, argv: Sequence[str]) -> int:
         return 1
 
 
+def end_sweep(notes: Path) -> int:
+    try:
+        return sweep.report(notes, instantiate(Sweep.tracker))
+    except ProbeError as error:
+        print(f"probe: {error}", file=sys.stderr)
+        return 1
+
+
 outcomes: list[Outcome] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def hydra_app(config: DictConfig) -> None:
     """One job, composed by Hydra; failures are recorded, never raised, so that a sweep goes on."""
+    if multiprocessing.parent_process() is not None:  # Ctrl-C ends the launching process, which ends its workers
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
     started = time.perf_counter()
     job = " ".join(HydraConfig.get().overrides.task)
+    if (notes := notes_of_sweep()) is not None:
+        sweep.begin(notes, HydraConfig.get().job.num)
     try:
         outcome = run_job(config, job)
     except DoesNotFit as error:
@@ -104,13 +123,14 @@ def run_job(config: DictConfig, job: str) -> Outcome:
     from probe import experiment, record
 
     resolved = OmegaConf.to_container(config, resolve=True)
-    request = build(resolved, shlex.join(["probe", *HydraConfig.get().overrides.task]))
-    before = time.time()
-    folder = experiment.run(request)
-    if (folder / "result.json").stat().st_mtime < before:
-        return Outcome(job, "there", str(folder))
-    instantiate(config.tracker).log(record.read_result(folder), folder)
-    return Outcome(job, "done", str(folder))
+    request, tracker = (
+        build(resolved, shlex.join(["probe", *HydraConfig.get().overrides.task])),
+        instantiate(config.tracker),
+    )
+    folder, is_new = experiment.run_once(request)
+    if is_new:
+        tracker.log(record.read_result(folder), folder)
+    return Outcome(job, "done" if is_new else "there", str(folder))
 
 
 def build(config: Any, command: str) -> Run:
@@ -181,10 +201,9 @@ def keep_error(config: DictConfig, outcome: Outcome) -> None:
 
 def announce(outcome: Outcome, seconds: float) -> None:
     """One line per job of a sweep; for a single run the metrics as a table."""
-    hydra_config, prefix = HydraConfig.get(), ""
-    if hydra_config.mode == RunMode.MULTIRUN:
-        notes = Path(hydra_config.sweep.dir) / sweep.NOTES
-        sweep.note(notes, hydra_config.job.num, outcome)
+    prefix = ""
+    if (notes := notes_of_sweep()) is not None:
+        sweep.note(notes, HydraConfig.get().job.num, outcome)
         prefix = sweep.progress(notes) + " "
     if outcome.error:
         print(f"{prefix}{outcome.status}: {outcome.job}\n  {outcome.error}", file=sys.stderr, flush=True)
@@ -194,25 +213,38 @@ def announce(outcome: Outcome, seconds: float) -> None:
         sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
 
 
+def notes_of_sweep() -> Path | None:
+    """Where the sweep that this job belongs to keeps its notes; None for a single run."""
+    hydra_config = HydraConfig.get()
+    return Path(hydra_config.sweep.dir) / sweep.NOTES if hydra_config.mode == RunMode.MULTIRUN else None
+
+
 class Sweep(Callback):
     """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
 
     notes: Path | None = None
+    tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        Sweep.notes = Path(config.hydra.sweep.dir) / sweep.NOTES
+        folder = Path(config.hydra.sweep.dir)
+        Sweep.notes, Sweep.tracker = folder / sweep.NOTES, config.tracker
+        # Hydra's file holds paths of this machine, and nothing that the records of the runs do not hold.
+        (folder / "multirun.yaml").unlink(missing_ok=True)
 
 
-def n_jobs(config: DictConfig) -> int:
-    """How many jobs a sweep has: the product of the lengths of everything swept over."""
+def n_jobs(config: DictConfig) -> int | None:
+    """How many jobs a sweep has: the product of the lengths of everything swept over; None where a sampler decides."""
     overrides = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parsed = OverridesParser.create().parse_overrides([*overrides, *config.hydra.overrides.task])
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) stands for
+    parsed = parser.parse_overrides([*overrides, *config.hydra.overrides.task])
     # The command line comes last and wins over what an experiment sweeps by default.
-    lengths = {o.key_or_group: len(list(o.sweep_string_iterator())) for o in parsed if o.is_sweep_override()}
-    return math.prod(lengths.values())
+    swept = [o for o in {o.get_key_element(): o for o in parsed}.values() if o.is_sweep_override()]
+    if not all(o.is_discrete_sweep() for o in swept):
+        return None
+    return math.prod(len(list(o.sweep_string_iterator())) for o in swept)
 
 
 def reproduce(argv: Sequence[str]) -> int:
@@ -221,25 +253,36 @@ def reproduce(argv: Sequence[str]) -> int:
     parser.add_argument("folders", nargs="+", type=Path, help="run folders, such as runs/quickstart/tiny-…")
     different = 0
     for folder in parser.parse_args(argv).folders:
-        lines = differences(folder)
+        lines, causes = differences(folder)
         print(f"{folder}: " + ("same bits" if not lines else "differs"))
-        print("".join(f"  {line}\n" for line in lines), end="")
+        for line in lines:
+            print(f"  {line}")
+        for cause in causes:
+            print(f"  {'possible cause: ' if lines else 'although '}{cause}")
+        if lines and not causes:
+            print("  nothing that the record tells explains it: was the folder edited?")
         different += bool(lines)
     return 1 if different else 0
 
 
-def differences(folder: Path) -> list[str]:
-    """Runs a recorded run in a folder of its own and lists what came out differently, results before causes."""
+def differences(folder: Path) -> tuple[list[str], list[str]]:
+    """Runs a recorded run in a folder of its own; lists what came out differently, and what else is different."""
     from probe import experiment, record
 
     old = record.read_result(folder)
     if old is None:
         raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
+    missing = RECORDED - (old.get("config") or {}).keys()
+    if missing:
+        raise InputError(
+            f"the record in {folder} lacks {', '.join(sorted(missing))} of the configuration, so that it cannot be run "
+            "again: give a run that the probe command made"
+        )
     with tempfile.TemporaryDirectory() as scratch:
-        again = experiment.run(build(old["config"] | {"runs": scratch, "force": True}, old["command"]))
+        again = experiment.run(build(old["config"] | {"runs": scratch, "force": True}, old.get("command", "")))
         new = record.read_result(again)
         assert new is not None  # `run` returns complete folders only
-        return record.compare(folder, old, again, new)
+        return record.compare(folder, old, again, new), record.compare_causes(old, new)
 
 
 def describe(argv: Sequence[str]) -> int:

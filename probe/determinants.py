@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import re
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from probe import __version__
 from probe.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
+from probe.features.layout import DEFAULT_DTYPES
 from probe.protocols.class_incremental import ClassIncremental, streams
 from probe.record import slug
 
@@ -28,16 +31,51 @@ def head_name(head: Head) -> str:
 
 
 def head_parameters(head: Head) -> dict[str, Any]:
-    """Parameters of the method."""
-    return {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
+    """Parameters of the method, in one spelling."""
+    parameters = {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
+    return one_spelling(type(head), parameters)
+
+
+def one_spelling(kind: type, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters such that equal meanings are equal values.
+
+    Numbers where the constructor is annotated with `float` and not with `int` are floats (1 means 1.0), lists that
+    the class names in `unordered` are sorted, without duplicates.
+    """
+    declared = inspect.signature(kind).parameters
+    found = {}
+    for name, value in parameters.items():
+        annotation = str(declared[name].annotation) if name in declared else ""
+        if isinstance(value, (list, tuple)):
+            if re.search(r"\[float\b", annotation):
+                value = [as_float(item) for item in value]
+            if name in getattr(kind, "unordered", ()) and all(isinstance(item, float) for item in value):
+                value = sorted(set(value))
+        elif re.search(r"\bfloat\b(?!\])", annotation) and not re.search(r"\bint\b", annotation):
+            value = as_float(value)
+        found[name] = value
+    return found
+
+
+def as_float(value: Any) -> Any:
+    """A whole number as a float; anything else as it is, for the head to judge."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def extraction(features: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """What of the extraction's settings bears on these kinds; a default that is written out says nothing."""
+    dtypes = features.get("dtypes") or {}
+    told = {kind: dtypes[kind] for kind in kinds if dtypes.get(kind) not in (None, DEFAULT_DTYPES.get(kind))}
+    return {"on_error": features.get("on_error", "raise"), "dtypes": told}
 
 
 def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
-    """Parameters by name; a protocol inside another one as its own name and parameters."""
-    return {
+    """Parameters by name, in one spelling; a protocol inside another one as its own name and parameters."""
+    parameters = {
         key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
         for key, value in vars(protocol).items()
     }
+    return one_spelling(type(protocol), parameters)
 
 
 def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:

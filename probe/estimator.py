@@ -76,10 +76,13 @@ class Head(ClassifierMixin, BaseEstimator):
 
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
+        unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
+            is the same run.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
+    unordered: ClassVar[tuple[str, ...]] = ()
     selection_: dict[str, Any]
 
     @property

@@ -1,4 +1,4 @@
-"""One run, from rows to a run folder. Read it from top to bottom; `run` is the whole story."""
+"""One run, from rows to a run folder. Read it from top to bottom; `run_once` and `carry_out` are the story."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import numpy as np
 from probe import record
 from probe.arrays import RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
-from probe.determinants import FILLED_IN, describe, head_name, head_parameters, parts_of, run_name
+from probe.determinants import FILLED_IN, describe, extraction, head_name, head_parameters, parts_of, run_name
 from probe.errors import DoesNotFit, InputError
 from probe.fitting import fit
 from probe.metrics.evaluate import evaluate
@@ -66,12 +66,19 @@ class Run:
 
 
 def run(request: Run) -> Path:
-    """Runs, unless the same run is complete already; returns its folder.
+    """`run_once`, for callers to whom it does not matter whether the run was there."""
+    return run_once(request)[0]
+
+
+def run_once(request: Run) -> tuple[Path, bool]:
+    """Runs, unless the same run is complete already; returns its folder, and whether this call made it.
+
+    Any number of processes may ask for the same run: one computes it, the others wait for it.
 
     Raises:
         ProbeError: for anything the user can mend, before anything slow starts.
     """
-    started = time.perf_counter()
+    started = time.time()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
     check_dataset(dataset)
     request = with_teacher(request)
@@ -83,14 +90,29 @@ def run(request: Run) -> Path:
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
         seed=seed,
-        extraction={name: request.features.get(name) for name in ("on_error", "dtypes")},
+        extraction=extraction(request.features, [request.reads.get(kind, kind) for kind in head.consumes]),
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
-        return folder
+        return folder, False
+    with record.claim(folder):
+        # Another process may have made it while this one waited; then it is new enough for `force` too.
+        if record.read_result(folder) is not None and (not request.force or is_newer(folder, started)):
+            return folder, False
+        carry_out(request, head, split, determinants, folder)
+    return folder, True
 
+
+def is_newer(folder: Path, moment: float) -> bool:
+    return (folder / "result.json").stat().st_mtime > moment
+
+
+def carry_out(request: Run, head: Head, split: Split, determinants: Mapping[str, Any], folder: Path) -> None:
+    """Fits, scores and writes a run whose rows and name are known."""
+    started = time.perf_counter()
+    backbone, dataset, seed = request.backbone, request.dataset, request.seed
     features = {name: fetch(request, backbone, name, head.consumes, request.reads) for name in partitions_of(split)}
     clock = time.perf_counter()
     (X_train, y_train, train_rows), validation = (
@@ -135,8 +157,8 @@ def run(request: Run) -> Path:
         "commit": record.commit(),
         "device": device_name(request.device),
     }
-    record.write_run(folder, result, record.prediction_arrays(logits, y_test, test_rows, request.save_logits), head)
-    return folder
+    predictions = record.prediction_arrays(logits, y_test, test_rows, request.save_logits)
+    record.write_run(folder, result, predictions, head, replace=request.force)
 
 
 def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
@@ -162,11 +184,14 @@ def with_teacher(request: Run) -> Run:
 
 
 def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
-    """A fresh head with the parameters that follow from the run: seed, device, prefix tokens of the backbone."""
+    """A fresh head with the parameters that follow from the run: seed, device, prefix tokens of the backbone.
+
+    The other parameters are spelled as the run's digest spells them: equal digests are equal computations.
+    """
     from sklearn.base import clone
 
     values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
-    fresh: Head = clone(head)
+    fresh: Head = clone(head).set_params(**head_parameters(head))
     return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
 
 

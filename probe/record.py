@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import glob
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,22 @@ from probe.base import IntArray
 
 SCHEMA = 1
 MAX_CLASSES_WITH_LOGITS = 100
+# Beside the run folders: what is being written, and the locks of whoever writes it.
+UNFINISHED = ".unfinished"
+# What a run found, and what may explain that it finds something else.
+RESULTS = ("metrics", "selection", "tasks")
+CAUSES = (
+    "version",
+    "versions",
+    "commit",
+    "device",
+    "dataset",
+    "protocol",
+    "backbone",
+    "head",
+    "extraction",
+    "features",
+)
 PACKAGES = ("torch", "timm", "open_clip_torch", "numpy", "scikit-learn", "scipy")
 
 
@@ -92,14 +110,45 @@ def read_result(folder: Path) -> dict[str, Any] | None:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
     except (OSError, json.JSONDecodeError):
         return None
-    return result if result.get("schema") == SCHEMA else None
+    return result if isinstance(result, dict) and result.get("schema") == SCHEMA else None
 
 
-def write_run(folder: Path, result: Mapping[str, Any], predictions: Mapping[str, NDArray[Any]], head: Any) -> None:
-    """Writes a run folder all or nothing: into a neighbour first, then one rename."""
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Waits until no other process computes the run of this folder; the lock of a killed process is free.
+
+    Where files cannot be locked, a run may be computed twice; `write_run` keeps the first.
+    """
+    from filelock import FileLock, Timeout
+
+    unfinished = folder.parent / UNFINISHED
+    unfinished.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(unfinished / f"{folder.name}.lock")
+    try:
+        lock.acquire()
+    except (OSError, NotImplementedError, Timeout):
+        yield
+        return
+    try:
+        for partial in unfinished.glob(f"{glob.escape(folder.name)}.*.partial"):
+            shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            os.unlink(lock.lock_file)  # while it is held: whoever waits for it looks for the run next
+        lock.release()
+
+
+def write_run(
+    folder: Path, result: Mapping[str, Any], predictions: Mapping[str, NDArray[Any]], head: Any, *, replace: bool
+) -> None:
+    """Writes a run folder all or nothing: aside first, then one rename.
+
+    Where a complete run of this name has appeared meanwhile, it stays, unless `replace`.
+    """
     from safetensors.numpy import save_file
 
-    partial = folder.with_name(f".{folder.name}.{os.getpid()}.partial")
+    partial = folder.parent / UNFINISHED / f"{folder.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
@@ -108,10 +157,26 @@ def write_run(folder: Path, result: Mapping[str, Any], predictions: Mapping[str,
             {name: np.ascontiguousarray(a) for name, a in predictions.items()}, partial / "predictions.safetensors"
         )
         head.save(partial / "head.safetensors")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(partial, folder)
+        move_in(partial, folder, replace=replace)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def move_in(partial: Path, folder: Path, *, replace: bool) -> None:
+    """Renames a finished folder to its name; what stands there goes, or stays where it is a complete run."""
+    while True:
+        try:
+            os.replace(partial, folder)
+            return
+        except OSError:
+            if not folder.is_dir():
+                raise
+        if not replace and read_result(folder) is not None:
+            return
+        old = partial.with_suffix(".old.partial")
+        with contextlib.suppress(FileNotFoundError):  # another process moved it away first
+            os.replace(folder, old)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def write_error(folder: Path, text: str) -> None:
@@ -121,17 +186,37 @@ def write_error(folder: Path, text: str) -> None:
 
 
 def compare(old_folder: Path, old: Mapping[str, Any], new_folder: Path, new: Mapping[str, Any]) -> list[str]:
-    """What two runs of one record differ in: metrics and predictions, then what may explain it; empty if nothing."""
-    lines = []
-    for name, metric in old["metrics"].items():
-        value = new["metrics"].get(name, {}).get("value")
-        if value != metric["value"]:
-            lines.append(f"{name}: was {metric['value']}, is {value}")
-    files = [folder / "predictions.safetensors" for folder in (old_folder, new_folder)]
-    if files[0].read_bytes() != files[1].read_bytes():
-        lines.append("predictions.safetensors: other bytes")
-    if lines:
-        for name in ("version", "versions", "commit", "device", "dataset", "protocol", "backbone", "features"):
-            if old.get(name) != new.get(name):
-                lines.append(f"possible cause, {name}: was {old.get(name)}, is {new.get(name)}")
+    """What came out differently in two runs of one record; empty if nothing."""
+    lines = changes(old.get("run", {}).get("digest"), new["run"]["digest"], "run.digest")
+    lines += [line for name in RESULTS for line in changes(old.get(name), new.get(name), name)]
+    for name in ("predictions.safetensors", "head.safetensors"):
+        old_content, new_content = content(old_folder / name), content(new_folder / name)
+        if old_content != new_content:
+            lines.append(f"{name}: " + ("other bits" if old_content else "missing or damaged"))
     return lines
+
+
+def content(path: Path) -> dict[str, Any] | None:
+    """All that a safetensors file holds, but for the order of its header, which changes from one save to the next."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return {name: (a.dtype.str, a.shape, a.tobytes()) for name, a in arrays.items()} | (file.metadata() or {})
+    except (OSError, SafetensorError):
+        return None
+
+
+def compare_causes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
+    """What may explain a difference: versions, commit, device, rows, features."""
+    return [line for name in CAUSES for line in changes(old.get(name), new.get(name), name)]
+
+
+def changes(old: Any, new: Any, name: str = "") -> list[str]:
+    """The leaves in which two JSON values differ, as `a.b: was 1, is 2`."""
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = dict.fromkeys([*old, *new])
+        return [line for key in keys for line in changes(old.get(key), new.get(key), f"{name}.{key}".lstrip("."))]
+    # As text, since a metric that is not a number equals itself here.
+    return [] if json.dumps(old) == json.dumps(new) else [f"{name}: was {old}, is {new}"]

@@ -9,10 +9,13 @@ import json
 import shutil
 import sys
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 NOTES = ".sweep"
+STATUSES = ("done", "there", "unfit", "failed")
 
 
 @dataclass(frozen=True)
@@ -25,37 +28,53 @@ class Outcome:
     error: str | None = None
 
 
-def start(notes: Path, n_jobs: int) -> None:
+def start(notes: Path, n_jobs: int | None) -> None:
     shutil.rmtree(notes, ignore_errors=True)
     notes.mkdir(parents=True)
     (notes / "sweep.json").write_text(json.dumps({"n_jobs": n_jobs, "started": time.time()}))
 
 
+def begin(notes: Path, number: int) -> None:
+    """Says that a job is running."""
+    (notes / f"{number:06d}.running").touch()
+
+
 def note(notes: Path, number: int, outcome: Outcome) -> None:
     """Leaves the outcome where `report` finds it: jobs may run in other processes than the launcher."""
-    partial = notes / f"{number:06d}.partial"
+    running = notes / f"{number:06d}.running"
+    partial = running.with_suffix(".partial")
     partial.write_text(json.dumps(vars(outcome)))
-    partial.rename(partial.with_suffix(".job"))
+    partial.rename(running.with_suffix(f".{outcome.status}"))
+    running.unlink(missing_ok=True)
 
 
 def progress(notes: Path) -> str:
-    """`[ 3/18, 40 s left]`, from the notes of all processes."""
+    """`[ 3/18, 2 running, 1 failed, 40 s left]`, from the notes of all processes."""
     sweep = json.loads((notes / "sweep.json").read_text())
-    n_ended, n = len(list(notes.glob("*.job"))), sweep["n_jobs"]
+    counts = Counter(path.suffix.removeprefix(".") for path in notes.iterdir())
+    n_ended, n = sum(counts[status] for status in STATUSES), sweep["n_jobs"]
+    told = "".join(f", {counts[status]} {status}" for status in ("running", "failed") if counts[status])
+    if n is None:
+        return f"[{n_ended}{told}]"
     left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
-    return f"[{n_ended:{len(str(n))}}/{n}, {left:.0f} s left]"
+    return f"[{n_ended:{len(str(n))}}/{n}{told}, {left:.0f} s left]"
 
 
-def report(notes: Path) -> int:
-    """Prints the ranked table of a finished sweep and what failed; returns the exit code."""
+def report(notes: Path, tracker: Any) -> int:
+    """Prints the ranked table of a finished sweep and what failed, hands the table on; returns the exit code."""
+    import pandas as pd
+
     from probe.leaderboard.command import write_sweep_table
 
-    ended = [Outcome(**json.loads(path.read_text())) for path in sorted(notes.glob("*.job"))]
+    paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
+    ended = [Outcome(**json.loads(path.read_text())) for path in paths]
     folders = sorted({outcome.folder for outcome in ended if outcome.folder})
     if folders:
         print(write_sweep_table(notes.parent, [Path(folder) for folder in folders]))
+        if hasattr(tracker, "log_sweep"):
+            tracker.log_sweep(pd.read_csv(notes.parent / "leaderboard.csv"), notes.parent)
     failed = [outcome for outcome in ended if outcome.status == "failed"]
-    counts = {status: sum(o.status == status for o in ended) for status in ("done", "there", "unfit", "failed")}
+    counts = {status: sum(o.status == status for o in ended) for status in STATUSES}
     print(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
     for outcome in failed:
         print(f"failed: {outcome.job}\n  {last_line(outcome.error)}", file=sys.stderr)

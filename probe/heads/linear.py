@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -58,6 +58,8 @@ class LinearProbe(Head):
         intercept_: (K,) or (1,).
         selection_: What was searched; absent where nothing was.
     """
+
+    unordered: ClassVar[tuple[str, ...]] = ("Cs",)
 
     def __init__(
         self,

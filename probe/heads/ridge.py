@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -43,6 +43,7 @@ class RidgeProbe(Head):
             `alphas_`.
     """
 
+    unordered: ClassVar[tuple[str, ...]] = ("alphas",)
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]
 

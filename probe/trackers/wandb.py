@@ -5,17 +5,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from probe.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import wandb
 
 MODES = ("online", "offline", "disabled")
 
 
 class WandbTracker:
-    """Logs configuration, metrics with their intervals, seconds, and the run folder as an artifact.
+    """Logs configuration, metrics with their intervals, seconds, the run folder as an artifact, a sweep's leaderboard.
 
-    Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later.
+    Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later. Where wandb cannot
+    be reached, or nobody is logged in, this process goes on offline.
 
     Args:
         project: wandb project.
@@ -24,6 +29,8 @@ class WandbTracker:
         group: Runs of one group stand together; None is the name of the folder that holds the run folders.
         tags: Tags of every run.
     """
+
+    unreachable: ClassVar[bool] = False  # learnt once per process: it takes wandb half a minute to give up
 
     def __init__(
         self,
@@ -44,26 +51,56 @@ class WandbTracker:
         except Exception as error:  # the run is on disk already: nothing that wandb raises may undo that
             print(f"wandb did not record {folder.name} ({error}): the run folder itself is complete", file=sys.stderr)
 
+    def log_sweep(self, table: pd.DataFrame, folder: Path) -> None:
+        """Sends the leaderboard of a finished sweep as a wandb Table, in a run of its own."""
+        try:
+            import wandb
+
+            with self._begin(folder, f"{folder.name} leaderboard", job_type="leaderboard") as run:
+                run.log({"leaderboard": wandb.Table(dataframe=table)})
+        except Exception as error:  # likewise
+            print(f"wandb did not record the leaderboard of {folder} ({error}): the sweep is complete", file=sys.stderr)
+
+    def _begin(self, sweep: Path, name: str, **more: Any) -> wandb.Run:
+        """A wandb run; an offline one where online was asked for and cannot be had."""
+        if self.mode != "online":
+            return self._init(self.mode, sweep, name, **more)
+        if not WandbTracker.unreachable:
+            try:
+                return self._init("online", sweep, name, **more)
+            except Exception as error:
+                WandbTracker.unreachable = True
+                print(
+                    f"wandb cannot be reached ({str(error).partition(chr(10))[0]}): recording offline, "
+                    f"`wandb sync {sweep}/wandb/offline-run-*` uploads it later",
+                    file=sys.stderr,
+                )
+        return self._init("offline", sweep, name, **more)
+
+    def _init(self, mode: str, sweep: Path, name: str, **more: Any) -> wandb.Run:
+        import wandb
+
+        return wandb.init(
+            project=self.project,
+            entity=self.entity,
+            mode=mode,  # type: ignore[arg-type]
+            group=self.group or sweep.name,
+            name=name,
+            tags=self.tags,
+            dir=sweep,
+            settings=wandb.Settings(silent=True, init_timeout=30, login_timeout=30),
+            **more,
+        )
+
     def _send(self, result: dict[str, Any], folder: Path) -> None:
         import wandb
 
-        settings = wandb.Settings(silent=True, init_timeout=30)
-        run = wandb.init(
-            project=self.project,
-            entity=self.entity,
-            mode=self.mode,  # type: ignore[arg-type]
-            group=self.group or folder.parent.name,
-            name=folder.name,
-            tags=self.tags,
-            config=result["config"] | {"labels": result["labels"]},
-            dir=folder.parent,
-            settings=settings,
-        )
-        with run:
+        with self._begin(folder.parent, folder.name, config=result["config"] | {"labels": result["labels"]}) as run:
             for name, metric in result["metrics"].items():
                 run.summary[name] = metric["value"]
                 run.summary[f"{name}_low"], run.summary[f"{name}_high"] = metric["low"], metric["high"]
             run.summary.update({f"seconds/{phase}": value for phase, value in result["seconds"].items()})
             artifact = wandb.Artifact(folder.name, type="run")
-            artifact.add_dir(str(folder))
+            for path in sorted(folder.iterdir()):  # as `add_dir`, which says so on the terminal for every run
+                artifact.add_file(str(path))
             run.log_artifact(artifact)

@@ -1,0 +1,190 @@
+"""Sweeps over processes, from outside: the same runs as one process gives, interrupted and taken up again."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hydra
+import joblib
+import pytest
+from omegaconf import OmegaConf
+
+from probe import cli
+from probe.record import content
+from probe.sweep import Outcome, begin, note, progress, start
+
+ROOT = Path(__file__).parent.parent
+# A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
+SLOW = """
+import os, time
+from pathlib import Path
+import torch
+from threadpoolctl import threadpool_info
+from probe.heads.ncm import NearestClassMean
+
+class Slow(NearestClassMean):
+    def fit(self, X, y, *, validation=None):
+        pools = [pool["num_threads"] for pool in threadpool_info()]
+        Path("fits").mkdir(exist_ok=True)
+        Path(f"fits/{os.getpid()}-{time.time_ns()}").write_text(f"{torch.get_num_threads()} {max(pools)}")
+        time.sleep(float(os.environ["SLOW"]))
+        return super().fit(X, y, validation=validation)
+"""
+SWEEP = ["-m", "name=t", "backbone=identity", "dataset=iris,wine", "head=ncm", "head._target_=slow.Slow", "seed=0,1,2"]
+JOBLIB = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+
+
+def popen(cwd: Path, *words: str, slow: float = 0) -> subprocess.Popen[str]:
+    (cwd / "slow.py").write_text(SLOW)
+    env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "PYTHONPATH": str(ROOT), "SLOW": str(slow), "COLUMNS": "120"}
+    for name in [name for name in env if name.endswith("_NUM_THREADS")]:
+        del env[name]
+    # In a process group of its own, since a terminal sends Ctrl-C to all processes of a command.
+    return subprocess.Popen(
+        [sys.executable, "-m", "probe", *words], cwd=cwd, env=env, text=True, start_new_session=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def probe(cwd: Path, *words: str, slow: float = 0) -> str:
+    process = popen(cwd, *words, slow=slow)
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
+    return out
+
+
+def interrupt(cwd: Path, *words: str) -> str:
+    """Starts a sweep, presses Ctrl-C once two runs are there, and returns what it said on stderr."""
+    process = popen(cwd, *words, slow=2)
+    while process.poll() is None and len(runs(cwd)) < 2:
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130, err
+    return err
+
+
+def runs(cwd: Path) -> dict[str, Path]:
+    return {path.parent.name: path.parent for path in sorted((cwd / "runs" / "t").glob("[!.]*/result.json"))}
+
+
+def fits(cwd: Path) -> list[str]:
+    return [path.read_text() for path in (cwd / "fits").iterdir()]
+
+
+@pytest.fixture(scope="module")
+def basic(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A sweep of one process, interrupted and taken up again."""
+    cwd = tmp_path_factory.mktemp("basic")
+    (cwd / "stderr").write_text(interrupt(cwd, *SWEEP))
+    (cwd / "before").write_text(json.dumps({name: run.stat().st_ino for name, run in runs(cwd).items()}))
+    (cwd / "fitted_before").write_text(str(len(fits(cwd))))
+    (cwd / "stdout").write_text(probe(cwd, *SWEEP))
+    return cwd
+
+
+@pytest.fixture(scope="module")
+def parallel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same sweep over two processes, interrupted and taken up again."""
+    cwd = tmp_path_factory.mktemp("parallel")
+    (cwd / "stderr").write_text(interrupt(cwd, *SWEEP, *JOBLIB))
+    (cwd / "before").write_text(json.dumps({name: run.stat().st_ino for name, run in runs(cwd).items()}))
+    (cwd / "fitted_before").write_text(str(len(fits(cwd))))
+    (cwd / "stdout").write_text(probe(cwd, *SWEEP, *JOBLIB))
+    return cwd
+
+
+@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+def test_an_interrupted_sweep_goes_on_with_what_is_missing(launcher: str, request: pytest.FixtureRequest) -> None:
+    cwd = request.getfixturevalue(launcher)
+    told = (cwd / "stderr").read_text()
+    assert "interrupted; the same command goes on with what is missing" in told
+    assert "Traceback" not in told
+    before = json.loads((cwd / "before").read_text())
+    assert 2 <= len(before) < 6
+    assert len(runs(cwd)) == 6
+    assert {name: runs(cwd)[name].stat().st_ino for name in before} == before
+    assert len(fits(cwd)) - int((cwd / "fitted_before").read_text()) == 6 - len(before)
+    assert f"{6 - len(before)} done, {len(before)} there" in (cwd / "stdout").read_text()
+
+
+@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+def test_nothing_half_written_stays_behind(launcher: str, request: pytest.FixtureRequest) -> None:
+    cwd = request.getfixturevalue(launcher)
+    assert list((cwd / "runs" / "t" / ".unfinished").iterdir()) == []
+    assert list((cwd / "runs" / "t" / ".sweep").glob("*.running")) == []
+
+
+@pytest.mark.parametrize("launcher", ["basic", "parallel"])
+def test_no_file_of_a_sweep_says_where_it_was_made(launcher: str, request: pytest.FixtureRequest) -> None:
+    cwd = request.getfixturevalue(launcher)
+    paths = [path for path in (cwd / "runs").rglob("*") if path.is_file()]
+    assert not [path for path in paths if str(cwd).encode() in path.read_bytes()]
+    assert len(paths) > 3 * 6
+
+
+def test_two_processes_predict_what_one_does(basic: Path, parallel: Path) -> None:
+    assert list(runs(basic)) == list(runs(parallel))
+    for name, run in runs(basic).items():
+        for file in ("predictions.safetensors", "head.safetensors"):
+            assert content(run / file) == content(runs(parallel)[name] / file)
+    assert (basic / "runs/t/leaderboard.csv").read_text() == (parallel / "runs/t/leaderboard.csv").read_text()
+
+
+def test_each_feature_is_extracted_once(parallel: Path) -> None:
+    passes = list((parallel / "cache" / "features").glob("*/*/manifest.json"))
+    assert len(passes) == 4  # one backbone, two datasets of two partitions
+    assert len({path.parent.parent for path in passes}) == 4
+    left = {path for path in (parallel / "cache" / "features").glob("*/*") if path.is_dir()}
+    assert left == {path.parent for path in passes}
+
+
+def test_processes_divide_the_threads(parallel: Path) -> None:
+    share = max(1, joblib.cpu_count() // 2)
+    assert set(fits(parallel)) == {f"{share} {share}"}
+
+
+def test_progress_counts_jobs_of_all_processes(tmp_path: Path) -> None:
+    start(tmp_path / "notes", 12)
+    for number in range(5):
+        begin(tmp_path / "notes", number)
+    note(tmp_path / "notes", 1, Outcome("a", "done"))
+    note(tmp_path / "notes", 3, Outcome("b", "failed", error="no"))
+    assert progress(tmp_path / "notes").startswith("[ 2/12, 3 running, 1 failed, ")
+
+
+EXPERIMENT = {"dataset": "digits,iris", "head": "ncm,ridge", "seed": "0,1,2"}
+
+
+@pytest.mark.parametrize(
+    ("params", "words", "n"),
+    [
+        ({}, ["head=ncm,linear", "seed=0,1,2"], 6),
+        ({}, ["head=glob(n*)", "seed=range(0,10,2)"], 2 * 5),
+        ({}, ["head=glob(*,exclude=[*_*])", "+x=choice(1,2,3)"], 4 * 3),
+        ({}, ["head.Cs=[1,2],[3]", "seed=1", "hydra/launcher=joblib"], 2),
+        (EXPERIMENT, [], 2 * 2 * 3),
+        (EXPERIMENT, ["dataset=iris,wine,digits"], 3 * 2 * 3),
+        (EXPERIMENT, ["head=ncm", "dataset=iris"], 3),
+        ({}, ["head.shrinkage=interval(0,1)"], None),
+    ],
+)
+def test_a_sweep_knows_how_many_jobs_it_has(params: dict[str, str], words: list[str], n: int | None) -> None:
+    config = OmegaConf.create({"hydra": {"sweeper": {"params": params}, "overrides": {"task": words}}})
+    with hydra.initialize_config_dir(str(cli.CONF), version_base="1.3"):
+        assert cli.n_jobs(config) == n
+
+
+def test_jobs_of_one_sweep_that_mean_the_same_run_once(tmp_path: Path) -> None:
+    words = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=ncm", "head._target_=slow.Slow", "seed=0"]
+    spelled = ["+features.dtypes.pooled=float32,null", "head.metric=euclidean,cosine", "tracker=none"]
+    out = probe(tmp_path, *words, *spelled, *JOBLIB, slow=1)
+    assert "2 done, 2 there" in out
+    assert len(fits(tmp_path)) == len(runs(tmp_path)) == 2
+    with (tmp_path / "runs" / "t" / "leaderboard.csv").open() as file:
+        assert [row["n_seeds"] for row in csv.DictReader(file)] == ["1", "1"]
