@@ -89,7 +89,7 @@ def make_result(
             "name": protocol,
             "parameters": protocol_parameters,
             "n_train": n_train,
-            "n_validation": 100,
+            "n_validation": changes.get("n_validation", 100),
             "n_test": len(predictions["label"]),
             "rows": digest(dataset, seed, n_train),
         },
