@@ -70,18 +70,22 @@ def describe(
     extraction: Mapping[str, Any],
     reads: Mapping[str, str],
     teacher: Mapping[str, Any] | None,
+    test_on: Dataset | None = None,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
     parameters = head_parameters(head)
     if teacher is not None:
         parameters["teacher"] = dict(teacher)
     rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
+    other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
+    if test_on is not None:
+        rows["test"][1] = digest([rows["test"][1], test_on.fingerprint])  # the same numbers are other rows there
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
     joint = " (joint)" if isinstance(protocol, ClassIncremental) and not streams(head) else ""
     return {
         "labels": {
             "backbone": label(backbone.name, reads, {}),
-            "dataset": dataset.name,
+            "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
             "head": label(head_name(head), parameters, defaults_of(type(head), head_parameters)) + joint,
             "protocol": label(
                 protocol.name, protocol_parameters(protocol), defaults_of(type(protocol), protocol_parameters)
@@ -93,6 +97,7 @@ def describe(
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
             "test_rows": rows["test"][1],
+            **other,
         },
         "protocol": {
             "name": protocol.name,

@@ -21,6 +21,7 @@ from probe.metrics.evaluate import evaluate
 from probe.protocols.checks import check_dataset
 from probe.protocols.class_incremental import ClassIncremental
 from probe.tasks import check_tasks, fit_tasks
+from probe.transfer import PARTITION, transfer
 
 if TYPE_CHECKING:
     from probe.estimator import Head
@@ -46,6 +47,7 @@ class Run:
         reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer.
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
+        test_on: Another dataset, whose test rows take the place of the own ones.
     """
 
     backbone: Backbone
@@ -63,6 +65,7 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     teacher: Teacher | None = None
+    test_on: Dataset | None = None
 
 
 def run(request: Run) -> Path:
@@ -78,6 +81,9 @@ def run(request: Run) -> Path:
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
     head = filled_in(request.head, backbone, request)
     split = request.protocol.split(dataset, seed)
+    elsewhere = None if request.test_on is None else transfer(dataset, request.test_on)
+    if elsewhere:
+        split = elsewhere.split(split)
 
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
@@ -85,12 +91,15 @@ def run(request: Run) -> Path:
         extraction={name: request.features.get(name) for name in ("on_error", "dtypes")},
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
+        test_on=request.test_on,
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
         return folder
 
     features = {name: fetch(request, backbone, name, head.consumes, request.reads) for name in partitions_of(split)}
+    if elsewhere:
+        features[PARTITION] = elsewhere.features(features[PARTITION])
     clock = time.perf_counter()
     (X_train, y_train, train_rows), validation = (
         select(features, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation)
@@ -168,9 +177,8 @@ def fetch(
     """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
     kinds = [reads.get(kind, kind) for kind in consumed]
     asked = dict.fromkeys([*kinds, *getattr(backbone, "taps", ())])
-    found = request.store.get(
-        backbone, request.dataset, partition, list(asked), device=request.device, **request.features
-    )
+    dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
+    found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
     return replace(found, arrays=dict(zip(consumed, (found.arrays[kind] for kind in kinds), strict=True)))
 
 

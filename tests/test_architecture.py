@@ -15,7 +15,7 @@ LAYERS = [
     {"cli"},
     {"sweep"},
     {"experiment", "leaderboard", "trackers", "describe"},
-    {"determinants", "fitting", "tasks"},
+    {"determinants", "fitting", "tasks", "transfer"},
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints"},
