@@ -14,6 +14,7 @@ import numpy as np
 from probe import record
 from probe.arrays import RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
+from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
 from probe.determinants import FILLED_IN, describe, head_name, head_parameters, parts_of, run_name
 from probe.errors import DoesNotFit
 from probe.fitting import fit
@@ -48,6 +49,8 @@ class Run:
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
         test_on: Another dataset, whose test rows take the place of the own ones.
+        calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
+            conformal sets from these.
     """
 
     backbone: Backbone
@@ -66,6 +69,7 @@ class Run:
     command: str = ""
     teacher: Teacher | None = None
     test_on: Dataset | None = None
+    calibrate: bool = False
 
 
 def run(request: Run) -> Path:
@@ -84,6 +88,10 @@ def run(request: Run) -> Path:
     elsewhere = None if request.test_on is None else transfer(dataset, request.test_on)
     if elsewhere:
         split = elsewhere.split(split)
+    held_out = None
+    if request.calibrate:
+        check_calibrate(request.protocol, teacher=request.teacher is not None)
+        held_out = hold_out(dataset, split, seed)
 
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
@@ -92,6 +100,7 @@ def run(request: Run) -> Path:
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
         test_on=request.test_on,
+        calibration=SETTINGS if request.calibrate else None,
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
@@ -117,7 +126,15 @@ def run(request: Run) -> Path:
     logits = record.full_width(head.logits(X_test), head.classes_, len(dataset.class_names))
     predicted = time.perf_counter()
 
-    metrics = evaluate(logits, y_test, seed=seed) | (tasks.metrics if tasks else {})
+    calibrated = None
+    if held_out is not None:
+        calibrated = calibrate(
+            filled_in(request.head, backbone, request),
+            (X_train, y_train), np.isin(train_rows, held_out), validation[:2], folds, (X_test, y_test),
+            n_classes=len(dataset.class_names), seed=seed,
+        )  # fmt: skip
+    metrics = evaluate(logits, y_test, seed=seed)
+    metrics |= (tasks.metrics if tasks else {}) | (calibrated.metrics if calibrated else {})
     result = {
         "schema": record.SCHEMA,
         "run": {
@@ -131,6 +148,7 @@ def run(request: Run) -> Path:
         "features": {name: f.digest for name, f in features.items()},
         "metrics": {name: vars(value) for name, value in metrics.items()},
         **({"tasks": tasks.record} if tasks else {}),
+        **({"calibration": calibrated.record} if calibrated else {}),
         "selection": getattr(head, "selection_", None),
         "seconds": {
             "extract": sum(f.seconds for f in features.values()),

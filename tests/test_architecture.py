@@ -15,6 +15,7 @@ LAYERS = [
     {"cli"},
     {"sweep"},
     {"experiment", "leaderboard", "trackers", "describe"},
+    {"calibration"},
     {"determinants", "fitting", "tasks", "transfer"},
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher"},

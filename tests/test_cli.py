@@ -124,11 +124,14 @@ def test_bad_input_gets_one_sentence(tmp_path: Path, words: list[str], sentence:
 
 
 def test_one_dataset_trains_and_another_tests_and_the_record_reproduces_it(tmp_path: Path) -> None:
-    probe("dataset=iris", "dataset@test_on=iris", "test_on.test_fraction=0.3", "head=ncm", cwd=tmp_path)
+    probe(
+        "dataset=iris", "dataset@test_on=iris", "test_on.test_fraction=0.3", "head=ncm", "calibrate=true", cwd=tmp_path
+    )
     (run,) = run_folders(tmp_path / "runs" / "default")
     result = json.loads((run / "result.json").read_text())
     assert result["labels"]["dataset"] == "iris to iris"
     assert result["protocol"]["n_test"] == 45
+    assert result["calibration"]["n_held_out"] == 12
     assert "same bits" in probe("reproduce", str(run), cwd=tmp_path).stdout
 
 
