@@ -35,7 +35,7 @@ def head_parameters(head: Head) -> dict[str, Any]:
 def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
     """Parameters by name; a protocol inside another one as its own name and parameters."""
     return {
-        key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
+        key: {"name": value.name, **protocol_parameters(value)} if isinstance(value, SplitProtocol) else value
         for key, value in vars(protocol).items()
     }
 
