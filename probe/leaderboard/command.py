@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from probe.errors import InputError, ProbeError
-from probe.leaderboard import comparison, curves, export
+from probe.leaderboard import comparison, curves, export, gap
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
@@ -30,8 +31,8 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--columns", metavar="FIELDS",
-        help=f"what a column is (default: {','.join(COLUMNS)}; with --curves also what tells protocols apart); any "
-        "label or dotted name of the configuration",
+        help=f"what a column is (default: {','.join(COLUMNS)}; with --curves and --gap also what tells protocols "
+        "apart); any label or dotted name of the configuration",
     )  # fmt: skip
     options.add_argument("--metric", default="top1", help="top1, top5, mean_per_class, log_loss or ece")
     options.add_argument(
@@ -47,6 +48,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--curves", action="store_true",
         help="learning curves: the training rows that each row needs, and where each pair of rows crosses",
+    )  # fmt: skip
+    options.add_argument(
+        "--gap", action="store_true",
+        help="easy to hard: the share of what hard training rows teach that was learnt from easy ones",
     )  # fmt: skip
     for kind in FILES:
         options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
@@ -77,14 +82,17 @@ def main(argv: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     records = read_folders(options.folders)
     records = Records(where(records.frame, options.where), records.problems, records.notes)
-    columns = _fields(options.columns) if options.columns else sweep_columns(records) if options.curves else COLUMNS
+    columns = _fields(options.columns or ",".join(COLUMNS))
+    if not options.columns and (options.curves or options.gap):
+        columns = sweep_columns(records)
     table = build_table(records, options.metric, _fields(options.rows), columns)
     if options.compare:
         print(comparison.text(comparison.compare_rows(table, *options.compare), table.metric), end="")
     table = arrange(table, options.sort, options.top)
-    if options.curves:
-        print(curves.text(table, records.frame), end="")
-    elif not options.compare:
+    for asked, part in ((options.curves, curves), (options.gap, gap)):
+        if asked:
+            print(part.text(table, records.frame), end="")
+    if not (options.compare or options.curves or options.gap):
         print(export.terminal(table), end="")
     for kind in FILES:
         path = getattr(options, kind)
@@ -128,8 +136,9 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     """Writes leaderboard.md and leaderboard.csv of a sweep into `folder`; returns the table for the terminal.
 
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
-    protocol has a column of its own, and the learning curves follow where these differ in training rows. `runs` are
-    the run folders of the sweep; None takes all that lie in `folder`.
+    protocol has a column of its own, and the learning curves follow where these differ in training rows, the
+    supervision gap where they train on easy and on hard rows. `runs` are the run folders of the sweep; None takes all
+    that lie in `folder`.
     """
     folder = Path(folder)
     records = read_folders([folder] if runs is None else list(runs))
@@ -137,10 +146,10 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     export.export(table, "md", folder / "leaderboard.md")
     export.export(table, "csv", folder / "leaderboard.csv")
     shown = export.terminal(table)
-    try:
-        return shown + "\n" + curves.text(table, records.frame)
-    except InputError:  # most sweeps hold no learning curve
-        return shown
+    for part in (curves, gap):
+        with suppress(InputError):  # most sweeps hold neither
+            shown += "\n" + part.text(table, records.frame)
+    return shown
 
 
 def sweep_columns(records: Records) -> tuple[str, ...]:

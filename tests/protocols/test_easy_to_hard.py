@@ -5,15 +5,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from probe.backbones.identity import IdentityBackbone
 from probe.base import Dataset
+from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
 from probe.errors import InputError
 from probe.experiment import Run, run
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
+from probe.metrics.recovery import gap_recovered
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.easy_to_hard import EasyToHard
 from probe.protocols.full import Full
@@ -115,6 +117,20 @@ def test_a_score_falls_from_easy_to_hard_rows(wine, runs, tmp_path):
         )  # fmt: skip
         scores[part] = json.loads((run(request) / "result.json").read_text())["metrics"]["top1"]["value"]
     assert scores["easy"] > scores["hard"] + 0.2
+
+
+def test_hardness_by_chance_makes_easy_rows_teach_as_much_as_hard_ones(tmp_path):
+    data, rng, correct = gaussians(n_classes=3, n_features=4, distance=2.0), np.random.default_rng(0), []
+    for name, partition in data.partitions.items():
+        write_run(tmp_path / "h" / name, data, name, np.arange(len(partition)), rng.random(len(partition)))
+    for part in ("easy", "hard"):
+        protocol, store = EasyToHard(str(tmp_path / "h"), part), FeatureStore(tmp_path / "cache")
+        request = Run(IdentityBackbone(), data, protocol, NearestClassMean(), store, tmp_path / "runs", device="cpu")
+        correct.append(load_file(run(request) / "predictions.safetensors")["label_rank"][None] == 0)
+    assert len(correct[0][0]) == len(correct[1][0]) == 599  # 30 % of 667, 667 and 666
+    found = gap_recovered(*correct, 1 / 3)
+    assert found.low < 1 < found.high
+    assert found.high - found.low < 0.3
 
 
 def test_rows_that_no_run_tested_are_counted(make_dataset, tmp_path):
