@@ -71,6 +71,7 @@ def make_result(
         if metric != "top5" or n_classes >= 5:
             value = float(function(predictions).mean())
             metrics[metric] = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    metrics |= changes.get("metrics", {})
     n_train = changes.get("n_train", 1000)
     return {
         "schema": 1,
