@@ -133,6 +133,7 @@ class Split:
         return {"train": self.train, "validation": self.validation, "test": self.test}
 
 
+@runtime_checkable
 class SplitProtocol(Protocol):
     """Names rows from the dataset and the seed alone, never from backbone or head."""
 

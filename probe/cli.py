@@ -146,6 +146,8 @@ def build(config: Any, command: str) -> Run:
         protocol=instantiate(config["protocol"]),
         head=instantiate(head),
         teacher=build_teacher(config),
+        test_on=shared(json.dumps(config["test_on"])) if config.get("test_on") else None,
+        calibrate=config.get("calibrate", False),
         store=FeatureStore(config["cache"]),
         folder=Path(config["runs"]) / config["name"],
         seed=config["seed"],

@@ -72,7 +72,7 @@ def extraction(features: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, A
 def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
     """Parameters by name, in one spelling; a protocol inside another one as its own name and parameters."""
     parameters = {
-        key: {"name": value.name, **protocol_parameters(value)} if hasattr(value, "split") else value
+        key: {"name": value.name, **protocol_parameters(value)} if isinstance(value, SplitProtocol) else value
         for key, value in vars(protocol).items()
     }
     return one_spelling(type(protocol), parameters)
@@ -108,18 +108,23 @@ def describe(
     extraction: Mapping[str, Any],
     reads: Mapping[str, str],
     teacher: Mapping[str, Any] | None,
+    test_on: Dataset | None = None,
+    calibration: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
     parameters = head_parameters(head)
     if teacher is not None:
         parameters["teacher"] = dict(teacher)
     rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
+    other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
+    if test_on is not None:
+        rows["test"][1] = digest([rows["test"][1], test_on.fingerprint])  # the same numbers are other rows there
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
     joint = " (joint)" if isinstance(protocol, ClassIncremental) and not streams(head) else ""
     return {
         "labels": {
             "backbone": label(backbone.name, reads, {}),
-            "dataset": dataset.name,
+            "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
             "head": label(head_name(head), parameters, defaults_of(type(head), head_parameters)) + joint,
             "protocol": label(
                 protocol.name, protocol_parameters(protocol), defaults_of(type(protocol), protocol_parameters)
@@ -131,6 +136,7 @@ def describe(
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
             "test_rows": rows["test"][1],
+            **other,
         },
         "protocol": {
             "name": protocol.name,
@@ -145,6 +151,7 @@ def describe(
         },
         "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
         "extraction": {**extraction, "reads": dict(reads)},
+        **({} if calibration is None else {"calibrate": dict(calibration)}),
         "version": __version__,
     }
 

@@ -14,6 +14,7 @@ import numpy as np
 from probe import record
 from probe.arrays import RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
+from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
 from probe.determinants import FILLED_IN, describe, extraction, head_name, head_parameters, parts_of, run_name
 from probe.errors import DoesNotFit, InputError
 from probe.fitting import fit
@@ -21,6 +22,7 @@ from probe.metrics.evaluate import evaluate
 from probe.protocols.checks import check_dataset
 from probe.protocols.class_incremental import ClassIncremental
 from probe.tasks import check_tasks, fit_tasks
+from probe.transfer import PARTITION, Transfer, transfer
 
 if TYPE_CHECKING:
     from probe.estimator import Head
@@ -46,6 +48,9 @@ class Run:
         reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer.
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
+        test_on: Another dataset, whose test rows take the place of the own ones.
+        calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
+            conformal sets from these.
     """
 
     backbone: Backbone
@@ -63,6 +68,8 @@ class Run:
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""
     teacher: Teacher | None = None
+    test_on: Dataset | None = None
+    calibrate: bool = False
 
 
 def run(request: Run) -> Path:
@@ -86,6 +93,13 @@ def run_once(request: Run) -> tuple[Path, bool]:
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
     head = filled_in(request.head, backbone, request)
     split = request.protocol.split(dataset, seed)
+    elsewhere = None if request.test_on is None else transfer(dataset, request.test_on)
+    if elsewhere:
+        split = elsewhere.split(split)
+    held_out = None
+    if request.calibrate:
+        check_calibrate(request.protocol, teacher=request.teacher is not None)
+        held_out = hold_out(dataset, split, seed)
 
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
@@ -93,6 +107,8 @@ def run_once(request: Run) -> tuple[Path, bool]:
         extraction=extraction(request.features, [request.reads.get(kind, kind) for kind in head.consumes]),
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
+        test_on=request.test_on,
+        calibration=SETTINGS if request.calibrate else None,
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
@@ -101,7 +117,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
         # Another process may have made it while this one waited; then it is new enough for `force` too.
         if record.read_result(folder) is not None and (not request.force or is_newer(folder, started)):
             return folder, False
-        carry_out(request, head, split, determinants, folder)
+        carry_out(request, head, split, determinants, folder, elsewhere, held_out)
     return folder, True
 
 
@@ -109,11 +125,21 @@ def is_newer(folder: Path, moment: float) -> bool:
     return (folder / "result.json").stat().st_mtime > moment
 
 
-def carry_out(request: Run, head: Head, split: Split, determinants: Mapping[str, Any], folder: Path) -> None:
+def carry_out(
+    request: Run,
+    head: Head,
+    split: Split,
+    determinants: Mapping[str, Any],
+    folder: Path,
+    elsewhere: Transfer | None,
+    held_out: IntArray | None,
+) -> None:
     """Fits, scores and writes a run whose rows and name are known."""
     started = time.perf_counter()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
     features = {name: fetch(request, backbone, name, head.consumes, request.reads) for name in partitions_of(split)}
+    if elsewhere:
+        features[PARTITION] = elsewhere.features(features[PARTITION])
     clock = time.perf_counter()
     (X_train, y_train, train_rows), validation = (
         select(features, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation)
@@ -131,7 +157,15 @@ def carry_out(request: Run, head: Head, split: Split, determinants: Mapping[str,
     logits = record.full_width(head.logits(X_test), head.classes_, len(dataset.class_names))
     predicted = time.perf_counter()
 
-    metrics = evaluate(logits, y_test, seed=seed) | (tasks.metrics if tasks else {})
+    calibrated = None
+    if held_out is not None:
+        calibrated = calibrate(
+            filled_in(request.head, backbone, request),
+            (X_train, y_train), np.isin(train_rows, held_out), validation[:2], folds, (X_test, y_test),
+            n_classes=len(dataset.class_names), seed=seed,
+        )  # fmt: skip
+    metrics = evaluate(logits, y_test, seed=seed)
+    metrics |= (tasks.metrics if tasks else {}) | (calibrated.metrics if calibrated else {})
     result = {
         "schema": record.SCHEMA,
         "run": {
@@ -145,6 +179,7 @@ def carry_out(request: Run, head: Head, split: Split, determinants: Mapping[str,
         "features": {name: f.digest for name, f in features.items()},
         "metrics": {name: vars(value) for name, value in metrics.items()},
         **({"tasks": tasks.record} if tasks else {}),
+        **({"calibration": calibrated.record} if calibrated else {}),
         "selection": getattr(head, "selection_", None),
         "seconds": {
             "extract": sum(f.seconds for f in features.values()),
@@ -205,9 +240,8 @@ def fetch(
     """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
     kinds = [reads.get(kind, kind) for kind in consumed]
     asked = dict.fromkeys([*kinds, *getattr(backbone, "taps", ())])
-    found = request.store.get(
-        backbone, request.dataset, partition, list(asked), device=request.device, **request.features
-    )
+    dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
+    found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
     return replace(found, arrays=dict(zip(consumed, (found.arrays[kind] for kind in kinds), strict=True)))
 
 

@@ -110,6 +110,7 @@ def test_one_failed_job_does_not_stop_a_sweep(sweep: tuple[Path, str]) -> None:
         (["head=nonsense"], "linear"),
         (["leaderbord"], "use one of leaderboard"),
         (["dataset=folder", "dataset.path=nowhere"], "nowhere"),
+        (["dataset=iris", "dataset@test_on=wine"], "that dataset iris does not know"),
     ],
 )
 def test_bad_input_gets_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
@@ -120,6 +121,18 @@ def test_bad_input_gets_one_sentence(tmp_path: Path, words: list[str], sentence:
     assert answer.returncode != 0
     assert sentence in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_one_dataset_trains_and_another_tests_and_the_record_reproduces_it(tmp_path: Path) -> None:
+    probe(
+        "dataset=iris", "dataset@test_on=iris", "test_on.test_fraction=0.3", "head=ncm", "calibrate=true", cwd=tmp_path
+    )
+    (run,) = run_folders(tmp_path / "runs" / "default")
+    result = json.loads((run / "result.json").read_text())
+    assert result["labels"]["dataset"] == "iris to iris"
+    assert result["protocol"]["n_test"] == 45
+    assert result["calibration"]["n_held_out"] == 12
+    assert "same bits" in probe("reproduce", str(run), cwd=tmp_path).stdout
 
 
 def write_images(folder: Path, n: int, rng: np.random.Generator) -> None:

@@ -21,9 +21,11 @@ from probe.heads.linear import LinearProbe
 from probe.heads.ncm import NearestClassMean
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
+from probe.protocols.files import write_rows
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
 from probe.protocols.long_tail import LongTail
+from probe.protocols.recorded import Recorded
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,14 @@ def test_head_that_does_not_stream_is_marked_as_joint(result):
     assert not found["tasks"]["streamed"]
     assert found["labels"]["head"] == "linear(Cs=[1.0]) (joint)"
     assert found["metrics"]["forgetting"]["value"] <= 1
+
+
+def test_recorded_rows_run_and_the_result_names_their_file(result, iris, tmp_path):
+    path = tmp_path / "rows.json"
+    write_rows(path, iris, "few_shot", 0, FewShot(3).split(iris, 0))
+    found = result(Recorded(str(path)), NearestClassMean())
+    assert found["protocol"]["parameters"] == {"path": str(path)}
+    assert found["metrics"] == result(FewShot(3), NearestClassMean())["metrics"]
 
 
 class TwoKinds(LinearProbe):

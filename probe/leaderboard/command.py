@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from probe.errors import InputError, ProbeError
-from probe.leaderboard import comparison, export
+from probe.leaderboard import comparison, curves, export, gap
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
@@ -29,8 +30,9 @@ def parser() -> argparse.ArgumentParser:
         "--rows", default=",".join(ROWS), metavar="FIELDS", help="what a row is (default: %(default)s)"
     )
     options.add_argument(
-        "--columns", default=",".join(COLUMNS), metavar="FIELDS",
-        help="what a column is (default: %(default)s); any label or dotted name of the configuration",
+        "--columns", metavar="FIELDS",
+        help=f"what a column is (default: {','.join(COLUMNS)}; with --curves and --gap also what tells protocols "
+        "apart); any label or dotted name of the configuration",
     )  # fmt: skip
     options.add_argument("--metric", default="top1", help="top1, top5, mean_per_class, log_loss or ece")
     options.add_argument(
@@ -42,6 +44,14 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--compare", nargs=2, metavar=("A", "B"),
         help="two rows, each by its fields, such as 'tiny linear': paired differences and tests in every column",
+    )  # fmt: skip
+    options.add_argument(
+        "--curves", action="store_true",
+        help="learning curves: the training rows that each row needs, and where each pair of rows crosses",
+    )  # fmt: skip
+    options.add_argument(
+        "--gap", action="store_true",
+        help="easy to hard: the share of what hard training rows teach that was learnt from easy ones",
     )  # fmt: skip
     for kind in FILES:
         options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
@@ -72,11 +82,17 @@ def main(argv: list[str]) -> int:
 def _run(options: argparse.Namespace) -> int:
     records = read_folders(options.folders)
     records = Records(where(records.frame, options.where), records.problems, records.notes)
-    table = build_table(records, options.metric, _fields(options.rows), _fields(options.columns))
+    columns = _fields(options.columns or ",".join(COLUMNS))
+    if not options.columns and (options.curves or options.gap):
+        columns = sweep_columns(records)
+    table = build_table(records, options.metric, _fields(options.rows), columns)
     if options.compare:
         print(comparison.text(comparison.compare_rows(table, *options.compare), table.metric), end="")
     table = arrange(table, options.sort, options.top)
-    if not options.compare:
+    for asked, part in ((options.curves, curves), (options.gap, gap)):
+        if asked:
+            print(part.text(table, records.frame), end="")
+    if not (options.compare or options.curves or options.gap):
         print(export.terminal(table), end="")
     for kind in FILES:
         path = getattr(options, kind)
@@ -120,14 +136,20 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     """Writes leaderboard.md and leaderboard.csv of a sweep into `folder`; returns the table for the terminal.
 
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
-    protocol has a column of its own. `runs` are the run folders of the sweep; None takes all that lie in `folder`.
+    protocol has a column of its own, and the learning curves follow where these differ in training rows, the
+    supervision gap where they train on easy and on hard rows. `runs` are the run folders of the sweep; None takes all
+    that lie in `folder`.
     """
     folder = Path(folder)
     records = read_folders([folder] if runs is None else list(runs))
     table = build_table(records, columns=sweep_columns(records))
     export.export(table, "md", folder / "leaderboard.md")
     export.export(table, "csv", folder / "leaderboard.csv")
-    return export.terminal(table)
+    shown = export.terminal(table)
+    for part in (curves, gap):
+        with suppress(InputError):  # most sweeps hold neither
+            shown += "\n" + part.text(table, records.frame)
+    return shown
 
 
 def sweep_columns(records: Records) -> tuple[str, ...]:

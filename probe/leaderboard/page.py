@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title
 from probe.leaderboard.records import read_predictions, read_result
 from probe.leaderboard.rows import N_BINS, PROPORTIONS, bins
@@ -47,7 +48,7 @@ def page(table: Table, frame: pd.DataFrame) -> str:
 def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
     """All that the page shows, as plain JSON."""
     by_name = {run["name"]: run for run in frame.drop(columns="correct").to_dict("records")}
-    cells = {(cell["row"], cell["column"]): cell for cell in table.cells.to_dict("records")}
+    cells = {(cell["row"], cell["column"]): cell for cell in sized_cells(table, frame).to_dict("records")}
     rows: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
     classes: dict[str, list[str]] = {}
@@ -85,9 +86,7 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
 def _cell(cell: Mapping[Any, Any], runs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     costs = {key: float(np.mean([run.get(field, 0) or 0 for run in runs])) for key, field in COSTS.items()}
     kept = {key: cell[key] for key in ("value", "low", "high", "mark", "n_seeds", "selected_on")}
-    return (
-        kept | costs | {"n_train": float(np.mean([run["n_train"] for run in runs])), "data": clean(runs[0]["dataset"])}
-    )
+    return kept | costs | {"n_rows": cell["n_rows"], "data": clean(cell["group"])}
 
 
 def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, list[str]]) -> dict[str, Any]:

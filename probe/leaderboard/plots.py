@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
 from probe.leaderboard.rows import PROPORTIONS
 from probe.leaderboard.table import Table
@@ -129,23 +131,39 @@ def pareto(x: np.ndarray, y: np.ndarray, higher: bool) -> list[int]:
 
 
 def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
-    """One panel per dataset: score against training rows; none where no row of the table has several."""
-    rows = frame.set_index("name")["n_train"]
-    data = frame.set_index("name")["dataset"]
-    cells = table.cells.assign(
-        n_train=[rows[list(names)].mean() for names in table.cells["runs"]],
-        data=[data[names[0]] for names in table.cells["runs"]],
-    )
-    several = cells[cells.groupby(["row", "data"])["n_train"].transform("nunique") > 1]
+    """Score against training rows with its interval as a band, one panel per dataset and protocol.
+
+    A proportion gets a second panel with the error, both axes logarithmic. None where no row of the table has several
+    sizes.
+    """
+    cells = sized_cells(table, frame)
+    several = cells[cells.groupby(["row", "group"])["n_rows"].transform("nunique") > 1]
     if several.empty:
         return None
-    datasets = sorted(several["data"].unique())
-    figure, panels = _figure(1 + 4.5 * len(datasets), 4, len(datasets))
-    for panel, dataset in zip(panels, datasets, strict=True):
-        for row, line in several[several["data"] == dataset].sort_values("n_train").groupby("row", sort=True):
-            y, low, high = (_scale(table) * line[key].to_numpy() for key in ("value", "low", "high"))
-            panel.errorbar(line["n_train"], y, yerr=[y - low, high - y], marker="o", capsize=2, label=_plain(row))
-        panel.set(xscale="log", xlabel="training rows", ylabel=title(table), title=_plain(dataset))
-        panel.grid(alpha=0.3)
-        panel.legend(fontsize=7)
+    groups = sorted(several["group"].unique())
+    errors = table.metric in PROPORTIONS
+    figure, panels = _figure(1 + 4.5 * len(groups) * (1 + errors), 4, len(groups) * (1 + errors))
+    for place, group in enumerate(groups):
+        cells = several[several["group"] == group]
+        _curves(panels[place * (1 + errors)], cells, lambda value: _scale(table) * value)
+        panels[place * (1 + errors)].set(ylabel=title(table), title=_plain(group))
+        if errors:
+            _curves(panels[2 * place + 1], cells, partial(_error, floor=0.1 / float(cells["n_test"].max())))
+            panels[2 * place + 1].set(yscale="log", ylabel=f"100 - {table.metric}, %", title=_plain(group))
     return figure
+
+
+def _error(share: Any, floor: float) -> Any:
+    """Percent that is wrong; a log axis has no 0, so less than the floor, a tenth of a test row, is drawn there."""
+    return 100 * np.maximum(1 - share, floor)
+
+
+def _curves(panel: Any, cells: pd.DataFrame, of: Callable[[Any], Any]) -> None:
+    """One line with its band per row of the table; `of` turns a value of the metric into what is drawn."""
+    for row, line in cells.sort_values("n_rows").groupby("row", sort=True):
+        value, low, high = (of(line[key].to_numpy()) for key in ("value", "low", "high"))
+        (drawn,) = panel.plot(line["n_rows"], value, marker="o", markersize=3, label=_plain(row))
+        panel.fill_between(line["n_rows"], low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+    panel.set(xscale="log", xlabel="training rows, validation included")
+    panel.grid(alpha=0.3)
+    panel.legend(fontsize=7)

@@ -103,7 +103,10 @@ def _with_metric(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[s
     name = f"metric.{metric}"
     if name not in frame.columns or metric not in ROW_VALUES:
         there = [column[7:] for column in frame.columns if column.startswith("metric.") and column[7:] in ROW_VALUES]
-        raise InputError(f"no run has the metric {metric!r}: choose one of {', '.join(there)}")
+        why = f"no run has the metric {metric!r}"
+        if name in frame.columns:
+            why = f"metric {metric!r} has no value per test row to rank by"
+        raise InputError(f"{why}: choose one of {', '.join(there)}")
     lacking = frame[frame[name].isna()]
     words = [f"{len(lacking)} runs have no {metric}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
     return frame[frame[name].notna()].reset_index(drop=True), words if len(lacking) else []

@@ -17,12 +17,13 @@ def check_dataset(dataset: Dataset) -> None:
     if "train" not in dataset.partitions:
         problems.append(f"it has no partition train, only {sorted(dataset.partitions)}")
     for name, partition in dataset.partitions.items():
-        problems += _label_problems(name, np.asarray(partition.labels), dataset.class_names)
+        problems += label_problems(name, np.asarray(partition.labels), dataset.class_names)
     if problems:
         raise InputError(f"dataset {dataset.name} cannot be used: {'; '.join(problems)}: mend the data or its labels")
 
 
-def _label_problems(name: str, labels: IntArray, class_names: tuple[str, ...]) -> list[str]:
+def label_problems(name: str, labels: IntArray, class_names: tuple[str, ...]) -> list[str]:
+    """What is wrong with the labels of a partition."""
     n_classes = len(class_names)
     if len(labels) == 0:
         return [f"partition {name} has no rows"]

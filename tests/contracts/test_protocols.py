@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from safetensors.numpy import save_file
 
 from probe.base import Dataset, IntArray, Split, SplitProtocol
 from probe.protocols.files import write_rows
@@ -49,10 +51,21 @@ def lists(split: Split) -> list[tuple[str, list[int]]]:
     return [(rows.partition, rows.indices.tolist()) for rows in split.parts.values()]
 
 
+def write_hardness(folder: Path, data: Dataset) -> None:
+    for name in ("train", "test"):
+        (folder / name).mkdir(parents=True)
+        facts = {"dataset": {"name": data.name, "fingerprint": data.fingerprint}, "features": {name: "0"}}
+        (folder / name / "result.json").write_text(json.dumps(facts))
+        rows = np.arange(len(data.partitions[name]))
+        arrays = {"row": rows, "label_probability": np.random.default_rng(0).random(len(rows))}
+        save_file(arrays, folder / name / "predictions.safetensors")
+
+
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
 def path(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_rows(Path("rows.json"), dataset(), "full", 0, Full().split(dataset(), 0))  # what `recorded` reads
+    write_hardness(Path("runs/hardness"), dataset())  # what `easy_to_hard` reads
     return request.param
 
 

@@ -71,6 +71,7 @@ def make_result(
         if metric != "top5" or n_classes >= 5:
             value = float(function(predictions).mean())
             metrics[metric] = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    metrics |= changes.get("metrics", {})
     n_train = changes.get("n_train", 1000)
     return {
         "schema": 1,
@@ -89,7 +90,7 @@ def make_result(
             "name": protocol,
             "parameters": protocol_parameters,
             "n_train": n_train,
-            "n_validation": 100,
+            "n_validation": changes.get("n_validation", 100),
             "n_test": len(predictions["label"]),
             "rows": digest(dataset, seed, n_train),
         },

@@ -179,6 +179,14 @@ def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Pa
     assert cells.loc["linear", "value"] == pytest.approx(frame[frame["head"] == "linear"]["metric.top1"].mean())
 
 
+def test_metric_without_row_values_is_refused_as_that(
+    add: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    add(metrics={"coverage": {"value": 0.9, "low": 0.88, "high": 0.92}})
+    assert main([str(tmp_path / "runs"), "--metric", "coverage"]) == 1
+    assert "metric 'coverage' has no value per test row to rank by: choose one of top1" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -158,16 +158,16 @@ function drawCost() {
 
 function curvesOf(dataset) {
   return data.rows.map((row) => {
-    const cells = Object.values(row.cells).filter((cell) => cell.data === dataset).sort((a, b) => a.n_train - b.n_train);
+    const cells = Object.values(row.cells).filter((cell) => cell.data === dataset).sort((a, b) => a.n_rows - b.n_rows);
     return { row, cells };
-  }).filter(({ cells }) => new Set(cells.map((cell) => cell.n_train)).size > 1);
+  }).filter(({ cells }) => new Set(cells.map((cell) => cell.n_rows)).size > 1);
 }
 
 function drawCurves() {
   plot("curves", curvesOf($("curves-data").value).map(({ row, cells }) => ({
-    name: plain(rowName(row)), x: cells.map((c) => c.n_train), y: cells.map((c) => scale(c.value)),
+    name: plain(rowName(row)), x: cells.map((c) => c.n_rows), y: cells.map((c) => scale(c.value)),
     error_y: bars(cells), mode: "lines+markers",
-  })), { xaxis: { title: { text: "training rows" }, type: "log" }, yaxis: { title: { text: plain(scoreName()) } } });
+  })), { xaxis: { title: { text: "training rows, validation included" }, type: "log" }, yaxis: { title: { text: plain(scoreName()) } } });
 }
 
 /* ---- one row ---- */

@@ -1,0 +1,122 @@
+"""Temperature scaling and conformal sets of a run, from training rows that a second fit never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.base import Dataset, IntArray, Split, SplitProtocol
+from probe.errors import InputError
+from probe.estimator import Head
+from probe.fitting import fit, rows_of
+from probe.metrics.calibration import calibration
+from probe.metrics.conformal import LEVEL, evaluate_sets, prediction_sets, thresholds
+from probe.metrics.evaluate import evaluate
+from probe.metrics.intervals import Interval
+from probe.metrics.scores import score_rows
+from probe.metrics.temperature import fit_temperature, scale
+from probe.protocols.class_incremental import ClassIncremental
+from probe.protocols.draws import priorities, ranks_in_class, spread
+from probe.record import full_width
+
+FRACTION = 0.2
+SETTINGS: Mapping[str, float] = {"fraction": FRACTION, "level": LEVEL}
+SCALED = ("log_loss", "brier", "ece", "ece_equal_mass", "rms_calibration_error")
+BEFORE = ("top1", "log_loss", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the held-out rows gave: metrics on the test rows, and for the record what they belong to."""
+
+    metrics: dict[str, Interval]
+    record: dict[str, Any]
+
+
+def hold_out(dataset: Dataset, split: Split, seed: int) -> IntArray:
+    """A seeded fifth of the training rows, stratified by class; every class keeps a row to train on.
+
+    Rows that validate stay what they are: the head chooses on them, so they cannot calibrate it.
+
+    Raises:
+        InputError: They would be too few for a conformal set.
+    """
+    labels = np.asarray(dataset.partitions[split.train.partition].labels)
+    seen = labels if split.train_labels is None else split.train_labels
+    rows = split.train.indices
+    counts = np.bincount(seen[rows])
+    n_held = np.minimum(spread(counts, FRACTION), np.maximum(counts - 1, 0))
+    priority = priorities(len(labels), dataset.fingerprint, seed, "calibration")[rows]
+    held = rows[ranks_in_class(seen[rows], priority) < n_held[seen[rows]]]
+    needed = int(np.ceil(round(LEVEL / (1 - LEVEL), 9)))
+    if len(held) < needed:
+        raise InputError(
+            f"calibrate=true holds out {len(held)} of {len(rows)} training rows, sets at {100 * LEVEL:.0f} % need "
+            f"{needed}: train on more rows, or set calibrate=false"
+        )
+    return held
+
+
+def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:
+    """Refuses runs in which rows cannot be kept from all that is fitted."""
+    if teacher or isinstance(protocol, ClassIncremental):
+        why = "a teacher has seen these too" if teacher else "protocol class_incremental streams every row once"
+        raise InputError(
+            f"calibrate=true fits once more without a fifth of the training rows, but {why}: set calibrate=false"
+        )
+
+
+def calibrate(
+    head: Head,
+    train: tuple[Any, IntArray],
+    held: NDArray[np.bool_],
+    validation: tuple[Any, IntArray],
+    folds: IntArray | None,
+    test: tuple[Any, IntArray],
+    *,
+    n_classes: int,
+    seed: int,
+) -> Calibrated:
+    """Fits a head without the held-out rows, selection included, and calibrates it with these.
+
+    The sets are those of the head's own probabilities, not of the scaled ones: only what saw none of the held-out rows
+    keeps the promise of conformal sets. Test rows of another distribution, such as of another dataset or under label
+    noise, are promised nothing; neither are rows in groups, which are not held out together.
+
+    Args:
+        head: Unfitted.
+        train: Features and labels of all training rows.
+        held: Which of these are held out.
+        validation: Features and labels of the validation rows.
+        folds: Of the training rows, as `fit` takes them.
+        test: Features and labels of the test rows.
+        n_classes: Of the dataset.
+        seed: Of the bootstrap resamples.
+    """
+    (X, y), inside, outside = train, np.flatnonzero(held), np.flatnonzero(~held)
+    if folds is not None:
+        folds = np.where(np.bincount(y[outside])[y[outside]] > 1, folds[outside], -1)  # never a class's last row
+    head = fit(head, (rows_of(X, outside), y[outside]), validation, folds, {})
+    held_logits, logits = (
+        full_width(head.logits(rows), head.classes_, n_classes) for rows in (rows_of(X, inside), test[0])
+    )
+    temperature = fit_temperature(held_logits, y[inside])
+    scaled = calibration(score_rows(scale(logits, temperature), test[1]), seed)
+    metrics = {f"scaled_{name}": scaled[name] for name in SCALED}
+    for prefix, by_class in (("", False), ("class_conditional_", True)):
+        limits = thresholds(held_logits, y[inside], class_conditional=by_class)
+        found = evaluate_sets(prediction_sets(logits, limits), test[1], seed=seed)
+        metrics |= {prefix + name: value for name, value in found.items()}
+    before = evaluate(logits, test[1], seed=seed)
+    record = {
+        "n_held_out": len(inside),
+        **SETTINGS,
+        "temperature": temperature,
+        "unscaled": {name: vars(before[name]) for name in BEFORE},
+        "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),
+    }
+    return Calibrated(metrics, record)

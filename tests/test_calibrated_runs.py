@@ -1,0 +1,160 @@
+"""Temperature scaling and conformal sets as results of a run."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.backbones.identity import IdentityBackbone
+from probe.base import Dataset, SplitProtocol
+from probe.calibration import calibrate, check_calibrate, hold_out
+from probe.datasets.gaussians import load as gaussians
+from probe.datasets.sklearn import load
+from probe.errors import InputError
+from probe.estimator import Head
+from probe.experiment import Run, run
+from probe.features.store import FeatureStore
+from probe.heads.linear import LinearProbe
+from probe.heads.naive_bayes import NaiveBayes
+from probe.heads.ncm import NearestClassMean
+from probe.protocols.class_incremental import ClassIncremental
+from probe.protocols.few_shot import FewShot
+from probe.protocols.full import Full
+from probe.protocols.label_noise import LabelNoise
+
+
+@pytest.fixture(scope="module")
+def wine() -> Dataset:
+    return load(name="wine")
+
+
+@pytest.fixture
+def result(wine: Dataset, tmp_path: Path) -> Any:
+    def make(head: Head, protocol: SplitProtocol | None = None, **changes: Any) -> dict[str, Any]:
+        store = FeatureStore(tmp_path / "cache")
+        request = Run(
+            IdentityBackbone(), wine, protocol or Full(), head, store, tmp_path / "runs", device="cpu", **changes
+        )
+        return json.loads((run(request) / "result.json").read_text())
+
+    return make
+
+
+def draw(n: int, rng: np.random.Generator, n_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    y = rng.permutation(np.arange(n) % n_classes)
+    return rng.normal(size=(n, 2 * n_classes)) + 1.5 * np.eye(n_classes, 2 * n_classes)[y], y
+
+
+NOTHING = (None, np.empty(0, np.int64))
+
+
+def test_plain_metrics_stay_and_the_others_are_added(result):
+    plain, calibrated = result(NaiveBayes()), result(NaiveBayes(), calibrate=True)
+    assert plain["run"]["digest"] != calibrated["run"]["digest"]
+    assert {name: calibrated["metrics"][name] for name in plain["metrics"]} == plain["metrics"]
+    assert {"coverage", "mean_set_size", "class_conditional_coverage", "scaled_log_loss", "scaled_ece"} <= set(
+        calibrated["metrics"]
+    )
+    for metric in calibrated["metrics"].values():
+        assert metric["low"] <= metric["value"] <= metric["high"]
+    assert "calibration" not in plain
+    record = calibrated["calibration"]
+    assert record["n_held_out"] == round(0.2 * calibrated["protocol"]["n_train"])
+    assert (record["fraction"], record["level"]) == (0.2, 0.9)
+
+
+def test_held_out_rows_are_a_fifth_of_each_class_and_no_validation_row(wine):
+    split = Full().split(wine, 0)
+    held = hold_out(wine, split, 0)
+    labels = wine.partitions["train"].labels
+    assert set(held) <= set(split.train.indices)
+    assert np.abs(np.bincount(labels[held]) - 0.2 * np.bincount(labels[split.train.indices])).max() <= 1
+    assert (hold_out(wine, split, 0) == held).all()
+    assert set(hold_out(wine, Full().split(wine, 1), 1)) != set(held)
+
+
+def test_labels_of_held_out_rows_reach_the_temperature_and_not_the_fit():
+    rng = np.random.default_rng(0)
+    (X, y), test, held = draw(100, rng), draw(200, rng), np.arange(100) < 30
+    shuffled = np.where(held, (y + 1) % 3, y)
+    found = [
+        calibrate(LinearProbe(Cs=[1.0]), (X, labels), held, NOTHING, None, test, n_classes=3, seed=0)
+        for labels in (y, shuffled)
+    ]
+    assert found[0].record["unscaled"] == found[1].record["unscaled"]
+    assert found[0].record["temperature"] < found[1].record["temperature"]
+
+
+def test_sets_hold_the_label_at_the_level_over_many_draws():
+    rng, found = np.random.default_rng(0), []
+    for _ in range(80):
+        train, test, held = draw(250, rng), draw(400, rng), np.arange(250) < 50
+        found.append(
+            calibrate(NearestClassMean(), train, held, NOTHING, None, test, n_classes=3, seed=0)
+            .metrics["coverage"].value
+        )  # fmt: skip
+    # Coverage of one draw follows Beta(46, 5): mean 0.902, deviation 0.041.
+    error = math.sqrt(0.9 * 0.1 * (1 / 52 + 1 / 400) / 80)
+    assert abs(np.mean(found) - 46 / 51) < 3 * error
+
+
+def test_temperature_mends_an_overconfident_head():
+    rng = np.random.default_rng(0)
+    (X, y), (X_test, y_test) = draw(600, rng), draw(600, rng)
+    X, X_test = np.tile(X, 8), np.tile(X_test, 8)  # naive Bayes counts every copy as news
+    found = calibrate(
+        NaiveBayes(), (X, y), np.arange(600) < 120, NOTHING, None, (X_test, y_test), n_classes=3, seed=0
+    )  # fmt: skip
+    assert 4 < found.record["temperature"] < 16
+    assert found.metrics["scaled_log_loss"].value < 0.6 * found.record["unscaled"]["log_loss"]["value"]
+    assert found.metrics["scaled_ece"].value < 0.5 * found.record["unscaled"]["ece"]["value"]
+
+
+def test_choice_on_folds_goes_on_without_the_held_out_rows():
+    rng = np.random.default_rng(0)
+    X, y = draw(48, rng, n_classes=12)
+    held = np.zeros(48, dtype=bool)
+    held[[np.flatnonzero(y == k)[0] for k in range(9)]] = True
+    folds = np.empty(48, dtype=np.int64)
+    folds[np.argsort(y, kind="stable")] = np.arange(48) % 5
+    found = calibrate(
+        LinearProbe(Cs=[0.1, 1.0]), (X, y), held, NOTHING, folds, draw(60, rng, 12), n_classes=12, seed=0
+    )  # fmt: skip
+    assert found.record["chosen"]["C"] in (0.1, 1.0)
+    assert found.record["n_held_out"] == 9
+
+
+def test_noisy_labels_calibrate_too(result):
+    found = result(NearestClassMean(), LabelNoise(Full(), 0.3), calibrate=True)
+    # A third of the held-out labels is wrong, so the sets grow and the test labels are covered more often.
+    assert found["metrics"]["coverage"]["value"] > 0.9
+
+
+def test_another_dataset_can_be_covered(tmp_path):
+    here, there = gaussians(n_classes=3, n_features=4), gaussians(n_classes=3, n_features=4, distance=1.0, seed=1)
+    request = Run(
+        IdentityBackbone(), here, Full(), NearestClassMean(), FeatureStore(tmp_path / "cache"), tmp_path / "runs",
+        device="cpu", test_on=there, calibrate=True,
+    )  # fmt: skip
+    found = json.loads((run(request) / "result.json").read_text())["metrics"]
+    assert found["coverage"]["high"] < 0.9  # nearer classes than those calibrated on
+
+
+def test_too_few_rows_are_refused_before_anything_is_extracted(result, tmp_path):
+    with pytest.raises(InputError, match=r"calibrate=true holds out 2 of 12 training rows, sets at 90 % need 9: train"):
+        result(NearestClassMean(), FewShot(5), calibrate=True)
+    assert not (tmp_path / "cache").exists()
+
+
+@pytest.mark.parametrize(
+    ("protocol", "teacher", "why"),
+    [(ClassIncremental(2), False, "streams every row once"), (Full(), True, "a teacher has seen these too")],
+)
+def test_fits_that_cannot_leave_rows_out_are_refused(protocol, teacher, why):
+    with pytest.raises(InputError, match=rf"{why}: set calibrate=false"):
+        check_calibrate(protocol, teacher=teacher)
