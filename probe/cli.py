@@ -33,7 +33,7 @@ from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
 if TYPE_CHECKING:
-    from probe.experiment import Run, Teacher
+    from probe.request import Run, Teacher
 
 # word: function(argv) -> exit code
 SUBCOMMANDS = {
@@ -135,8 +135,8 @@ def run_job(config: DictConfig, job: str) -> Outcome:
 
 def build(config: Any, command: str) -> Run:
     """Turns a resolved configuration into objects; backbones and datasets are built once per process."""
-    from probe.experiment import Run
     from probe.features.store import FeatureStore
+    from probe.request import Run
 
     # The teacher of a head is not built by the head: the run gives it the logits.
     head = {key: value for key, value in config["head"].items() if key != "teacher"}
@@ -163,7 +163,7 @@ def build(config: Any, command: str) -> Run:
 
 def build_teacher(config: Any) -> Teacher | None:
     """The teacher that a head names: the folder of a run, or a mapping with `backbone` and `head`."""
-    from probe.experiment import Teacher
+    from probe.request import Teacher
     from probe.teacher import read_teacher
 
     teacher = config["head"].get("teacher")

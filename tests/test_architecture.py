@@ -16,6 +16,7 @@ LAYERS = [
     {"sweep"},
     {"experiment", "leaderboard", "trackers", "describe"},
     {"calibration"},
+    {"request"},
     {"determinants", "fitting", "tasks", "transfer"},
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher"},

@@ -17,7 +17,7 @@ from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
 from probe.errors import InputError
 from probe.estimator import Head
-from probe.experiment import Run, run
+from probe.experiment import run
 from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.heads.naive_bayes import NaiveBayes
@@ -26,6 +26,7 @@ from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
+from probe.request import Run
 
 
 @pytest.fixture(scope="module")

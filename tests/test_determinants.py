@@ -11,7 +11,7 @@ from probe.base import SplitProtocol
 from probe.datasets.sklearn import load
 from probe.determinants import extraction, head_parameters, one_spelling, protocol_parameters
 from probe.estimator import Head
-from probe.experiment import Run, run_once
+from probe.experiment import run_once
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.lda import LinearDiscriminant
@@ -22,6 +22,7 @@ from probe.heads.ridge import RidgeProbe
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
+from probe.request import Run
 
 
 @pytest.mark.parametrize(

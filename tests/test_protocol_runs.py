@@ -14,7 +14,7 @@ from probe.base import Dataset, SplitProtocol
 from probe.datasets.sklearn import load
 from probe.errors import DoesNotFit
 from probe.estimator import Head
-from probe.experiment import Run, run
+from probe.experiment import run
 from probe.features.store import FeatureStore
 from probe.fitting import fit_on_folds
 from probe.heads.linear import LinearProbe
@@ -26,6 +26,7 @@ from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
 from probe.protocols.long_tail import LongTail
 from probe.protocols.recorded import Recorded
+from probe.request import Run
 
 
 @pytest.fixture(scope="module")

@@ -13,10 +13,11 @@ import pytest
 from probe import record
 from probe.backbones.identity import IdentityBackbone
 from probe.datasets.sklearn import load
-from probe.experiment import Run, run_once
+from probe.experiment import run_once
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
 from probe.protocols.full import Full
+from probe.request import Run
 
 
 class Slow(NearestClassMean):

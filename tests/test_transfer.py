@@ -12,12 +12,13 @@ import pytest
 from probe.backbones.identity import IdentityBackbone
 from probe.base import Dataset, Rows, Split
 from probe.errors import InputError
-from probe.experiment import Run, run
+from probe.experiment import run
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
 from probe.partitions import ArrayPartition, make_dataset
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.full import Full
+from probe.request import Run
 from probe.transfer import transfer
 
 MEANS = {"ant": (0.0, 0.0), "bee": (6.0, 0.0), "cow": (0.0, 6.0)}

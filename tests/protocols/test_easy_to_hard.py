@@ -12,7 +12,7 @@ from probe.base import Dataset
 from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
 from probe.errors import InputError
-from probe.experiment import Run, run
+from probe.experiment import run
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
 from probe.metrics.recovery import gap_recovered
@@ -20,6 +20,7 @@ from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.easy_to_hard import EasyToHard
 from probe.protocols.full import Full
 from probe.protocols.hardness import read_hardness
+from probe.request import Run
 
 
 @pytest.fixture(scope="module")

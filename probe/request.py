@@ -1,0 +1,173 @@
+"""What is asked of a run, and what it reads: backbone, rows and teacher in the terms of its head."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.arrays import RowSubset
+from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
+from probe.determinants import FILLED_IN, head_name, head_parameters, parts_of
+from probe.errors import DoesNotFit, InputError
+from probe.transfer import PARTITION
+
+if TYPE_CHECKING:
+    from probe.estimator import Head
+    from probe.features.store import Features, FeatureStore
+    from probe.teacher import TeacherRun
+
+
+@dataclass(frozen=True)
+class Teacher:
+    """Who gives logits to a head that learns from them: a backbone and a head, of a finished run or not."""
+
+    backbone: Backbone
+    head: Head
+    run: TeacherRun | None = None
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that determines a run, and how it is to be carried out.
+
+    Attributes:
+        folder: Where the run folder will stand, such as `runs/quickstart`.
+        reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer.
+        features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
+        config: What the user wrote, resolved; kept in the record only.
+        test_on: Another dataset, whose test rows take the place of the own ones.
+        calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
+            conformal sets from these.
+    """
+
+    backbone: Backbone
+    dataset: Dataset
+    protocol: SplitProtocol
+    head: Head
+    store: FeatureStore
+    folder: Path
+    seed: int = 0
+    device: str = "auto"
+    force: bool = False
+    save_logits: bool | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
+    features: Mapping[str, Any] = field(default_factory=dict)
+    config: Mapping[str, Any] = field(default_factory=dict)
+    command: str = ""
+    teacher: Teacher | None = None
+    test_on: Dataset | None = None
+    calibrate: bool = False
+
+
+def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
+    """Refuses a head whose kinds of features the backbone does not give."""
+    wanted = [reads.get(kind, kind) for kind in head.consumes]
+    missing = [kind for kind in wanted if kind not in backbone.kinds]
+    if missing:
+        raise DoesNotFit(
+            f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
+            f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
+        )
+
+
+def with_teacher(request: Run) -> Run:
+    """The request without a teacher that its head does not listen to; refuses parameters that cannot be fitted with."""
+    request.head.check_parameters()
+    if request.head.needs_teacher and request.teacher is None:
+        raise InputError(
+            f"head {head_name(request.head)} learns from a teacher and none is named: set head.teacher=<run folder>, "
+            "or to a mapping with backbone and head, or choose head.arm=ce"
+        )
+    return request if request.head.needs_teacher else replace(request, teacher=None)
+
+
+def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
+    """A fresh head with the parameters that follow from the run: seed, device, prefix tokens of the backbone.
+
+    The other parameters are spelled as the run's digest spells them: equal digests are equal computations.
+    """
+    from sklearn.base import clone
+
+    values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
+    fresh: Head = clone(head).set_params(**head_parameters(head))
+    return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
+
+
+def partitions_of(split: Split) -> list[str]:
+    return sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
+
+
+def fetch(
+    request: Run, backbone: Backbone, partition: str, consumed: tuple[str, ...], reads: Mapping[str, str]
+) -> Features:
+    """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
+    kinds = [reads.get(kind, kind) for kind in consumed]
+    asked = dict.fromkeys([*kinds, *getattr(backbone, "taps", ())])
+    dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
+    found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
+    return replace(found, arrays=dict(zip(consumed, (found.arrays[kind] for kind in kinds), strict=True)))
+
+
+def select(
+    features: Mapping[str, Features], rows: Rows, kinds: tuple[str, ...], train_labels: IntArray | None = None
+) -> tuple[RowSubset | dict[str, RowSubset] | None, IntArray, IntArray]:
+    """Features, labels and row numbers of some rows, those left out that could not be decoded.
+
+    Rows of the partition train take their labels from `train_labels` where given.
+    """
+    if not len(rows):
+        return None, np.empty(0, np.int64), rows.indices
+    part = features[rows.partition]
+    indices = rows.indices[part.valid[rows.indices]]
+    arrays = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
+    labels = train_labels if train_labels is not None and rows.partition == "train" else part.labels
+    return arrays[kinds[0]] if len(kinds) == 1 else arrays, labels[indices], indices
+
+
+def describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
+    """What determines the teacher's logits; the name is what tables show."""
+    if teacher is None:
+        return None
+    name = f"{head_name(teacher.head)} on {teacher.backbone.name}"
+    if teacher.run is not None:
+        return {"name": name, "run": teacher.run.digest}
+    return {
+        "name": name,
+        "backbone": digest(teacher.backbone.identity()),
+        "head": {"name": head_name(teacher.head), "parameters": head_parameters(teacher.head)},
+    }
+
+
+def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
+    """Teacher logits of the rows that the student trains on, as arguments of `fit`; nothing without a teacher."""
+    if request.teacher is None:
+        return {}
+    from probe.teacher import fitted_logits, out_of_fold_logits
+
+    backbone = request.teacher.backbone
+    head = filled_in(request.teacher.head, backbone, request)
+    check_fit(head, backbone, {})
+    names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
+    taught = {name: fetch(request, backbone, name, head.consumes, {}) for name in names}
+    X, y, _ = select(taught, split.train, head.consumes, split.train_labels)
+    X_val, y_val, _ = select(taught, split.validation, head.consumes, split.train_labels)
+    validation = (X_val, y_val) if len(y_val) else None
+    folds = request.head.get_params()["teacher_folds"]
+    if folds is None and request.teacher.run is not None:
+        return {"teacher_logits": fitted_logits(request.teacher.run, X, y, rows=digest_of_rows, validation=validation)}
+    return {"teacher_logits": out_of_fold_logits(head, X, y, validation=validation, n_folds=folds, seed=request.seed)}
+
+
+def device_name(device: str) -> str:
+    from probe.estimator import resolve_device
+
+    resolved = resolve_device(device)
+    if resolved == "cpu":
+        return "cpu"
+    import torch
+
+    return torch.cuda.get_device_name(resolved)
