@@ -19,6 +19,8 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
+
 NO_OP = """
 import hydra
 from probe.cli import CONF
@@ -32,21 +34,21 @@ nothing()
 FEW = 5
 
 
-def seconds(command: list[str], n_jobs: int, words: list[str], cwd: Path) -> float:
-    """Wall time of a sweep over as many seeds."""
+def seconds(command: list[str], n_jobs: int, words: list[str], cwd: Path) -> np.ndarray:
+    """Wall and processor time of a sweep over as many seeds; the latter since other work may share the machine."""
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "PYTHONPATH": str(Path(__file__).parents[1])}
-    start = time.perf_counter()
+    start = np.array([time.perf_counter(), sum(os.times()[2:4])])
     subprocess.run([sys.executable, *command, "-m", *words, f"seed=range(0,{n_jobs})"], cwd=cwd, env=env, check=True,
                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
-    return time.perf_counter() - start
+    return np.array([time.perf_counter(), sum(os.times()[2:4])]) - start
 
 
-def per_job(command: list[str], n_jobs: int, words: list[str], cwd: Path) -> float:
+def per_job(command: list[str], n_jobs: int, words: list[str], cwd: Path) -> np.ndarray:
     few = seconds(command, FEW, [*words, "name=few"], cwd)
     return (seconds(command, n_jobs, [*words, "name=many"], cwd) - few) / (n_jobs - FEW)
 
 
-def measure(n_jobs: int, words: list[str]) -> dict[str, float]:
+def measure(n_jobs: int, words: list[str]) -> dict[str, np.ndarray]:
     """Milliseconds per job, by what they were spent on."""
     with tempfile.TemporaryDirectory() as folder:
         cwd = Path(folder)
@@ -61,7 +63,7 @@ def measure(n_jobs: int, words: list[str]) -> dict[str, float]:
     found = {
         "a job that does nothing, in Hydra": nothing,
         "a job of probe": whole,
-        "of it, fit and predict": head,
+        "of it, fit and predict (wall)": np.array([head, head]),
         "overhead: the job less Hydra, fit and predict (target: 50)": whole - nothing - head,
         "overhead of a job that is complete already": there - nothing,
     }
@@ -78,10 +80,11 @@ def main() -> None:
     words = ["backbone=identity", f"dataset={chosen.dataset}", f"head={chosen.head}"]
     repeats = [measure(chosen.jobs, words) for _ in range(chosen.repeats)]
     print(f"{' '.join(words)}, {chosen.jobs} jobs, median of {chosen.repeats} (smallest to largest)\n")
-    print("| | ms per job |\n|---|---|")
+    print("| ms per job | wall | processor |\n|---|---|---|")
     for name in repeats[0]:
-        values = sorted(repeat[name] for repeat in repeats)
-        print(f"| {name} | {statistics.median(values):.1f} ({values[0]:.1f} to {values[-1]:.1f}) |")
+        values = np.array([repeat[name] for repeat in repeats])
+        cells = [f"{np.median(v):.1f} ({v.min():.1f} to {v.max():.1f})" for v in values.T]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
