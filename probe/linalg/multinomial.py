@@ -13,6 +13,8 @@ from probe.linalg.eigen import EigenRows
 
 CHUNK_ENTRIES = 2**19
 """Logits per chunk: few enough to stay in cache between the elementwise steps."""
+CHUNK_BYTES = 64 * 2**20
+"""Rows per chunk, counted in float64."""
 KEEP_BYTES = 2 * 2**30
 """Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
 
@@ -29,7 +31,9 @@ class MultinomialLoss:
         self.n_classes = n_classes
         device = features.eigenvalues.device
         self.codes = torch.as_tensor(codes, dtype=torch.int64, device=device)[:, None]
-        self.step = max(1, CHUNK_ENTRIES // n_classes) if device.type == "cpu" else max(1, 2**27 // n_classes)
+        # Few classes would make long chunks, and a chunk is a copy where rows come from disk or another precision.
+        entries, n_bytes = (CHUNK_ENTRIES, CHUNK_BYTES) if device.type == "cpu" else (2**27, 2**30)
+        self.step = max(1, min(entries // n_classes, n_bytes // (8 * max(1, features.rank))))
         self.counts = torch.bincount(self.codes[:, 0], minlength=n_classes)
         self.kept: Tensor | None = None
         if features.n_rows * n_classes * features.dtype.itemsize <= KEEP_BYTES:
