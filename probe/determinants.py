@@ -80,7 +80,10 @@ def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
 
 def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
     """A display name that tells variants apart: the name, then the parameters that differ from the defaults."""
-    changed = [f"{key}={short(value)}" for key, value in sorted(parameters.items()) if value != defaults.get(key)]
+    # Configurations know lists where Python's defaults are tuples.
+    known = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+    changed = [f"{key}={short(value)}" for key, value in sorted(given.items()) if value != known.get(key)]
     return f"{name}({','.join(changed)})" if changed else name
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from probe.errors import InputError
 from probe.features import upkeep
-from probe.features.layout import default_root
+from probe.files import cache_root
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {f"{unit[0]}IB": 2 ** (10 * i) for i, unit in enumerate(UNITS) if i}
@@ -20,7 +20,7 @@ SPANS = {"h": "hours", "d": "days", "w": "weeks"}
 def main(argv: list[str]) -> int:
     """Serves `probe cache <word> …`; returns the exit code: 1 where `verify` finds damage, else 0."""
     arguments = parser().parse_args(argv)
-    root = Path(arguments.cache).expanduser() if arguments.cache else default_root()
+    root = Path(arguments.cache).expanduser() if arguments.cache else cache_root()
     return int(COMMANDS[arguments.word](root, arguments))
 
 

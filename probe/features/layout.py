@@ -33,15 +33,6 @@ PASS_NAME = re.compile(r"[0-9a-f]{16}")
 DEFAULT_DTYPES = {"pooled": "float32", "tokens": "float16", "map": "float16"}
 
 
-def default_root() -> Path:
-    """`$PROBE_CACHE`, else the platform's cache folder for `probe`."""
-    if os.environ.get("PROBE_CACHE"):
-        return Path(os.environ["PROBE_CACHE"]).expanduser()
-    from platformdirs import user_cache_path
-
-    return user_cache_path("probe")
-
-
 def entry_identity(backbone: Backbone, dataset: Dataset, partition: str) -> dict[str, Any]:
     """Everything that determines the features of these rows, and nothing else.
 

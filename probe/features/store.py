@@ -19,6 +19,7 @@ from probe.features.entry import Pass, read_passes
 from probe.features.extraction import Extraction
 from probe.features.finish import whoami
 from probe.features.work import Plan, Work, works
+from probe.files import cache_root
 
 DTYPES = ("float16", "float32")
 
@@ -58,7 +59,7 @@ class FeatureStore:
     """
 
     def __init__(self, root: str | Path | None = None):
-        self.root = Path(root).expanduser() if root is not None else layout.default_root()
+        self.root = Path(root).expanduser() if root is not None else cache_root()
 
     def get(
         self,

@@ -17,8 +17,10 @@ def test_opens_with_its_command_and_composes(path):
     assert f"experiment={path.stem}" in command
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [word for word in command.split() if "=" in word]
-        config = hydra.compose("config", overrides)
-    assert config.name == path.stem
+        config = hydra.compose("config", overrides, return_hydra_config=True)
+        swept = {key: str(values).split(",")[0] for key, values in config.hydra.sweeper.params.items()}
+        first = hydra.compose("config", [*overrides, *(f"{key}={value}" for key, value in swept.items())])
+    assert config.name == first.name == path.stem
 
 
 @pytest.mark.parametrize("group", ["backbone", "dataset", "head", "protocol", "tracker"])
