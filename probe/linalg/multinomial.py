@@ -17,6 +17,8 @@ CHUNK_BYTES = 64 * 2**20
 """Rows per chunk, counted in float64."""
 KEEP_BYTES = 2 * 2**30
 """Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
+LOGITS_BYTES = KEEP_BYTES // 4
+"""Logits up to this size are kept as well: a path needs those of two solutions and of the point in work."""
 
 
 class MultinomialLoss:
@@ -36,6 +38,7 @@ class MultinomialLoss:
         self.step = max(1, min(entries // n_classes, n_bytes // (8 * max(1, features.rank))))
         self.counts = torch.bincount(self.codes[:, 0], minlength=n_classes)
         self.kept: Tensor | None = None
+        self.logits: Tensor | None = None
         if features.n_rows * n_classes * features.dtype.itemsize <= KEEP_BYTES:
             self.kept = torch.empty(features.n_rows, n_classes, dtype=features.dtype, device=device)
 
@@ -46,10 +49,9 @@ class MultinomialLoss:
         theta[:, -1] = log_counts - log_counts.mean()
         return theta
 
-    def _residuals(self, rows: slice, chunk: Tensor, W: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-        """softmax - onehot, (n, K), and the cross-entropy of each row."""
+    def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """softmax - onehot, (n, K), and the cross-entropy of each row; takes the logits' place."""
         codes = self.codes[rows]
-        logits = torch.addmm(b, chunk, W.T)
         logits -= logits.gather(1, codes)
         top = logits.amax(1, keepdim=True)
         residuals = logits.sub_(top).exp_()
@@ -60,17 +62,25 @@ class MultinomialLoss:
         residuals /= others + own
         return residuals.scatter_(1, codes, -others / (others + own)), losses
 
-    def value_and_gradient(self, theta: Tensor) -> tuple[float, Tensor]:
+    def value_and_gradient(self, theta: Tensor, logits: Tensor | None = None) -> tuple[float, Tensor]:
         """The sum in float64 and its (K, R + 1) gradient; residuals are kept for `hessian_product`.
 
-        Computes in the precision of theta, whatever that of the features.
+        Computes in the precision of theta, whatever that of the features. `logits` (N, K) of theta save half of the
+        work where they are known; where they are kept, they are in `logits` after the call.
         """
         W, b = self.features.enter(theta[:, :-1]), theta[:, -1]
         value = torch.zeros((), dtype=torch.float64, device=theta.device)
         coef, intercept = torch.zeros_like(W), torch.zeros_like(b)
+        self.logits = logits if logits is not None else self._room_for_logits(theta)
         for rows in self.features.slices(self.step):
             chunk = self.features.chunk(rows).to(W.dtype)
-            residuals, losses = self._residuals(rows, chunk, W, b)
+            if logits is not None:
+                own = logits[rows].clone()
+            else:
+                own = torch.addmm(b, chunk, W.T)
+                if self.logits is not None:
+                    self.logits[rows] = own
+            residuals, losses = self._residuals(rows, own)
             value += losses.sum(dtype=torch.float64)
             coef.addmm_(residuals.T, chunk)
             intercept += residuals.sum(0)
@@ -78,13 +88,17 @@ class MultinomialLoss:
                 self.kept[rows] = residuals
         return value.item(), torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
 
+    def _room_for_logits(self, theta: Tensor) -> Tensor | None:
+        size = self.features.n_rows * self.n_classes * theta.itemsize
+        return theta.new_empty(self.features.n_rows, self.n_classes) if size <= LOGITS_BYTES else None
+
     def residuals(self, rows: slice, theta: Tensor) -> Tensor:
         """Residuals at the theta of the last `value_and_gradient`."""
         if self.kept is not None:
             return self.kept[rows]
         theta = theta.to(self.features.dtype)
         W = self.features.enter(theta[:, :-1])
-        return self._residuals(rows, self.features.chunk(rows), W, theta[:, -1])[0]
+        return self._residuals(rows, torch.addmm(theta[:, -1], self.features.chunk(rows), W.T))[0]
 
     def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
         """The Hessian at theta, the last point of `value_and_gradient`, times a (K, R + 1) direction.

@@ -25,8 +25,10 @@ probe.linalg.multinomial.CHUNK_BYTES = 4 * 2**20
 probe.arrays.row_chunks.__defaults__ = (4 * 2**20,)
 X = np.load(sys.argv[1], mmap_mode="r")
 y = np.load(sys.argv[2])
-warm = np.random.default_rng(0).normal(size=(100, 4))
-{name}({options}).fit(warm, np.arange(100) % 2)
+# Libraries of linear algebra take their working memory, once, at the first product that is large enough.
+warm = np.random.default_rng(0).normal(size=(2000, X.shape[1]))
+warm.T @ warm
+{name}({options}).fit(warm, np.arange(2000) % 2)
 status = Path("/proc/self/status").read_text()
 in_use = 1024 * int(status.partition("VmData:")[2].split()[0])
 resource.setrlimit(resource.RLIMIT_DATA, (in_use + {spare},) * 2)
