@@ -82,7 +82,11 @@ def with_teacher(request: Run) -> Run:
             f"head {head_name(request.head)} learns from a teacher and none is named: set head.teacher=<run folder>, "
             "or to a mapping with backbone and head, or choose head.arm=ce"
         )
-    return request if request.head.needs_teacher else replace(request, teacher=None)
+    if not request.head.needs_teacher:
+        return replace(request, teacher=None)
+    if request.teacher is not None and request.teacher.head.reads_texts:
+        raise InputError(f"head {head_name(request.teacher.head)} cannot teach yet: choose a teacher that is fitted")
+    return request
 
 
 def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:

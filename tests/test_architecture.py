@@ -16,7 +16,7 @@ LAYERS = [
     {"sweep"},
     {"experiment", "leaderboard", "trackers", "describe"},
     {"calibration"},
-    {"request"},
+    {"request", "prompts"},
     {"determinants", "fitting", "tasks", "transfer"},
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher"},
