@@ -29,6 +29,7 @@ from probe.request import (
     filled_in,
     partitions_of,
     select,
+    sources,
     teach,
     with_teacher,
 )
@@ -72,7 +73,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
         seed=seed,
-        extraction=extraction(request.features, [request.reads.get(kind, kind) for kind in head.consumes]),
+        extraction=extraction(request.features, [kind for kind, _ in sources(head.consumes, request.reads)]),
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
         test_on=request.test_on,

@@ -21,7 +21,7 @@ LAYERS = [
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints"},
-    {"estimator", "images", "files"},
+    {"estimator", "images", "files", "taps"},
     {"hashing"},
     {"arrays"},
     {"base", "errors"},
