@@ -75,6 +75,37 @@ class Entries:
         return np.asarray(self[:], dtype=dtype)
 
 
+class DrawnViews(Entries):
+    """(N, V, ...) as (N, ...): the first of each row's views, and at an epoch of training one that is drawn.
+
+    Args:
+        array: An array or memmap.
+        seed: Of the draws.
+    """
+
+    def __init__(self, array: Any, seed: int):
+        super().__init__(array, 0)
+        self.seed = seed
+
+    def at(self, epoch: int) -> Entries:
+        """The views of an epoch, the same whenever it is asked for."""
+        random = np.random.default_rng([self.seed, epoch])
+        return Entries(self.array, random.integers(self.array.shape[1], size=len(self)))
+
+
+def at_epoch(array: Any, epoch: int) -> Any:
+    """What training sees of an array in an epoch: of drawn views those of the epoch, else the array itself."""
+    if isinstance(array, DrawnViews):
+        return array.at(epoch)
+    if isinstance(array, Entries):
+        return Entries(at_epoch(array.array, epoch), array.pick)
+    if isinstance(array, RowSubset):
+        return RowSubset(at_epoch(array.array, epoch), array.indices)
+    if isinstance(array, RowStack):
+        return RowStack([at_epoch(part, epoch) for part in array.parts])
+    return array
+
+
 def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:
     """Rows of the entries of an array, also of one whose own entries are picked first."""
     if isinstance(array, Entries):
@@ -163,6 +194,10 @@ class RowReader:
     def subset(self, indices: IntArray) -> RowReader:
         """The same arrays, some of their rows."""
         return RowReader({name: RowSubset(array, indices) for name, array in self.arrays.items()})
+
+    def at_epoch(self, epoch: int) -> RowReader:
+        """What training sees in an epoch, see `at_epoch`."""
+        return RowReader({name: at_epoch(array, epoch) for name, array in self.arrays.items()})
 
     def stacked(self, other: RowReader) -> RowReader:
         """The rows of this reader, then those of another with the same kinds."""

@@ -79,12 +79,14 @@ class Head(ClassifierMixin, BaseEstimator):
         unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
+        draws_views: Whether `fit` takes of each row the view of the epoch (`probe.arrays.at_epoch`).
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
+    draws_views: ClassVar[bool] = False
     selection_: dict[str, Any]
 
     @property

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.arrays import Entries, RowSubset
+from probe.arrays import DrawnViews, Entries, RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
 from probe.determinants import FILLED_IN, head_name, head_parameters, parts_of
 from probe.errors import DoesNotFit, InputError
 from probe.estimator import N_AXES
 from probe.transfer import PARTITION
+from probe.views import MultiView
 
 if TYPE_CHECKING:
     from probe.estimator import Head
@@ -86,6 +87,11 @@ def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
             f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
             f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
         )
+    if isinstance(backbone, MultiView) and backbone.use == "draw" and not head.draws_views:
+        raise DoesNotFit(
+            f"head {head_name(head)} does not train epoch by epoch and cannot draw a view in each: set views.use=mean, "
+            "or choose linear_sgd, moment_probing or dual_head_kd"
+        )
     shapes: Mapping[str, tuple[int, ...]] = getattr(backbone, "shapes", {})
     for kind, (read, entry) in wanted.items():
         shape = shapes.get(read)
@@ -96,7 +102,7 @@ def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
                 f"reads.{kind} asks for attention head {entry} of {read}, there are {shape[0]}: count from 0"
             )
         n_axes = 1 + len(shape) - (entry is not None)
-        if n_axes != N_AXES[kind]:
+        if n_axes != N_AXES.get(kind, n_axes):
             raise DoesNotFit(
                 f"head {head_name(head)} reads {kind} as an array of {N_AXES[kind]} axes, {read} of backbone "
                 f"{backbone.name} has {n_axes}: set reads.{kind} to another layer"
@@ -143,9 +149,11 @@ def fetch(
     asked = dict.fromkeys([*(kind for kind, _ in wanted), *getattr(backbone, "taps", ())])
     dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
     found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
-    arrays: list[Any] = [
-        found.arrays[kind] if entry is None else Entries(found.arrays[kind], entry) for kind, entry in wanted
-    ]
+    seen: Mapping[str, Any] = found.arrays
+    if isinstance(backbone, MultiView):
+        drawn = backbone.use == "draw"
+        seen = {k: DrawnViews(a, request.seed) if drawn else Entries(a, None) for k, a in found.arrays.items()}
+    arrays: list[Any] = [seen[kind] if entry is None else Entries(seen[kind], entry) for kind, entry in wanted]
     return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
 
 

@@ -19,7 +19,7 @@ LAYERS = [
     {"request", "prompts"},
     {"determinants", "fitting", "tasks", "transfer"},
     {"record", "protocols", "heads", "features"},
-    {"backbones", "datasets", "metrics", "teacher"},
+    {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints"},
     {"estimator", "images", "files", "taps"},
     {"hashing"},

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from first_rows import first_rows
 
 from probe.backbones.timm import TimmBackbone
-from probe.base import Dataset
 from probe.datasets.sklearn import load
 from probe.errors import DoesNotFit
 from probe.estimator import Head
@@ -18,20 +18,6 @@ from probe.request import Run
 HEADS = "blocks.1.attn:heads"
 
 
-class Some:
-    """The first rows of a partition."""
-
-    def __init__(self, rows, n):
-        self.rows, self.labels, self.ids = rows, rows.labels[:n], rows.ids[:n]
-        self.fingerprint = f"{rows.fingerprint}:{n}"
-
-    def __len__(self):
-        return len(self.labels)
-
-    def __getitem__(self, row):
-        return self.rows[row]
-
-
 @pytest.fixture(scope="module")
 def backbone():
     return TimmBackbone("test_vit", pretrained=False, img_size=32, taps=[HEADS, "blocks.0"])
@@ -39,8 +25,7 @@ def backbone():
 
 @pytest.fixture
 def request_of(tmp_path, backbone):
-    digits = load("digits")
-    dataset = Dataset("digits", digits.class_names, {name: Some(p, 120) for name, p in digits.partitions.items()})
+    dataset = first_rows(load("digits"), 120)
 
     def build(reads, head=None):
         store, folder = FeatureStore(tmp_path / "cache"), tmp_path / "runs"
