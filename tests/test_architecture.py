@@ -20,7 +20,7 @@ LAYERS = [
     {"determinants", "fitting", "tasks", "transfer"},
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher", "views"},
-    {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints"},
+    {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
     {"estimator", "images", "files", "taps"},
     {"hashing"},
     {"arrays"},
