@@ -19,6 +19,7 @@ from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.zero_shot import ZeroShot
 from probe.prompts import prompts_of
+from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
 from probe.request import Run, Teacher
@@ -104,6 +105,13 @@ def test_normalised_images_give_the_same_logits(request_of):
     )
     log_losses = [result(folder)["metrics"]["log_loss"]["value"] for folder in (plain, unit)]
     assert log_losses[0] == pytest.approx(log_losses[1], rel=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"calibrate": True}, {"protocol": ClassIncremental(n_tasks=2)}])
+def test_other_ways_to_run_find_the_same_logits(request_of, options):
+    plain, other = (result(run(request_of(**more)))["metrics"] for more in ({}, options))
+    assert other["top1"] == plain["top1"]
+    assert len(other) > len(plain)
 
 
 def test_another_tokenizer_makes_other_prompts(backbone, dataset, monkeypatch):

@@ -22,6 +22,7 @@ from probe.hashing import hash_bytes
 from probe.images import require_image
 from probe.programs import Program, is_program, load_program
 
+HUB = "torch.hub:load"
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -39,7 +40,7 @@ class ModuleBackbone(FrozenNetwork):
     Args:
         target: `package.module:name` of a class or function that returns the network; the working folder is searched
             too. Or the path of a network that was saved whole (`.pt`, `.pt2`, `.ts` ...): TorchScript, torch.export,
-            or pickled by torch.save. The first two have no layers to tap.
+            or pickled by torch.save. The first two have no layers to tap. `torch.hub:load` works as well.
         kwargs: Its arguments.
         checkpoint: A file of weights.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
@@ -54,7 +55,8 @@ class ModuleBackbone(FrozenNetwork):
         n_prefix_tokens: How many of its tokens stand before the patches.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
-        trust: Whether a file may run code while it is read, as torch.export and pickled networks can.
+        trust: Whether a file may run code while it is read, as torch.export and pickled networks can, or torch.hub
+            the code of a repository.
     """
 
     def __init__(
@@ -202,8 +204,12 @@ def _network(
     target: str, kwargs: dict[str, Any], seed: int, size: int, trust: bool
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network, and the facts that say what it computes."""
+    if target == HUB and not trust:
+        raise InputError(
+            f"{target} runs the code of {kwargs.get('repo_or_dir')}: set backbone.trust=true if you trust its authors"
+        )
     if not is_program(target):
-        network = _build(target, kwargs, seed)
+        network = _build(target, {"trust_repo": True, **kwargs} if target == HUB else kwargs, seed)
         return network, {"target": target, "kwargs": kwargs, "code": _code(type(network))}
     if kwargs:
         raise InputError(f"kwargs is {kwargs}, but {target} is a saved network, which takes none: leave them out")
