@@ -141,6 +141,8 @@ class FrozenNetwork:
 
     def _run(self, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         tapped: dict[str, Tensor] = {}
+        if taps and self.n_prefix_tokens:
+            _ = self._n_tokens  # found by a run of its own, not in the midst of this one
         device = torch.device(self.device)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
@@ -160,6 +162,19 @@ class FrozenNetwork:
             )
         return {**features, **tapped}
 
+    @cached_property
+    def _n_tokens(self) -> int | None:
+        """How many tokens come out at the end, found by running one blank image."""
+        tokens = self._run(torch.zeros(1, 3, *self.image_size), []).get("tokens")
+        return None if tokens is None else tokens.shape[1]
+
+    def _n_prefix(self, tokens: Tensor) -> int:
+        """How many tokens stand before the patches in a layer: none where they join behind it (CaiT, XCiT)."""
+        n = self.n_prefix_tokens
+        if n and tokens.ndim == 3 and self._n_tokens is not None and tokens.shape[1] == self._n_tokens - n:
+            return 0
+        return n
+
     def _listen(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
         """Puts a layer's reduced output into `tapped` under the tap's name, until what it returns is called."""
         if LAST.fullmatch(tap):
@@ -176,7 +191,7 @@ class FrozenNetwork:
 
             def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
                 heads = inputs[0].unflatten(-1, (n_heads, -1))
-                tapped[tap] = heads[:, 0] if self.n_prefix_tokens else heads.mean(1)
+                tapped[tap] = heads[:, 0] if self._n_prefix(inputs[0]) else heads.mean(1)
 
             return projection.register_forward_pre_hook(before).remove
 
@@ -192,7 +207,7 @@ class FrozenNetwork:
         def after(_: nn.Module, __: Any, output: Any) -> None:
             outputs.append(output[0] if isinstance(output, tuple | list) else output)
             if len(outputs) == len(blocks):
-                tapped[tap] = join_blocks(outputs, norm, reduction, self.n_prefix_tokens, tap)
+                tapped[tap] = join_blocks(outputs, norm, reduction, self._n_prefix(outputs[-1]), tap)
 
         stack = ExitStack()
         for block in blocks:
@@ -205,7 +220,7 @@ class FrozenNetwork:
             output = (output if self._channels_last else output.permute(0, 2, 3, 1)).flatten(1, 2)
             n_prefix = 0
         else:
-            n_prefix = self.n_prefix_tokens
+            n_prefix = self._n_prefix(output)
         if output.ndim not in (2, 3) or (output.ndim == 2 and reduction != "mean"):
             raise InputError(
                 f"tap {tap} gives an output of shape {tuple(output.shape)}, expected tokens or a map: tap another layer"

@@ -1,5 +1,8 @@
 """Runs on tapped layers and single attention heads, through the store."""
 
+from pathlib import Path
+
+import hydra
 import numpy as np
 import pytest
 from first_rows import first_rows
@@ -15,6 +18,7 @@ from probe.heads.ncm import NearestClassMean
 from probe.protocols.full import Full
 from probe.request import Run
 
+CONF = Path(__file__).parents[1] / "conf"
 HEADS = "blocks.1.attn:heads"
 
 
@@ -72,3 +76,9 @@ def test_heads_of_tokens_do_not_read_vectors(request_of):
     request = request_of("pooled", MomentProbing())
     with pytest.raises(DoesNotFit, match=r"reads tokens as an array of 3 axes, blocks\.0"):
         run(Run(**{**vars(request), "reads": {"tokens": "blocks.0"}}))
+
+
+def test_the_experiment_names_one_attention_head_per_job():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", ["experiment=attention_heads", "attention.layer=2", "attention.head=1"])
+    assert config.reads.pooled == "blocks.2.attn:heads.1"

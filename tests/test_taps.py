@@ -88,3 +88,15 @@ def test_networks_without_blocks_or_class_token_are_refused():
         TimmBackbone("resnet10t", pretrained=False, taps=["last2"])
     with pytest.raises(InputError, match="no prefix tokens, expected a class token: ask for :mean"):
         _ = vit("last2", model_kwargs={"class_token": False, "reg_tokens": 0, "global_pool": "avg"}).shapes
+
+
+def test_layers_before_the_class_token_joins_have_none(batch):
+    taps = ["blocks.1", "blocks.1:tokens", "blocks.1.attn:heads", "last2:mean"]
+    backbone = TimmBackbone("xcit_nano_12_p8_224", pretrained=False, img_size=32, taps=taps)
+    given = backbone.extract(batch, [*taps, "tokens"])
+    assert (given["tokens"].shape[1], given["blocks.1:tokens"].shape[1]) == (17, 16)
+    torch.testing.assert_close(given["blocks.1"], given["blocks.1:tokens"].mean(1))
+    assert given["blocks.1.attn:heads"].shape == (3, 4, 32)
+    for tap in ("blocks.1:cls", "last2"):
+        with pytest.raises(InputError, match="no prefix tokens"):
+            _ = TimmBackbone("xcit_nano_12_p8_224", pretrained=False, img_size=32, taps=[tap]).shapes

@@ -16,6 +16,7 @@ from probe.errors import DoesNotFit, InputError
 from probe.estimator import Head
 from probe.experiment import run, run_once
 from probe.features.store import FeatureStore
+from probe.hashing import hash_tensors
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.zero_shot import ZeroShot
 from probe.prompts import prompts_of
@@ -74,6 +75,14 @@ def test_logits_of_a_run_are_those_of_the_model_itself(request_of, backbone, dat
     head = Head.load(folder / "head.safetensors")
     pooled = backbone.extract(backbone.transform(image)[None], ["pooled"])["pooled"].numpy()
     np.testing.assert_allclose(head.logits(pooled), expected.numpy(), rtol=1e-4, atol=1e-4)
+
+
+def test_a_run_moves_no_weight_of_either_tower(request_of, backbone):
+    before = hash_tensors(backbone._model.state_dict())
+    run(request_of())
+    assert hash_tensors(backbone._model.state_dict()) == before
+    assert not any(module.training for module in backbone._model.modules())
+    assert not any(p.requires_grad for p in backbone._model.parameters())
 
 
 def test_texts_are_extracted_once(request_of, monkeypatch):
