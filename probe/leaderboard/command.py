@@ -154,10 +154,10 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     for part in (curves, gap, layers):
         with suppress(InputError):  # most sweeps hold none of these
             shown += "\n" + part.text(table, records.frame)
-    if layers.gather(table, records.frame):
+    if layers.gather(table):
         from probe.leaderboard.plots import write_layers
 
-        shown += f"wrote {write_layers(table, records.frame, folder)}\n"
+        shown += f"wrote {write_layers(table, folder)}\n"
     return shown
 
 

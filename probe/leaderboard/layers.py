@@ -11,14 +11,15 @@ import numpy as np
 
 from probe.errors import InputError
 from probe.leaderboard.export import clean, number, title
-from probe.leaderboard.select import add_fields, natural
+from probe.leaderboard.select import natural
 from probe.leaderboard.table import Table
 from probe.metrics.intervals import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
 
-READ = "extraction.reads.pooled"
+READ = re.compile(r"\(pooled=([^,()]+)\)")
+"""How the label of a backbone names a layer that stands in for its pooled feature."""
 END = "pooled"
 ENTRY = re.compile(r"(.+):heads\.(\d+)")
 
@@ -44,24 +45,18 @@ class Depth:
     high: FloatArray
 
 
-def gather(table: Table, frame: pd.DataFrame) -> list[Depth]:
+def gather(table: Table) -> list[Depth]:
     """All groups of cells that differ in the layer alone; none where no backbone was read at several layers."""
-    try:
-        runs = add_fields(frame, [READ]).set_index("name")
-    except InputError:  # no run reads another layer than the pooled feature
-        return []
     cells: dict[tuple[str, bool], dict[tuple[str, int], Mapping[Any, Any]]] = {}
     for cell in table.cells.to_dict("records"):
-        read = str(runs.loc[cell["runs"][0], READ]) or END
-        found = ENTRY.fullmatch(read)
-        name = str(cell["row"]).replace(f"(pooled={read})", "")
-        key = (found[1], int(found[2])) if found else (read, 0)
-        cells.setdefault((f"{name}, {cell['column']}", found is not None), {})[key] = cell
-    return [
-        _depth(name, group, by_head)
-        for (name, by_head), group in cells.items()
-        if len(group) > 1  # one layer is no depth
-    ]
+        read = READ.search(str(cell["row"]))
+        layer = read[1] if read else END
+        entry = ENTRY.fullmatch(layer)
+        name = f"{READ.sub('', str(cell['row']))}, {cell['column']}"
+        key = (entry[1], int(entry[2])) if entry else (layer, 0)
+        cells.setdefault((name, entry is not None), {})[key] = cell
+    # One layer is no depth.
+    return [_depth(name, group, by_head) for (name, by_head), group in cells.items() if len(group) > 1]
 
 
 def _depth(name: str, group: dict[tuple[str, int], Mapping[Any, Any]], by_head: bool) -> Depth:
@@ -84,9 +79,11 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
     from rich.console import Console
     from rich.table import Table as RichTable
 
-    found = gather(table, frame)
+    found = gather(table)
     if not found:
         raise InputError("no backbone was read at several layers: run, for example, probe -m experiment=layerwise")
+    # A table of many attention heads is read in a wide window, never with digits cut off.
+    width = max(width, *(30 + 10 * len(depth.heads) for depth in found))
     console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
         for depth in found:

@@ -31,7 +31,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
         "ranks": ranks(table),
         "cost": cost(table, frame),
         "curves": curves(table, frame),
-        "layers": layers(table, frame),
+        "layers": layers(table),
     }
     written = []
     for name, figure in figures.items():
@@ -42,10 +42,10 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
     return written
 
 
-def write_layers(table: Table, frame: pd.DataFrame, folder: Path) -> Path:
+def write_layers(table: Table, folder: Path) -> Path:
     """Writes the figure of the layers alone, which there has to be, as layers.png."""
     path = folder / "layers.png"
-    write(path, _saver(layers(table, frame), "png"))
+    write(path, _saver(layers(table), "png"))
     return path
 
 
@@ -178,9 +178,9 @@ def _curves(panel: Any, cells: pd.DataFrame, of: Callable[[Any], Any]) -> None:
     panel.legend(fontsize=7)
 
 
-def layers(table: Table, frame: pd.DataFrame) -> Figure | None:
+def layers(table: Table) -> Figure | None:
     """One panel per backbone, head and column: score over depth, or layer x attention head as a heat map."""
-    found = gather(table, frame)
+    found = gather(table)
     if not found:
         return None
     longest = max(len(depth.layers) for depth in found)

@@ -99,7 +99,6 @@ def make_result(
         "backbone": {"name": backbone, "identity": digest(backbone), "n_parameters": 1000 + len(backbone)},
         "features": {"train": digest(backbone, dataset, "train"), "test": digest(backbone, dataset, "test")},
         "head": {"name": head, "parameters": head_parameters},
-        "extraction": {"reads": changes.get("reads", {})},
         "metrics": metrics,
         "selection": changes.get("selection"),
         "seconds": {"extract": 2.0, "fit": 0.1 + 0.1 * len(head), "predict": 0.05, "total": 3.0},

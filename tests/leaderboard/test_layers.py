@@ -25,8 +25,7 @@ def write(tmp_path: Path, add: Callable[..., Path]) -> Callable[..., Path]:
 
 
 def depths(root: Path):
-    records = read_folders([root])
-    return gather(build_table(records), records.frame)
+    return gather(build_table(read_folders([root])))
 
 
 def test_layers_are_ordered_by_their_numbers_and_the_pooled_feature_comes_last(write: Callable[..., Path]) -> None:
@@ -48,6 +47,15 @@ def test_attention_heads_make_a_matrix_with_gaps_where_nothing_was_run(write: Ca
     assert depth.layers == ("blocks.0.attn", "blocks.1.attn")
     assert depth.heads == (0, 1)
     np.testing.assert_allclose(depth.value, [[np.nan, 0.3], [0.1, 0.2]])
+
+
+def test_many_attention_heads_keep_their_digits(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for layer in range(2):
+        for head in range(16):
+            root = write(f"blocks.{layer}.attn:heads.{head}", 60 + head)
+    assert main([str(root), "--layers"]) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if "blocks.1" in line)
+    assert line.split()[1:] == [f"{60 + head}.0" for head in range(16)]
 
 
 def test_a_sweep_over_layers_ends_with_a_table_and_a_picture(write: Callable[..., Path], tmp_path: Path) -> None:
