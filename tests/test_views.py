@@ -17,6 +17,7 @@ from probe.errors import DoesNotFit, InputError
 from probe.estimator import Head
 from probe.experiment import run
 from probe.features.store import FeatureStore
+from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.linear_sgd import LinearSGD
 from probe.heads.moment_probing import MomentProbing
 from probe.heads.ncm import NearestClassMean
@@ -157,7 +158,15 @@ def test_a_row_draws_the_same_view_of_every_kind_however_it_is_reached():
     np.testing.assert_array_equal(at_epoch(RowStack([DrawnViews(one, 0)]), 5)[rows], whole[rows])
 
 
-@pytest.mark.parametrize("head", [LinearSGD(epochs=3, lrs=[0.1]), MomentProbing(epochs=[2], learning_rates=[1e-3])])
+@pytest.mark.parametrize(
+    "head",
+    [
+        LinearSGD(epochs=3, lrs=[0.1]),
+        MomentProbing(epochs=[2], learning_rates=[1e-3]),
+        DualHeadKD(arm="ce", epochs=[2], learning_rates=[1e-2]),
+    ],
+    ids=lambda head: type(head).__name__,
+)
 def test_training_on_drawn_views_sees_views_beyond_the_first(head):
     rng, y = np.random.default_rng(0), np.arange(30) % 3
     views = {

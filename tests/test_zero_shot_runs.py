@@ -7,6 +7,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from first_rows import first_rows
 
 from probe.backbones.open_clip import OpenClipBackbone
 from probe.backbones.tiny import TinyBackbone
@@ -24,6 +25,7 @@ from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
 from probe.request import Run, Teacher
+from probe.views import MultiView
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
@@ -44,7 +46,7 @@ def backbone():
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load("digits")
+    return first_rows(load("digits"), 200)
 
 
 @pytest.fixture
@@ -121,6 +123,13 @@ def test_other_ways_to_run_find_the_same_logits(request_of, options):
     plain, other = (result(run(request_of(**more)))["metrics"] for more in ({}, options))
     assert other["top1"] == plain["top1"]
     assert len(other) > len(plain)
+
+
+def test_views_of_images_have_the_texts_of_their_backbone(request_of, backbone):
+    plain, flipped = (result(run(request_of(backbone=b)))["texts"] for b in (backbone, MultiView(backbone, 2, "flips")))
+    assert plain == flipped
+    with pytest.raises(DoesNotFit, match="backbone tiny-random 2 crops has no text tower"):
+        run(request_of(backbone=MultiView(TinyBackbone(pretrained=False))))
 
 
 def test_another_tokenizer_makes_other_prompts(backbone, dataset, monkeypatch):
