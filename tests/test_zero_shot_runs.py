@@ -145,7 +145,7 @@ def test_backbones_without_texts_are_refused_before_anything_is_extracted(reques
     tapped = OpenClipBackbone("probe-test-zero-shot", pretrained=None, taps=["ln_post"])
     cases = [
         ({"backbone": TinyBackbone()}, DoesNotFit, "backbone tiny has no text tower: set backbone=open_clip"),
-        ({"backbone": unprojected}, InputError, r"before their projection.*set backbone\.projection=true"),
+        ({"backbone": unprojected}, DoesNotFit, r"before their projection.*set backbone\.projection=true"),
         ({"backbone": tapped, "reads": {"pooled": "ln_post"}}, DoesNotFit, "layer ln_post has no texts beside it"),
     ]
     for options, kind, text in cases:

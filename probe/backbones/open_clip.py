@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from probe.backbones.open_clip_text import OpenClipText
 from probe.checkpoints import check_misfits
-from probe.errors import InputError
+from probe.errors import DoesNotFit, InputError
 from probe.frozen import FrozenNetwork, map_kinds, output_kinds, token_kinds
 from probe.images import require_image
 
@@ -111,7 +111,7 @@ class OpenClipBackbone(FrozenNetwork):
     def text(self) -> OpenClipText:
         """The text tower, whose features lie in the space of projected images."""
         if not self._facts["projection"]:
-            raise InputError(
+            raise DoesNotFit(
                 f"backbone {self.name} gives images before their projection, where no texts are: set "
                 "backbone.projection=true"
             )
