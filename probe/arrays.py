@@ -40,6 +40,80 @@ class RowSubset:
         return np.asarray(self.array[self.indices], dtype=dtype)
 
 
+class Entries:
+    """(N, E, ...) as (N, ...): of each row one of its E entries (attention heads, views), or their mean.
+
+    Looks like an array to the heads, as `RowSubset` does; a row's other entries are not copied.
+
+    Args:
+        array: An array or memmap, or `Entries` of one.
+        pick: The entry of all rows, (N,) one for each row, or None for the mean of all in float32.
+    """
+
+    def __init__(self, array: Any, pick: int | IntArray | None):
+        self.array, self.pick = array, pick
+        self.dtype = np.dtype(np.float32) if pick is None else array.dtype
+        self.shape = (len(array), *array.shape[2:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        if self.pick is None:
+            n = self.array.shape[1]
+            total = np.zeros((), dtype=np.float32)
+            for entry in range(n):
+                total = total + _entry(self.array, key, entry)
+            return (total / np.float32(n)).astype(np.float32)
+        if isinstance(self.pick, int):
+            return _entry(self.array, key, self.pick)
+        rows = np.arange(len(self))[key]
+        return _entry(self.array, rows, self.pick[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+class DrawnViews(Entries):
+    """(N, V, ...) as (N, ...): the first of each row's views, and at an epoch of training one that is drawn.
+
+    Args:
+        array: An array or memmap.
+        seed: Of the draws.
+    """
+
+    def __init__(self, array: Any, seed: int):
+        super().__init__(array, 0)
+        self.seed = seed
+
+    def at(self, epoch: int) -> Entries:
+        """The views of an epoch, the same whenever it is asked for."""
+        random = np.random.default_rng([self.seed, epoch])
+        return Entries(self.array, random.integers(self.array.shape[1], size=len(self)))
+
+
+def at_epoch(array: Any, epoch: int) -> Any:
+    """What training sees of an array in an epoch: of drawn views those of the epoch, else the array itself."""
+    if isinstance(array, DrawnViews):
+        return array.at(epoch)
+    if isinstance(array, Entries):
+        return Entries(at_epoch(array.array, epoch), array.pick)
+    if isinstance(array, RowSubset):
+        return RowSubset(at_epoch(array.array, epoch), array.indices)
+    if isinstance(array, RowStack):
+        return RowStack([at_epoch(part, epoch) for part in array.parts])
+    return array
+
+
+def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:
+    """Rows of the entries of an array, also of one whose own entries are picked first."""
+    if isinstance(array, Entries):
+        rows = array[key]
+        return rows[:, entry] if isinstance(entry, int) else rows[np.arange(len(rows)), entry]
+    return array[key, entry]
+
+
 def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
     """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32.
 
@@ -59,7 +133,7 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
 
 def _mappings(array: Any) -> Iterator[mmap.mmap]:
     """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
-    if isinstance(array, RowSubset):
+    if isinstance(array, RowSubset | Entries):
         yield from _mappings(array.array)
     elif isinstance(array, RowStack):
         for part in array.parts:
@@ -121,6 +195,10 @@ class RowReader:
         """The same arrays, some of their rows."""
         return RowReader({name: RowSubset(array, indices) for name, array in self.arrays.items()})
 
+    def at_epoch(self, epoch: int) -> RowReader:
+        """What training sees in an epoch, see `at_epoch`."""
+        return RowReader({name: at_epoch(array, epoch) for name, array in self.arrays.items()})
+
     def stacked(self, other: RowReader) -> RowReader:
         """The rows of this reader, then those of another with the same kinds."""
         return RowReader({name: RowStack([array, other.arrays[name]]) for name, array in self.arrays.items()})
@@ -133,6 +211,9 @@ def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
     """
     if isinstance(array, RowSubset):
         return read_rows(array.array, array.indices[rows])
+    if isinstance(array, Entries):
+        pick = array.pick[rows] if isinstance(array.pick, np.ndarray) else array.pick
+        return np.require(Entries(read_rows(array.array, rows), pick)[:], requirements=["C", "W"])
     if hasattr(array, "verify"):
         array.verify(rows)
     # Of a map that was opened for writing, some rows may be in memory alone.

@@ -75,6 +75,8 @@ class Backbone(Protocol):
             first; `map` (N, C, H, W); any further tapped layer under its own name.
         n_prefix_tokens: How many of the tokens stand before the patches.
         n_parameters: Number of weights.
+
+    One with a text tower has that as `text`, a `probe.prompts.TextTower`.
     """
 
     name: str

@@ -15,7 +15,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -141,7 +141,7 @@ def build(config: Any, command: str) -> Run:
     # The teacher of a head is not built by the head: the run gives it the logits.
     head = {key: value for key, value in config["head"].items() if key != "teacher"}
     return Run(
-        backbone=shared(json.dumps(config["backbone"])),
+        backbone=with_views(shared(json.dumps(config["backbone"])), config.get("views")),
         dataset=shared(json.dumps(config["dataset"])),
         protocol=instantiate(config["protocol"]),
         head=instantiate(head),
@@ -159,6 +159,15 @@ def build(config: Any, command: str) -> Run:
         config=config,
         command=command,
     )
+
+
+def with_views(backbone: Any, views: Mapping[str, Any] | None) -> Any:
+    """The backbone, around it the views that the configuration asks for; records of older versions know none."""
+    if not views or views["n"] == 1:
+        return backbone
+    from probe.views import MultiView
+
+    return MultiView(backbone, **views)
 
 
 def build_teacher(config: Any) -> Teacher | None:
@@ -299,7 +308,7 @@ def describe(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config", options.overrides)
-    dataset, backbone = instantiate(config.dataset), instantiate(config.backbone)
+    dataset, backbone = instantiate(config.dataset), with_views(instantiate(config.backbone), config.views)
     print(render(describe(backbone.to(resolve_device(config.device)), dataset, options.batch_size)))
     sheet = contact_sheet(backbone.to("cpu"), dataset)
     if sheet is not None:

@@ -96,6 +96,8 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
     train = dataset.partitions["train"]
     rows = np.linspace(0, len(train) - 1, min(len(train), N_PICTURES)).astype(int)
     tensors = [backbone.transform(train[int(row)]) for row in rows]
+    if tensors[0].ndim == 4:  # several views of each image
+        tensors = [view for tensor in tensors for view in tensor]
     if tensors[0].ndim != 3 or len(tensors[0]) != 3:
         return None
     steps = backbone.identity().get("preprocessing", {})

@@ -113,6 +113,7 @@ def describe(
     teacher: Mapping[str, Any] | None,
     test_on: Dataset | None = None,
     calibration: Mapping[str, Any] | None = None,
+    texts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
     parameters = head_parameters(head)
@@ -155,6 +156,7 @@ def describe(
         "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
         "extraction": {**extraction, "reads": dict(reads)},
         **({} if calibration is None else {"calibrate": dict(calibration)}),
+        **({} if texts is None else {"texts": dict(texts)}),
         "version": __version__,
     }
 

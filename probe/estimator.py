@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -78,17 +78,25 @@ class Head(ClassifierMixin, BaseEstimator):
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
         unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
             is the same run.
+        reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
+        draws_views: Whether `fit` takes of each row the view of the epoch (`probe.arrays.at_epoch`).
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
     unordered: ClassVar[tuple[str, ...]] = ()
+    reads_texts: ClassVar[bool] = False
+    draws_views: ClassVar[bool] = False
     selection_: dict[str, Any]
 
     @property
     def needs_teacher(self) -> bool:
         """Whether `fit` wants the argument `teacher_logits`."""
         return False
+
+    def prompts(self, class_names: Sequence[str]) -> list[list[str]]:
+        """The texts of each class, of heads that read texts."""
+        raise NotImplementedError
 
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
@@ -225,9 +233,11 @@ class Head(ClassifierMixin, BaseEstimator):
         arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
         strings = {k: v.tolist() for k, v in arrays.items() if v.dtype.kind not in "fiub"}
         others = {k: v for k, v in fitted.items() if k not in arrays} | strings
+        # What a run filled in as an array is among the fitted attributes already.
+        given = {k: None if isinstance(v, np.ndarray) else v for k, v in self.get_params(deep=False).items()}
         header = {
             "class": f"{type(self).__module__}:{type(self).__qualname__}",
-            "parameters": json.dumps(self.get_params(deep=False), default=_plain),
+            "parameters": json.dumps(given, default=_plain),
             "attributes": json.dumps(others, default=_plain),
             "strings": json.dumps(sorted(strings)),
         }

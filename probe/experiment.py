@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from sklearn.base import clone
 
 from probe import record
 from probe.base import IntArray, Split, digest
@@ -16,6 +17,7 @@ from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
 from probe.determinants import describe, extraction, run_name
 from probe.fitting import fit
 from probe.metrics.evaluate import evaluate
+from probe.prompts import prompts_of
 from probe.protocols.checks import check_dataset
 from probe.protocols.class_incremental import ClassIncremental
 from probe.request import (
@@ -27,6 +29,7 @@ from probe.request import (
     filled_in,
     partitions_of,
     select,
+    sources,
     teach,
     with_teacher,
 )
@@ -56,6 +59,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
     request = with_teacher(request)
     check_fit(request.head, backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
+    prompts = prompts_of(request.head, backbone, dataset, request.reads)
     head = filled_in(request.head, backbone, request)
     split = request.protocol.split(dataset, seed)
     elsewhere = None if request.test_on is None else transfer(dataset, request.test_on)
@@ -69,11 +73,12 @@ def run_once(request: Run) -> tuple[Path, bool]:
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
         seed=seed,
-        extraction=extraction(request.features, [request.reads.get(kind, kind) for kind in head.consumes]),
+        extraction=extraction(request.features, [kind for kind, _ in sources(head.consumes, request.reads)]),
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
         test_on=request.test_on,
         calibration=SETTINGS if request.calibrate else None,
+        texts=None if prompts is None else prompts.describe(),
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
     if record.read_result(folder) is not None and not request.force:
@@ -82,6 +87,9 @@ def run_once(request: Run) -> tuple[Path, bool]:
         # Another process may have made it while this one waited; then it is new enough for `force` too.
         if record.read_result(folder) is not None and (not request.force or is_newer(folder, started)):
             return folder, False
+        if prompts is not None:
+            texts = prompts.class_features(request.store, request.device)
+            head = head.set_params(class_features=texts, temperature=prompts.temperature)
         carry_out(request, head, split, determinants, folder, elsewhere, held_out)
     return folder, True
 
@@ -102,6 +110,7 @@ def carry_out(
     """Fits, scores and writes a run whose rows and name are known."""
     started = time.perf_counter()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
+    unfitted = clone(head)
     features = {name: fetch(request, backbone, name, head.consumes, request.reads) for name in partitions_of(split)}
     if elsewhere:
         features[PARTITION] = elsewhere.features(features[PARTITION])
@@ -125,7 +134,7 @@ def carry_out(
     calibrated = None
     if held_out is not None:
         calibrated = calibrate(
-            filled_in(request.head, backbone, request),
+            unfitted,
             (X_train, y_train), np.isin(train_rows, held_out), validation[:2], folds, (X_test, y_test),
             n_classes=len(dataset.class_names), seed=seed,
         )  # fmt: skip

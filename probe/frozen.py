@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,13 +14,10 @@ from torch import Tensor, nn
 from probe.errors import InputError
 from probe.hashing import hash_tensors
 from probe.images import CONVERSION
-
-if TYPE_CHECKING:
-    from torch.utils.hooks import RemovableHandle
+from probe.taps import LAST, expand, join_blocks, last_blocks
 
 KINDS = ("pooled", "tokens", "map")
 PRECISIONS = ("float32", "bfloat16")
-REDUCTIONS = ("mean", "cls", "tokens", "heads")
 
 
 class FrozenNetwork:
@@ -38,7 +34,9 @@ class FrozenNetwork:
             where `*` stands for one part of a name (`blocks.*`). Reductions: `mean` over positions without prefix
             tokens (the default; (N, D) output passes as it is), `cls` the first token, `tokens` all of them, and
             `heads`, one vector per attention head before they are mixed, (N, heads, D): that of the first prefix
-            token, or the mean where there is none. The kind has the name of the expanded tap.
+            token, or the mean where there is none. The kind has the name of the expanded tap. `last<n>` is the last
+            n blocks of a vision transformer behind its final norm, their first tokens side by side (N, n D);
+            `last<n>:mean` their means, `last<n>:cls+mean` with the mean of the last block's patches at the end.
         n_prefix_tokens: How many tokens stand before the patches.
         channels_last: Whether four-dimensional layer outputs are (N, H, W, C) rather than (N, C, H, W).
     """
@@ -66,7 +64,7 @@ class FrozenNetwork:
         self.device = "cpu"
         self._channels_last = channels_last
         self._asked = [tap for tap in taps if tap in KINDS]
-        self._taps = _expand([tap for tap in taps if tap not in KINDS], network, name)
+        self._taps = expand([tap for tap in taps if tap not in KINDS], network, name)
 
     def transform(self, row: Any) -> Tensor:
         """One image as a (3, H, W) tensor."""
@@ -143,21 +141,44 @@ class FrozenNetwork:
 
     def _run(self, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
         tapped: dict[str, Tensor] = {}
+        if taps and self.n_prefix_tokens:
+            _ = self._n_tokens  # found by a run of its own, not in the midst of this one
         device = torch.device(self.device)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             for tap in taps:
-                stack.callback(self._listen(tap, tapped).remove)
+                stack.callback(self._listen(tap, tapped))
             features = self._features(batch.to(device, non_blocking=True))
         silent = sorted(set(taps) - tapped.keys())
         if silent:
             raise InputError(f"layers {silent} of backbone {self.name} are never run on an image: tap others")
+        windows = [tap for tap, value in tapped.items() if len(value) != len(batch)]
+        if windows:
+            raise InputError(
+                f"layers {windows} of backbone {self.name} give {len(tapped[windows[0]])} rows for {len(batch)} "
+                "images, expected one each (they may look at windows): tap other layers"
+            )
         return {**features, **tapped}
 
-    def _listen(self, tap: str, tapped: dict[str, Tensor]) -> RemovableHandle:
-        """Registers the hook that puts a layer's reduced output into `tapped` under the tap's name."""
+    @cached_property
+    def _n_tokens(self) -> int | None:
+        """How many tokens come out at the end, found by running one blank image."""
+        tokens = self._run(torch.zeros(1, 3, *self.image_size), []).get("tokens")
+        return None if tokens is None else tokens.shape[1]
+
+    def _n_prefix(self, tokens: Tensor) -> int:
+        """How many tokens stand before the patches in a layer: none where they join behind it (CaiT, XCiT)."""
+        n = self.n_prefix_tokens
+        if n and tokens.ndim == 3 and self._n_tokens is not None and tokens.shape[1] == self._n_tokens - n:
+            return 0
+        return n
+
+    def _listen(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
+        """Puts a layer's reduced output into `tapped` under the tap's name, until what it returns is called."""
+        if LAST.fullmatch(tap):
+            return self._listen_last(tap, tapped)
         layer, _, reduction = tap.partition(":")
         module = self.network.get_submodule(layer)
         if reduction == "heads":
@@ -170,14 +191,28 @@ class FrozenNetwork:
 
             def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
                 heads = inputs[0].unflatten(-1, (n_heads, -1))
-                tapped[tap] = heads[:, 0] if self.n_prefix_tokens else heads.mean(1)
+                tapped[tap] = heads[:, 0] if self._n_prefix(inputs[0]) else heads.mean(1)
 
-            return projection.register_forward_pre_hook(before)
+            return projection.register_forward_pre_hook(before).remove
 
         def after(_: nn.Module, __: Any, output: Any) -> None:
             tapped[tap] = self._reduce(output[0] if isinstance(output, tuple | list) else output, tap)
 
-        return module.register_forward_hook(after)
+        return module.register_forward_hook(after).remove
+
+    def _listen_last(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
+        blocks, norm, reduction = last_blocks(tap, self.network, self.name)
+        outputs: list[Tensor] = []
+
+        def after(_: nn.Module, __: Any, output: Any) -> None:
+            outputs.append(output[0] if isinstance(output, tuple | list) else output)
+            if len(outputs) == len(blocks):
+                tapped[tap] = join_blocks(outputs, norm, reduction, self._n_prefix(outputs[-1]), tap)
+
+        stack = ExitStack()
+        for block in blocks:
+            stack.callback(block.register_forward_hook(after).remove)
+        return stack.close
 
     def _reduce(self, output: Tensor, tap: str) -> Tensor:
         reduction = tap.partition(":")[2] or "mean"
@@ -185,7 +220,7 @@ class FrozenNetwork:
             output = (output if self._channels_last else output.permute(0, 2, 3, 1)).flatten(1, 2)
             n_prefix = 0
         else:
-            n_prefix = self.n_prefix_tokens
+            n_prefix = self._n_prefix(output)
         if output.ndim not in (2, 3) or (output.ndim == 2 and reduction != "mean"):
             raise InputError(
                 f"tap {tap} gives an output of shape {tuple(output.shape)}, expected tokens or a map: tap another layer"
@@ -237,25 +272,3 @@ def output_kinds(
         square = side > 0 and side * side == n_patches and image_size[0] == image_size[1]
         grid = (side, side) if square else None
     return token_kinds(output, n_prefix_tokens, None if grid is None else tuple(grid))
-
-
-def _expand(taps: Sequence[str], network: nn.Module, name: str) -> tuple[str, ...]:
-    """Taps with `*` replaced by the layers that it stands for, in the network's order, each once."""
-    layers = [layer for layer, _ in network.named_modules() if layer]
-    expanded: list[str] = []
-    for tap in taps:
-        pattern, colon, reduction = tap.partition(":")
-        if colon and reduction not in REDUCTIONS:
-            raise InputError(
-                f"tap {tap} asks for {reduction!r}, expected one of {', '.join(REDUCTIONS)}: use one of them"
-            )
-        regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
-        found = [layer for layer in layers if regex.fullmatch(layer)]
-        if not found:
-            some = [layer for layer in layers if layer.count(".") <= 1]
-            raise InputError(
-                f"tap {tap} names no layer of backbone {name}, its layers are {', '.join(some[:20])}"
-                f"{', ...' if len(some) > 20 else ''}: name one of these or a part of one"
-            )
-        expanded += [f"{layer}{colon}{reduction}" for layer in found]
-    return tuple(dict.fromkeys(expanded))

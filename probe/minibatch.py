@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -84,8 +84,8 @@ def train(module: nn.Module, rows: RowReader, backward: Backward, recipe: Recipe
     step = 0
     with exact(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(recipe.seed)
-        for _ in range(recipe.epochs):
-            for batch in batches(rows, recipe.batch_size, rng):
+        for epoch in range(recipe.epochs):
+            for batch in batches(rows.at_epoch(epoch), recipe.batch_size, rng):
                 optimizer.zero_grad(set_to_none=True)
                 backward(module, as_tensors(batch, device))
                 optimizer.step()
@@ -112,6 +112,7 @@ class MinibatchHead(Head):
     all of them; where no class has a row to spare, the first of each sequence is taken.
     """
 
+    draws_views: ClassVar[bool] = True
     epochs: Sequence[int]
     learning_rates: Sequence[float]
     batch_size: int

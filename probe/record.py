@@ -38,6 +38,7 @@ CAUSES = (
     "backbone",
     "head",
     "extraction",
+    "texts",
     "features",
 )
 PACKAGES = ("torch", "timm", "open_clip_torch", "numpy", "scikit-learn", "scipy")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.arrays import RowSubset
+from probe.arrays import DrawnViews, Entries, RowSubset
 from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, digest
 from probe.determinants import FILLED_IN, head_name, head_parameters, parts_of
 from probe.errors import DoesNotFit, InputError
+from probe.estimator import N_AXES
 from probe.transfer import PARTITION
+from probe.views import MultiView
 
 if TYPE_CHECKING:
     from probe.estimator import Head
@@ -63,15 +65,49 @@ class Run:
     calibrate: bool = False
 
 
+def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | None]]:
+    """For each kind that a head reads the kind that is extracted, and which attention head of it.
+
+    `<layer>:heads.<number>` is one attention head of the kind `<layer>:heads`.
+    """
+    found: list[tuple[str, int | None]] = []
+    for read in (reads.get(kind, kind) for kind in consumed):
+        kind, _, entry = read.rpartition(".")
+        of_heads = kind.endswith(":heads") and entry.isdecimal()
+        found.append((kind, int(entry)) if of_heads else (read, None))
+    return found
+
+
 def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
-    """Refuses a head whose kinds of features the backbone does not give."""
-    wanted = [reads.get(kind, kind) for kind in head.consumes]
-    missing = [kind for kind in wanted if kind not in backbone.kinds]
+    """Refuses a head whose kinds of features the backbone does not give, or gives in another shape."""
+    wanted = dict(zip(head.consumes, sources(head.consumes, reads), strict=True))
+    missing = [read for read, _ in wanted.values() if read not in backbone.kinds]
     if missing:
         raise DoesNotFit(
             f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
             f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
         )
+    if isinstance(backbone, MultiView) and backbone.use == "draw" and not head.draws_views:
+        raise DoesNotFit(
+            f"head {head_name(head)} does not train epoch by epoch and cannot draw a view in each: set views.use=mean, "
+            "or choose linear_sgd, moment_probing or dual_head_kd"
+        )
+    shapes: Mapping[str, tuple[int, ...]] = getattr(backbone, "shapes", {})
+    for kind, (read, entry) in wanted.items():
+        shape = shapes.get(read)
+        if shape is None:
+            continue
+        if entry is not None and entry >= shape[0]:
+            raise DoesNotFit(
+                f"reads.{kind} asks for attention head {entry} of {read}, there are {shape[0]}: count from 0"
+            )
+        n_axes = 1 + len(shape) - (entry is not None)
+        if n_axes != N_AXES.get(kind, n_axes):
+            raise DoesNotFit(
+                f"head {head_name(head)} reads {kind} as an array of {N_AXES[kind]} axes, {read} of backbone "
+                f"{backbone.name} has {n_axes}: set reads.{kind} to another layer"
+                + (f", or to one attention head of it, {read}.0" if read.endswith(":heads") else "")
+            )
 
 
 def with_teacher(request: Run) -> Run:
@@ -82,7 +118,11 @@ def with_teacher(request: Run) -> Run:
             f"head {head_name(request.head)} learns from a teacher and none is named: set head.teacher=<run folder>, "
             "or to a mapping with backbone and head, or choose head.arm=ce"
         )
-    return request if request.head.needs_teacher else replace(request, teacher=None)
+    if not request.head.needs_teacher:
+        return replace(request, teacher=None)
+    if request.teacher is not None and request.teacher.head.reads_texts:
+        raise InputError(f"head {head_name(request.teacher.head)} cannot teach yet: choose a teacher that is fitted")
+    return request
 
 
 def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
@@ -105,11 +145,16 @@ def fetch(
     request: Run, backbone: Backbone, partition: str, consumed: tuple[str, ...], reads: Mapping[str, str]
 ) -> Features:
     """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
-    kinds = [reads.get(kind, kind) for kind in consumed]
-    asked = dict.fromkeys([*kinds, *getattr(backbone, "taps", ())])
+    wanted = sources(consumed, reads)
+    asked = dict.fromkeys([*(kind for kind, _ in wanted), *getattr(backbone, "taps", ())])
     dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
     found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
-    return replace(found, arrays=dict(zip(consumed, (found.arrays[kind] for kind in kinds), strict=True)))
+    seen: Mapping[str, Any] = found.arrays
+    if isinstance(backbone, MultiView):
+        drawn = backbone.use == "draw"
+        seen = {k: DrawnViews(a, request.seed) if drawn else Entries(a, None) for k, a in found.arrays.items()}
+    arrays: list[Any] = [seen[kind] if entry is None else Entries(seen[kind], entry) for kind, entry in wanted]
+    return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
 
 
 def select(

@@ -162,3 +162,18 @@ def test_tokens_and_map_hold_the_same_positions():
     again = token_kinds(torch.cat([torch.zeros(2, 1, 3), kinds["tokens"]], 1), 1, (2, 4))
     assert torch.equal(again["map"], feature_map)
     assert "map" not in token_kinds(kinds["tokens"], 0, (3, 3))
+
+
+class Windows(Network):
+    """Runs its first block on quarters of the image."""
+
+    def forward(self, x):
+        tokens = self.norm(self.conv(x)).flatten(2).transpose(1, 2)
+        return self.blocks[0](tokens.reshape(-1, 1, 6)).reshape(tokens.shape)
+
+
+def test_layers_that_look_at_windows_are_refused(batch):
+    backbone = Backbone(taps=["blocks.0.attn:heads"])
+    backbone.network = Windows().eval().requires_grad_(False)
+    with pytest.raises(InputError, match=r"blocks\.0\.attn:heads.* give 4 rows for 1 images"):
+        _ = backbone.shapes

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from probe.checkpoints import check_misfits
 from probe.errors import InputError
 from probe.frozen import KINDS, FrozenNetwork, output_kinds
 from probe.images import require_image
@@ -25,6 +26,8 @@ class HuggingFaceBackbone(FrozenNetwork):
         name: Id on the hub, or a folder that `save_pretrained` wrote.
         pretrained: False draws random weights for the configuration.
         revision: Branch, tag or commit on the hub.
+        strict: False draws random weights for those that the model's file lacks, and records in the identity which. A
+            pooler that is not in the file at all is left out either way, and heads that are in it are not read.
         seed: Of random weights.
         n_prefix_tokens: How many tokens stand before the patches; null: 1, plus the register tokens of the
             configuration, where the model has a class token, else 0.
@@ -37,6 +40,7 @@ class HuggingFaceBackbone(FrozenNetwork):
         name: str | None = None,
         pretrained: bool = True,
         revision: str | None = None,
+        strict: bool = True,
         seed: int = 0,
         n_prefix_tokens: int | None = None,
         precision: str = "float32",
@@ -44,7 +48,8 @@ class HuggingFaceBackbone(FrozenNetwork):
     ):
         if name is None:
             raise InputError("backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>")
-        network, self._processor = _load(name, pretrained, revision, seed)
+        network, missing, self._processor = _load(name, pretrained, revision, seed)
+        self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
         self._config = json.loads(network.config.to_json_string(use_diff=False))
         probe = self._processor_output(_blank())
         suffix = "" if pretrained else "-random"
@@ -85,13 +90,15 @@ class HuggingFaceBackbone(FrozenNetwork):
         # Where the weights came from and which version wrote the file say nothing about the features.
         aside = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
         config = {key: value for key, value in self._config.items() if key not in aside}
-        return {"family": "huggingface", "class": type(self.network).__name__, "config": config}
+        facts = {"family": "huggingface", "class": type(self.network).__name__, "config": config}
+        return {**facts, "misfits": self._misfits} if self._misfits else facts
 
     def _preprocessing(self) -> dict[str, Any]:
         return {"antialias": True, **json.loads(self._processor.to_json_string())}
 
 
-def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, Any]:
+def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, list[str], Any]:
+    """The image tower, the weights that its file lacks, the image processor."""
     try:
         from transformers import AutoConfig, AutoImageProcessor, AutoModel
     except ImportError as error:
@@ -104,8 +111,11 @@ def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple
             torch.manual_seed(seed)
             if pretrained:
                 # Code from the hub is never run, and weights are never unpickled.
-                network = AutoModel.from_pretrained(name, revision=revision, use_safetensors=True, dtype=torch.float32)
+                network, info = AutoModel.from_pretrained(
+                    name, revision=revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                )
             else:
+                info = {"missing_keys": []}
                 network = AutoModel.from_config(AutoConfig.from_pretrained(name, revision=revision))
         processor = AutoImageProcessor.from_pretrained(name, revision=revision)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
@@ -114,8 +124,16 @@ def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple
             f"huggingface model {name} cannot be had ({text}): connect to the network once, or give a folder with "
             "config.json, model.safetensors and preprocessor_config.json"
         ) from error
-    # CLIP-like models keep the image tower under vision_model.
-    return getattr(network, "vision_model", network), processor
+    missing = sorted(info["missing_keys"])
+    if hasattr(network, "vision_model"):  # CLIP-like models keep the image tower there
+        network = network.vision_model
+        missing = [key.removeprefix("vision_model.") for key in missing if key.startswith("vision_model.")]
+    poolers = [key for key in missing if key.startswith("pooler.")]
+    if poolers and len(poolers) == len(list(network.pooler.parameters())):
+        # Classifiers are saved without it; a random one would be read as the model's own feature.
+        network.pooler = None
+        missing = [key for key in missing if key not in poolers]
+    return network, missing, processor
 
 
 def _n_prefix_tokens(network: Any) -> int:

@@ -1,4 +1,4 @@
-"""Any `torch.nn.Module` of yours, by import path."""
+"""Any `torch.nn.Module` of yours, by import path or from the file it was saved to."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ from probe.errors import InputError
 from probe.frozen import KINDS, FrozenNetwork, output_kinds
 from probe.hashing import hash_bytes
 from probe.images import require_image
+from probe.programs import Program, is_program, load_program
 
+HUB = "torch.hub:load"
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
 class ModuleBackbone(FrozenNetwork):
-    """A network that an imported class or function gives.
+    """A network that an imported class or function gives, or a saved one.
 
     Its output may be a tensor, a tuple whose first entry counts, a dict, or a `ModelOutput` of transformers. (N, D) is
     `pooled`; (N, T, D) is `tokens`; (N, C, H, W) is `map` and, position by position, `tokens`. In a dict, `pooled`,
@@ -37,7 +39,8 @@ class ModuleBackbone(FrozenNetwork):
 
     Args:
         target: `package.module:name` of a class or function that returns the network; the working folder is searched
-            too.
+            too. Or the path of a network that was saved whole (`.pt`, `.pt2`, `.ts` ...): TorchScript, torch.export,
+            or pickled by torch.save. The first two have no layers to tap. `torch.hub:load` works as well.
         kwargs: Its arguments.
         checkpoint: A file of weights.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
@@ -52,6 +55,8 @@ class ModuleBackbone(FrozenNetwork):
         n_prefix_tokens: How many of its tokens stand before the patches.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
+        trust: Whether a file may run code while it is read, as torch.export and pickled networks can, or torch.hub
+            the code of a repository.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class ModuleBackbone(FrozenNetwork):
         n_prefix_tokens: int = 0,
         precision: str = "float32",
         taps: Sequence[str] = (),
+        trust: bool = False,
     ):
         if target is None:
             raise InputError("backbone=module needs a target, none is given: set backbone.target=package.module:name")
@@ -79,14 +85,12 @@ class ModuleBackbone(FrozenNetwork):
             raise InputError(
                 f"mean is {list(mean)} and std {list(std)}, expected three numbers each, std above 0: set so"
             )
-        network = _build(target, dict(kwargs or {}), seed)
+        network, source = _network(target, dict(kwargs or {}), seed, size, trust)
         misfits = load_state(network, read_state(checkpoint), checkpoint, strict) if checkpoint else {}
         self._facts = {
             "family": "module",
-            "target": target,
-            "kwargs": dict(kwargs or {}),
             "output": output,
-            "code": _code(type(network)),
+            **source,
             **({"misfits": misfits} if misfits else {}),
         }
         self._own_transform: Callable[[Image.Image], Tensor] | None = import_path(transform) if transform else None
@@ -103,10 +107,13 @@ class ModuleBackbone(FrozenNetwork):
             }
         )
         self._output = output
+        layers = [tap for tap in taps if tap not in KINDS]
+        if layers and isinstance(network, Program):
+            raise InputError(f"{target} has no layers to tap, taps has {layers}: leave them out, or import its code")
         suffix = f":{Path(checkpoint).stem}" if checkpoint else ""
         super().__init__(
             network,
-            name=f"module/{target}{suffix}",
+            name=f"module/{Path(target).stem if is_program(target) else target}{suffix}",
             image_size=(size, size),
             precision=precision,
             taps=taps,
@@ -191,6 +198,25 @@ def import_path(path: str) -> Any:
         ) from error
     finally:
         sys.path.remove(os.getcwd())
+
+
+def _network(
+    target: str, kwargs: dict[str, Any], seed: int, size: int, trust: bool
+) -> tuple[nn.Module, dict[str, Any]]:
+    """The network, and the facts that say what it computes."""
+    if target == HUB and not trust:
+        raise InputError(
+            f"{target} runs the code of {kwargs.get('repo_or_dir')}: set backbone.trust=true if you trust its authors"
+        )
+    if not is_program(target):
+        network = _build(target, {"trust_repo": True, **kwargs} if target == HUB else kwargs, seed)
+        return network, {"target": target, "kwargs": kwargs, "code": _code(type(network))}
+    if kwargs:
+        raise InputError(f"kwargs is {kwargs}, but {target} is a saved network, which takes none: leave them out")
+    network = load_program(target, size, trust)
+    # The file says it all, wherever it stands; of a pickled network the code that it calls, too.
+    facts: dict[str, Any] = {"program": hash_bytes(Path(target).read_bytes())}
+    return network, facts if isinstance(network, Program) else facts | {"code": _code(type(network))}
 
 
 def _build(target: str, kwargs: dict[str, Any], seed: int) -> nn.Module:

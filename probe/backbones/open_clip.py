@@ -16,15 +16,15 @@ import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
+from probe.backbones.open_clip_text import OpenClipText
 from probe.checkpoints import check_misfits
-from probe.errors import InputError
+from probe.errors import DoesNotFit, InputError
 from probe.frozen import FrozenNetwork, map_kinds, output_kinds, token_kinds
-from probe.hashing import hash_tensors
 from probe.images import require_image
 
 
 class OpenClipBackbone(FrozenNetwork):
-    """The image tower of a CLIP model; `encode_text` runs the text tower.
+    """The image tower of a CLIP model; `text` is its text tower, which head `zero_shot` reads.
 
     `pooled` is the tower's output. `tokens` are those of the last block after the final norm, prefix tokens first;
     ResNet towers give their last map.
@@ -108,31 +108,15 @@ class OpenClipBackbone(FrozenNetwork):
         return {"pooled": F.normalize(pooled, dim=-1) if self._normalize else pooled, **kinds}
 
     @cached_property
-    def _tokenizer(self) -> Any:
-        try:
-            return open_clip.get_tokenizer(self._clip_name)
-        except ImportError as error:
-            raise InputError(
-                f"the tokenizer of open_clip model {self._clip_name} needs a package that is missing ({error}): "
-                "pip install transformers sentencepiece, or choose a model with CLIP's own tokenizer"
-            ) from error
-
-    def encode_text(self, texts: Sequence[str]) -> Tensor:
-        """(n, D) float32 features of texts in the space of projected images, each of unit length."""
-        with torch.no_grad():
-            device = next(self._model.parameters()).device
-            return self._model.encode_text(self._tokenizer(list(texts)).to(device), normalize=True).float()
-
-    @property
-    def temperature(self) -> float:
-        """What cosine similarities are divided by to become logits: 1 / exp(logit_scale)."""
-        return float((-self._model.logit_scale).exp())
-
-    def text_identity(self) -> dict[str, Any]:
-        """Facts that determine every feature of a text."""
-        named = [*self._model.named_parameters(), *self._model.named_buffers()]
-        text = {key: value for key, value in named if not key.startswith("visual.")}
-        return {"family": "open_clip", "name": self._clip_name, "weights": hash_tensors(text)}
+    def text(self) -> OpenClipText:
+        """The text tower, whose features lie in the space of projected images."""
+        if not self._facts["projection"]:
+            raise DoesNotFit(
+                f"backbone {self.name} gives images before their projection, where no texts are: set "
+                "backbone.projection=true"
+            )
+        facts = {"family": "open_clip", "name": self._clip_name, "quick_gelu": self._facts["quick_gelu"]}
+        return OpenClipText(self._model, self._clip_name, f"{self.name} (text)", facts)
 
     def _architecture(self) -> dict[str, Any]:
         facts = {"family": "open_clip", **self._facts}

@@ -29,6 +29,7 @@ class TinyBackbone(FrozenNetwork):
         pretrained: False for random weights, the baseline.
         seed: Of the random weights.
         checkpoint: Weights to use instead of the embedded ones.
+        strict: False loads what fits of the checkpoint, and records in the identity what did not.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
     """
@@ -38,15 +39,17 @@ class TinyBackbone(FrozenNetwork):
         pretrained: bool = True,
         seed: int = 0,
         checkpoint: str | None = None,
+        strict: bool = True,
         precision: str = "float32",
         taps: Sequence[str] = (),
     ):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = build_network()
+        self._misfits: dict[str, Any] = {}
         if pretrained or checkpoint:
             path = Path(checkpoint) if checkpoint else WEIGHTS
-            load_state(network, read_state(path), str(path))
+            self._misfits = load_state(network, read_state(path), str(path), strict)
             name = f"tiny:{path.stem}" if checkpoint else "tiny"
         else:
             name = "tiny-random"
@@ -66,7 +69,8 @@ class TinyBackbone(FrozenNetwork):
         return {"pooled": self.network.forward_head(feature_map), **map_kinds(feature_map)}
 
     def _architecture(self) -> dict[str, Any]:
-        return {"family": "tiny", "version": 1}
+        facts: dict[str, Any] = {"family": "tiny", "version": 1}
+        return {**facts, "misfits": self._misfits} if self._misfits else facts
 
     def _preprocessing(self) -> dict[str, Any]:
         return {

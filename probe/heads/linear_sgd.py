@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from probe.arrays import RowStack, RowSubset, row_chunks
+from probe.arrays import RowStack, RowSubset, at_epoch, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
@@ -49,6 +49,8 @@ class LinearSGD(Head):
         intercept_: (K,).
         selection_: What was searched; absent where nothing was.
     """
+
+    draws_views: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -142,8 +144,8 @@ class LinearSGD(Head):
         W.grad, b.grad = torch.zeros_like(W), torch.zeros_like(b)
         optimizer = self._optimizer(W, b, lrs)
         n_steps = self.epochs * -(-len(codes) // self.batch_size)
-        for step, rows in enumerate(self._batches(len(codes))):
-            batch = torch.from_numpy(np.asarray(X[rows], dtype=np.float32)).to(device)
+        for step, (rows, features) in enumerate(self._batches(X, len(codes))):
+            batch = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(device)
             targets = torch.from_numpy(codes[rows]).to(device)
             logits = torch.addmm(b.reshape(-1), batch, W.reshape(L * K, D).T).reshape(-1, L, K)
             residuals = logits.softmax(2)
@@ -158,12 +160,14 @@ class LinearSGD(Head):
             raise InputError(f"training diverged with the learning rates {list(lrs)}: leave out the largest ones")
         return W.cpu().numpy(), b.cpu().numpy()
 
-    def _batches(self, n: int) -> Iterator[IntArray]:
+    def _batches(self, X: Any, n: int) -> Iterator[tuple[IntArray, FloatArray]]:
+        """Rows of each step and their features."""
         random = np.random.default_rng(self.random_state)
-        for _ in range(self.epochs):
-            order = random.permutation(n)
+        for epoch in range(self.epochs):
+            seen, order = at_epoch(X, epoch), random.permutation(n)
             for start in range(0, n, self.batch_size):
-                yield np.sort(order[start : start + self.batch_size])
+                rows = np.sort(order[start : start + self.batch_size])
+                yield rows, seen[rows]
 
     def _optimizer(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> torch.optim.Optimizer:
         """One parameter group per learning rate for slices of W, then for slices of b, which share their memory."""

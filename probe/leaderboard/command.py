@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from probe.errors import InputError, ProbeError
-from probe.leaderboard import comparison, curves, export, gap
+from probe.leaderboard import comparison, curves, export, gap, layers
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
@@ -53,6 +53,10 @@ def parser() -> argparse.ArgumentParser:
         "--gap", action="store_true",
         help="easy to hard: the share of what hard training rows teach that was learnt from easy ones",
     )  # fmt: skip
+    options.add_argument(
+        "--layers", action="store_true",
+        help="one backbone read at several layers: scores by layer, those of attention heads as layer x head",
+    )  # fmt: skip
     for kind in FILES:
         options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
     options.add_argument(
@@ -89,10 +93,10 @@ def _run(options: argparse.Namespace) -> int:
     if options.compare:
         print(comparison.text(comparison.compare_rows(table, *options.compare), table.metric), end="")
     table = arrange(table, options.sort, options.top)
-    for asked, part in ((options.curves, curves), (options.gap, gap)):
+    for asked, part in ((options.curves, curves), (options.gap, gap), (options.layers, layers)):
         if asked:
             print(part.text(table, records.frame), end="")
-    if not (options.compare or options.curves or options.gap):
+    if not (options.compare or options.curves or options.gap or options.layers):
         print(export.terminal(table), end="")
     for kind in FILES:
         path = getattr(options, kind)
@@ -137,7 +141,8 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
 
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
-    supervision gap where they train on easy and on hard rows. `runs` are the run folders of the sweep; None takes all
+    supervision gap where they train on easy and on hard rows, scores by layer (also as layers.png) where a backbone
+    was read at several. `runs` are the run folders of the sweep; None takes all
     that lie in `folder`.
     """
     folder = Path(folder)
@@ -146,9 +151,13 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     export.export(table, "md", folder / "leaderboard.md")
     export.export(table, "csv", folder / "leaderboard.csv")
     shown = export.terminal(table)
-    for part in (curves, gap):
-        with suppress(InputError):  # most sweeps hold neither
+    for part in (curves, gap, layers):
+        with suppress(InputError):  # most sweeps hold none of these
             shown += "\n" + part.text(table, records.frame)
+    if layers.gather(table):
+        from probe.leaderboard.plots import write_layers
+
+        shown += f"wrote {write_layers(table, folder)}\n"
     return shown
 
 

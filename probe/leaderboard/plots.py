@@ -1,4 +1,4 @@
-"""The leaderboard as figures in files: scores and ranks with intervals, score against cost, learning curves."""
+"""The leaderboard as figures in files: scores and ranks with intervals, score against cost, learning curves, layers."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
+from probe.leaderboard.layers import Depth, gather
 from probe.leaderboard.rows import PROPORTIONS
 from probe.leaderboard.table import Table
 
@@ -30,6 +31,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
         "ranks": ranks(table),
         "cost": cost(table, frame),
         "curves": curves(table, frame),
+        "layers": layers(table),
     }
     written = []
     for name, figure in figures.items():
@@ -38,6 +40,13 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
             write(path, _saver(figure, kind))
             written.append(path)
     return written
+
+
+def write_layers(table: Table, folder: Path) -> Path:
+    """Writes the figure of the layers alone, which there has to be, as layers.png."""
+    path = folder / "layers.png"
+    write(path, _saver(layers(table), "png"))
+    return path
 
 
 def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
@@ -167,3 +176,39 @@ def _curves(panel: Any, cells: pd.DataFrame, of: Callable[[Any], Any]) -> None:
     panel.set(xscale="log", xlabel="training rows, validation included")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)
+
+
+def layers(table: Table) -> Figure | None:
+    """One panel per backbone, head and column: score over depth, or layer x attention head as a heat map."""
+    found = gather(table)
+    if not found:
+        return None
+    longest = max(len(depth.layers) for depth in found)
+    width = max(4.5, *(1.5 + 0.45 * len(depth.heads) for depth in found))
+    figure, panels = _figure(width * len(found), max(3.6, 1.4 + 0.3 * longest), len(found))
+    for panel, depth in zip(panels, found, strict=True):
+        names, places = [_plain(layer) for layer in depth.layers], np.arange(len(depth.layers))
+        panel.set_title(_plain(depth.name), fontsize=9)
+        if depth.heads:
+            _heat_map(figure, panel, depth, _scale(table), title(table))
+            panel.set_yticks(places, names, fontsize=8)
+            continue
+        value, low, high = (_scale(table) * array for array in (depth.value, depth.low, depth.high))
+        panel.plot(places, value, marker="o", color=COLOURS["tied"])
+        panel.fill_between(places, low, high, color=COLOURS["tied"], alpha=0.2, linewidth=0)
+        panel.set_xticks(places, names, rotation=45, ha="right", fontsize=8)
+        panel.set_ylabel(title(table))
+        panel.grid(alpha=0.3)
+    return figure
+
+
+def _heat_map(figure: Figure, panel: Any, depth: Depth, scale: float, label: str) -> None:
+    image = panel.imshow(scale * depth.value, aspect="auto", cmap="viridis")
+    figure.colorbar(image, ax=panel, label=label)
+    panel.set_xticks(range(len(depth.heads)), depth.heads)
+    panel.set_xlabel("attention head")
+    middle, text = np.mean(image.get_clim()), "{:.1f}" if scale > 1 else "{:.3f}"
+    for (y, x), value in np.ndenumerate(scale * depth.value):
+        if depth.value.size <= 256 and np.isfinite(value):
+            colour = "black" if value > middle else "white"
+            panel.text(x, y, text.format(value), ha="center", va="center", fontsize=7, color=colour)

@@ -98,3 +98,23 @@ def test_identity_sees_weights_and_processor_but_not_the_folder(transformers, tm
 def test_a_folder_without_a_model_is_refused(transformers, tmp_path):
     with pytest.raises(InputError, match=r"huggingface model .* cannot be had .*give a folder with config\.json"):
         HuggingFaceBackbone(str(tmp_path))
+
+
+def test_missing_weights_are_refused_and_strict_false_records_them(transformers, tmp_path):
+    network = save(transformers, tmp_path, "vit")
+    state = {key: value for key, value in network.state_dict().items() if not key.startswith("layernorm.")}
+    network.save_pretrained(tmp_path, state_dict=state)
+    with pytest.raises(InputError, match=r"2 missing keys \(layernorm\.bias, layernorm\.weight\).*backbone\.strict=f"):
+        HuggingFaceBackbone(str(tmp_path))
+    facts = HuggingFaceBackbone(str(tmp_path), strict=False).identity()["architecture"]
+    assert facts["misfits"] == {"missing": ["layernorm.bias", "layernorm.weight"]}
+
+
+def test_a_classifier_without_pooler_gives_the_mean_of_its_patches(transformers, tmp_path, image):
+    save(transformers, tmp_path, "vit")
+    config = transformers.ViTConfig.from_pretrained(tmp_path)
+    transformers.ViTForImageClassification(config).save_pretrained(tmp_path)
+    backbone = HuggingFaceBackbone(str(tmp_path))
+    given = backbone.extract(backbone.transform(image)[None], ["pooled", "tokens"])
+    torch.testing.assert_close(given["pooled"], given["tokens"][:, 1:].mean(1))
+    assert "misfits" not in backbone.identity()["architecture"]

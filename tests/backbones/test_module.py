@@ -128,6 +128,18 @@ def test_checkpoint_is_loaded(home, image):
         build(checkpoint="less.safetensors")
 
 
+def test_torch_hub_is_used_with_trust_alone(home, image):
+    (home / "hubconf.py").write_text(
+        "from probe_test_nets import Net\n\ndef net(width=6):\n    return Net(width=width)\n"
+    )
+    kwargs = {"repo_or_dir": str(home), "model": "net", "source": "local", "width": 5}
+    with pytest.raises(InputError, match=r"torch\.hub:load runs the code of .*: set backbone\.trust=true"):
+        build(target="torch.hub:load", kwargs=kwargs)
+    backbone = build(target="torch.hub:load", kwargs=kwargs, trust=True)
+    assert backbone.shapes["map"] == (5, 2, 2)
+    assert torch.equal(backbone.network.conv.weight, build(kwargs={"width": 5}).network.conv.weight)
+
+
 def test_own_transform_is_used(home, image):
     backbone = build(transform="probe_test_nets:halves")
     assert torch.equal(backbone.transform(image), torch.full((3, 8, 8), 0.5))

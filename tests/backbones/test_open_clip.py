@@ -88,13 +88,39 @@ def test_transform_is_that_of_open_clip(image):
     assert torch.equal(build().transform(image), expected(image))
 
 
-def test_text_features_are_of_unit_length_and_in_the_space_of_the_images():
+def test_text_features_are_those_of_encode_text():
     backbone = build()
-    features = backbone.encode_text(["a photo of a cat", "a photo of a dog"])
-    assert features.shape == (2, 24)
+    text = backbone.text
+    tokens = text.tokenize(["a photo of a cat", "a photo of a dog"])
+    assert tokens.shape == (2, 77)
+    features = text.extract(torch.stack([text.transform(row) for row in tokens]), ["pooled"])["pooled"]
+    with torch.no_grad():
+        expected = backbone._model.encode_text(torch.from_numpy(tokens), normalize=True)
+    torch.testing.assert_close(features, expected)
     torch.testing.assert_close(features.norm(dim=-1), torch.ones(2))
-    assert backbone.temperature == pytest.approx(0.07)
-    assert backbone.text_identity() == build().text_identity() != build(seed=1).text_identity()
+    assert text.temperature == pytest.approx(0.07)
+
+
+def test_text_identity_sees_text_weights_alone():
+    plain, beside, inside = build(), build(normalize=True), build()
+    with torch.no_grad():
+        beside._model.visual.proj += 1
+        beside._model.logit_scale += 1
+        inside._model.text_projection += 1
+    assert plain.text.identity() == beside.text.identity() != inside.text.identity()
+
+
+def test_text_tower_is_frozen_and_leaves_the_image_tower_where_it_is():
+    backbone = build()
+    text = backbone.text.to("meta")
+    assert not any(p.requires_grad or p.is_meta for p in backbone.network.parameters())
+    assert all(p.is_meta and not p.requires_grad for p in text.network.parameters())
+    assert not any(module.training for module in text.network.modules())
+
+
+def test_images_before_the_projection_have_no_texts_beside_them():
+    with pytest.raises(InputError, match=r"images before their projection.*set backbone\.projection=true"):
+        _ = build(projection=False).text
 
 
 def test_checkpoint_round_trip(tmp_path, image):

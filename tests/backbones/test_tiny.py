@@ -48,6 +48,16 @@ def test_a_checkpoint_in_half_precision_gives_the_network_of_that_file(weights, 
     assert backbone.name == "tiny:mine"
 
 
+def test_misfitting_checkpoint_is_refused_and_strict_false_records_it(weights):
+    state = load_file(weights)
+    key = next(key for key in state if key.endswith("weight"))
+    save_file({k: v for k, v in state.items() if k != key} | {"extra": torch.zeros(1)}, weights)
+    with pytest.raises(InputError, match=r"1 missing keys \(.*; 1 unexpected keys \(extra\)"):
+        TinyBackbone(checkpoint=str(weights))
+    facts = TinyBackbone(checkpoint=str(weights), strict=False).identity()["architecture"]
+    assert facts["misfits"] == {"missing": [key], "unexpected": ["extra"]}
+
+
 def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
     state = torch.get_rng_state()
     one, two, other = (TinyBackbone(pretrained=False, seed=seed).hash_weights() for seed in (0, 0, 1))

@@ -116,6 +116,8 @@ def test_kinds_are_given_singly_as_together(backbone):
 def test_frozen_means_frozen(backbone):
     before = backbone.hash_weights() if hasattr(backbone, "hash_weights") else backbone.identity()
     features = backbone.extract(batch_of(backbone), backbone.kinds)
+    again = backbone.extract(batch_of(backbone), backbone.kinds)
+    assert all(torch.equal(features[kind], again[kind]) for kind in features)
     after = backbone.hash_weights() if hasattr(backbone, "hash_weights") else backbone.identity()
     assert before == after
     assert not any(value.requires_grad for value in features.values())

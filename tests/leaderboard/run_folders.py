@@ -64,8 +64,10 @@ def make_result(
         "tracker": None,
         "seed": seed,
     } | changes.get("config", {})
-    identity = digest(config)
+    identity = digest(config, changes.get("reads", {}))
     name = f"{backbone}-{dataset}-{protocol}-{head}-s{seed}-{identity[:8]}"
+    read = changes.get("reads", {}).get("pooled")
+    label = f"{backbone}(pooled={read})" if read else backbone
     metrics = {}
     for metric, function in ROW_VALUES.items():
         if metric != "top5" or n_classes >= 5:
@@ -78,7 +80,7 @@ def make_result(
         "run": {"digest": identity, "name": name, "created": "2026-01-01T00:00:00+00:00"},
         "config": config,
         "command": f"probe backbone={backbone} dataset={dataset} head={head} protocol={protocol} seed={seed}",
-        "labels": {"backbone": backbone, "dataset": dataset, "head": head, "protocol": protocol},
+        "labels": {"backbone": label, "dataset": dataset, "head": head, "protocol": protocol},
         "seed": seed,
         "dataset": {
             "name": dataset,

@@ -1,0 +1,105 @@
+"""One backbone read at several layers: scores over depth, and of attention heads as layer x head."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.errors import InputError
+from probe.leaderboard.export import clean, number, title
+from probe.leaderboard.select import natural
+from probe.leaderboard.table import Table
+from probe.metrics.intervals import FloatArray
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+READ = re.compile(r"\(pooled=([^,()]+)\)")
+"""How the label of a backbone names a layer that stands in for its pooled feature."""
+END = "pooled"
+ENTRY = re.compile(r"(.+):heads\.(\d+)")
+
+
+@dataclass(frozen=True)
+class Depth:
+    """Scores of one head on the layers of one backbone, in one column of the table.
+
+    Attributes:
+        name: Backbone, head and column.
+        layers: L names, numbers in them by size; the backbone's own pooled feature comes last.
+        heads: H numbers of attention heads; empty where layers are read whole.
+        value: (L,) or (L, H) the metric, nan where nothing was run.
+        low: Of the 95% interval.
+        high: Of the 95% interval.
+    """
+
+    name: str
+    layers: tuple[str, ...]
+    heads: tuple[int, ...]
+    value: FloatArray
+    low: FloatArray
+    high: FloatArray
+
+
+def gather(table: Table) -> list[Depth]:
+    """All groups of cells that differ in the layer alone; none where no backbone was read at several layers."""
+    cells: dict[tuple[str, bool], dict[tuple[str, int], Mapping[Any, Any]]] = {}
+    for cell in table.cells.to_dict("records"):
+        read = READ.search(str(cell["row"]))
+        layer = read[1] if read else END
+        entry = ENTRY.fullmatch(layer)
+        name = f"{READ.sub('', str(cell['row']))}, {cell['column']}"
+        key = (entry[1], int(entry[2])) if entry else (layer, 0)
+        cells.setdefault((name, entry is not None), {})[key] = cell
+    # One layer is no depth.
+    return [_depth(name, group, by_head) for (name, by_head), group in cells.items() if len(group) > 1]
+
+
+def _depth(name: str, group: dict[tuple[str, int], Mapping[Any, Any]], by_head: bool) -> Depth:
+    layers = [*natural({layer for layer, _ in group} - {END}), *([END] if (END, 0) in group else [])]
+    heads = sorted({head for _, head in group})
+    arrays = {}
+    for key in ("value", "low", "high"):
+        rows = [[group[layer, head][key] if (layer, head) in group else np.nan for head in heads] for layer in layers]
+        arrays[key] = np.array(rows) if by_head else np.array(rows)[:, 0]
+    return Depth(name, tuple(layers), tuple(heads) if by_head else (), **arrays)
+
+
+def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
+    """For the terminal: a line per layer, with a column per attention head where heads were read.
+
+    Raises:
+        InputError: No backbone was read at several layers.
+    """
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    found = gather(table)
+    if not found:
+        raise InputError("no backbone was read at several layers: run, for example, probe -m experiment=layerwise")
+    # A table of many attention heads is read in a wide window, never with digits cut off.
+    width = max(width, *(30 + 10 * len(depth.heads) for depth in found))
+    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
+    with console.capture() as capture:
+        for depth in found:
+            console.print(f"By layer, {title(table)}: {clean(depth.name)}")
+            drawn = RichTable(box=box.SIMPLE, header_style="")
+            drawn.add_column("layer")
+            for name in [f"head {head}" for head in depth.heads] or [table.metric]:
+                drawn.add_column(name, justify="right")
+            for place, layer in enumerate(depth.layers):
+                drawn.add_row(clean(layer), *_shown(depth, place, table.metric))
+            console.print(drawn)
+    return capture.get()
+
+
+def _shown(depth: Depth, place: int, metric: str) -> list[str]:
+    if not depth.heads:
+        value, low, high = (number(array[place], metric) for array in (depth.value, depth.low, depth.high))
+        return [f"{value} [{low}, {high}]"]
+    return ["missing" if np.isnan(value) else number(value, metric) for value in depth.value[place]]

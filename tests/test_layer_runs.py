@@ -1,0 +1,84 @@
+"""Runs on tapped layers and single attention heads, through the store."""
+
+from pathlib import Path
+
+import hydra
+import numpy as np
+import pytest
+from first_rows import first_rows
+
+from probe.backbones.timm import TimmBackbone
+from probe.datasets.sklearn import load
+from probe.errors import DoesNotFit
+from probe.estimator import Head
+from probe.experiment import run
+from probe.features.store import FeatureStore
+from probe.heads.moment_probing import MomentProbing
+from probe.heads.ncm import NearestClassMean
+from probe.protocols.full import Full
+from probe.request import Run
+
+CONF = Path(__file__).parents[1] / "conf"
+HEADS = "blocks.1.attn:heads"
+
+
+@pytest.fixture(scope="module")
+def backbone():
+    return TimmBackbone("test_vit", pretrained=False, img_size=32, taps=[HEADS, "blocks.0"])
+
+
+@pytest.fixture
+def request_of(tmp_path, backbone):
+    dataset = first_rows(load("digits"), 120)
+
+    def build(reads, head=None):
+        store, folder = FeatureStore(tmp_path / "cache"), tmp_path / "runs"
+        head = head or NearestClassMean()
+        return Run(backbone, dataset, Full(), head, store, folder, device="cpu", reads={"pooled": reads})
+
+    return build
+
+
+def test_a_head_is_fitted_on_one_attention_head_of_a_layer(request_of, backbone):
+    request = request_of(f"{HEADS}.1")
+    folder = run(request)
+    stored = request.store.get(backbone, request.dataset, "train", [HEADS], device="cpu")
+    assert stored.seconds == 0
+    assert stored.arrays[HEADS].shape == (120, 2, 32)
+    expected = NearestClassMean().fit(np.asarray(stored.arrays[HEADS][:, 1]), stored.labels)
+    np.testing.assert_array_equal(Head.load(folder / "head.safetensors").centroids_, expected.centroids_)
+
+
+def test_all_layers_and_attention_heads_come_from_one_pass(request_of, monkeypatch):
+    run(request_of("pooled"))
+    monkeypatch.setattr(TimmBackbone, "extract", None)
+    names = {run(request_of(read)).name for read in (f"{HEADS}.0", f"{HEADS}.1", "blocks.0")}
+    assert len(names) == 3
+
+
+@pytest.mark.parametrize(
+    ("read", "text"),
+    [
+        (f"{HEADS}.2", rf"reads\.pooled asks for attention head 2 of {HEADS}, there are 2: count from 0"),
+        (HEADS, rf"an array of 2 axes, {HEADS} of backbone .* has 3.*to one attention head of it, {HEADS}\.0"),
+        ("blocks.3.attn:heads.0", r"reads blocks\.3\.attn:heads, backbone .* gives"),
+        ("tokens", "tokens of backbone .* has 3: set reads.pooled to another layer"),
+    ],
+)
+def test_what_cannot_be_read_is_refused_before_anything_is_extracted(request_of, read, text):
+    request = request_of(read)
+    with pytest.raises(DoesNotFit, match=text):
+        run(request)
+    assert not request.store.root.exists()
+
+
+def test_heads_of_tokens_do_not_read_vectors(request_of):
+    request = request_of("pooled", MomentProbing())
+    with pytest.raises(DoesNotFit, match=r"reads tokens as an array of 3 axes, blocks\.0"):
+        run(Run(**{**vars(request), "reads": {"tokens": "blocks.0"}}))
+
+
+def test_the_experiment_names_one_attention_head_per_job():
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        config = hydra.compose("config", ["experiment=attention_heads", "attention.layer=2", "attention.head=1"])
+    assert config.reads.pooled == "blocks.2.attn:heads.1"
