@@ -167,7 +167,7 @@ def _newton(
         allowed = min(tol * C * loss.features.n_rows, LOOSEST * point.value)
         if gap <= allowed or n_iter == max_iter:
             break
-        accuracy = max(0.02, 0.5 * math.sqrt(allowed / gap))
+        accuracy = max(0.02, 0.7 * math.sqrt(allowed / gap))
         direction, softest, seen = _newton_direction(loss, point.theta, gradient, C, precondition, accuracy)
         recycled.remember(seen)
         better = _search(loss, point, direction, C)
