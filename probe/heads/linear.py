@@ -40,7 +40,7 @@ class LinearProbe(Head):
             (the penalty acts on scaled features); `l2`, rows to length 1, at prediction too.
         refit: Whether to fit again on training and validation rows.
         tol: The solver stops where the objective, divided by C and the number of rows, is estimated to be within
-            this of its minimum (a difference of mean cross-entropy, in nats), and within a hundredth of it.
+            this of its minimum (a difference of mean cross-entropy, in nats), and within a thousandth of it.
         max_iter: Newton steps per C.
         random_state: Seeds the choice of validation rows where none are given.
         device: `cpu`, `cuda`, or `auto`.

@@ -20,7 +20,7 @@ from probe.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
 from probe.linalg.recycled import Curvature, Preconditioner, RecycledCurvature, dot
 
 MAX_CG_STEPS = 100
-LOOSEST = 0.01
+LOOSEST = 0.001
 """The largest gap relative to the objective: separable rows at a large C have a loss that any tolerance exceeds."""
 
 
@@ -41,7 +41,7 @@ class Solution:
         gap: Estimate of value - optimum.
         softest: The smallest curvature, relative to the preconditioner's, that was seen last.
         n_iter: Newton steps.
-        converged: Whether the gap is at most tol * C per row, and a hundredth of the value.
+        converged: Whether the gap is at most tol * C per row, and a thousandth of the value.
     """
 
     theta: Tensor
