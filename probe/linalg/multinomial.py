@@ -1,7 +1,4 @@
-"""Cross-entropy of a linear classifier over many rows: value, gradient, Hessian products and a preconditioner.
-
-Coefficients and intercepts travel together as theta (K, R + 1), the intercepts in the last column.
-"""
+"""Cross-entropy of a linear classifier over many rows, and a preconditioner for its Hessian."""
 
 from __future__ import annotations
 
@@ -10,18 +7,10 @@ from torch import Tensor
 
 from probe.base import IntArray
 from probe.linalg.eigen import EigenRows
-
-CHUNK_ENTRIES = 2**19
-"""Logits per chunk: few enough to stay in cache between the elementwise steps."""
-CHUNK_BYTES = 64 * 2**20
-"""Rows per chunk, counted in float64."""
-KEEP_BYTES = 2 * 2**30
-"""Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
-LOGITS_BYTES = KEEP_BYTES // 4
-"""Logits up to this size are kept as well: a path needs those of two solutions and of the point in work."""
+from probe.linalg.losses import LinearLoss, Preconditioner
 
 
-class MultinomialLoss:
+class MultinomialLoss(LinearLoss):
     """Sum over rows of -log softmax(W x + b)_y, with W (K, R) and b (K,).
 
     A row whose probability is nearly all on its label has a residual near 0 that 1 - p would round away: the label's
@@ -29,25 +18,19 @@ class MultinomialLoss:
     """
 
     def __init__(self, features: EigenRows, codes: IntArray, n_classes: int):
-        self.features = features
-        self.n_classes = n_classes
-        device = features.eigenvalues.device
-        self.codes = torch.as_tensor(codes, dtype=torch.int64, device=device)[:, None]
-        # Few classes would make long chunks, and a chunk is a copy where rows come from disk or another precision.
-        entries, n_bytes = (CHUNK_ENTRIES, CHUNK_BYTES) if device.type == "cpu" else (2**27, 2**30)
-        self.step = max(1, min(entries // n_classes, n_bytes // (8 * max(1, features.rank))))
+        super().__init__(features, len(codes), n_classes)
+        self.codes = torch.as_tensor(codes, dtype=torch.int64, device=features.eigenvalues.device)[:, None]
         self.counts = torch.bincount(self.codes[:, 0], minlength=n_classes)
-        self.kept: Tensor | None = None
-        self.logits: Tensor | None = None
-        if features.n_rows * n_classes * features.dtype.itemsize <= KEEP_BYTES:
-            self.kept = torch.empty(features.n_rows, n_classes, dtype=features.dtype, device=device)
 
     def prior(self) -> Tensor:
-        """The optimum without features: zero coefficients, log class frequencies as intercepts."""
-        theta = torch.zeros(self.n_classes, self.features.rank + 1, dtype=self.features.dtype, device=self.codes.device)
+        """Zero coefficients, log class frequencies as intercepts."""
+        theta = torch.zeros(self.n_scores, self.features.rank + 1, dtype=self.features.dtype, device=self.codes.device)
         log_counts = self.counts.double().log()
         theta[:, -1] = log_counts - log_counts.mean()
         return theta
+
+    def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
+        return KroneckerPreconditioner(self.class_curvature(theta), self.features.eigenvalues, C)
 
     def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         """softmax - onehot, (n, K), and the cross-entropy of each row; takes the logits' place."""
@@ -62,66 +45,16 @@ class MultinomialLoss:
         residuals /= others + own
         return residuals.scatter_(1, codes, -others / (others + own)), losses
 
-    def value_and_gradient(self, theta: Tensor, logits: Tensor | None = None) -> tuple[float, Tensor]:
-        """The sum in float64 and its (K, R + 1) gradient; residuals are kept for `hessian_product`.
-
-        Computes in the precision of theta, whatever that of the features. `logits` (N, K) of theta save half of the
-        work where they are known; where they are kept, they are in `logits` after the call.
-        """
-        W, b = self.features.enter(theta[:, :-1]), theta[:, -1]
-        value = torch.zeros((), dtype=torch.float64, device=theta.device)
-        coef, intercept = torch.zeros_like(W), torch.zeros_like(b)
-        self.logits = logits if logits is not None else self._room_for_logits(theta)
-        for rows in self.features.slices(self.step):
-            chunk = self.features.chunk(rows).to(W.dtype)
-            if logits is not None:
-                own = logits[rows].clone()
-            else:
-                own = torch.addmm(b, chunk, W.T)
-                if self.logits is not None:
-                    self.logits[rows] = own
-            residuals, losses = self._residuals(rows, own)
-            value += losses.sum(dtype=torch.float64)
-            coef.addmm_(residuals.T, chunk)
-            intercept += residuals.sum(0)
-            if self.kept is not None:
-                self.kept[rows] = residuals
-        return value.item(), torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
-
-    def _room_for_logits(self, theta: Tensor) -> Tensor | None:
-        size = self.features.n_rows * self.n_classes * theta.itemsize
-        return theta.new_empty(self.features.n_rows, self.n_classes) if size <= LOGITS_BYTES else None
-
-    def residuals(self, rows: slice, theta: Tensor) -> Tensor:
-        """Residuals at the theta of the last `value_and_gradient`."""
-        if self.kept is not None:
-            return self.kept[rows]
-        theta = theta.to(self.features.dtype)
-        W = self.features.enter(theta[:, :-1])
-        return self._residuals(rows, torch.addmm(theta[:, -1], self.features.chunk(rows), W.T))[0]
-
-    def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
-        """The Hessian at theta, the last point of `value_and_gradient`, times a (K, R + 1) direction.
-
-        Computes in the precision of the features, its matrix products in bfloat16 where the features offer that.
-        """
-        V, c = self.features.enter(direction[:, :-1]), direction[:, -1]
-        coef, intercept = torch.zeros_like(V), torch.zeros_like(c)
-        for rows in self.features.slices(self.step):
-            chunk, codes = self.features.coarse_chunk(rows), self.codes[rows]
-            residuals = self.residuals(rows, theta)
-            moves = torch.mm(chunk, V.T.to(chunk.dtype)).to(V.dtype).add_(c)
-            moves -= moves.gather(1, codes)
-            mean = torch.einsum("nk,nk->n", residuals, moves)[:, None]
-            weighted = moves.sub_(mean).mul_(residuals)
-            weighted.scatter_(1, codes, -(1 + residuals.gather(1, codes)) * mean)
-            coef += torch.mm(weighted.T.to(chunk.dtype), chunk)
-            intercept += weighted.sum(0)
-        return torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
+    def _curve(self, rows: slice, residuals: Tensor, moves: Tensor) -> Tensor:
+        codes = self.codes[rows]
+        moves -= moves.gather(1, codes)
+        mean = torch.einsum("nk,nk->n", residuals, moves)[:, None]
+        weighted = moves.sub_(mean).mul_(residuals)
+        return weighted.scatter_(1, codes, -(1 + residuals.gather(1, codes)) * mean)
 
     def class_curvature(self, theta: Tensor) -> Tensor:
         """(K, K) sum over rows of diag(p) - p p^T at theta, the last point of `value_and_gradient`."""
-        curvature = self.features.eigenvalues.new_zeros(self.n_classes, self.n_classes)
+        curvature = self.features.eigenvalues.new_zeros(self.n_scores, self.n_scores)
         for rows in self.features.slices(self.step):
             codes, probabilities = self.codes[rows], self.residuals(rows, theta)
             probabilities = probabilities.scatter(1, codes, 1 + probabilities.gather(1, codes))

@@ -1,4 +1,4 @@
-"""The whole regularisation path of multinomial logistic regression by preconditioned Newton steps.
+"""The whole regularisation path of logistic regression by preconditioned Newton steps.
 
 What one C teaches of the curvature serves the next: see `recycled.py`.
 """
@@ -16,8 +16,8 @@ from scipy.linalg import eigvalsh_tridiagonal
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
-from probe.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
-from probe.linalg.recycled import Curvature, Preconditioner, RecycledCurvature, dot
+from probe.linalg.losses import LinearLoss, Preconditioner
+from probe.linalg.recycled import Curvature, RecycledCurvature, dot
 
 MAX_CG_STEPS = 100
 LOOSEST = 0.001
@@ -58,7 +58,7 @@ class Solution:
 class _Point:
     """f and its gradient at one theta; the logits (N, K) too where they are kept."""
 
-    def __init__(self, loss: MultinomialLoss, theta: Tensor, C: float, logits: Tensor | None = None):
+    def __init__(self, loss: LinearLoss, theta: Tensor, C: float, logits: Tensor | None = None):
         self.theta = theta
         self.loss, self.gradient = loss.value_and_gradient(theta, logits)
         self.logits = loss.logits
@@ -73,7 +73,7 @@ def objective(loss: float, theta: Tensor, C: float) -> float:
 
 
 def solve_path(
-    loss: MultinomialLoss, Cs: Sequence[float], *, tol: float, max_iter: int, start: Tensor | None = None
+    loss: LinearLoss, Cs: Sequence[float], *, tol: float, max_iter: int, start: Tensor | None = None
 ) -> list[Solution]:
     """Minimises C * loss + 1/2 ||W||^2 for each of the ascending, distinct Cs, to within tol * C per row.
 
@@ -96,7 +96,7 @@ def solve_path(
     return path
 
 
-def _ahead(loss: MultinomialLoss, Cs: Sequence[float], points: Sequence[_Point], C: float) -> _Point:
+def _ahead(loss: LinearLoss, Cs: Sequence[float], points: Sequence[_Point], C: float) -> _Point:
     """On the line through the last solutions, or at the last one where f is lower."""
     last, xs = points[-1], np.log(Cs)
     logits = [point.logits for point in points if point.logits is not None and point.logits.dtype == last.theta.dtype]
@@ -149,7 +149,7 @@ def _extrapolate(xs: np.ndarray, thetas: Sequence[Tensor], x: float) -> Tensor:
 
 
 def _newton(
-    loss: MultinomialLoss,
+    loss: LinearLoss,
     point: _Point,
     C: float,
     tol: float,
@@ -159,8 +159,7 @@ def _newton(
 ) -> tuple[_Point, Solution]:
     n_iter = 0
     while True:
-        kronecker = KroneckerPreconditioner(loss.class_curvature(point.theta), loss.features.eigenvalues, C)
-        precondition = recycled.preconditioner(kronecker, C)
+        precondition = recycled.preconditioner(loss.preconditioner(point.theta, C), C)
         norm = point.gradient.double().norm().item()
         gradient = point.gradient.to(loss.features.dtype)
         gap = _gap(gradient, precondition(gradient), softest)
@@ -193,7 +192,7 @@ def _gap(gradient: Tensor, step: Tensor, softest: float) -> float:
     return 0.5 * min(bound, dot(gradient, step) / min(softest, 0.5))
 
 
-def _search(loss: MultinomialLoss, point: _Point, direction: Tensor, C: float) -> _Point | None:
+def _search(loss: LinearLoss, point: _Point, direction: Tensor, C: float) -> _Point | None:
     """The first of the steps 1, 1/2, 1/4, ... that decreases f enough; None where rounding hides any decrease."""
     slope = dot(point.gradient, direction)
     rounding = torch.finfo(point.theta.dtype).eps * point.value
@@ -209,7 +208,7 @@ def _search(loss: MultinomialLoss, point: _Point, direction: Tensor, C: float) -
 
 
 def _newton_direction(
-    loss: MultinomialLoss,
+    loss: LinearLoss,
     theta: Tensor,
     gradient: Tensor,
     C: float,

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
+from probe.linalg.losses import Preconditioner
+
 KEPT = 20
 """Directions; more bring little, and each costs two passes over the coefficients."""
 
-Preconditioner = Callable[[Tensor], Tensor]
 Curvature = tuple[Tensor, Tensor]
 """A direction (K, R + 1) and the Hessian of the loss times it."""
 
@@ -50,8 +50,7 @@ class RecycledCurvature:
             step = plain(step)
             for (direction, product, scale), weight in zip(pairs, reversed(weights), strict=True):
                 step += (weight - scale * _product(product, step)) * direction
-            # One vector added to the rows of all classes changes no probability: rounding errors must not move it.
-            return step - step.mean(0)
+            return step
 
         return precondition
 

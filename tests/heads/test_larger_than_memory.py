@@ -15,13 +15,13 @@ CHILD = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-import probe.arrays, probe.linalg.eigen, probe.linalg.multinomial
+import probe.arrays, probe.linalg.eigen, probe.linalg.losses
 from probe.heads.{module} import {name}
 
 torch.set_num_threads(1)
 # What is a share of memory at full size is one here too.
-probe.linalg.eigen.HOLD_BYTES = probe.linalg.multinomial.KEEP_BYTES = 4 * 2**20
-probe.linalg.multinomial.CHUNK_BYTES = 4 * 2**20
+probe.linalg.eigen.HOLD_BYTES = probe.linalg.losses.KEEP_BYTES = 4 * 2**20
+probe.linalg.losses.CHUNK_BYTES = 4 * 2**20
 probe.arrays.row_chunks.__defaults__ = (4 * 2**20,)
 X = np.load(sys.argv[1], mmap_mode="r")
 y = np.load(sys.argv[2])

@@ -13,7 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from probe.arrays import RowSubset
 from probe.errors import InputError
 from probe.heads.linear import LinearProbe
-from probe.linalg import eigen, multinomial
+from probe.linalg import eigen, losses
 from probe.linalg.newton import SeparableWarning
 
 SETS = {"digits": load_digits, "wine": load_wine, "breast_cancer": load_breast_cancer, "iris": load_iris}
@@ -326,8 +326,8 @@ def test_float16_memmap_and_row_subsets_are_read_in_chunks(tmp_path, monkeypatch
     rows = np.arange(400), np.arange(400, 500)
     parts = [RowSubset(lazy, r) for r in rows]
     monkeypatch.setattr(eigen, "HOLD_BYTES", 0)
-    monkeypatch.setattr(multinomial, "KEEP_BYTES", 0)
-    monkeypatch.setattr(multinomial, "CHUNK_ENTRIES", 100)
+    monkeypatch.setattr(losses, "KEEP_BYTES", 0)
+    monkeypatch.setattr(losses, "CHUNK_ENTRIES", 100)
     chunked = LinearProbe(Cs=3).fit(parts[0], y[:400], validation=(parts[1], y[400:]))
     np.testing.assert_allclose(chunked.coefs_path_, plain.coefs_path_, atol=2e-3 * np.abs(plain.coefs_path_).max())
     np.testing.assert_array_equal(chunked.scores_, plain.scores_)

@@ -3,17 +3,17 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from probe.linalg import eigen, multinomial
+from probe.linalg import eigen, losses
 from probe.linalg.eigen import EigenRows
 from probe.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
 
 
 @pytest.fixture(params=["held", "chunked"])
 def loss(request, monkeypatch):
-    monkeypatch.setattr(multinomial, "CHUNK_ENTRIES", 40)
+    monkeypatch.setattr(losses, "CHUNK_ENTRIES", 40)
     if request.param == "chunked":
         monkeypatch.setattr(eigen, "HOLD_BYTES", 0)
-        monkeypatch.setattr(multinomial, "KEEP_BYTES", 0)
+        monkeypatch.setattr(losses, "KEEP_BYTES", 0)
     rng = np.random.default_rng(0)
     return MultinomialLoss(EigenRows(rng.standard_normal((60, 5)) + 1), rng.integers(4, size=60), 4)
 
