@@ -15,7 +15,8 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
 if TYPE_CHECKING:
+    from probe.features.ranks import Ranks
     from probe.request import Run, Teacher
 
 # word: function(argv) -> exit code
@@ -40,6 +42,7 @@ SUBCOMMANDS = {
     "leaderboard": "probe.leaderboard.command:main",
     "cache": "probe.features.cache:main",
     "describe": "probe.cli:describe",
+    "extract": "probe.cli:extract",
     "reproduce": "probe.cli:reproduce",
 }
 # What `build` reads of a recorded configuration.
@@ -306,8 +309,7 @@ def describe(argv: Sequence[str]) -> int:
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args(argv)
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("config", options.overrides)
+    config = compose(options.overrides)
     dataset, backbone = instantiate(config.dataset), with_views(instantiate(config.backbone), config.views)
     print(render(describe(backbone.to(resolve_device(config.device)), dataset, options.batch_size)))
     sheet = contact_sheet(backbone.to("cpu"), dataset)
@@ -315,3 +317,42 @@ def describe(argv: Sequence[str]) -> int:
         sheet.save(options.sheet)
         print(f"pictures       {options.sheet}")
     return 0
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The configuration of a run, for a subcommand."""
+    more = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", [*overrides, *more])
+
+
+def extract(argv: Sequence[str]) -> int:
+    """Extracts the features that a run would read; several processes share the work, under torchrun or without."""
+    from probe.features.ranks import Ranks
+
+    parser = argparse.ArgumentParser("probe extract", description=extract.__doc__)
+    parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
+    parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
+    options = parser.parse_args(argv)
+    config = OmegaConf.to_container(compose(options.overrides, options.config_dir), resolve=True)
+    for line in extract_together(config, Ranks.of_environment()):
+        print(line, flush=True)
+    return 0
+
+
+def extract_together(config: Any, ranks: Ranks) -> Iterator[str]:
+    """This process's part in an extraction; the first rank tells what is finished."""
+    from probe import extracting
+
+    def prepare() -> Any:
+        request = build(config, "probe extract")
+        partitions, kinds = extracting.wanted(request, config["extract"])
+        return request, partitions, kinds, extracting.facts(request, partitions, kinds)
+
+    request, partitions, kinds, facts = ranks.one_first(prepare)
+    ranks.agree(request.store.root, facts)
+    features = {**request.features, "progress": ranks.rank == 0}
+    request = replace(request, device=ranks.device(request.device), features=features, test_on=None)
+    for line in extracting.extract(request, partitions, kinds):
+        if not ranks.rank:
+            yield line

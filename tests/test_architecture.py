@@ -14,7 +14,7 @@ LAYERS = [
     {"__main__"},
     {"cli"},
     {"sweep"},
-    {"experiment", "leaderboard", "trackers", "describe"},
+    {"experiment", "extracting", "leaderboard", "trackers", "describe"},
     {"calibration"},
     {"request", "prompts"},
     {"determinants", "fitting", "tasks", "transfer"},

@@ -330,3 +330,11 @@ class Checker:
 
     def _name(self, row: int) -> str:
         return f"row {row} ({self.partition.ids[row]})"
+
+
+if __name__ == "__main__":  # torchrun -m probe.features.extract … is `probe extract …` in each of its processes
+    import runpy
+    import sys
+
+    sys.argv.insert(1, "extract")
+    runpy.run_module("probe", run_name="__main__")
