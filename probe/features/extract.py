@@ -38,6 +38,7 @@ class Reader:
 
     def __getitem__(self, block: int) -> Batch:
         import torch
+        from torch.utils.data import default_collate
 
         tensors: dict[int, Tensor] = {}
         failed: dict[int, str] = {}
@@ -50,7 +51,8 @@ class Reader:
             return block, None, failed
         # Zeros stand in for rows that failed: the others see a batch of the same size, so they get the same bits.
         blank = torch.zeros_like(next(iter(tensors.values())))
-        return block, torch.stack([tensors.get(row, blank) for row in self.plan.rows(block)]), failed
+        # Unlike `torch.stack`, it writes where the main process will read, when it is called in a worker.
+        return block, default_collate([tensors.get(row, blank) for row in self.plan.rows(block)]), failed
 
 
 def read_batches(reader: Reader, blocks: Iterable[int], n_workers: int, pinned: bool) -> Iterator[Batch]:
