@@ -18,7 +18,7 @@ LAYERS = [
     {"calibration"},
     {"request", "prompts"},
     {"determinants", "fitting", "tasks", "transfer"},
-    {"record", "protocols", "heads", "features"},
+    {"record", "protocols", "heads", "features", "merging"},
     {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
     {"estimator", "images", "files", "taps"},
