@@ -34,7 +34,7 @@ from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
 if TYPE_CHECKING:
-    from probe.features.ranks import Ranks
+    from probe.extracting import Extracting
     from probe.request import Run, Teacher
 
 # word: function(argv) -> exit code
@@ -328,31 +328,20 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConf
 
 def extract(argv: Sequence[str]) -> int:
     """Extracts the features that a run would read; several processes share the work, under torchrun or without."""
-    from probe.features.ranks import Ranks
+    from probe.extracting import extract_together
 
     parser = argparse.ArgumentParser("probe extract", description=extract.__doc__)
     parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
-    config = OmegaConf.to_container(compose(options.overrides, options.config_dir), resolve=True)
-    for line in extract_together(config, Ranks.of_environment()):
+    config: Any = OmegaConf.to_container(compose(options.overrides, options.config_dir), resolve=True)
+    for line in extract_together(prepare, config):
         print(line, flush=True)
     return 0
 
 
-def extract_together(config: Any, ranks: Ranks) -> Iterator[str]:
-    """This process's part in an extraction; the first rank tells what is finished."""
-    from probe import extracting
+def prepare(config: Any) -> Extracting:
+    """The part of this process, or of a task of Ray, in an extraction."""
+    from probe.extracting import Extracting
 
-    def prepare() -> Any:
-        request = build(config, "probe extract")
-        partitions, kinds = extracting.wanted(request, config["extract"])
-        return request, partitions, kinds, extracting.facts(request, partitions, kinds)
-
-    request, partitions, kinds, facts = ranks.one_first(prepare)
-    ranks.agree(request.store.root, facts)
-    features = {**request.features, "progress": ranks.rank == 0}
-    request = replace(request, device=ranks.device(request.device), features=features, test_on=None)
-    for line in extracting.extract(request, partitions, kinds):
-        if not ranks.rank:
-            yield line
+    return Extracting.of(build(config, "probe extract"), config["extract"])
