@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -51,7 +52,7 @@ def connect(address: str) -> Any:
     own: Any = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
     path = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
     try:
-        ray.init(address=address, logging_level="ERROR", runtime_env=path, **own)
+        ray.init(address=address, logging_level=logging.ERROR, runtime_env=path, **own)
     except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
