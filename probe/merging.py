@@ -60,14 +60,14 @@ def merge_heads(heads: Sequence[Streaming]) -> Streaming:
 
 def save_part(head: MomentsHead, folder: str | Path) -> None:
     """Writes a head with its sums, which `Head.save` leaves out for their size: (D, D) for ridge and lda."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     _check_sums(head, "this head")
     Path(folder).mkdir(parents=True, exist_ok=True)
     head.save(Path(folder) / HEAD)
     moments = head._moments
     settings = {name: str(getattr(moments, name)) for name in ("second", "extremes", "unit_rows", "rounding")}
-    save_file({name: getattr(moments, name) for name in ARRAYS}, Path(folder) / SUMS, metadata=settings)
+    (Path(folder) / SUMS).write_bytes(save({name: getattr(moments, name) for name in ARRAYS}, metadata=settings))
 
 
 def load_part(folder: str | Path) -> MomentsHead:
