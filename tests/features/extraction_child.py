@@ -113,6 +113,15 @@ def read_as_nobody(root: Path, answers: Any) -> None:
         answers.send(f"{type(error).__name__}: {error}")
 
 
+def extract_as_user(user: int, root: Path, log: Path, stall: int | None) -> None:
+    """Extracts as one of several users of the group `nogroup`."""
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(user)
+    os.umask(0o002)
+    extract(root, log, delay=0.0, stall=stall)
+
+
 class WideBackbone(ToyBackbone):
     """50 kB of tokens per row from 48 bytes."""
 
