@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from probe import cli
 from probe.errors import InputError
 from probe.features.ranks import Card, Ranks, shown
 
@@ -214,17 +215,17 @@ def test_an_environment_that_names_no_ranks(monkeypatch, environment, sentence):
         Ranks.of_environment()
 
 
-def test_the_command_under_torchrun(tmp_path):
+def test_the_command_under_torchrun_equals_one_process(tmp_path, monkeypatch, capsys):
     words = ["backbone=identity", "dataset=wine", "head=ncm", "features.batch_size=7"]
-    torchrun = ["torch.distributed.run", "--nproc-per-node=2", "-m", "probe.features.extract"]
-    for name, command in (("one", ["probe", "extract"]), ("two", torchrun)):
-        env = os.environ | {"PROBE_CACHE": str(tmp_path / name), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        answer = subprocess.run(
-            [sys.executable, "-m", *command, *words], capture_output=True, text=True, cwd=tmp_path, env=env
-        )
-        assert answer.returncode == 0, answer.stdout + answer.stderr
-        lines = [line for line in answer.stdout.splitlines() if line.startswith("identity wine/")]
-        assert [line.split(":")[0] for line in lines] == ["identity wine/train", "identity wine/test"]
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "one"))
+    cli.extract(words)
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "probe.features.extract"]
+    env = os.environ | {"PROBE_CACHE": str(tmp_path / "two"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    answer = subprocess.run([*torchrun, *words], capture_output=True, text=True, cwd=tmp_path, env=env)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    for said in (capsys.readouterr().out, answer.stdout):
+        lines = [line.partition(" of pooled")[0] for line in said.splitlines() if "rows of" in line]
+        assert lines == ["identity wine/train: 88 rows", "identity wine/test: 90 rows"]
     one, two = (
         {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name / "features").rglob("*.npy")}
         for name in ("one", "two")
