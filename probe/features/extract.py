@@ -241,8 +241,7 @@ def contribute(
 
     def blocks() -> Iterator[int]:
         while (claimed := writer.claim()) is not None:
-            done = work.done()
-            yield from (block for block in claimed if block not in done)
+            yield from claimed
 
     def launched() -> Iterator[Launched]:
         for block, batch, failed in batches:
