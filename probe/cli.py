@@ -130,10 +130,21 @@ def run_job(config: DictConfig, job: str) -> Outcome:
         build(resolved, shlex.join(["probe", *HydraConfig.get().overrides.task])),
         instantiate(config.tracker),
     )
+    job_number = HydraConfig.get().job.num if notes_of_sweep() is not None else 0
+    request = replace(request, device=own_device(request.device, job_number))
     folder, is_new = experiment.run_once(request)
     if is_new:
         tracker.log(record.read_result(folder), folder)
     return Outcome(job, "done" if is_new else "there", str(folder))
+
+
+def own_device(device: str, job: int) -> str:
+    """The device of a job: those of a sweep over processes take the GPUs in turn."""
+    if multiprocessing.parent_process() is None:
+        return device
+    from probe.features.ranks import Ranks
+
+    return Ranks(local_rank=job).device(device)
 
 
 def build(config: Any, command: str) -> Run:
