@@ -14,7 +14,7 @@ from probe.errors import InputError
 from probe.features.layout import entry_digest, entry_identity
 from probe.features.ranks import Card, Ranks, shown, versions
 from probe.features.ray_tasks import on_ray
-from probe.request import Run, check_fit, fetch
+from probe.request import Run, check_fit, fetch, sources
 
 ENGINES = ("processes", "ray")
 
@@ -52,7 +52,8 @@ class Extracting:
             raise InputError("; ".join(wrong))
         if settings["kinds"] is None:
             check_fit(request.head, request.backbone, request.reads)
-        kinds = settings["kinds"] or [request.reads.get(kind, kind) for kind in request.head.consumes]
+        read = dict.fromkeys(kind for kind, _ in sources(request.head.consumes, request.reads))
+        kinds = settings["kinds"] or list(read)
         return cls(request, tuple(settings["partitions"] or known), tuple(kinds))
 
     @cached_property

@@ -39,8 +39,8 @@ class MultinomialLoss:
         self.counts = torch.bincount(self.codes[:, 0], minlength=n_classes)
         self.kept: Tensor | None = None
         self.logits: Tensor | None = None
-        if features.n_rows * n_classes * features.dtype.itemsize <= KEEP_BYTES:
-            self.kept = torch.empty(features.n_rows, n_classes, dtype=features.dtype, device=device)
+        if len(codes) * n_classes * features.dtype.itemsize <= KEEP_BYTES:
+            self.kept = torch.empty(len(codes), n_classes, dtype=features.dtype, device=device)
 
     def prior(self) -> Tensor:
         """The optimum without features: zero coefficients, log class frequencies as intercepts."""
@@ -89,8 +89,8 @@ class MultinomialLoss:
         return value.item(), torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
 
     def _room_for_logits(self, theta: Tensor) -> Tensor | None:
-        size = self.features.n_rows * self.n_classes * theta.itemsize
-        return theta.new_empty(self.features.n_rows, self.n_classes) if size <= LOGITS_BYTES else None
+        size = len(self.codes) * self.n_classes * theta.itemsize
+        return theta.new_empty(len(self.codes), self.n_classes) if size <= LOGITS_BYTES else None
 
     def residuals(self, rows: slice, theta: Tensor) -> Tensor:
         """Residuals at the theta of the last `value_and_gradient`."""

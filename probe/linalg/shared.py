@@ -14,7 +14,7 @@ from torch import Tensor
 
 from probe.base import IntArray
 from probe.linalg.eigen import EigenRows
-from probe.linalg.multinomial import KEEP_BYTES, MultinomialLoss
+from probe.linalg.multinomial import MultinomialLoss
 
 
 class SharedRows(EigenRows):
@@ -44,10 +44,6 @@ class SharedLoss(MultinomialLoss):
     def __init__(self, features: SharedRows, codes: IntArray, n_classes: int):
         super().__init__(features, codes, n_classes)
         self.counts = features._summed(self.counts)
-        size = len(codes) * n_classes * features.dtype.itemsize
-        self.kept = None
-        if size <= KEEP_BYTES:
-            self.kept = torch.empty(len(codes), n_classes, dtype=features.dtype, device=self.codes.device)
 
     def value_and_gradient(self, *args: Any, **options: Any) -> tuple[float, Tensor]:
         value, gradient = super().value_and_gradient(*args, **options)
