@@ -66,6 +66,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as stop:  # hydra has told of the launcher's failure
+        if stop.code and Sweep.started:
+            print(
+                "\nprobe: the sweep ended early, a job died without a word (the last lines above say where): the same "
+                "command goes on with what is missing",
+                file=sys.stderr,
+            )
+        raise
     if Sweep.notes is not None:
         sys.exit(end_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
@@ -247,10 +255,12 @@ def notes_of_sweep() -> Path | None:
 class Sweep(Callback):
     """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
 
+    started = False
     notes: Path | None = None
     tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.started = True
         sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:

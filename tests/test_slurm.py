@@ -91,6 +91,7 @@ def test_after_jobs_were_killed_the_same_command_goes_on_from_the_journal(tmp_pa
     process = sweep(tmp_path)
     signal_all_at(tmp_path, process, 60, signal.SIGKILL)
     assert process.wait() == 1
+    assert "a job died without a word" in (tmp_path / "said").read_text()
     process = sweep(tmp_path)
     assert process.wait() == 0, (tmp_path / "said").read_text()
     assert len(results(tmp_path)) == 2
