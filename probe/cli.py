@@ -16,6 +16,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
 if TYPE_CHECKING:
+    from probe.extracting import Extracting
     from probe.request import Run, Teacher
 
 # word: function(argv) -> exit code
@@ -40,6 +42,7 @@ SUBCOMMANDS = {
     "leaderboard": "probe.leaderboard.command:main",
     "cache": "probe.features.cache:main",
     "describe": "probe.cli:describe",
+    "extract": "probe.cli:extract",
     "reproduce": "probe.cli:reproduce",
 }
 # What `build` reads of a recorded configuration.
@@ -63,6 +66,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
+    except SystemExit as stop:  # hydra has told of the launcher's failure
+        if stop.code and Sweep.started:
+            print(
+                "\nprobe: the sweep ended early, a job died without a word (the last lines above say where): the same "
+                "command goes on with what is missing",
+                file=sys.stderr,
+            )
+        raise
     if Sweep.notes is not None:
         sys.exit(end_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
@@ -127,10 +138,21 @@ def run_job(config: DictConfig, job: str) -> Outcome:
         build(resolved, shlex.join(["probe", *HydraConfig.get().overrides.task])),
         instantiate(config.tracker),
     )
+    job_number = HydraConfig.get().job.num if notes_of_sweep() is not None else 0
+    request = replace(request, device=own_device(request.device, job_number))
     folder, is_new = experiment.run_once(request)
     if is_new:
         tracker.log(record.read_result(folder), folder)
     return Outcome(job, "done" if is_new else "there", str(folder))
+
+
+def own_device(device: str, job: int) -> str:
+    """The device of a job: those of a sweep over processes take the GPUs in turn."""
+    if multiprocessing.parent_process() is None:
+        return device
+    from probe.features.ranks import Ranks
+
+    return Ranks(local_rank=job).device(device)
 
 
 def build(config: Any, command: str) -> Run:
@@ -233,10 +255,12 @@ def notes_of_sweep() -> Path | None:
 class Sweep(Callback):
     """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
 
+    started = False
     notes: Path | None = None
     tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        Sweep.started = True
         sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
@@ -306,8 +330,7 @@ def describe(argv: Sequence[str]) -> int:
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args(argv)
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("config", options.overrides)
+    config = compose(options.overrides)
     dataset, backbone = instantiate(config.dataset), with_views(instantiate(config.backbone), config.views)
     print(render(describe(backbone.to(resolve_device(config.device)), dataset, options.batch_size)))
     sheet = contact_sheet(backbone.to("cpu"), dataset)
@@ -315,3 +338,31 @@ def describe(argv: Sequence[str]) -> int:
         sheet.save(options.sheet)
         print(f"pictures       {options.sheet}")
     return 0
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """The configuration of a run, for a subcommand."""
+    more = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return hydra.compose("config", [*overrides, *more])
+
+
+def extract(argv: Sequence[str]) -> int:
+    """Extracts the features that a run would read; several processes share the work, under torchrun or without."""
+    from probe.extracting import extract_together
+
+    parser = argparse.ArgumentParser("probe extract", description=extract.__doc__)
+    parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
+    parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
+    options = parser.parse_args(argv)
+    config: Any = OmegaConf.to_container(compose(options.overrides, options.config_dir), resolve=True)
+    for line in extract_together(prepare, config):
+        print(line, flush=True)
+    return 0
+
+
+def prepare(config: Any) -> Extracting:
+    """The part of this process, or of a task of Ray, in an extraction."""
+    from probe.extracting import Extracting
+
+    return Extracting.of(build(config, "probe extract"), config["extract"])

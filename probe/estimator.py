@@ -226,7 +226,7 @@ class Head(ClassifierMixin, BaseEstimator):
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
-        from safetensors.numpy import save_file
+        from safetensors.numpy import save
 
         check_is_fitted(self)
         fitted = {name: value for name, value in vars(self).items() if name.endswith("_") and not name.startswith("_")}
@@ -241,7 +241,8 @@ class Head(ClassifierMixin, BaseEstimator):
             "attributes": json.dumps(others, default=_plain),
             "strings": json.dumps(sorted(strings)),
         }
-        save_file({k: v for k, v in arrays.items() if k not in strings}, path, metadata=header)
+        # `save_file` would keep the group out, whatever the umask says.
+        Path(path).write_bytes(save({k: v for k, v in arrays.items() if k not in strings}, metadata=header))
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -79,6 +79,7 @@ def _remembered(memory_file: Path) -> dict[str, list]:
 
 def _remember(memory_file: Path, memory: dict[str, list]) -> None:
     memory_file.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=memory_file.parent, delete=False) as file:
+    part = memory_file.with_name(f"{memory_file.name}.{uuid.uuid4().hex}")
+    with part.open("w") as file:
         json.dump(memory, file, separators=(",", ":"))
-    os.replace(file.name, memory_file)
+    os.replace(part, memory_file)

@@ -147,16 +147,16 @@ def write_run(
 
     Where a complete run of this name has appeared meanwhile, it stays, unless `replace`.
     """
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     partial = folder.parent / UNFINISHED / f"{folder.name}.{os.getpid()}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     try:
         (partial / "result.json").write_text(json.dumps(result, indent=1) + "\n")
-        save_file(
-            {name: np.ascontiguousarray(a) for name, a in predictions.items()}, partial / "predictions.safetensors"
-        )
+        # `save_file` would keep the group out, whatever the umask says.
+        arrays = {name: np.ascontiguousarray(a) for name, a in predictions.items()}
+        (partial / "predictions.safetensors").write_bytes(save(arrays))
         head.save(partial / "head.safetensors")
         move_in(partial, folder, replace=replace)
     finally:

@@ -12,6 +12,7 @@ from pathlib import Path
 import hydra
 import joblib
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from probe import cli
@@ -97,6 +98,16 @@ def parallel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (cwd / "fitted_before").write_text(str(len(fits(cwd))))
     (cwd / "stdout").write_text(probe(cwd, *SWEEP, *JOBLIB))
     return cwd
+
+
+def test_jobs_of_a_sweep_over_processes_take_the_gpus_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
+    assert cli.own_device("auto", 3) == "auto"  # in the launching process
+    monkeypatch.setattr(cli.multiprocessing, "parent_process", lambda: object())
+    assert [cli.own_device("auto", job) for job in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert cli.own_device("cpu", 1) == "cpu"
 
 
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])

@@ -7,9 +7,10 @@ import queue
 import shutil
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from probe.base import Backbone, Partition
 from probe.errors import InputError, StoreError
 from probe.features.entry import block_hash
+from probe.features.forward import Arrays, Forward, Launched
 from probe.features.layout import HEADER_BYTES, array_file, npy_header, stored_dtype, sync_folder
 from probe.features.work import Block, Plan, Work, Writer
 
@@ -27,7 +29,7 @@ SYNC_SECONDS = 1.0
 """Finished blocks become durable together, this often: a kill costs at most this much work and the blocks in flight."""
 
 Batch = tuple[int, Any, dict[int, str]]
-Arrays = Mapping[str, NDArray[Any]]
+Item = TypeVar("Item")
 
 
 class Reader:
@@ -38,6 +40,7 @@ class Reader:
 
     def __getitem__(self, block: int) -> Batch:
         import torch
+        from torch.utils.data import default_collate
 
         tensors: dict[int, Tensor] = {}
         failed: dict[int, str] = {}
@@ -50,7 +53,8 @@ class Reader:
             return block, None, failed
         # Zeros stand in for rows that failed: the others see a batch of the same size, so they get the same bits.
         blank = torch.zeros_like(next(iter(tensors.values())))
-        return block, torch.stack([tensors.get(row, blank) for row in self.plan.rows(block)]), failed
+        # Unlike `torch.stack`, it writes where the main process will read, when it is called in a worker.
+        return block, default_collate([tensors.get(row, blank) for row in self.plan.rows(block)]), failed
 
 
 def read_batches(reader: Reader, blocks: Iterable[int], n_workers: int, pinned: bool) -> Iterator[Batch]:
@@ -226,6 +230,9 @@ def contribute(
 ) -> None:
     """Extracts ranges until none is left that nobody else has in hands.
 
+    Decoding (in workers), copying to the device, computing, and writing (in the thread of `Sink`) overlap; so does, on
+    a GPU, copying back.
+
     Raises:
         InputError: a row that cannot be decoded under `on_error="raise"`, features that are not finite or do not have
             one shape. What was finished before stays finished.
@@ -234,15 +241,9 @@ def contribute(
 
     def blocks() -> Iterator[int]:
         while (claimed := writer.claim()) is not None:
-            done = work.done()
-            yield from (block for block in claimed if block not in done)
+            yield from claimed
 
-    check = Checker(backbone, partition, work.plan)
-    reader = Reader(partition, backbone.transform, work.plan)
-    batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
-    writer.keep_beating()
-    clock = time.monotonic()
-    with Sink(writer) as sink, torch.inference_mode():
+    def launched() -> Iterator[Launched]:
         for block, batch, failed in batches:
             if failed and on_error == "raise":
                 row, reason = next(iter(failed.items()))
@@ -250,83 +251,35 @@ def contribute(
                     f"row {row} ({partition.ids[row]}) cannot be decoded ({reason}): repair or remove it, "
                     "or set on_error=skip"
                 )
-            arrays = {}
-            if batch is not None:
-                features = forward(backbone, batch, list(work.plan.kinds), device)
-                rows = work.plan.rows(block)
-                arrays = {kind: check(features[kind], kind, rows, failed) for kind in work.plan.kinds}
+            yield forward.launch(block, batch, failed)
+
+    forward = Forward(backbone, partition, work.plan, device)
+    reader = Reader(partition, backbone.transform, work.plan)
+    batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
+    writer.keep_beating()
+    clock = time.monotonic()
+    with Sink(writer) as sink, torch.inference_mode():
+        for one in delayed(launched(), forward.n_ahead):
+            arrays = forward.collect(one)
             now = time.monotonic()
-            sink.put(block, arrays, failed, now - clock)
+            sink.put(one.block, arrays, one.failed, now - clock)
             clock = now
-            advance(len(work.plan.rows(block)))
+            advance(len(work.plan.rows(one.block)))
 
 
-def forward(backbone: Backbone, batch: Tensor, kinds: Sequence[str], device: str) -> dict[str, Tensor]:
-    """Features of one batch of rows."""
-    import torch
-
-    try:
-        return backbone.extract(batch.to(device, non_blocking=True), kinds)
-    except torch.OutOfMemoryError:
-        raise InputError(
-            f"{device} ran out of memory on a batch of {len(batch)} rows through backbone {backbone.name}: "
-            f"set batch_size to {max(1, len(batch) // 2)} or less"
-        ) from None
+def delayed(items: Iterable[Item], n: int) -> Iterator[Item]:
+    """Hands on each item after n more were taken."""
+    waiting: deque[Item] = deque()
+    for item in items:
+        waiting.append(item)
+        if len(waiting) > n:
+            yield waiting.popleft()
+    yield from waiting
 
 
-class Checker:
-    """Turns what a backbone gave into what is stored: one shape for all rows, finite, of the stored dtype."""
+if __name__ == "__main__":  # torchrun -m probe.features.extract … is `probe extract …` in each of its processes
+    import runpy
+    import sys
 
-    def __init__(self, backbone: Backbone, partition: Partition, plan: Plan):
-        self.backbone, self.partition, self.plan = backbone, partition, plan
-        self.shapes: dict[str, tuple[int, ...]] = {}
-
-    def __call__(self, features: Tensor, kind: str, rows: range, failed: Mapping[int, str]) -> NDArray[Any]:
-        """The features of a block; NaN in the rows that failed."""
-        import torch
-
-        self._check_shape(features, kind, rows)
-        dtype = getattr(torch, stored_dtype(self.plan.kinds[kind], features.ndim))
-        decoded = [i for i, row in enumerate(rows) if row not in failed]
-        # One pass without a copy: both ends are NaN if any number is, and infinite in `dtype` if any is there.
-        ends = torch.stack(torch.aminmax(features[decoded] if failed else features))
-        if not torch.isfinite(ends.to(dtype)).all():
-            self._refuse_not_finite(features, dtype, kind, rows, decoded)
-        stored = features.detach().to(dtype)
-        if failed:
-            stored = stored.clone()
-            stored[[row - rows[0] for row in failed]] = torch.nan
-        return stored.cpu().contiguous().numpy()
-
-    def _check_shape(self, features: Tensor, kind: str, rows: range) -> None:
-        if features.ndim < 2 or len(features) != len(rows):
-            raise InputError(
-                f"backbone {self.backbone.name} gave {kind} of shape {tuple(features.shape)} for a batch of "
-                f"{len(rows)} rows, expected one row of features for each"
-            )
-        shape = tuple(features.shape[1:])
-        if self.shapes.setdefault(kind, shape) != shape:
-            raise InputError(
-                f"backbone {self.backbone.name} gave {kind} of shape {shape} at {self._name(rows[0])} and "
-                f"{self.shapes[kind]} before, expected one shape for all rows: resize them to one size in the transform"
-            )
-
-    def _refuse_not_finite(self, features: Tensor, dtype: Any, kind: str, rows: range, decoded: Sequence[int]) -> None:
-        import torch
-
-        for i in decoded:
-            if torch.isfinite(features[i].to(dtype)).all():
-                continue
-            name = f"{kind} features of {self._name(rows[i])} from backbone {self.backbone.name}"
-            if torch.isfinite(features[i]).all():
-                raise InputError(
-                    f"{name} reach {float(features[i].abs().max()):g}, too large for {str(dtype)[6:]}: "
-                    f"store them with dtypes.{kind}=float32"
-                )
-            raise InputError(
-                f"{name} are not finite (NaN or infinite), expected finite numbers: look at this row and at the "
-                "checkpoint, or extract in float32"
-            )
-
-    def _name(self, row: int) -> str:
-        return f"row {row} ({self.partition.ids[row]})"
+    sys.argv.insert(1, "extract")
+    runpy.run_module("probe", run_name="__main__")

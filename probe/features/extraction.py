@@ -13,6 +13,8 @@ from probe.features.finish import check_data, finish
 from probe.features.work import Work, Writer
 
 POLL_SECONDS = 0.1
+MAX_POLL_SECONDS = 2.0
+"""Who waits looks ever more seldom: a look reads the journals of all writers."""
 
 
 class Extraction:
@@ -58,6 +60,7 @@ class Extraction:
                 disable=not self.progress,
             ) as bar,
         ):
+            pause = POLL_SECONDS
             while not work.complete():
                 contribute(
                     self.backbone,
@@ -71,7 +74,8 @@ class Extraction:
                 )
                 bar.update(self._rows_done(work) - bar.n)
                 if not work.complete():
-                    time.sleep(POLL_SECONDS)
+                    time.sleep(pause)
+                    pause = min(1.5 * pause, MAX_POLL_SECONDS)
             while not writer.claim_finish():
                 time.sleep(POLL_SECONDS)
             finish(work, self.identity, self.backbone, self.name, self.rows)

@@ -37,7 +37,9 @@ from probe.features.layout import SCHEMA, TRASH_PREFIX, WORK_PREFIX, pass_digest
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
-MAX_RANGES = 256
+LOOK_SECONDS = 30.0
+MAX_RANGES = 1024
+"""Four for each of 256 writers: the last ones of a large extraction then wait for a few seconds, not for minutes."""
 NO_LINKS = (errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK)
 FINISH = "finish"
 
@@ -219,7 +221,8 @@ class Writer:
         self._thread = threading.Thread(target=self._beat_on, daemon=True)
         self._beats = 0
         self._mine: dict[str, int] = {}
-        self._next = 0
+        self._looked = time.monotonic()
+        self._next: int | None = None
 
     def __enter__(self) -> Self:
         (self._folder / f"{self.id}.name").write_text(self.id)
@@ -253,17 +256,28 @@ class Writer:
             except OSError:  # the folder is gone: someone finished; or the disk is full: others may take over
                 continue
 
-    def claim(self) -> range | None:
-        """Blocks of a range that nobody else works on, or None when every range is done or in other hands."""
-        plan, done, claims = self.work.plan, self.work.done(), self.work.claims()
-        for i in range(plan.n_ranges):
-            number = (self._next + i) % plan.n_ranges
-            blocks = plan.blocks(number)
-            if all(block in done for block in blocks):
+    def claim(self) -> list[int] | None:
+        """Blocks that nobody else works on, of one range; None when every range is done or in other hands."""
+        if time.monotonic() - self._looked > LOOK_SECONDS:
+            self.work.live_writers()  # so that it is known in the end how long a silent one has been silent
+            self._looked = time.monotonic()
+        plan, claims = self.work.plan, self.work.claims()
+        if self._next is None:  # the first writer begins with the first row, others apart from it and from each other
+            self._next = int(self.id, 16) % plan.n_ranges if claims else 0
+        ranges = [(self._next + i) % plan.n_ranges for i in range(plan.n_ranges)]
+        for number in ranges:
+            if str(number) not in claims and self._take(str(number), None):
+                self._next = number + 1
+                return list(plan.blocks(number))
+        # Only now the journals and signs of all others are worth reading: is any range in dead hands?
+        done = self.work.done()
+        for number in ranges:
+            if all(block in done for block in plan.blocks(number)):
                 continue
             if self._take(str(number), claims.get(str(number))):
                 self._next = number + 1
-                return blocks
+                done = self.work.done()
+                return [block for block in plan.blocks(number) if block not in done]
         return None
 
     def claim_finish(self) -> bool:

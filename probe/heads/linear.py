@@ -153,9 +153,8 @@ class LinearProbe(Head):
     ) -> tuple[FloatArray, FloatArray, list[Solution]]:
         """Coefficients, intercepts and solutions for ascending Cs."""
         K = len(self.classes_)
-        present, codes = np.unique(codes, return_inverse=True)
-        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
-        loss = MultinomialLoss(features, codes, len(present))
+        present, loss = self._problem(X, codes)
+        features = loss.features
         # The sigmoid form with w = w_1 - w_0 = 2 w_1 has half the penalty of two rows at the same C.
         factor = 0.5 if K == 2 else 1.0
         theta = None
@@ -172,9 +171,20 @@ class LinearProbe(Head):
             coefs, intercepts = np.diff(coefs, axis=1), np.diff(intercepts, axis=1)
         return coefs, intercepts, solutions
 
+    def _problem(self, X: Any, codes: IntArray) -> tuple[IntArray, MultinomialLoss]:
+        """The classes that have rows, and the loss over these."""
+        present, codes = np.unique(codes, return_inverse=True)
+        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
+        return present, MultinomialLoss(features, codes, len(present))
+
+    def _summed(self, *counts: FloatArray) -> tuple[FloatArray, ...]:
+        """Over all parts of the rows; there is one here."""
+        return counts
+
     def _choose(self, X: Any, codes: IntArray) -> int:
         """Sets `scores_` and `selection_`; the index of the best C."""
-        correct, losses = np.zeros(len(self.Cs_)), np.zeros(len(self.Cs_))
+        correct: FloatArray = np.zeros(len(self.Cs_))
+        losses: FloatArray = np.zeros(len(self.Cs_))
         for rows in row_chunks(X):
             chunk, labels = np.asarray(X[rows]), codes[rows]
             known = np.flatnonzero(labels >= 0)
@@ -182,7 +192,8 @@ class LinearProbe(Head):
                 logits = self._linear(chunk, self.coefs_path_[i], self.intercepts_path_[i])
                 correct[i] += np.count_nonzero(logits.argmax(axis=1) == labels)
                 losses[i] += _cross_entropy(logits[known], labels[known])
-        self.scores_ = correct / len(codes)
+        correct, losses, n_rows = self._summed(correct, losses, np.array([float(len(codes))]))
+        self.scores_ = correct / n_rows
         best = int(np.lexsort((self.Cs_, losses, -self.scores_))[0])
         searched = [{"C": float(C), "score": float(score)} for C, score in zip(self.Cs_, self.scores_, strict=True)]
         self.selection_ = {"on": "validation", "searched": searched, "chosen": {"C": float(self.Cs_[best])}}

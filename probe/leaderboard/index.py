@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
-import tempfile
 import time
+import uuid
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,16 +58,13 @@ def _save(frame: pd.DataFrame, path: Path, started_ns: int) -> None:
     settled = frame[(changed_ns < started_ns - SETTLED_NS).all(axis=1)]
     if settled.empty:
         return
-    try:
-        handle, temporary = tempfile.mkstemp(prefix=INDEX, dir=path.parent)
-        os.close(handle)
-    except OSError:
-        return
+    temporary = path.with_name(f"{INDEX}.{uuid.uuid4().hex}")
     try:
         settled.assign(index_version=VERSION).to_parquet(temporary, index=False)
         os.replace(temporary, path)
     except OSError:
-        Path(temporary).unlink(missing_ok=True)
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:

@@ -45,7 +45,7 @@ class EigenRows:
 
     Attributes:
         eigenvalues: (R,) of the covariance, descending.
-        n_rows: N.
+        n_rows: N, over all ranks where they share the rows (see `shared`).
         held: Whether the rotated rows are in memory; if not, chunks come unrotated and `enter` and `leave` rotate
             the coefficients instead.
     """
@@ -55,32 +55,43 @@ class EigenRows:
             raise InputError(f"scaling is {scaling!r}, expected one of {', '.join(SCALINGS)}: choose one of these")
         self._X, self._scaling, self._device = X, scaling, device
         self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
-        self.n_rows, self.n_features = X.shape
+        self.n_features = X.shape[1]
+        self.n_rows = int(self._summed(torch.tensor(len(X), device=device)))
         covariance = self._moments()
         self.eigenvalues, self._basis = self._decompose(covariance)
         self.rank = len(self.eigenvalues)
-        self.held = self.n_rows * self.rank * self.dtype.itemsize <= HOLD_BYTES
+        self.held = len(X) * self.rank * self.dtype.itemsize <= HOLD_BYTES
         self._rows: Tensor | None = None
         self._coarse_rows: Tensor | None = None
         if self.held:
             self._hold()
 
+    def _summed(self, tensor: Tensor) -> Tensor:
+        """Over all ranks that share the rows."""
+        return tensor
+
+    def _agreed(self, tensor: Tensor) -> Tensor:
+        """One for all ranks."""
+        return tensor
+
     def _moments(self) -> Tensor | None:
-        """Sets mean and scale; returns the (D, D) covariance of the scaled rows where N >= D."""
-        wide = self.n_rows < self.n_features
+        """Sets mean and scale; returns the (D, D) covariance of the scaled rows where N >= D, or they are shared."""
+        wide = len(self._X) == self.n_rows < self.n_features
         total = torch.zeros(self.n_features, dtype=torch.float64, device=self._device)
         squares = torch.zeros_like(total)
         product = None if wide else torch.diag(torch.zeros_like(total))
         shift: Tensor | None = None
         for rows in row_chunks(self._X):
             chunk = read_rows(self._X, rows, self.dtype, self._device, self._scaling)
-            shift = chunk.mean(0) if shift is None else shift
+            shift = self._agreed(chunk.mean(0)) if shift is None else shift
             chunk -= shift
             total += chunk.sum(0, dtype=torch.float64)
             squares += chunk.square().sum(0, dtype=torch.float64)
             if product is not None:
                 product += chunk.T @ chunk
         assert shift is not None
+        total, squares = self._summed(total), self._summed(squares)
+        product = None if product is None else self._summed(product)
         offset = total / self.n_rows
         variance = (squares / self.n_rows - offset**2).clamp(min=0)
         self._mean = shift.double() + offset
@@ -103,7 +114,7 @@ class EigenRows:
             vectors = span @ vectors
         else:
             values, vectors = torch.linalg.eigh(covariance)
-        return values.flip(0).clamp(min=0).to(self.dtype), vectors.flip(1)
+        return self._agreed(values.flip(0).clamp(min=0).to(self.dtype)), self._agreed(vectors.flip(1))
 
     def _read(self, rows: slice, dtype: torch.dtype) -> Tensor:
         chunk = read_rows(self._X, rows, dtype, self._device, self._scaling)
@@ -114,16 +125,16 @@ class EigenRows:
 
     def _hold(self) -> None:
         basis = self._basis.to(self.dtype)
-        self._rows = torch.empty(self.n_rows, self.rank, dtype=self.dtype, device=self._device)
+        self._rows = torch.empty(len(self._X), self.rank, dtype=self.dtype, device=self._device)
         for rows in row_chunks(self._X):
             torch.mm(self._read(rows, self.dtype), basis, out=self._rows[rows])
         if self.dtype == torch.float32 and fast_bfloat16(self._device):
             self._coarse_rows = self._rows.to(torch.bfloat16)
 
     def slices(self, n_rows: int) -> Iterator[slice]:
-        """Slices of at most `n_rows` rows that cover all rows in order."""
-        for start in range(0, self.n_rows, n_rows):
-            yield slice(start, min(start + n_rows, self.n_rows))
+        """Slices of at most `n_rows` rows that cover all rows in order, of this rank."""
+        for start in range(0, len(self._X), n_rows):
+            yield slice(start, min(start + n_rows, len(self._X)))
 
     def chunk(self, rows: slice) -> Tensor:
         """Centred rows, rotated if they are held."""

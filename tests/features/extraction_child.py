@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed
 import tqdm  # noqa: F401
 from extraction_toys import ToyBackbone, toy_dataset
 
@@ -16,7 +17,10 @@ import probe.estimator
 import probe.features.extract
 import probe.features.finish
 import probe.features.layout
+import probe.features.ranks
 import probe.features.store
+from probe.errors import InputError
+from probe.features.ranks import Ranks
 from probe.features.store import FeatureStore
 
 KINDS = ("pooled", "tokens")
@@ -49,6 +53,35 @@ def extract_when_all_are_ready(barrier: Any, root: Path, log: Path, **options: A
     extract(root, log, **options)
 
 
+def extract_as_rank(
+    rank: int, n_ranks: int, port: int, root: Path, log: Path, answers: Any = None, seed: int = 0, **options: Any
+) -> None:
+    """What a process of `torchrun -m probe.features.extract` does; sends the sentence that refuses it."""
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    probe.features.ranks.SEE_SECONDS = 1.0
+    backbone, rows = ToyBackbone(seed=seed), toy_dataset(options.get("n", 200)).partitions["train"]
+    facts = {"the weights": backbone.identity()["weights"], "the rows": rows.fingerprint}
+    try:
+        Ranks.of_environment().agree(root, facts)
+    except InputError as error:
+        answers.send(str(error))
+    else:
+        extract(root, log, **options)
+
+
+def first_then_all(rank: int, n_ranks: int, port: int, log: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    ranks = Ranks.of_environment()
+
+    def work() -> None:
+        time.sleep(0.0 if rank else 0.2)
+        with open(log, "a") as file:
+            file.write(f"{rank}\n")
+
+    ranks.one_first(work)
+    ranks.agree(log.parent, {})
+
+
 def extract_and_die(root: Path, log: Path, at: int, done: Path) -> None:
     """Dies without a word at the `at`-th operation on the disk; makes the file `done` when it came through."""
     counter = iter(range(at))
@@ -78,6 +111,15 @@ def read_as_nobody(root: Path, answers: Any) -> None:
         extract(root, Path(os.devnull), n=21)
     except OSError as error:
         answers.send(f"{type(error).__name__}: {error}")
+
+
+def extract_as_user(user: int, root: Path, log: Path, stall: int | None) -> None:
+    """Extracts as one of several users of the group `nogroup`."""
+    os.setgroups([])
+    os.setgid(65534)
+    os.setuid(user)
+    os.umask(0o002)
+    extract(root, log, delay=0.0, stall=stall)
 
 
 class WideBackbone(ToyBackbone):

@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(board: Path, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(index, "SETTLED_NS", -(10**12))
-    monkeypatch.setattr(index.tempfile, "mkstemp", refuse)
+    monkeypatch.setattr(pd.DataFrame, "to_parquet", refuse)
     assert len(frame(board)) == 36
 
 
