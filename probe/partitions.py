@@ -16,6 +16,10 @@ from probe.errors import InputError
 from probe.files import file_digests
 from probe.hashing import hash_arrays, hash_bytes
 from probe.images import read_image
+from probe.subsets import subset
+
+IGNORED = np.iinfo(np.int64).min
+"""Code of rows whose label is to be ignored; `make_dataset` leaves these rows out."""
 
 
 class ArrayPartition:
@@ -70,6 +74,10 @@ class ImageFiles:
         """Digest of each file's content: copies of a file have equal ones."""
         return self.digests
 
+    def subset(self, rows: IntArray) -> ImageFiles:
+        """Some of the files; the others are not read for its fingerprint."""
+        return ImageFiles(self.root, [self.ids[row] for row in rows], self.labels[rows])
+
     def __len__(self) -> int:
         return len(self.ids)
 
@@ -78,7 +86,10 @@ class ImageFiles:
 
 
 def encode_labels(
-    raw: Mapping[str, Sequence[Any]], source: str, class_names: Sequence[str] | None = None
+    raw: Mapping[str, Sequence[Any]],
+    source: str,
+    class_names: Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> tuple[dict[str, IntArray], list[str]]:
     """Class codes of every partition, and the class names.
 
@@ -89,6 +100,7 @@ def encode_labels(
         raw: Labels of each partition, integers or strings.
         source: What the error calls the place where they stand, such as `column label`.
         class_names: In the order of the codes.
+        ignore_label: A number or a name; its rows get `IGNORED`, and it is no class.
     """
     for part, values in raw.items():
         odd = next((i for i, value in enumerate(values) if not _is_label(value)), None)
@@ -97,13 +109,34 @@ def encode_labels(
                 f"row {odd} of {part} has the label {values[odd]!r} in {source}, expected a class number or a name: "
                 "fill it in, or name another place for the labels"
             )
+    skipped = None if ignore_label is None else str(ignore_label)
     if any(isinstance(value, str) for values in raw.values() for value in values):
-        order = list(class_names or sorted({str(value) for value in raw["train"]}))
+        texts = {part: np.array([str(value) for value in values], dtype=object) for part, values in raw.items()}
+        order = list(class_names or sorted(set(texts["train"]) - {skipped}))
         number = {name: code for code, name in enumerate(order)}
-        return {p: np.array([number.get(str(v), -1) for v in vs], dtype=np.int64) for p, vs in raw.items()}, order
-    codes = {part: np.array([int(value) for value in values], dtype=np.int64) for part, values in raw.items()}
-    highest = max((int(c.max()) for c in codes.values() if len(c)), default=0)
-    return codes, list(class_names or [str(k) for k in range(highest + 1)])
+        codes = {p: np.array([number.get(v, -1) for v in vs], dtype=np.int64) for p, vs in texts.items()}
+        ignored = {part: values == skipped for part, values in texts.items()}
+    else:
+        codes = {part: np.array([int(value) for value in values], dtype=np.int64) for part, values in raw.items()}
+        code = {name: k for k, name in enumerate(class_names or ())}.get(str(ignore_label), ignore_label)
+        ignored = {part: values == code for part, values in codes.items()}
+        highest = max((int(c[~ignored[part]].max(initial=0)) for part, c in codes.items()), default=0)
+        order = list(class_names or [str(k) for k in range(highest + 1)])
+    if skipped is None:
+        return codes, order
+    return _without_ignored(codes, order, ignored, f"{source} has no label {ignore_label!r}")
+
+
+def _without_ignored(
+    codes: dict[str, IntArray], names: list[str], ignored: dict[str, NDArray[np.bool_]], absent: str
+) -> tuple[dict[str, IntArray], list[str]]:
+    """Codes and names without the label whose rows are marked; the codes above it move down by one."""
+    marked = np.concatenate([codes[part][ignored[part]] for part in codes])
+    if not len(marked):
+        raise InputError(f"{absent}, expected one that some row has: mend or leave out dataset.ignore_label")
+    code = int(marked[0])
+    moved = {p: np.where(ignored[p], IGNORED, c - (c > code) * (0 <= code < len(names))) for p, c in codes.items()}
+    return moved, [name for k, name in enumerate(names) if k != code]
 
 
 def read_class_names(names: str | Sequence[str] | None) -> list[str] | None:
@@ -147,13 +180,18 @@ def _is_label(value: Any) -> bool:
     return isinstance(value, str | int | np.integer | np.bool_)
 
 
+def _without_rows_ignored(partition: Partition) -> Partition:
+    ignored = np.asarray(partition.labels) == IGNORED
+    return subset(partition, np.flatnonzero(~ignored)) if ignored.any() else partition
+
+
 def make_dataset(
     name: str,
     class_names: Sequence[str],
     partitions: Mapping[str, Partition],
     notes: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """A dataset whose labels were checked.
+    """A dataset whose labels were checked, without the rows whose label is ignored.
 
     Raises:
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
@@ -161,6 +199,7 @@ def make_dataset(
     """
     class_names = tuple(class_names)
     n_classes = len(class_names)
+    partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
     faults = []
     if n_classes < 2:
         faults.append(f"it has {n_classes} class{'' if n_classes == 1 else 'es'} ({', '.join(class_names)})")
@@ -191,4 +230,4 @@ def make_dataset(
             f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "
             f"{max(n_classes - 1, 1)} and a training row of every class: mend its labels or leave such classes out"
         )
-    return Dataset(name, class_names, dict(partitions), dict(notes or {}))
+    return Dataset(name, class_names, partitions, dict(notes or {}))

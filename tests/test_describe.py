@@ -64,6 +64,11 @@ def test_the_command_prints_and_draws(capsys, tmp_path):
         assert sheet.size == (136, 136)
 
 
+def test_a_limit_holds_in_describe_too(capsys, tmp_path):
+    assert cli.describe(["backbone=tiny", "limit=50", "device=cpu", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "digits(limit=50), 10 classes, 50 train, 50 test" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from probe.partitions import ImageFiles, encode_labels, make_dataset, read_class
 PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
 FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_id", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
+NUMBER = re.compile(r"-?[0-9]+")
 PARTITION_COLUMNS = ("partition", "split", "set", "subset")
 
 Table = list[dict[str, str]]
@@ -27,10 +29,12 @@ def load(
     partition_column: str | None = None,
     suffix: str = "",
     class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> Dataset:
     """Reads one table with a column of partitions, or a folder with `train.csv`, `test.csv` and perhaps `val.csv`.
 
-    Tables have a header; `.tsv` is separated by tabs. Labels that are all digits are class numbers, others names.
+    Tables have a header; `.tsv` is separated by tabs. Labels that are all whole numbers are class
+    numbers, others names.
 
     Args:
         path: The table, or the folder of tables.
@@ -41,6 +45,7 @@ def load(
         partition_column: By default the first of `PARTITION_COLUMNS` that is there.
         suffix: Put behind every file name, such as `.jpg`.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
@@ -54,9 +59,9 @@ def load(
         ids[part] = [f"{row[file_key]}{suffix}" for row in rows]
         raw[part] = [row[label_key].strip() or None for row in rows]
     _check_files(root, ids)
-    numbers = all(label is not None and label.isdecimal() for labels in raw.values() for label in labels)
+    numbers = all(label is not None and NUMBER.fullmatch(label) for labels in raw.values() for label in labels)
     typed = {p: [int(v) for v in labels if v] for p, labels in raw.items()} if numbers else raw
-    codes, names = encode_labels(typed, str(source), read_class_names(class_names))
+    codes, names = encode_labels(typed, str(source), read_class_names(class_names), ignore_label)
     partitions = {part: ImageFiles(root, ids[part], codes[part]) for part in tables}
     return make_dataset(name or (source.resolve().name if source.is_dir() else source.stem), names, partitions)
 

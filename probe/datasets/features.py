@@ -50,6 +50,7 @@ def load(
     features_key: str | None = None,
     labels_key: str | None = None,
     class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> Dataset:
     """Reads one file per partition, `train`, `test` and, optionally, `validation` or `val`; for `backbone=identity`.
 
@@ -63,6 +64,7 @@ def load(
         features_key: Array or column of features; the first of `FEATURES_KEYS` that is there by default.
         labels_key: Array or column of labels; the first of `LABELS_KEYS` that is there by default.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError(
@@ -74,7 +76,7 @@ def load(
     for part, (rows, labels, _) in content.items():
         _check(files[part], rows, labels, width=content["train"][0].shape[-1])
     raw = {part: labels.reshape(-1).tolist() for part, (_, labels, _) in content.items()}
-    codes, names = encode_labels(raw, "labels", read_class_names(class_names))
+    codes, names = encode_labels(raw, "labels", read_class_names(class_names), ignore_label)
     partitions = {}
     for part, (rows, _, keys) in content.items():
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]

@@ -19,7 +19,12 @@ ROWS_KEYS = ("{}_images", "{}_features", "{}_data", "{}_x", "{}_X", "x_{}", "X_{
 LABELS_KEYS = ("{}_labels", "{}_targets", "{}_y", "y_{}")
 
 
-def load(path: str | None = None, name: str | None = None, class_names: str | Sequence[str] | None = None) -> Dataset:
+def load(
+    path: str | None = None,
+    name: str | None = None,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
+) -> Dataset:
     """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS_KEYS`.
 
     Rows are images, uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for
@@ -29,6 +34,7 @@ def load(path: str | None = None, name: str | None = None, class_names: str | Se
         path: The file.
         name: How tables call the dataset; the file's stem by default.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError("dataset=npz needs a file, none is given: set dataset.path=<file.npz>")
@@ -49,7 +55,7 @@ def load(path: str | None = None, name: str | None = None, class_names: str | Se
                 f"{len(rows[part])} rows of {rows_key}: mend the file"
             )
     raw = {part: arrays[keys[1]].reshape(-1).tolist() for part, keys in found.items()}
-    codes, names = encode_labels(raw, str(file), read_class_names(class_names))
+    codes, names = encode_labels(raw, str(file), read_class_names(class_names), ignore_label)
     partitions = {p: ArrayPartition(rows[p], codes[p], [str(i) for i in range(len(rows[p]))]) for p in found}
     return make_dataset(name or file.stem, names, partitions)
 

@@ -22,7 +22,7 @@ from probe.errors import InputError
 from probe.files import file_digests
 from probe.hashing import hash_bytes
 from probe.images import read_image
-from probe.partitions import encode_labels, make_dataset
+from probe.partitions import encode_labels, make_dataset, read_class_names
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
@@ -116,6 +116,8 @@ def load(
     name: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> Dataset:
     """Reads `train-*.parquet`, `test-*.parquet` and, optionally, `validation-*.parquet` from a folder or its `data/`.
 
@@ -127,6 +129,8 @@ def load(
         name: How tables call the dataset; the folder's name by default.
         image_column: Column of encoded images, plain binary or a struct with `bytes`; found by its type by default.
         label_column: Column of labels; the first of `LABEL_COLUMNS` that is there by default.
+        class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError(
@@ -138,9 +142,10 @@ def load(
     image = _image_column(schema, image_column)
     label = _label_column(schema, label_column, image)
     raw = {part: _labels(files, image, label) for part, files in found.items()}
-    codes, class_names = encode_labels(raw, f"column {label}", _metadata_names(schema, label))
+    given = read_class_names(class_names) or _metadata_names(schema, label)
+    codes, names = encode_labels(raw, f"column {label}", given, ignore_label)
     partitions = {part: ParquetPartition(files, image, label, codes[part]) for part, files in found.items()}
-    return make_dataset(name or root.resolve().name, class_names, partitions)
+    return make_dataset(name or root.resolve().name, names, partitions)
 
 
 def _partition_files(root: Path) -> dict[str, list[Path]]:

@@ -47,6 +47,18 @@ def test_a_folder_of_tables_with_tabs_numbers_and_bare_names(root):
     assert data.partitions["test"].ids == ["3.png"]
 
 
+def test_a_negative_label_is_a_number_and_may_be_ignored(root):
+    lines = ["split,label,file", *(f"{s},{c},pictures/{i}.png" for i, (s, c) in enumerate(
+        [("train", 0), ("train", -1), ("train", 1), ("test", 1), ("test", -1)]
+    ))]  # fmt: skip
+    path = table(root, "t.csv", lines)
+    with pytest.raises(InputError, match="train has 1 labels out of range, the first is -1 in row 1"):
+        load(path)
+    data = load(path, ignore_label=-1)
+    assert data.partitions["train"].ids == ["pictures/0.png", "pictures/2.png"]
+    assert data.partitions["test"].labels.tolist() == [1]
+
+
 def test_fingerprint_sees_labels_pixels_and_order(root):
     lines = ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,a,pictures/2.png"]
 

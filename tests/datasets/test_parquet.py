@@ -101,6 +101,15 @@ def test_fingerprint_sees_content_labels_and_order_but_no_time(root):
     assert len(set(seen)) == len(seen)
 
 
+def test_names_may_be_given_and_rows_ignored(root):
+    data = load(str(root), class_names=["Katze", "Hund"])
+    assert data.class_names == ("Katze", "Hund")
+    write(root / "train-00002-of-00003.parquet", [50, 51], [-1, -1])
+    train = load(str(root), ignore_label=-1).partitions["train"]
+    assert len(train) == 12
+    assert value(train, 11) == 11
+
+
 def test_pickled_and_forked_copies_read_the_same_rows(root):
     train = load(str(root)).partitions["train"]
     assert value(train, 0) == 0  # opens a reader, which must not travel
