@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.base import Backbone, Dataset
 from probe.partitions import count_duplicates
+from probe.targets import rows_per_class
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -42,7 +43,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     forward_seconds = (time.perf_counter() - start) / len(rows)
     n_rows = {part: len(p) for part, p in dataset.partitions.items()}
     total = sum(n_rows.values())
-    counts = np.bincount(train.labels, minlength=len(dataset.class_names))
+    counts = rows_per_class(train.labels, len(dataset.class_names))
     return {
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,

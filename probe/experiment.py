@@ -23,6 +23,7 @@ from probe.protocols.class_incremental import ClassIncremental
 from probe.request import (
     Run,
     check_fit,
+    check_multilabel,
     describe_teacher,
     device_name,
     fetch,
@@ -33,6 +34,7 @@ from probe.request import (
     teach,
     with_teacher,
 )
+from probe.targets import with_strata
 from probe.tasks import check_tasks, fit_tasks
 from probe.transfer import PARTITION, Transfer, transfer
 
@@ -55,13 +57,15 @@ def run_once(request: Run) -> tuple[Path, bool]:
     """
     started = time.time()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
-    check_dataset(dataset)
+    drawn_from = with_strata(dataset)
+    check_dataset(drawn_from)
+    check_multilabel(request)
     request = with_teacher(request)
     check_fit(request.head, backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
     prompts = prompts_of(request.head, backbone, dataset, request.reads)
     head = filled_in(request.head, backbone, request)
-    split = request.protocol.split(dataset, seed)
+    split = request.protocol.split(drawn_from, seed)
     elsewhere = None if request.test_on is None else transfer(dataset, request.test_on)
     if elsewhere:
         split = elsewhere.split(split)

@@ -17,6 +17,7 @@ from probe.files import file_digests
 from probe.hashing import hash_arrays, hash_bytes
 from probe.images import read_image
 from probe.subsets import subset
+from probe.targets import encode_targets, holds_targets, strata, target_faults
 
 IGNORED = np.iinfo(np.int64).min
 """Code of rows whose label is to be ignored; `make_dataset` leaves these rows out."""
@@ -96,12 +97,16 @@ def encode_labels(
     Strings are classes in sorted order, or in the order of `class_names`, and those that train lacks get -1, which
     `make_dataset` refuses. Numbers are class codes; without names they stand for themselves.
 
+    Rows with several labels, given as lists or as columns of zeros and ones, get targets; see `encode_targets`.
+
     Args:
         raw: Labels of each partition, integers or strings.
         source: What the error calls the place where they stand, such as `column label`.
         class_names: In the order of the codes.
         ignore_label: A number or a name; its rows get `IGNORED`, and it is no class.
     """
+    if holds_targets(raw):
+        return encode_targets(raw, source, class_names, ignore_label)
     for part, values in raw.items():
         odd = next((i for i, value in enumerate(values) if not _is_label(value)), None)
         if odd is not None:
@@ -125,6 +130,23 @@ def encode_labels(
     if skipped is None:
         return codes, order
     return _without_ignored(codes, order, ignored, f"{source} has no label {ignore_label!r}")
+
+
+def labels_as_read(labels: NDArray[Any]) -> Any:
+    """An array of labels as `encode_labels` takes it: a list, or the array itself where it has a column per label."""
+    return labels if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1).tolist()
+
+
+def label_columns(asked: str | Sequence[str] | None) -> list[str | None]:
+    """The columns that a parameter `label_column` names; one None where it is to be found."""
+    return [asked] if asked is None or isinstance(asked, str) else list(asked) or [None]
+
+
+def join_columns(columns: Mapping[str, Sequence[Any]]) -> Any:
+    """Labels of one column as they are; several columns, each a label that a row has or not, as an array (N, K)."""
+    if len(columns) == 1:
+        return next(iter(columns.values()))
+    return np.stack([np.asarray(values) for values in columns.values()], axis=1)
 
 
 def _without_ignored(
@@ -158,6 +180,7 @@ def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> ND
     """
     if not 0 < fraction < 1:
         raise InputError(f"test_fraction is {fraction}, expected a share between 0 and 1: set 0.5, say")
+    labels = strata(labels)
     values = np.asarray(digests)
     test = np.zeros(len(values), dtype=bool)
     for label in np.unique(labels):
@@ -200,7 +223,8 @@ def make_dataset(
     class_names = tuple(class_names)
     n_classes = len(class_names)
     partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
-    faults = []
+    several = any(p.labels.ndim == 2 for p in partitions.values())
+    faults: list[str] = []
     if n_classes < 2:
         faults.append(f"it has {n_classes} class{'' if n_classes == 1 else 'es'} ({', '.join(class_names)})")
     twice = sorted({c for c in class_names if class_names.count(c) > 1}) if len(set(class_names)) < n_classes else []
@@ -211,6 +235,9 @@ def make_dataset(
             faults.append(f"it has no {part} partition, only {', '.join(partitions) or 'nothing'}")
     for part, partition in partitions.items():
         labels = partition.labels
+        if several:
+            faults += target_faults(part, labels, class_names)
+            continue
         outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
         if len(labels) == 0:
             faults.append(f"{part} has no rows")

@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.base import Dataset, IntArray, Partition, digest
 from probe.errors import InputError
+from probe.targets import strata
 
 
 class PartitionSubset:
@@ -77,7 +78,8 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
 
 def spread_rows(labels: IntArray, n: int) -> IntArray:
     """n row numbers, ascending: the first row of each class, then rows evenly spread over the others by class."""
-    first = np.unique(labels, return_index=True)[1]
+    labels = strata(labels)
+    first = np.unique(labels, return_index=True)[1][:n]
     order = np.argsort(labels, kind="stable")
     others = order[~np.isin(order, first)]
     places = np.linspace(0, len(others) - 1, n - len(first)).round().astype(np.int64)

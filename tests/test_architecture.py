@@ -22,6 +22,7 @@ LAYERS = [
     {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
     {"estimator", "images", "files", "subsets", "taps"},
+    {"targets"},
     {"hashing"},
     {"arrays"},
     {"base", "errors"},

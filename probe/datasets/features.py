@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.base import Dataset, digest
 from probe.errors import InputError
 from probe.files import file_digests
-from probe.partitions import ArrayPartition, encode_labels, make_dataset, read_class_names
+from probe.partitions import ArrayPartition, encode_labels, labels_as_read, make_dataset, read_class_names
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 FEATURES_KEYS = ("features", "pooled", "embeddings", "X", "x")
@@ -56,7 +56,8 @@ def load(
 
     `train.npz` and `train.safetensors` hold an array of features (N, D) and one of labels (N,); `train.parquet` has a
     column of lists and one of labels; beside `train.npy` stands `train_labels.npy`, and it is read lazily. Features
-    are float16, float32 or float64, labels numbers or, where the format has them, strings.
+    are float16, float32 or float64, labels numbers or, where the format has them, strings; or (N, K) zeros and ones
+    where a row may have several.
 
     Args:
         path: The folder.
@@ -75,7 +76,7 @@ def load(
     content = {part: _read(file, features_key, labels_key) for part, file in files.items()}
     for part, (rows, labels, _) in content.items():
         _check(files[part], rows, labels, width=content["train"][0].shape[-1])
-    raw = {part: labels.reshape(-1).tolist() for part, (_, labels, _) in content.items()}
+    raw = {part: labels_as_read(labels) for part, (_, labels, _) in content.items()}
     codes, names = encode_labels(raw, "labels", read_class_names(class_names), ignore_label)
     partitions = {}
     for part, (rows, _, keys) in content.items():
@@ -173,9 +174,10 @@ def _check(file: Path, rows: Any, labels: Any, width: int) -> None:
             f"features of {file} are {rows.dtype} of shape {rows.shape}, expected floats of shape (rows, width): "
             "convert them"
         )
-    if labels.shape not in ((len(rows),), (len(rows), 1)):
+    if labels.ndim not in (1, 2) or len(labels) != len(rows):
         raise InputError(
-            f"labels of {file} have shape {labels.shape}, expected one for each of its {len(rows)} rows: mend the file"
+            f"labels of {file} have shape {labels.shape}, expected one, or a column per label, for each of its "
+            f"{len(rows)} rows: mend the file"
         )
     if rows.shape[1] != width:
         raise InputError(

@@ -15,7 +15,7 @@ from probe.errors import InputError
 from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import read_image
-from probe.partitions import content_cut, encode_labels, make_dataset, read_class_names
+from probe.partitions import content_cut, encode_labels, join_columns, label_columns, make_dataset, read_class_names
 from probe.subsets import subset
 
 SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
@@ -93,7 +93,7 @@ def load(
     splits: Mapping[str, str] | None = None,
     test_fraction: float | None = None,
     image_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
 ) -> Dataset:
@@ -109,7 +109,8 @@ def load(
             `test` and `validation` (`val`, `valid`, `dev`); without `test`, validation is the test partition.
         test_fraction: Share of train that tests, cut by content and stratified, of sets without another split.
         image_column: Found by its type by default.
-        label_column: The first of `LABEL_COLUMNS` that is there, else the only class label, by default.
+        label_column: The first of `LABEL_COLUMNS` that is there, else the only class label, by default. Where rows have
+            several labels: a column of lists, or several columns of zeros and ones.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line; by default
             what the set says.
         ignore_label: A number or a name whose rows are left out, such as -1.
@@ -119,10 +120,10 @@ def load(
     found = _splits(_open(path, config_name, revision), path, splits, cut=test_fraction is not None)
     features = found["train"].features
     image = _image_column(features, image_column)
-    label = _label_column(features, label_column, image)
-    raw = {part: list(rows[label]) for part, rows in found.items()}
-    given = read_class_names(class_names) or getattr(features[label], "names", None)
-    codes, names = encode_labels(raw, f"column {label}", given, ignore_label)
+    columns = [_label_column(features, asked, image) for asked in label_columns(label_column)]
+    raw = {part: join_columns({c: list(rows[c]) for c in columns}) for part, rows in found.items()}
+    given = read_class_names(class_names) or (columns if len(columns) > 1 else _names(features[columns[0]]))
+    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
     partitions: dict[str, Partition] = {
         part: HuggingFacePartition(rows, image, codes[part], part) for part, rows in found.items()
     }
@@ -219,6 +220,12 @@ def _label_column(features: Mapping[str, Any], asked: str | None, image: str) ->
             "set dataset.label_column to the one with the classes"
         )
     return found[0]
+
+
+def _names(kind: Any) -> list[str] | None:
+    """Names of a class label, or of those that a column has lists of."""
+    names: list[str] | None = getattr(kind, "names", None) or getattr(getattr(kind, "feature", None), "names", None)
+    return names
 
 
 def _columns(features: Mapping[str, Any]) -> str:

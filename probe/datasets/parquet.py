@@ -22,7 +22,7 @@ from probe.errors import InputError
 from probe.files import file_digests
 from probe.hashing import hash_bytes
 from probe.images import read_image
-from probe.partitions import encode_labels, make_dataset, read_class_names
+from probe.partitions import encode_labels, join_columns, label_columns, make_dataset, read_class_names
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
@@ -115,7 +115,7 @@ def load(
     path: str | None = None,
     name: str | None = None,
     image_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
 ) -> Dataset:
@@ -128,7 +128,8 @@ def load(
         path: The folder.
         name: How tables call the dataset; the folder's name by default.
         image_column: Column of encoded images, plain binary or a struct with `bytes`; found by its type by default.
-        label_column: Column of labels; the first of `LABEL_COLUMNS` that is there by default.
+        label_column: Column of labels; the first of `LABEL_COLUMNS` that is there by default. Where rows have several
+            labels: a column of lists, or several columns of zeros and ones.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
     """
@@ -140,10 +141,11 @@ def load(
     found = _partition_files(root)
     schema = _schema(found["train"][0])
     image = _image_column(schema, image_column)
-    label = _label_column(schema, label_column, image)
-    raw = {part: _labels(files, image, label) for part, files in found.items()}
-    given = read_class_names(class_names) or _metadata_names(schema, label)
-    codes, names = encode_labels(raw, f"column {label}", given, ignore_label)
+    columns = [_label_column(schema, asked, image) for asked in label_columns(label_column)]
+    raw = {p: join_columns({c: _labels(files, image, c) for c in columns}) for p, files in found.items()}
+    given = read_class_names(class_names) or (columns if len(columns) > 1 else _metadata_names(schema, columns[0]))
+    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
+    label = ",".join(columns)
     partitions = {part: ParquetPartition(files, image, label, codes[part]) for part, files in found.items()}
     return make_dataset(name or root.resolve().name, names, partitions)
 
@@ -235,6 +237,7 @@ def _metadata_names(schema: pa.Schema, label: str) -> list[str] | None:
     """Class names as Hugging Face `ClassLabel` keeps them in the schema's metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features[label]["names"]]
+        kind = features[label]
+        return [str(name) for name in (kind if "names" in kind else kind["feature"])["names"]]
     except (KeyError, TypeError, ValueError):
         return None

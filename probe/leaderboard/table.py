@@ -12,7 +12,7 @@ from probe.errors import InputError
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
-from probe.leaderboard.rows import LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
+from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
 
@@ -68,15 +68,16 @@ class Table:
 
 def build_table(
     records: Records,
-    metric: str = "top1",
+    metric: str | None = None,
     rows: Sequence[str] = ROWS,
     columns: Sequence[str] = COLUMNS,
 ) -> Table:
-    """Makes the table of one metric.
+    """Makes the table of one metric, by default `top1`, or `mAP` where all runs are on rows with several labels.
 
     Raises:
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.
     """
+    metric = metric or default_metrics(records.frame)[0]
     frame, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
     frame = frame.assign(column=joined(frame, columns))
     refuse_clashes(frame, columns)
@@ -96,6 +97,11 @@ def build_table(
         records.problems,
         all_scores,
     )
+
+
+def default_metrics(frame: pd.DataFrame) -> list[str]:
+    """The metrics that the runs are shown by: `top1`, `mAP`, or both where some have the one and some the other."""
+    return [metric for metric in DEFAULTS if f"metric.{metric}" in frame.columns] or [DEFAULTS[0]]
 
 
 def _with_metric(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:

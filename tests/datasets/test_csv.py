@@ -106,3 +106,20 @@ def test_fingerprint_sees_labels_pixels_and_order(root):
 def test_unfitting_tables_are_refused(root, lines, options, text):
     with pytest.raises(InputError, match=text):
         load(**{"path": table(root, "t.csv", lines), **options})
+
+
+def test_several_labels_come_as_columns_or_divided_by_a_separator(root):
+    lines = ["split,file,cat,dog", "train,pictures/0.png,1,0", "train,pictures/1.png,1,1", "train,pictures/2.png,0,0"]
+    columns = load(table(root, "c.csv", [*lines, "test,pictures/3.png,0,1"]), label_column=["cat", "dog"])
+    assert columns.class_names == ("cat", "dog")
+    assert columns.partitions["train"].labels.tolist() == [[1, 0], [1, 1], [0, 0]]
+    lines = ["split,file,labels", "train,pictures/0.png,cat", "train,pictures/1.png,dog | cat", "train,pictures/2.png,"]
+    path = table(root, "l.csv", [*lines, "test,pictures/3.png,dog"])
+    divided = load(path, separator="|")
+    assert divided.class_names == ("cat", "dog")
+    assert divided.partitions["train"].labels.tolist() == [[1, 0], [1, 1], [0, 0]]
+    assert divided.fingerprint == columns.fingerprint
+    with pytest.raises(InputError, match="row 2 of train has the label None"):
+        load(path)
+    with pytest.raises(InputError, match=r"columns split, file, labels, expected bird: set dataset\.label_column"):
+        load(path, label_column=["labels", "bird"])

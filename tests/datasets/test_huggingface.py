@@ -180,3 +180,22 @@ def test_what_cannot_be_loaded_is_one_sentence(tmp_path):
     (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(InputError, match=r"datasets cannot load .*x\.parquet"):
         load(str(tmp_path / "x.parquet"))
+
+
+def test_several_labels_come_as_lists_or_as_columns(tmp_path):
+    names = ["cat", "dog", "elk"]
+    features = datasets.Features(
+        {"image": datasets.Image(), "labels": datasets.List(datasets.ClassLabel(names=names))}
+        | {name: datasets.Value("bool") for name in names}
+    )
+
+    def split(lists):
+        blobs = [{"bytes": encoded(i), "path": None} for i in range(len(lists))]
+        columns = {name: [k in labels for labels in lists] for k, name in enumerate(names)}
+        return datasets.Dataset.from_dict({"image": blobs, "labels": lists, **columns}, features=features)
+
+    path = saved(tmp_path / "a", train=split([[0, 2], [1], []]), test=split([[2, 1]]))
+    of_lists, of_columns = load(path), load(path, label_column=names)
+    assert of_lists.class_names == tuple(names)
+    assert of_lists.partitions["train"].labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert of_columns.fingerprint == of_lists.fingerprint

@@ -165,3 +165,18 @@ def test_null_labels_and_labels_out_of_range_are_refused(root):
     write(root / "test-00000-of-00001.parquet", range(2), [0, -1])
     with pytest.raises(InputError, match=r"test has 1 labels out of range, the first is -1 in row 1"):
         load(str(root))
+
+
+def test_several_labels_come_as_lists_or_as_columns(tmp_path):
+    names = ("cat", "dog", "elk")
+    for part, lists in (("train", [[0, 2], [1], []]), ("test", [[2, 1]])):
+        blobs = [{"bytes": encoded(i), "path": None} for i in range(len(lists))]
+        columns = {c: [k in labels for labels in lists] for k, c in enumerate(names)}
+        table = pa.table({"image": pa.array(blobs, STRUCT), "labels": lists, **columns})
+        kind = {"feature": {"names": list(names), "_type": "ClassLabel"}, "_type": "Sequence"}
+        info = {"info": {"features": {"labels": kind}}}
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), tmp_path / f"{part}.parquet")
+    for data in (load(str(tmp_path)), load(str(tmp_path), label_column=names)):
+        assert data.class_names == names
+        assert data.partitions["train"].labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+        assert data.partitions["test"].labels.tolist() == [[0, 1, 1]]
