@@ -17,6 +17,7 @@ from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
 from probe.determinants import describe, extraction, run_name
 from probe.fitting import fit
 from probe.metrics.evaluate import evaluate
+from probe.partitions import count_duplicates
 from probe.prompts import prompts_of
 from probe.protocols.checks import check_dataset
 from probe.protocols.class_incremental import ClassIncremental
@@ -165,6 +166,7 @@ def carry_out(
             "predict": predicted - fitted,
             "total": time.perf_counter() - started,
         },
+        "leakage": count_duplicates(dataset, None if elsewhere is None else elsewhere.dataset),
         "skipped_rows": {name: int((~f.valid).sum()) for name, f in features.items()},
         "versions": record.versions(),
         "commit": record.commit(),

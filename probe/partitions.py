@@ -38,6 +38,10 @@ class ArrayPartition:
 
     def row_digests(self) -> list[str]:
         """Digest of each row's content: equal rows have equal ones."""
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
         return [hash_bytes(np.ascontiguousarray(row).tobytes()) for row in self.rows]
 
     def __len__(self) -> int:
@@ -190,10 +194,16 @@ def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> ND
     return test
 
 
-def count_duplicates(data: Dataset) -> dict[str, int]:
-    """Rows of every other partition whose exact content is a training row too: leakage."""
-    digests = {part: p.row_digests() for part, p in data.partitions.items() if hasattr(p, "row_digests")}
-    train = set(digests.get("train", ()))
+def count_duplicates(data: Dataset, test_on: Dataset | None = None) -> dict[str, int]:
+    """Rows of every other partition whose exact content is a training row too: leakage.
+
+    Args:
+        data: Partitions whose rows have no digests are left out.
+        test_on: Whose partition test takes the place of the own one.
+    """
+    parts = {**data.partitions, **({} if test_on is None else {"test": test_on.partitions["test"]})}
+    digests = {part: p.row_digests() for part, p in parts.items() if hasattr(p, "row_digests")}
+    train = set(digests.get("train", ())) - {""}
     return {part: sum(d in train for d in ds) for part, ds in digests.items() if part != "train"}
 
 

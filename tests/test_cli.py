@@ -153,11 +153,16 @@ def test_an_image_folder_and_an_undecodable_file(tmp_path: Path) -> None:
     assert re.search(r"top1 .* 1\.0000", answer.stdout)
 
     (tmp_path / "data" / "train" / "red" / "3.png").write_bytes(b"no image")
+    (tmp_path / "data" / "test" / "red" / "copy.png").write_bytes((tmp_path / "data/train/red/5.png").read_bytes())
     answer = probe(*words, "name=broken", cwd=tmp_path, expect=1)
     assert "3.png" in answer.stderr
     answer = probe(*words, "name=broken", "features.on_error=skip", cwd=tmp_path)
     (run,) = run_folders(tmp_path / "runs" / "broken")
     assert json.loads((run / "result.json").read_text())["skipped_rows"] == {"test": 0, "train": 1}
+    assert json.loads((run / "result.json").read_text())["leakage"] == {"test": 1}
+    assert "leakage: 1 test rows of data are copies of training rows" in answer.stdout
+    printed = probe("leaderboard", "runs/broken", cwd=tmp_path).stdout
+    assert "Leakage: 1 test rows of data are copies of training rows." in printed
 
 
 def readme_line(containing: str) -> list[str]:

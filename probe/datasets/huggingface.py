@@ -45,23 +45,17 @@ class HuggingFacePartition:
         return digest([self.row_digests(), self.labels.tolist()])
 
     def row_digests(self) -> list[str]:
-        """Digest of each row's encoded image: copies of an image have equal ones."""
+        """Digest of each row's encoded image: copies of an image have equal ones; empty where there is none."""
         return self._digests
 
     @cached_property
     def _digests(self) -> list[str]:
         files = [Path(file["filename"]) for file in self.rows.cache_files]
         stored = remembered(f"images {self._image} {len(self)}", files, self._stored_digests)
-        loose = [row for row, value in enumerate(stored) if not value]
-        paths = [self._encoded(row)["path"] or "" for row in loose]
-        absent = next((i for i, path in enumerate(paths) if not Path(path).is_file()), None)
-        if absent is not None:
-            raise InputError(
-                f"{self.ids[loose[absent]]} holds no image bytes and its path {paths[absent]!r} is no file, expected "
-                f"one of them in column {self._image}: embed the images, or mend the paths"
-            )
-        found = dict(zip(loose, file_digests(Path("/"), [str(Path(p).resolve()) for p in paths]), strict=True))
-        return [value or found[row] for row, value in enumerate(stored)]
+        paths = {row: Path(self._encoded(row)["path"] or "") for row, value in enumerate(stored) if not value}
+        loose = {row: str(path.resolve()) for row, path in paths.items() if path.is_file()}
+        found = dict(zip(loose, file_digests(Path("/"), list(loose.values())), strict=True))
+        return [value or found.get(row, "") for row, value in enumerate(stored)]
 
     def _stored_digests(self) -> list[str]:
         """Digests of the images that are stored in the table; empty where it holds a path."""

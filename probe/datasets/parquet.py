@@ -19,7 +19,7 @@ from PIL import Image
 
 from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
-from probe.files import file_digests
+from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import read_image
 from probe.partitions import encode_labels, join_columns, label_columns, make_dataset, read_class_names
@@ -74,7 +74,14 @@ class ParquetPartition:
 
     def row_digests(self) -> list[str]:
         """Digest of each row's encoded image: copies of an image have equal ones."""
-        return [hash_bytes(self._encoded(row) or b"") for row in range(len(self))]
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        def compute() -> list[str]:
+            return [hash_bytes(self._encoded(row) or b"") for row in range(len(self))]
+
+        return remembered(f"images {self._columns[0]}", self.files, compute)
 
     def _encoded(self, row: int) -> bytes | None:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1

@@ -16,7 +16,7 @@ from PIL import Image
 
 from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
-from probe.files import file_digests
+from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import EXTENSIONS, read_image
 from probe.partitions import encode_labels, make_dataset, read_class_names
@@ -55,7 +55,15 @@ class TarPartition:
 
     def row_digests(self) -> list[str]:
         """Digest of each row's encoded image: copies of an image have equal ones."""
-        return [hash_bytes(self._encoded(row)) for row in range(len(self))]
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        def compute() -> list[str]:
+            places = (Place(*(int(value) for value in place)) for place in self._images)
+            return [hash_bytes(content) for content in _contents(self.shards, places)]
+
+        return remembered(f"images {hash_bytes(self._images)}", self.shards, compute)
 
     def _encoded(self, row: int) -> bytes:
         shard, offset, size = (int(value) for value in self._images[row])

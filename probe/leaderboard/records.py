@@ -123,6 +123,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "n_parameters": result["backbone"]["n_parameters"],
         "selection": selection["on"] if selection else "",
         "skipped": result.get("skipped_rows", {}).get("test", 0),
+        "leaked": result.get("leakage", {}).get("test", 0),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"]]),
     }  # fmt: skip

@@ -281,6 +281,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
+    for dataset, n in frame[frame["leaked"] > 0].groupby("dataset")["leaked"].max().items():
+        notes.append(f"Leakage: {int(n)} test rows of {dataset} are copies of training rows.")
     if frame["skipped"].sum():
         notes.append(
             f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."

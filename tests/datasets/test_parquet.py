@@ -13,6 +13,7 @@ from PIL import Image
 from probe.datasets import parquet
 from probe.datasets.parquet import load
 from probe.errors import InputError
+from probe.partitions import count_duplicates
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -180,3 +181,12 @@ def test_several_labels_come_as_lists_or_as_columns(tmp_path):
         assert data.class_names == names
         assert data.partitions["train"].labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
         assert data.partitions["test"].labels.tolist() == [[0, 1, 1]]
+
+
+def test_copies_of_training_images_are_counted_and_their_digests_remembered(root, monkeypatch):
+    write(root / "test-00000-of-00001.parquet", [3, 100, 11, 3], [0, 1, 0, 1])
+    for file in root.iterdir():
+        os.utime(file, (1, 1))
+    assert count_duplicates(load(str(root))) == {"test": 3}
+    monkeypatch.setattr(parquet.ParquetPartition, "_encoded", None)  # nothing is read again
+    assert count_duplicates(load(str(root))) == {"test": 3}

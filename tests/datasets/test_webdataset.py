@@ -11,6 +11,7 @@ from PIL import Image
 
 from probe.datasets.webdataset import load
 from probe.errors import InputError
+from probe.partitions import count_duplicates
 
 
 def encoded(value, kind="PNG"):
@@ -178,3 +179,9 @@ def test_undecodable_images_are_named(root):
         test[0]
     with pytest.raises(InputError, match=r"pets-test-000000\.tar:b \(row 1\)"):
         test[1]
+
+
+def test_copies_of_training_images_are_counted(root):
+    assert count_duplicates(load(str(root))) == {"test": 0}
+    shard(root / "pets-test-000000.tar", samples([5, 100, 101], [0, 1, 1]))
+    assert count_duplicates(load(str(root))) == {"test": 1}
