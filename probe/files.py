@@ -63,9 +63,11 @@ def remembered(what: str, files: Sequence[Path], compute: Callable[[], list[str]
 
     Args:
         what: Tells values apart that follow from the same files.
-        files: All that the value depends on.
+        files: All that the value depends on; of none, nothing is remembered.
         compute: Gives the value.
     """
+    if not files:
+        return compute()
     paths = [str(file.resolve()) for file in files]
     memory_file = cache_root() / "digests" / f"{hash_bytes(os.fsencode(json.dumps([what, paths])))}.json"
     now, keys = time.time_ns(), [_key(path) for path in paths]

@@ -14,6 +14,7 @@ from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, 
 from probe.determinants import FILLED_IN, head_name, head_parameters, parts_of
 from probe.errors import DoesNotFit, InputError
 from probe.estimator import N_AXES
+from probe.targets import is_multilabel
 from probe.transfer import PARTITION
 from probe.views import MultiView
 
@@ -115,8 +116,6 @@ def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
 
 def check_multilabel(request: Run) -> None:
     """Refuses what knows one label per row only, where rows have several."""
-    from probe.targets import is_multilabel
-
     if request.test_on is not None and is_multilabel(request.test_on):
         raise InputError(f"dataset {request.test_on.name} has several labels per row: test_on takes one label per row")
     if not is_multilabel(request.dataset):

@@ -91,6 +91,7 @@ def test_what_follows_from_files_is_remembered_until_one_changes(tmp_path):
 
     assert [remembered("x", paths, compute) for _ in range(2)] == [["1"], ["1"]]
     assert remembered("y", paths, compute) == ["2"]
+    assert [remembered("z", [], lambda n=n: [n]) for n in "ab"] == [["a"], ["b"]]
     paths[1].write_bytes(b"22")
     assert remembered("x", paths, compute) == ["3"]
     assert remembered("x", paths, compute) == ["4"]  # so young a file may change again within its mtime
