@@ -98,8 +98,8 @@ def encode_labels(
 ) -> tuple[dict[str, IntArray], list[str]]:
     """Class codes of every partition, and the class names.
 
-    Strings are classes in sorted order, or in the order of `class_names`, and those that train lacks get -1, which
-    `make_dataset` refuses. Numbers are class codes; without names they stand for themselves.
+    Strings are classes in sorted order, or in the order of `class_names`; those that train lacks are refused. Numbers
+    are class codes; without names they stand for themselves.
 
     Rows with several labels, given as lists or as columns of zeros and ones, get targets; see `encode_targets`.
 
@@ -122,9 +122,10 @@ def encode_labels(
     if any(isinstance(value, str) for values in raw.values() for value in values):
         texts = {part: np.array([str(value) for value in values], dtype=object) for part, values in raw.items()}
         order = list(class_names or sorted(set(texts["train"]) - {skipped}))
+        ignored = {part: values == skipped for part, values in texts.items()}
+        _refuse_unknown({part: values[~ignored[part]] for part, values in texts.items()}, order, source)
         number = {name: code for code, name in enumerate(order)}
         codes = {p: np.array([number.get(v, -1) for v in vs], dtype=np.int64) for p, vs in texts.items()}
-        ignored = {part: values == skipped for part, values in texts.items()}
     else:
         codes = {part: np.array([int(value) for value in values], dtype=np.int64) for part, values in raw.items()}
         code = {name: k for k, name in enumerate(class_names or ())}.get(str(ignore_label), ignore_label)
@@ -134,6 +135,18 @@ def encode_labels(
     if skipped is None:
         return codes, order
     return _without_ignored(codes, order, ignored, f"{source} has no label {ignore_label!r}")
+
+
+def _refuse_unknown(texts: Mapping[str, NDArray[Any]], names: Sequence[str], source: str) -> None:
+    for part, values in texts.items():
+        unknown = sorted(set(values) - set(names))
+        if unknown:
+            n = int(np.isin(values, unknown).sum())
+            raise InputError(
+                f"{n} rows of {part} have labels in {source} that are none of the {len(names)} classes of train "
+                f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}): mend them, or leave such rows out "
+                "with dataset.ignore_label"
+            )
 
 
 def labels_as_read(labels: NDArray[Any]) -> Any:

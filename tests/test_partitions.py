@@ -82,8 +82,11 @@ def test_equal_rows_stay_on_one_side_of_the_cut():
 
 
 def test_labels_may_be_numbers_or_names():
-    codes, names = encode_labels({"train": ["b", "a"], "test": ["a", "c"]}, "x")
-    assert (codes["train"].tolist(), codes["test"].tolist(), names) == ([1, 0], [0, -1], ["a", "b"])
+    codes, names = encode_labels({"train": ["b", "a"], "test": ["a", "a"]}, "x")
+    assert (codes["train"].tolist(), codes["test"].tolist(), names) == ([1, 0], [0, 0], ["a", "b"])
+    with pytest.raises(InputError, match=r"2 rows of test have labels in x that are none .* \(c\)"):
+        encode_labels({"train": ["b", "a"], "test": ["c", "a", "c"]}, "x")
+    assert encode_labels({"train": ["b", "a"], "test": ["c", "a"]}, "x", None, "c")[1] == ["a", "b"]
     codes, names = encode_labels({"train": [0.0, 2.0, 1.0]}, "x")
     assert (codes["train"].tolist(), names) == ([0, 2, 1], ["0", "1", "2"])
     assert encode_labels({"train": ["b", "a"]}, "x", ["b", "a"])[0]["train"].tolist() == [0, 1]

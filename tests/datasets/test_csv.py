@@ -97,7 +97,7 @@ def test_fingerprint_sees_labels_pixels_and_order(root):
         (
             ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,c,pictures/0.png"],
             {},
-            r"test has 1 labels out of range",
+            r"1 rows of test have labels in .*t\.csv that are none of the 2 classes of train \(c\)",
         ),
         (["split,label,file"], {"path": "nowhere.csv"}, r"nowhere\.csv is no file"),
         (["split,label,file"], {"path": None}, r"none is given: set dataset\.path"),
