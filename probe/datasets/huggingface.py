@@ -115,7 +115,7 @@ def load(
     features = found["train"].features
     image = _image_column(features, image_column)
     columns = [_label_column(features, asked, image) for asked in label_columns(label_column)]
-    raw = {part: join_columns({c: list(rows[c]) for c in columns}) for part, rows in found.items()}
+    raw = {part: join_columns(_values(rows, columns)) for part, rows in found.items()}
     given = read_class_names(class_names) or (columns if len(columns) > 1 else _names(features[columns[0]]))
     codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
     partitions: dict[str, Partition] = {
@@ -124,6 +124,12 @@ def load(
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], test_fraction)
     return make_dataset(name or Path(path).name, names, partitions)
+
+
+def _values(rows: Any, columns: Sequence[str]) -> dict[str, list[Any]]:
+    """All values of some columns, without decoding any image."""
+    table = rows.select_columns(list(columns)).with_format("arrow")[:]
+    return {column: table.column(column).to_pylist() for column in columns}
 
 
 def _open(path: str, config_name: str | None, revision: str | None) -> Mapping[str, Any]:
