@@ -1,7 +1,8 @@
 """Several labels per row: targets (N, K) of zeros and ones, and the classes that stand in for them in draws.
 
-A dataset is one of these where its labels have two axes. Everything that knows of it is here, in
-`metrics/multilabel.py` and in `heads/one_vs_rest.py`; protocols see such a dataset through `with_strata`.
+A dataset is one of these where its labels have two axes. What that means is said here, in `metrics/multilabel.py`, in
+`heads/one_vs_rest.py` and in `request.check_multilabel`, which refuses what knows one label per row only. Protocols see
+such a dataset through `with_strata`.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ LAYERS = [
     {"record", "protocols", "heads", "features"},
     {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
-    {"estimator", "images", "files", "subsets", "taps"},
+    {"estimator", "images", "files", "labels", "subsets", "taps"},
     {"targets"},
     {"hashing"},
     {"arrays"},

@@ -3,7 +3,8 @@ import pytest
 
 from probe.base import Dataset
 from probe.errors import InputError
-from probe.partitions import ArrayPartition, encode_labels, make_dataset
+from probe.labels import encode_labels
+from probe.partitions import ArrayPartition, make_dataset
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full

@@ -10,7 +10,8 @@ from typing import Any
 
 from probe.base import Dataset
 from probe.errors import InputError
-from probe.partitions import ImageFiles, encode_labels, join_columns, label_columns, make_dataset, read_class_names
+from probe.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.partitions import ImageFiles, make_dataset
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
 FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_id", "id")

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from probe.base import Dataset, digest
 from probe.errors import InputError
 from probe.files import file_digests
-from probe.partitions import ArrayPartition, encode_labels, labels_as_read, make_dataset, read_class_names
+from probe.labels import encode_labels, labels_as_read, read_class_names
+from probe.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 FEATURES_KEYS = ("features", "pooled", "embeddings", "X", "x")

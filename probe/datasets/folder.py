@@ -11,7 +11,8 @@ import numpy as np
 from probe.base import Dataset
 from probe.errors import InputError
 from probe.images import EXTENSIONS
-from probe.partitions import ImageFiles, make_dataset, read_class_names
+from probe.labels import read_class_names
+from probe.partitions import ImageFiles, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 """Names of folders that each partition may have."""

@@ -15,7 +15,8 @@ from probe.errors import InputError
 from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import read_image
-from probe.partitions import content_cut, encode_labels, join_columns, label_columns, make_dataset, read_class_names
+from probe.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.partitions import content_cut, make_dataset
 from probe.subsets import subset
 
 SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from probe.base import Dataset
 from probe.errors import InputError
-from probe.partitions import ArrayPartition, encode_labels, labels_as_read, make_dataset, read_class_names
+from probe.labels import encode_labels, labels_as_read, read_class_names
+from probe.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid")}
 ROWS_KEYS = ("{}_images", "{}_features", "{}_data", "{}_x", "{}_X", "x_{}", "X_{}")

@@ -22,7 +22,8 @@ from probe.errors import InputError
 from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import read_image
-from probe.partitions import encode_labels, join_columns, label_columns, make_dataset, read_class_names
+from probe.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.partitions import make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")

@@ -19,7 +19,8 @@ from probe.errors import InputError
 from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import EXTENSIONS, read_image
-from probe.partitions import encode_labels, make_dataset, read_class_names
+from probe.labels import encode_labels, read_class_names
+from probe.partitions import make_dataset
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test",), "validation": ("validation", "val", "valid")}
 LABEL_KEYS = ("cls", "label", "class", "txt")
