@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from probe.base import Dataset, digest
 from probe.errors import InputError
-from probe.files import file_digests
+from probe.files import file_digests, remembered
+from probe.hashing import hash_bytes
 from probe.labels import encode_labels, labels_as_read, read_class_names
 from probe.partitions import ArrayPartition, make_dataset
 
@@ -34,6 +35,10 @@ class FeaturesPartition(ArrayPartition):
         """Digest of the files' contents, of the keys in use and of the labels as codes."""
         contents = file_digests(self._files[0].parent, [file.name for file in self._files])
         return digest([contents, self._keys, self.labels.tolist()])
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        return remembered(f"rows {self._keys}", self._files, lambda: [hash_bytes(row.tobytes()) for row in self.rows])
 
     def __getstate__(self) -> dict[str, Any]:
         # A memmap would be pickled by value, the whole file.

@@ -11,6 +11,7 @@ from safetensors.torch import save_file as save_torch
 
 from probe.datasets.features import load
 from probe.errors import InputError
+from probe.partitions import count_duplicates
 
 ROWS = {
     part: np.random.default_rng(i).normal(size=(6, 4)).astype(np.float32) for i, part in enumerate(("train", "test"))
@@ -138,3 +139,9 @@ def test_a_column_per_label_gives_targets(tmp_path):
     targets = np.array([[1, 0], [0, 1], [1, 1]] * 2)
     data = load(write(tmp_path / "a", "npy", labels=targets))
     np.testing.assert_array_equal(data.partitions["test"].labels, targets)
+
+
+def test_copies_of_training_rows_are_counted(tmp_path):
+    rows = {**ROWS, "test": np.concatenate([ROWS["test"][:4], ROWS["train"][:2]])}
+    for kind in ("npy", "parquet"):
+        assert count_duplicates(load(write(tmp_path / kind, kind, rows))) == {"test": 2}
