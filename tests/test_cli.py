@@ -194,16 +194,15 @@ def test_the_readmes_own_module_runs(tmp_path: Path) -> None:
 
 
 def test_a_limited_run_says_so_and_shares_no_column_with_full_ones(tmp_path: Path) -> None:
-    for words in (["limit=60"], []):
-        probe("dataset=digits", "head=ncm", *words, cwd=tmp_path)
-    (small,) = (tmp_path / "runs/default").glob("*limit=60*")
+    for words in (["limit=30"], []):
+        probe("dataset=iris", "head=ncm", *words, cwd=tmp_path)
+    (small,) = (tmp_path / "runs/default").glob("*limit=30*")
     (full,) = (f for f in run_folders(tmp_path / "runs/default") if f != small)
     of_small, of_full = (json.loads((f / "result.json").read_text()) for f in (small, full))
-    assert of_small["dataset"]["name"] == of_small["labels"]["dataset"] == "digits(limit=60)"
-    assert sum(of_small["protocol"][f"n_{part}"] for part in ("train", "validation", "test")) == 120
-    assert of_full["protocol"]["n_test"] == 898
+    assert of_small["dataset"]["name"] == of_small["labels"]["dataset"] == "iris(limit=30)"
+    assert sum(of_small["protocol"][f"n_{part}"] for part in ("train", "validation", "test")) == 60
+    assert of_full["protocol"]["n_test"] == 75
     assert set(of_small["features"].values()).isdisjoint(of_full["features"].values())
     header = next(line for line in probe("leaderboard", "runs", cwd=tmp_path).stdout.splitlines() if "rank" in line)
-    assert header.split() == ["backbone", "head", "rank", "digits", "digits(limit=60)"]
+    assert header.split() == ["backbone", "head", "rank", "iris", "iris(limit=30)"]
     assert "same bits" in probe("reproduce", str(small), cwd=tmp_path).stdout
-    assert "limit=10 or more" in probe("dataset=digits", "limit=3", cwd=tmp_path, expect=1).stderr
