@@ -82,5 +82,6 @@ def spread_rows(labels: IntArray, n: int) -> IntArray:
     first = np.unique(labels, return_index=True)[1][:n]
     order = np.argsort(labels, kind="stable")
     others = order[~np.isin(order, first)]
-    places = np.linspace(0, len(others) - 1, n - len(first)).round().astype(np.int64)
+    n_more = n - len(first)
+    places = (2 * np.arange(n_more) + 1) * len(others) // (2 * n_more) if n_more else np.empty(0, np.int64)
     return np.sort(np.concatenate([first, others[places]]))

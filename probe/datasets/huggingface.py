@@ -32,13 +32,18 @@ class HuggingFacePartition:
     on how the rows were made, has no part in it.
     """
 
-    def __init__(self, rows: Any, image: str, labels: IntArray, name: str):
+    def __init__(self, rows: Any, image: str, labels: IntArray, ids: Sequence[str]):
         from datasets import Image as ImageFeature
 
         self.rows = rows.cast_column(image, ImageFeature(decode=False))
         self.labels = labels
-        self.ids = [f"{name}:{row}" for row in range(len(labels))]
+        self.ids = list(ids)
         self._image = image
+
+    def subset(self, rows: IntArray) -> HuggingFacePartition:
+        """Some of the rows; the others are not read for its fingerprint."""
+        ids = [self.ids[row] for row in rows]
+        return HuggingFacePartition(self.rows.select(rows), self._image, self.labels[rows], ids)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -52,7 +57,7 @@ class HuggingFacePartition:
     @cached_property
     def _digests(self) -> list[str]:
         files = [Path(file["filename"]) for file in self.rows.cache_files]
-        stored = remembered(f"images {self._image} {len(self)}", files, self._stored_digests)
+        stored = remembered(f"images {self._image} {digest(self.ids)}", files, self._stored_digests)
         paths = {row: Path(self._encoded(row)["path"] or "") for row, value in enumerate(stored) if not value}
         loose = {row: str(path.resolve()) for row, path in paths.items() if path.is_file()}
         found = dict(zip(loose, file_digests(Path("/"), list(loose.values())), strict=True))
@@ -120,7 +125,8 @@ def load(
     given = read_class_names(class_names) or (columns if len(columns) > 1 else _names(features[columns[0]]))
     codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
     partitions: dict[str, Partition] = {
-        part: HuggingFacePartition(rows, image, codes[part], part) for part, rows in found.items()
+        part: HuggingFacePartition(rows, image, codes[part], [f"{part}:{row}" for row in range(len(rows))])
+        for part, rows in found.items()
     }
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], test_fraction)

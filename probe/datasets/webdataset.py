@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image
 
 from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
-from probe.files import file_digests, remembered
+from probe.files import remembered
 from probe.hashing import hash_bytes
 from probe.images import EXTENSIONS, read_image
 from probe.labels import encode_labels, read_class_names
@@ -45,14 +46,18 @@ class Sample(NamedTuple):
 class TarPartition:
     """Images at known places in shards, read and decoded when asked for."""
 
-    def __init__(self, shards: Sequence[Path], images: Sequence[Place], ids: Sequence[str], labels: IntArray):
+    def __init__(self, shards: Sequence[Path], images: ArrayLike, ids: Sequence[str], labels: IntArray):
         self.shards, self.labels, self.ids = list(shards), labels, list(ids)
         self._images = np.array(images, dtype=np.int64).reshape(-1, 3)
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the shards' contents, of ids and labels, in order."""
-        return digest([[file_digests(s.parent, [s.name]) for s in self.shards], self.ids, self.labels.tolist()])
+        """Digest of encoded images, ids and labels, in order."""
+        return digest([self.row_digests(), self.ids, self.labels.tolist()])
+
+    def subset(self, rows: IntArray) -> TarPartition:
+        """Some of the rows; the others are not read for its fingerprint."""
+        return TarPartition(self.shards, self._images[rows], [self.ids[row] for row in rows], self.labels[rows])
 
     def row_digests(self) -> list[str]:
         """Digest of each row's encoded image: copies of an image have equal ones."""

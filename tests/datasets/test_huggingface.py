@@ -1,5 +1,6 @@
 import io
 import pickle
+import sys
 
 import numpy as np
 import pytest
@@ -7,6 +8,7 @@ from PIL import Image
 
 from probe.errors import InputError
 from probe.partitions import count_duplicates
+from probe.subsets import limited
 
 datasets = pytest.importorskip("datasets")
 
@@ -202,3 +204,23 @@ def test_several_labels_come_as_lists_or_as_columns(tmp_path):
     assert of_lists.class_names == tuple(names)
     assert of_lists.partitions["train"].labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
     assert of_columns.fingerprint == of_lists.fingerprint
+
+
+def test_images_outside_a_limit_do_not_count(tmp_path, root):
+    changed = rows([0, 1, 2, 33, 4, 5], [0, 1] * 3)
+    other = load(saved(tmp_path / "b", train=changed, test=rows(range(100, 104), [0, 1, 1, 0])))
+    one, two = (limited(data, 2).partitions["train"] for data in (load(root), other))
+    assert one.ids == two.ids == ["train:0", "train:1"]
+    assert one.fingerprint == two.fingerprint
+    assert [value(one, i) for i in range(2)] == [0, 1]
+    assert value(pickle.loads(pickle.dumps(one)), 1) == 1
+    one, two = (limited(data, 5).partitions["train"] for data in (load(root), other))
+    assert one.ids == two.ids
+    assert "train:3" in one.ids
+    assert one.fingerprint != two.fingerprint
+
+
+def test_without_the_library_the_sentence_says_what_to_install(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"needs the package datasets.*pip install 'probe-bench\[datasets\]'"):
+        load(root)

@@ -3,6 +3,7 @@ import json
 import multiprocessing
 import os
 import pickle
+import sys
 import tarfile
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 from probe.datasets.webdataset import load
 from probe.errors import InputError
 from probe.partitions import count_duplicates
+from probe.subsets import limited
 
 
 def encoded(value, kind="PNG"):
@@ -109,6 +111,7 @@ def test_fingerprint_sees_pixels_labels_and_order_but_no_time(root):
         return load(str(root)).partitions["train"].fingerprint
 
     seen = [fingerprint()]
+    shard(root / "train-000001.tar", samples(range(4, 7), [1, 0, 1]), mtime=99)
     os.utime(root / "train-000001.tar", (1, 1))
     assert fingerprint() == seen[0]
     for values, labels in (([4, 5, 99], [1, 0, 1]), ([4, 5, 6], [1, 0, 0]), ([5, 4, 6], [0, 1, 1])):
@@ -185,3 +188,23 @@ def test_copies_of_training_images_are_counted(root):
     assert count_duplicates(load(str(root))) == {"test": 0}
     shard(root / "pets-test-000000.tar", samples([5, 100, 101], [0, 1, 1]))
     assert count_duplicates(load(str(root))) == {"test": 1}
+
+
+def test_images_outside_a_limit_do_not_count(root):
+    def limits():
+        return limited(load(str(root)), 3).partitions["train"]
+
+    before = limits()
+    assert before.ids == ["train-000000.tar:s/000", "train-000000.tar:s/001", "train-000000.tar:s/003"]
+    assert value(before, 2) == 3
+    shard(root / "train-000001.tar", [("s/004.png", encoded(44)), ("s/004.cls", b"1"), *samples([5, 6], [0, 1])])
+    assert limits().fingerprint == before.fingerprint
+    shard(root / "train-000000.tar", [*samples([0, 1, 2], [0, 1, 0]), ("s/003.png", encoded(33)), ("s/003.cls", b"1")])
+    assert limits().fingerprint != before.fingerprint
+
+
+def test_without_the_library_only_ranges_are_missing(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "webdataset.shardlists", None)
+    assert len(load(str(root)).partitions["train"]) == 7
+    with pytest.raises(InputError, match=r"ranges of shards need .*pip install 'probe-bench\[webdataset\]'"):
+        load(str(root), train="train-{000000..000001}.tar", test="pets-test-000000.tar")
