@@ -106,22 +106,23 @@ def _duration(minutes: float) -> str:
 def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
     """Training images as the backbone sees them, each above its class; None for rows that are no images.
 
-    Small images are enlarged by a whole factor, pixel by pixel.
+    Several views of an image stand side by side. Small images are enlarged by a whole factor, pixel by pixel.
     """
     from PIL import Image, ImageDraw
 
     train = dataset.partitions["train"]
     rows = np.linspace(0, len(train) - 1, min(len(train), N_PICTURES)).astype(int)
     tensors = [backbone.transform(train[int(row)]) for row in rows]
-    if tensors[0].ndim == 4:  # several views of each image
-        tensors = [view for tensor in tensors for view in tensor]
+    n_views = len(tensors[0]) if tensors[0].ndim == 4 else 1
+    if tensors[0].ndim == 4:
+        tensors, rows = [view for tensor in tensors for view in tensor], np.repeat(rows, n_views)
     if tensors[0].ndim != 3 or len(tensors[0]) != 3:
         return None
     steps = backbone.identity().get("preprocessing", {})
     pictures = [_pixels(tensor, steps.get("mean"), steps.get("std")) for tensor in tensors]
     factor = math.ceil(PICTURE_PIXELS / min(pictures[0].shape[:2]))
     height, width = (factor * side for side in pictures[0].shape[:2])
-    n_columns = math.ceil(math.sqrt(len(pictures)))
+    n_columns = n_views * max(1, round(math.sqrt(len(pictures)) / n_views))  # views of an image share a line
     step_down, step_right = height + CAPTION_PIXELS, width + GAP_PIXELS
     sheet = Image.new("RGB", (n_columns * step_right, math.ceil(len(pictures) / n_columns) * step_down), "white")
     draw = ImageDraw.Draw(sheet)

@@ -11,6 +11,7 @@ from probe.datasets import gaussians, sklearn
 from probe.describe import contact_sheet, describe
 from probe.frozen import FrozenNetwork
 from probe.partitions import ArrayPartition
+from probe.views import MultiView
 
 
 def test_facts_of_images():
@@ -55,6 +56,14 @@ def test_captions_name_the_class_or_all_labels():
     several = ArrayPartition(data.partitions["train"].rows, targets, data.partitions["train"].ids)
     sheet = contact_sheet(TinyBackbone(pretrained=False), Dataset("y", tuple("abcdefghij"), {"train": several}))
     assert sheet.size == plain.size
+
+
+def test_views_of_an_image_stand_side_by_side():
+    data = sklearn.load("digits")
+    sheet = np.asarray(contact_sheet(MultiView(TinyBackbone(pretrained=False), n=2, kind="flips"), data))
+    assert sheet.shape == (6 * (96 + 16), 6 * (96 + 2), 3)
+    np.testing.assert_array_equal(sheet[:96, 98:194], sheet[:96, 95::-1])  # mirrored
+    np.testing.assert_array_equal(sheet[96:112, :98], sheet[96:112, 98:196])  # under the same caption
 
 
 def test_rows_of_numbers_have_no_pictures():
