@@ -23,7 +23,7 @@ class RowSubset:
     Heads slice it (`X[a:b]`) or index it with an integer array, and get a plain array of those rows.
     """
 
-    def __init__(self, array: NDArray[Any], indices: IntArray):
+    def __init__(self, array: Any, indices: IntArray):
         self.array = array
         self.indices = np.asarray(indices, dtype=np.int64)
         self.dtype = array.dtype

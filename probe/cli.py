@@ -34,6 +34,7 @@ from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
 if TYPE_CHECKING:
+    from probe.base import Dataset
     from probe.extracting import Extracting
     from probe.request import Run, Teacher
 
@@ -164,11 +165,11 @@ def build(config: Any, command: str) -> Run:
     head = {key: value for key, value in config["head"].items() if key != "teacher"}
     return Run(
         backbone=with_views(shared(json.dumps(config["backbone"])), config.get("views")),
-        dataset=shared(json.dumps(config["dataset"])),
+        dataset=dataset_of(config),
         protocol=instantiate(config["protocol"]),
         head=instantiate(head),
         teacher=build_teacher(config),
-        test_on=shared(json.dumps(config["test_on"])) if config.get("test_on") else None,
+        test_on=dataset_of(config, "test_on") if config.get("test_on") else None,
         calibrate=config.get("calibrate", False),
         store=FeatureStore(config["cache"]),
         folder=Path(config["runs"]) / config["name"],
@@ -201,10 +202,22 @@ def build_teacher(config: Any) -> Teacher | None:
     if teacher is None:
         return None
     if isinstance(teacher, str):
-        dataset = shared(json.dumps(config["dataset"]))
+        dataset = dataset_of(config)
         run = read_teacher(teacher, fingerprint=dataset.fingerprint, class_names=dataset.class_names)
         return Teacher(shared(json.dumps(run.config["backbone"])), instantiate(run.config["head"]), run)
     return Teacher(shared(json.dumps(teacher["backbone"])), instantiate(teacher["head"]))
+
+
+def dataset_of(config: Any, key: str = "dataset") -> Dataset:
+    """The dataset that a configuration names, cut to `limit` rows of each partition where that is set."""
+    return shared_dataset(json.dumps(config[key]), json.dumps(config.get("limit")))
+
+
+@functools.lru_cache(maxsize=8)
+def shared_dataset(node: str, limit: str) -> Dataset:
+    from probe.subsets import limited
+
+    return limited(shared(node), json.loads(limit))
 
 
 @functools.lru_cache(maxsize=8)
@@ -331,7 +344,8 @@ def describe(argv: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     options = parser.parse_args(argv)
     config = compose(options.overrides)
-    dataset, backbone = instantiate(config.dataset), with_views(instantiate(config.backbone), config.views)
+    resolved = OmegaConf.to_container(config, resolve=True)
+    dataset, backbone = dataset_of(resolved), with_views(instantiate(config.backbone), config.views)
     print(render(describe(backbone.to(resolve_device(config.device)), dataset, options.batch_size)))
     sheet = contact_sheet(backbone.to("cpu"), dataset)
     if sheet is not None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probe.base import Backbone, Dataset
+from probe.features.layout import requested_dtypes, stored_dtype
 from probe.partitions import count_duplicates
+from probe.targets import rows_per_class
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -17,12 +20,14 @@ if TYPE_CHECKING:
 
 N_BATCHES = 5
 N_PICTURES = 16
+PICTURE_PIXELS, CAPTION_PIXELS, GAP_PIXELS = 96, 16, 2
+"""Of the contact sheet: least side of a picture, what stands below it, and between two."""
 
 
 def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict[str, Any]:
     """Facts about both, with the time measured on five batches of training rows in this process.
 
-    Bytes assume `pooled` in float32 and everything else in float16; FLOPs count a multiply-add as two.
+    Bytes are those of the dtypes that are stored by default; FLOPs count a multiply-add as two.
     """
     import torch
 
@@ -42,13 +47,13 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     forward_seconds = (time.perf_counter() - start) / len(rows)
     n_rows = {part: len(p) for part, p in dataset.partitions.items()}
     total = sum(n_rows.values())
-    counts = np.bincount(train.labels, minlength=len(dataset.class_names))
+    counts = rows_per_class(train.labels, len(dataset.class_names))
     return {
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,
         "flops_per_row": _flops(backbone, batches[0][:1]),
         "shapes": shapes,
-        "bytes_per_kind": {k: total * math.prod(s) * (4 if k == "pooled" else 2) for k, s in shapes.items()},
+        "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
         "dataset": dataset.name,
         "rows": n_rows,
         "n_classes": len(dataset.class_names),
@@ -62,6 +67,11 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "forward_rows_per_second": 1 / forward_seconds,
         "minutes": total * (transform_seconds + forward_seconds) / 60,
     }
+
+
+def _row_bytes(kind: str, shape: tuple[int, ...]) -> int:
+    dtype = stored_dtype(requested_dtypes({kind: None})[kind], 1 + len(shape))
+    return math.prod(shape) * np.dtype(dtype).itemsize
 
 
 def render(facts: dict[str, Any]) -> str:
@@ -84,32 +94,52 @@ def render(facts: dict[str, Any]) -> str:
         "train / class": f"{per_class['least']} to {per_class['most']}, median {per_class['median']:g}",
         "leakage": ", ".join(copies) or "not known for this kind of dataset",
         "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),
-        "extraction": f"about {facts['minutes']:.1f} minutes in one process without workers",
+        "extraction": f"about {_duration(facts['minutes'])} in one process without workers",
     }
     return "\n".join(f"{name:14} {text}" for name, text in lines.items())
 
 
+def _duration(minutes: float) -> str:
+    return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+
+
 def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
-    """Training images as the backbone sees them, side by side; None for rows that are no images."""
-    from PIL import Image
+    """Training images as the backbone sees them, each above its class; None for rows that are no images.
+
+    Several views of an image stand side by side. Small images are enlarged by a whole factor, pixel by pixel.
+    """
+    from PIL import Image, ImageDraw
 
     train = dataset.partitions["train"]
     rows = np.linspace(0, len(train) - 1, min(len(train), N_PICTURES)).astype(int)
     tensors = [backbone.transform(train[int(row)]) for row in rows]
-    if tensors[0].ndim == 4:  # several views of each image
-        tensors = [view for tensor in tensors for view in tensor]
+    n_views = len(tensors[0]) if tensors[0].ndim == 4 else 1
+    if tensors[0].ndim == 4:
+        tensors, rows = [view for tensor in tensors for view in tensor], np.repeat(rows, n_views)
     if tensors[0].ndim != 3 or len(tensors[0]) != 3:
         return None
     steps = backbone.identity().get("preprocessing", {})
     pictures = [_pixels(tensor, steps.get("mean"), steps.get("std")) for tensor in tensors]
-    height, width = pictures[0].shape[:2]
-    n_columns = math.ceil(math.sqrt(len(pictures)))
-    n_lines = math.ceil(len(pictures) / n_columns)
-    sheet = np.full((n_lines * (height + 2), n_columns * (width + 2), 3), 255, dtype=np.uint8)
-    for i, picture in enumerate(pictures):
-        top, left = (i // n_columns) * (height + 2), (i % n_columns) * (width + 2)
-        sheet[top : top + height, left : left + width] = picture
-    return Image.fromarray(sheet)
+    factor = math.ceil(PICTURE_PIXELS / min(pictures[0].shape[:2]))
+    height, width = (factor * side for side in pictures[0].shape[:2])
+    n_columns = n_views * max(1, round(math.sqrt(len(pictures)) / n_views))  # views of an image share a line
+    step_down, step_right = height + CAPTION_PIXELS, width + GAP_PIXELS
+    sheet = Image.new("RGB", (n_columns * step_right, math.ceil(len(pictures) / n_columns) * step_down), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+        top, left = (i // n_columns) * step_down, (i % n_columns) * step_right
+        sheet.paste(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), (left, top))
+        caption = _class_of(train.labels[row], dataset.class_names)
+        while draw.textlength(caption) > width:
+            caption = caption[:-2] + "…"
+        draw.text((left, top + height + 1), caption, fill="black")
+    return sheet
+
+
+def _class_of(label: Any, class_names: Sequence[str]) -> str:
+    """The class of a row, or all its labels."""
+    codes = np.flatnonzero(label) if np.ndim(label) else [label]
+    return ", ".join(class_names[int(code)] for code in codes) or "-"
 
 
 def _pixels(tensor: Tensor, mean: Any, std: Any) -> np.ndarray:

@@ -98,6 +98,10 @@ class Head(ClassifierMixin, BaseEstimator):
         """The texts of each class, of heads that read texts."""
         raise NotImplementedError
 
+    def for_targets(self) -> Head | None:
+        """The head with the same parameters for rows with several labels, y (N, K) of zeros and ones; None without."""
+        return None
+
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
 

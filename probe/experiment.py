@@ -17,12 +17,14 @@ from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
 from probe.determinants import describe, extraction, run_name
 from probe.fitting import fit
 from probe.metrics.evaluate import evaluate
+from probe.partitions import count_duplicates
 from probe.prompts import prompts_of
 from probe.protocols.checks import check_dataset
 from probe.protocols.class_incremental import ClassIncremental
 from probe.request import (
     Run,
     check_fit,
+    check_multilabel,
     describe_teacher,
     device_name,
     fetch,
@@ -33,6 +35,7 @@ from probe.request import (
     teach,
     with_teacher,
 )
+from probe.targets import with_strata
 from probe.tasks import check_tasks, fit_tasks
 from probe.transfer import PARTITION, Transfer, transfer
 
@@ -55,13 +58,15 @@ def run_once(request: Run) -> tuple[Path, bool]:
     """
     started = time.time()
     backbone, dataset, seed = request.backbone, request.dataset, request.seed
-    check_dataset(dataset)
+    drawn_from = with_strata(dataset)
+    check_dataset(drawn_from)
+    check_multilabel(request)
     request = with_teacher(request)
     check_fit(request.head, backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
     prompts = prompts_of(request.head, backbone, dataset, request.reads)
     head = filled_in(request.head, backbone, request)
-    split = request.protocol.split(dataset, seed)
+    split = request.protocol.split(drawn_from, seed)
     elsewhere = None if request.test_on is None else transfer(dataset, request.test_on)
     if elsewhere:
         split = elsewhere.split(split)
@@ -161,6 +166,7 @@ def carry_out(
             "predict": predicted - fitted,
             "total": time.perf_counter() - started,
         },
+        "leakage": count_duplicates(dataset, None if elsewhere is None else elsewhere.dataset),
         "skipped_rows": {name: int((~f.valid).sum()) for name, f in features.items()},
         "versions": record.versions(),
         "commit": record.commit(),

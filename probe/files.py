@@ -7,7 +7,7 @@ import json
 import os
 import time
 import uuid
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -54,6 +54,31 @@ def file_digests(root: Path, names: Sequence[str]) -> list[str]:
         with contextlib.suppress(OSError):
             _remember(memory_file, memory | settled)
     return [found[name] for name in names]
+
+
+def remembered(what: str, files: Sequence[Path], compute: Callable[[], list[str]]) -> list[str]:
+    """What follows from the contents of some files, computed again only where one of them has changed.
+
+    The shortcut, and where it is kept, are those of `file_digests`.
+
+    Args:
+        what: Tells values apart that follow from the same files.
+        files: All that the value depends on; of none, nothing is remembered.
+        compute: Gives the value.
+    """
+    if not files:
+        return compute()
+    paths = [str(file.resolve()) for file in files]
+    memory_file = cache_root() / "digests" / f"{hash_bytes(os.fsencode(json.dumps([what, paths])))}.json"
+    now, keys = time.time_ns(), [_key(path) for path in paths]
+    memory = _remembered(memory_file)
+    if memory.get("keys") == keys:
+        return memory["value"]
+    value = compute()
+    if all(key[1] < now - RACY_NS for key in keys):
+        with contextlib.suppress(OSError):
+            _remember(memory_file, {"keys": keys, "value": value})
+    return value
 
 
 def _key(path: str) -> list[int]:

@@ -26,6 +26,8 @@ def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras:
         extras: Further arguments of `fit`, such as teacher logits.
     """
     X, y = train
+    if y.ndim == 2:
+        head = head.for_targets() or head
     if folds is not None and len(np.unique(folds[folds >= 0])) > 1:
         return fit_on_folds(head, X, y, folds, extras)
     return head.fit(X, y, validation=validation if len(validation[1]) else None, **extras)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -27,7 +28,9 @@ def read_image(source: Any, name: str) -> Image.Image:
     """
     hint = "mend or remove it, or set on_error=skip"
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+        # Read whole: Pillow would keep a file with several frames open.
+        data = source if isinstance(source, bytes) else Path(source).read_bytes()
+        image = Image.open(io.BytesIO(data))
         # Pillow itself only warns up to twice the limit; a benchmark image never comes near it.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
@@ -37,7 +40,7 @@ def read_image(source: Any, name: str) -> Image.Image:
             f"{name} is a decompression bomb ({error}), expected at most {Image.MAX_IMAGE_PIXELS} pixels: {hint}"
         ) from error
     except UnidentifiedImageError as error:
-        what = "is empty (0 bytes)" if _is_empty(source) else "is no image that Pillow knows"
+        what = "is empty (0 bytes)" if not data else "is no image that Pillow knows"
         raise InputError(f"{name} {what}, expected an encoded image: {hint}") from error
     except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
         # Pillow's decoders raise all of these on damaged files.
@@ -86,9 +89,3 @@ def _narrow(image: Image.Image) -> Image.Image:
             "scale it first"
         )
     return Image.fromarray(((pixels + 128) // 257).astype(np.uint8))
-
-
-def _is_empty(source: Any) -> bool:
-    import os
-
-    return len(source) == 0 if isinstance(source, bytes) else os.path.getsize(source) == 0

@@ -1,4 +1,4 @@
-"""Partitions of arrays and of files, labels, and the checks that every dataset passes before anything slow starts."""
+"""Partitions of arrays and of files, and the checks that every dataset passes before anything slow starts."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ from probe.errors import InputError
 from probe.files import file_digests
 from probe.hashing import hash_arrays, hash_bytes
 from probe.images import read_image
+from probe.labels import IGNORED
+from probe.subsets import subset
+from probe.targets import strata, target_faults
 
 
 class ArrayPartition:
@@ -33,6 +36,10 @@ class ArrayPartition:
 
     def row_digests(self) -> list[str]:
         """Digest of each row's content: equal rows have equal ones."""
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
         return [hash_bytes(np.ascontiguousarray(row).tobytes()) for row in self.rows]
 
     def __len__(self) -> int:
@@ -70,52 +77,15 @@ class ImageFiles:
         """Digest of each file's content: copies of a file have equal ones."""
         return self.digests
 
+    def subset(self, rows: IntArray) -> ImageFiles:
+        """Some of the files; the others are not read for its fingerprint."""
+        return ImageFiles(self.root, [self.ids[row] for row in rows], self.labels[rows])
+
     def __len__(self) -> int:
         return len(self.ids)
 
     def __getitem__(self, row: int) -> Image.Image:
         return read_image(self.root / self.ids[row], f"{self.root / self.ids[row]} (row {row})")
-
-
-def encode_labels(
-    raw: Mapping[str, Sequence[Any]], source: str, class_names: Sequence[str] | None = None
-) -> tuple[dict[str, IntArray], list[str]]:
-    """Class codes of every partition, and the class names.
-
-    Strings are classes in sorted order, or in the order of `class_names`, and those that train lacks get -1, which
-    `make_dataset` refuses. Numbers are class codes; without names they stand for themselves.
-
-    Args:
-        raw: Labels of each partition, integers or strings.
-        source: What the error calls the place where they stand, such as `column label`.
-        class_names: In the order of the codes.
-    """
-    for part, values in raw.items():
-        odd = next((i for i, value in enumerate(values) if not _is_label(value)), None)
-        if odd is not None:
-            raise InputError(
-                f"row {odd} of {part} has the label {values[odd]!r} in {source}, expected a class number or a name: "
-                "fill it in, or name another place for the labels"
-            )
-    if any(isinstance(value, str) for values in raw.values() for value in values):
-        order = list(class_names or sorted({str(value) for value in raw["train"]}))
-        number = {name: code for code, name in enumerate(order)}
-        return {p: np.array([number.get(str(v), -1) for v in vs], dtype=np.int64) for p, vs in raw.items()}, order
-    codes = {part: np.array([int(value) for value in values], dtype=np.int64) for part, values in raw.items()}
-    highest = max((int(c.max()) for c in codes.values() if len(c)), default=0)
-    return codes, list(class_names or [str(k) for k in range(highest + 1)])
-
-
-def read_class_names(names: str | Sequence[str] | None) -> list[str] | None:
-    """Class names as a list, or as a text file with one name per line."""
-    if not isinstance(names, str):
-        return None if names is None else [str(name) for name in names]
-    path = Path(names).expanduser()
-    if not path.is_file():
-        raise InputError(
-            f"class_names {names} is no file, expected a list or a text file with one name per line: give one"
-        )
-    return [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
 def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> NDArray[np.bool_]:
@@ -125,6 +95,7 @@ def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> ND
     """
     if not 0 < fraction < 1:
         raise InputError(f"test_fraction is {fraction}, expected a share between 0 and 1: set 0.5, say")
+    labels = strata(labels)
     values = np.asarray(digests)
     test = np.zeros(len(values), dtype=bool)
     for label in np.unique(labels):
@@ -134,17 +105,22 @@ def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> ND
     return test
 
 
-def count_duplicates(data: Dataset) -> dict[str, int]:
-    """Rows of every other partition whose exact content is a training row too: leakage."""
-    digests = {part: p.row_digests() for part, p in data.partitions.items() if hasattr(p, "row_digests")}
-    train = set(digests.get("train", ()))
+def count_duplicates(data: Dataset, test_on: Dataset | None = None) -> dict[str, int]:
+    """Rows of every other partition whose exact content is a training row too: leakage.
+
+    Args:
+        data: Partitions whose rows have no digests are left out.
+        test_on: Whose partition test takes the place of the own one.
+    """
+    parts = {**data.partitions, **({} if test_on is None else {"test": test_on.partitions["test"]})}
+    digests = {part: p.row_digests() for part, p in parts.items() if hasattr(p, "row_digests")}
+    train = set(digests.get("train", ())) - {""}
     return {part: sum(d in train for d in ds) for part, ds in digests.items() if part != "train"}
 
 
-def _is_label(value: Any) -> bool:
-    if isinstance(value, float | np.floating):
-        return bool(np.isfinite(value)) and float(value).is_integer()
-    return isinstance(value, str | int | np.integer | np.bool_)
+def _without_rows_ignored(partition: Partition) -> Partition:
+    ignored = np.asarray(partition.labels) == IGNORED
+    return subset(partition, np.flatnonzero(~ignored)) if ignored.any() else partition
 
 
 def make_dataset(
@@ -153,7 +129,7 @@ def make_dataset(
     partitions: Mapping[str, Partition],
     notes: Mapping[str, Any] | None = None,
 ) -> Dataset:
-    """A dataset whose labels were checked.
+    """A dataset whose labels were checked, without the rows whose label is ignored.
 
     Raises:
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
@@ -161,7 +137,9 @@ def make_dataset(
     """
     class_names = tuple(class_names)
     n_classes = len(class_names)
-    faults = []
+    partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
+    several = any(p.labels.ndim == 2 for p in partitions.values())
+    faults: list[str] = []
     if n_classes < 2:
         faults.append(f"it has {n_classes} class{'' if n_classes == 1 else 'es'} ({', '.join(class_names)})")
     twice = sorted({c for c in class_names if class_names.count(c) > 1}) if len(set(class_names)) < n_classes else []
@@ -172,6 +150,9 @@ def make_dataset(
             faults.append(f"it has no {part} partition, only {', '.join(partitions) or 'nothing'}")
     for part, partition in partitions.items():
         labels = partition.labels
+        if several:
+            faults += target_faults(part, labels, class_names)
+            continue
         outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
         if len(labels) == 0:
             faults.append(f"{part} has no rows")
@@ -191,4 +172,4 @@ def make_dataset(
             f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "
             f"{max(n_classes - 1, 1)} and a training row of every class: mend its labels or leave such classes out"
         )
-    return Dataset(name, class_names, dict(partitions), dict(notes or {}))
+    return Dataset(name, class_names, partitions, dict(notes or {}))

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from probe import __version__
 from probe.base import IntArray
+from probe.metrics.multilabel import row_values
 
 SCHEMA = 1
 MAX_CLASSES_WITH_LOGITS = 100
@@ -84,10 +85,16 @@ def prediction_arrays(
 ) -> dict[str, NDArray[Any]]:
     """What is kept per test row: enough for paired tests and calibration, and the logits where they are few.
 
-    `label_rank` is 0 where the label has the highest logit; among equal logits the lower class code comes first.
+    `label_rank` is 0 where the label has the highest logit; among equal logits the lower class code comes first. Rows
+    with several labels have targets, predictions (both (N, K) zeros and ones) and their part in each metric.
     """
     from scipy.special import softmax
 
+    keeps_logits = save_logits or (save_logits is None and logits.shape[1] <= MAX_CLASSES_WITH_LOGITS)
+    if labels.ndim == 2:
+        found: dict[str, NDArray[Any]] = {"row": rows, "label": labels.astype(np.uint8)}
+        found["predicted"] = (logits > 0).astype(np.uint8)
+        return found | row_values(logits, labels) | ({"logits": logits} if keeps_logits else {})
     probabilities = softmax(logits.astype(np.float64), axis=1)
     at_label = np.take_along_axis(logits, labels[:, None], axis=1)
     before = (logits == at_label) & (np.arange(logits.shape[1]) < labels[:, None])
@@ -100,7 +107,7 @@ def prediction_arrays(
         "label_probability": np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float32),
         "label_rank": ((logits > at_label) | before).sum(axis=1).astype(np.int64),
     }
-    if save_logits or (save_logits is None and logits.shape[1] <= MAX_CLASSES_WITH_LOGITS):
+    if keeps_logits:
         arrays["logits"] = logits
     return arrays
 

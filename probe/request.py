@@ -14,6 +14,7 @@ from probe.base import Backbone, Dataset, IntArray, Rows, Split, SplitProtocol, 
 from probe.determinants import FILLED_IN, head_name, head_parameters, parts_of
 from probe.errors import DoesNotFit, InputError
 from probe.estimator import N_AXES
+from probe.targets import is_multilabel
 from probe.transfer import PARTITION
 from probe.views import MultiView
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from probe.estimator import Head
     from probe.features.store import Features, FeatureStore
     from probe.teacher import TeacherRun
+
+MULTILABEL_PROTOCOLS = frozenset(("full", "official", "fraction", "rows", "vtab1k", "cross_validation", "recorded"))
+"""Protocols whose draws mean something by the rarest label of each row, too; see `probe.targets.strata`."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +112,25 @@ def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
                 f"{backbone.name} has {n_axes}: set reads.{kind} to another layer"
                 + (f", or to one attention head of it, {read}.0" if read.endswith(":heads") else "")
             )
+
+
+def check_multilabel(request: Run) -> None:
+    """Refuses what knows one label per row only, where rows have several."""
+    if request.test_on is not None and is_multilabel(request.test_on):
+        raise InputError(f"dataset {request.test_on.name} has several labels per row: test_on takes one label per row")
+    if not is_multilabel(request.dataset):
+        return
+    several = f"dataset {request.dataset.name} has several labels per row"
+    if request.head.for_targets() is None:
+        raise DoesNotFit(f"{several}, head {head_name(request.head)} gives one class to each: choose head=linear")
+    if request.protocol.name not in MULTILABEL_PROTOCOLS:
+        raise InputError(
+            f"{several}, protocol {request.protocol.name} draws by class: choose one of "
+            f"{', '.join(sorted(MULTILABEL_PROTOCOLS))}"
+        )
+    others = {"test_on": request.test_on, "calibrate": request.calibrate, "head.teacher": request.teacher}
+    if asked := [name for name, value in others.items() if value]:
+        raise InputError(f"{several}, {', '.join(asked)} need one label per row: leave them out")
 
 
 def with_teacher(request: Run) -> Run:

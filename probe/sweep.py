@@ -101,6 +101,8 @@ def show_run(folder: Path, *, was_there: bool) -> None:
     console.print(table)
     if result["selection"]:
         console.print(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}", soft_wrap=True)
+    if leaked := result.get("leakage", {}).get("test", 0):
+        console.print(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows", soft_wrap=True)
     if was_there:
         console.print("complete already, not run again (force=true runs it anew)")
     console.print(f"[bold]{folder}[/bold]", soft_wrap=True)

@@ -153,11 +153,16 @@ def test_an_image_folder_and_an_undecodable_file(tmp_path: Path) -> None:
     assert re.search(r"top1 .* 1\.0000", answer.stdout)
 
     (tmp_path / "data" / "train" / "red" / "3.png").write_bytes(b"no image")
+    (tmp_path / "data" / "test" / "red" / "copy.png").write_bytes((tmp_path / "data/train/red/5.png").read_bytes())
     answer = probe(*words, "name=broken", cwd=tmp_path, expect=1)
     assert "3.png" in answer.stderr
     answer = probe(*words, "name=broken", "features.on_error=skip", cwd=tmp_path)
     (run,) = run_folders(tmp_path / "runs" / "broken")
     assert json.loads((run / "result.json").read_text())["skipped_rows"] == {"test": 0, "train": 1}
+    assert json.loads((run / "result.json").read_text())["leakage"] == {"test": 1}
+    assert "leakage: 1 test rows of data are copies of training rows" in answer.stdout
+    printed = probe("leaderboard", "runs/broken", cwd=tmp_path).stdout
+    assert "Leakage: 1 test rows of data are copies of training rows." in printed
 
 
 def readme_line(containing: str) -> list[str]:
@@ -186,3 +191,18 @@ def test_the_readmes_own_module_runs(tmp_path: Path) -> None:
     )
     answer = probe(*readme_line("backbone.target=my_models:build"), "head=ncm", cwd=tmp_path)
     assert "top1" in answer.stdout
+
+
+def test_a_limited_run_says_so_and_shares_no_column_with_full_ones(tmp_path: Path) -> None:
+    for words in (["limit=30"], []):
+        probe("dataset=iris", "head=ncm", *words, cwd=tmp_path)
+    (small,) = (tmp_path / "runs/default").glob("*limit=30*")
+    (full,) = (f for f in run_folders(tmp_path / "runs/default") if f != small)
+    of_small, of_full = (json.loads((f / "result.json").read_text()) for f in (small, full))
+    assert of_small["dataset"]["name"] == of_small["labels"]["dataset"] == "iris(limit=30)"
+    assert sum(of_small["protocol"][f"n_{part}"] for part in ("train", "validation", "test")) == 60
+    assert of_full["protocol"]["n_test"] == 75
+    assert set(of_small["features"].values()).isdisjoint(of_full["features"].values())
+    header = next(line for line in probe("leaderboard", "runs", cwd=tmp_path).stdout.splitlines() if "rank" in line)
+    assert header.split() == ["backbone", "head", "rank", "iris", "iris(limit=30)"]
+    assert "same bits" in probe("reproduce", str(small), cwd=tmp_path).stdout

@@ -6,9 +6,12 @@ from PIL import Image
 from probe import cli
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.tiny import TinyBackbone
+from probe.base import Dataset
 from probe.datasets import gaussians, sklearn
 from probe.describe import contact_sheet, describe
 from probe.frozen import FrozenNetwork
+from probe.partitions import ArrayPartition
+from probe.views import MultiView
 
 
 def test_facts_of_images():
@@ -33,6 +36,36 @@ def test_flops_count_a_multiply_add_as_two():
     assert describe(backbone, sklearn.load("digits"))["flops_per_row"] == 2 * 8 * 8 * 5 * 3 * 9
 
 
+def test_small_layers_are_stored_in_float32():
+    facts = describe(TinyBackbone(pretrained=False, taps=["stages.1"]), sklearn.load("digits"), batch_size=4)
+    (width,) = facts["shapes"]["stages.1"]
+    assert facts["bytes_per_kind"]["stages.1"] == 1797 * width * 4
+
+
+def test_captions_name_the_class_or_all_labels():
+    data = sklearn.load("digits")
+    with_long_names = Dataset("x", tuple(f"a very long name of class {k}" for k in range(10)), data.partitions)
+    plain, long = (contact_sheet(TinyBackbone(pretrained=False), d) for d in (data, with_long_names))
+    assert plain.size == long.size
+    captions = [np.asarray(sheet)[96:112, :98] for sheet in (plain, long)]
+    assert 0 < (captions[0] < 128).sum() < (captions[1] < 128).sum()
+    assert (captions[1][:, 96:] == 255).all()  # cut to the picture's width
+    targets = np.eye(10, dtype=int)[data.partitions["train"].labels]
+    targets[0] = 0
+    targets[0, [1, 3]] = 1
+    several = ArrayPartition(data.partitions["train"].rows, targets, data.partitions["train"].ids)
+    sheet = contact_sheet(TinyBackbone(pretrained=False), Dataset("y", tuple("abcdefghij"), {"train": several}))
+    assert sheet.size == plain.size
+
+
+def test_views_of_an_image_stand_side_by_side():
+    data = sklearn.load("digits")
+    sheet = np.asarray(contact_sheet(MultiView(TinyBackbone(pretrained=False), n=2, kind="flips"), data))
+    assert sheet.shape == (6 * (96 + 16), 6 * (96 + 2), 3)
+    np.testing.assert_array_equal(sheet[:96, 98:194], sheet[:96, 95::-1])  # mirrored
+    np.testing.assert_array_equal(sheet[96:112, :98], sheet[96:112, 98:196])  # under the same caption
+
+
 def test_rows_of_numbers_have_no_pictures():
     data = gaussians.load(n_train=100, n_test=50)
     assert describe(IdentityBackbone(), data)["shapes"] == {"pooled": (64,)}
@@ -43,9 +76,9 @@ def test_the_contact_sheet_shows_the_images_as_they_are():
     data = sklearn.load("digits")
     backbone = TinyBackbone(pretrained=False)
     sheet = np.asarray(contact_sheet(backbone, data))
-    assert sheet.shape == (4 * 34, 4 * 34, 3)
+    assert sheet.shape == (4 * (96 + 16), 4 * (96 + 2), 3)
     expected = data.partitions["train"][0].convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
-    np.testing.assert_allclose(sheet[:32, :32].astype(int), np.asarray(expected).astype(int), atol=1)
+    np.testing.assert_allclose(sheet[:96:3, :96:3].astype(int), np.asarray(expected).astype(int), atol=1)
 
 
 def test_the_command_prints_and_draws(capsys, tmp_path):
@@ -61,7 +94,12 @@ def test_the_command_prints_and_draws(capsys, tmp_path):
     assert "tiny-random, 1," in printed
     assert "digits, 10 classes, 1,438 train, 359 test" in printed
     with Image.open(tmp_path / "sheet.png") as sheet:
-        assert sheet.size == (136, 136)
+        assert sheet.size == (392, 448)
+
+
+def test_a_limit_holds_in_describe_too(capsys, tmp_path):
+    assert cli.describe(["backbone=tiny", "limit=50", "device=cpu", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert "digits(limit=50), 10 classes, 50 train, 50 test" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

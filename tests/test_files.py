@@ -4,7 +4,7 @@ import os
 import pytest
 
 from probe import files
-from probe.files import file_digests
+from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 
 OLD = 1_600_000_000 * 10**9
@@ -76,3 +76,22 @@ def test_a_damaged_memory_is_rebuilt(root, cache, content):
 def test_an_unwritable_cache_costs_time_only(root, cache):
     cache.write_text("a file where the folder should be")
     assert file_digests(root, ["a"]) == [hash_bytes(b"a" * 1000)]
+
+
+def test_what_follows_from_files_is_remembered_until_one_changes(tmp_path):
+    paths = [tmp_path / "a", tmp_path / "b"]
+    for path in paths:
+        path.write_bytes(b"1")
+        os.utime(path, (1, 1))
+    calls = []
+
+    def compute():
+        calls.append(1)
+        return [str(len(calls))]
+
+    assert [remembered("x", paths, compute) for _ in range(2)] == [["1"], ["1"]]
+    assert remembered("y", paths, compute) == ["2"]
+    assert [remembered("z", [], lambda n=n: [n]) for n in "ab"] == [["a"], ["b"]]
+    paths[1].write_bytes(b"22")
+    assert remembered("x", paths, compute) == ["3"]
+    assert remembered("x", paths, compute) == ["4"]  # so young a file may change again within its mtime

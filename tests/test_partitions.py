@@ -6,9 +6,7 @@ from probe.partitions import (
     ArrayPartition,
     content_cut,
     count_duplicates,
-    encode_labels,
     make_dataset,
-    read_class_names,
 )
 
 
@@ -79,28 +77,6 @@ def test_the_order_of_the_rows_does_not_move_the_cut():
 
 def test_equal_rows_stay_on_one_side_of_the_cut():
     assert content_cut(["b", "a", "b", "c"], np.zeros(4, np.int64), 0.5).tolist() == [True, True, True, False]
-
-
-def test_labels_may_be_numbers_or_names():
-    codes, names = encode_labels({"train": ["b", "a"], "test": ["a", "c"]}, "x")
-    assert (codes["train"].tolist(), codes["test"].tolist(), names) == ([1, 0], [0, -1], ["a", "b"])
-    codes, names = encode_labels({"train": [0.0, 2.0, 1.0]}, "x")
-    assert (codes["train"].tolist(), names) == ([0, 2, 1], ["0", "1", "2"])
-    assert encode_labels({"train": ["b", "a"]}, "x", ["b", "a"])[0]["train"].tolist() == [0, 1]
-
-
-@pytest.mark.parametrize("label", [None, 0.5, float("nan"), b"a"])
-def test_odd_labels_are_refused(label):
-    with pytest.raises(InputError, match=r"row 1 of train has the label .* in y, expected a class number or a name"):
-        encode_labels({"train": [0, label]}, "y")
-
-
-def test_class_names_come_from_a_list_or_a_file(tmp_path):
-    (tmp_path / "names.txt").write_text("cät\n\ndog \n", encoding="utf-8")
-    assert read_class_names(str(tmp_path / "names.txt")) == read_class_names(["cät", "dog"]) == ["cät", "dog"]
-    assert read_class_names(None) is None
-    with pytest.raises(InputError, match=r"class_names nowhere\.txt is no file"):
-        read_class_names("nowhere.txt")
 
 
 def test_exact_duplicates_across_partitions_are_counted():

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from probe.base import Dataset
 from probe.errors import InputError
-from probe.partitions import ImageFiles, encode_labels, make_dataset, read_class_names
+from probe.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.partitions import ImageFiles, make_dataset
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
 FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_id", "id")
 LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
+NUMBER = re.compile(r"-?[0-9]+")
 PARTITION_COLUMNS = ("partition", "split", "set", "subset")
 
 Table = list[dict[str, str]]
@@ -23,40 +27,46 @@ def load(
     name: str | None = None,
     images: str | None = None,
     file_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    separator: str | None = None,
     partition_column: str | None = None,
     suffix: str = "",
     class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> Dataset:
     """Reads one table with a column of partitions, or a folder with `train.csv`, `test.csv` and perhaps `val.csv`.
 
-    Tables have a header; `.tsv` is separated by tabs. Labels that are all digits are class numbers, others names.
+    Tables have a header; `.tsv` is separated by tabs. Labels that are all whole numbers are class
+    numbers, others names.
 
     Args:
         path: The table, or the folder of tables.
         name: How tables call the dataset; the stem of the file or the folder's name by default.
         images: Folder to which file names are relative; that of the table by default.
         file_column: By default the first of `FILE_COLUMNS` that is there.
-        label_column: By default the first of `LABEL_COLUMNS` that is there.
+        label_column: By default the first of `LABEL_COLUMNS` that is there. Where rows have several labels: several
+            columns of zeros and ones, or one whose values `separator` divides.
+        separator: Between the labels of a row, such as `|`; a value without anything is a row without labels.
         partition_column: By default the first of `PARTITION_COLUMNS` that is there.
         suffix: Put behind every file name, such as `.jpg`.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
     source = Path(path).expanduser()
     tables = _tables_of_folder(source) if source.is_dir() else _tables_of_file(source, partition_column)
     root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
-    ids, raw = {}, {}
+    ids, texts, columns = {}, {}, [""]
     for part, rows in tables.items():
         file_key = _column(rows, file_column, FILE_COLUMNS, "file_column", source)
-        label_key = _column(rows, label_column, LABEL_COLUMNS, "label_column", source)
+        asked = label_columns(label_column)
+        columns = [_column(rows, column, LABEL_COLUMNS, "label_column", source) for column in asked]
         ids[part] = [f"{row[file_key]}{suffix}" for row in rows]
-        raw[part] = [row[label_key].strip() or None for row in rows]
+        texts[part] = {column: [row[column].strip() for row in rows] for column in columns}
     _check_files(root, ids)
-    numbers = all(label is not None and label.isdecimal() for labels in raw.values() for label in labels)
-    typed = {p: [int(v) for v in labels if v] for p, labels in raw.items()} if numbers else raw
-    codes, names = encode_labels(typed, str(source), read_class_names(class_names))
+    given = read_class_names(class_names) or (columns if len(columns) > 1 else None)
+    codes, names = encode_labels(_typed(texts, separator), str(source), given, ignore_label)
     partitions = {part: ImageFiles(root, ids[part], codes[part]) for part in tables}
     return make_dataset(name or (source.resolve().name if source.is_dir() else source.stem), names, partitions)
 
@@ -116,6 +126,25 @@ def _column(rows: Table, asked: str | None, usual: Sequence[str], parameter: str
             f"dataset.{parameter} to one that it has"
         )
     return found
+
+
+def _typed(texts: dict[str, dict[str, list[str]]], separator: str | None) -> dict[str, Any]:
+    """Labels of each partition: numbers where all are whole numbers, lists where a separator divides them."""
+
+    def words(text: str) -> list[str]:
+        return [text] if separator is None else [word.strip() for word in text.split(separator) if word.strip()]
+
+    every = {text for columns in texts.values() for values in columns.values() for text in values}
+    numbers = all(NUMBER.fullmatch(word) for text in every for word in words(text))
+
+    def typed(text: str) -> Any:
+        found = [int(word) if numbers else word or None for word in words(text)]
+        return found[0] if separator is None else found
+
+    return {
+        part: join_columns({column: [typed(text) for text in values] for column, values in columns.items()})
+        for part, columns in texts.items()
+    }
 
 
 def _check_files(root: Path, ids: dict[str, list[str]]) -> None:

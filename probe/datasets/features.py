@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from probe.base import Dataset, digest
 from probe.errors import InputError
-from probe.files import file_digests
-from probe.partitions import ArrayPartition, encode_labels, make_dataset, read_class_names
+from probe.files import file_digests, remembered
+from probe.hashing import hash_bytes
+from probe.labels import encode_labels, labels_as_read, read_class_names
+from probe.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 FEATURES_KEYS = ("features", "pooled", "embeddings", "X", "x")
@@ -34,6 +36,10 @@ class FeaturesPartition(ArrayPartition):
         contents = file_digests(self._files[0].parent, [file.name for file in self._files])
         return digest([contents, self._keys, self.labels.tolist()])
 
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        return remembered(f"rows {self._keys}", self._files, lambda: [hash_bytes(row.tobytes()) for row in self.rows])
+
     def __getstate__(self) -> dict[str, Any]:
         # A memmap would be pickled by value, the whole file.
         return {**self.__dict__, "rows": None if isinstance(self.rows, np.memmap) else self.rows}
@@ -50,12 +56,14 @@ def load(
     features_key: str | None = None,
     labels_key: str | None = None,
     class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> Dataset:
     """Reads one file per partition, `train`, `test` and, optionally, `validation` or `val`; for `backbone=identity`.
 
     `train.npz` and `train.safetensors` hold an array of features (N, D) and one of labels (N,); `train.parquet` has a
     column of lists and one of labels; beside `train.npy` stands `train_labels.npy`, and it is read lazily. Features
-    are float16, float32 or float64, labels numbers or, where the format has them, strings.
+    are float16, float32 or float64, labels numbers or, where the format has them, strings; or (N, K) zeros and ones
+    where a row may have several.
 
     Args:
         path: The folder.
@@ -63,6 +71,7 @@ def load(
         features_key: Array or column of features; the first of `FEATURES_KEYS` that is there by default.
         labels_key: Array or column of labels; the first of `LABELS_KEYS` that is there by default.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError(
@@ -73,8 +82,8 @@ def load(
     content = {part: _read(file, features_key, labels_key) for part, file in files.items()}
     for part, (rows, labels, _) in content.items():
         _check(files[part], rows, labels, width=content["train"][0].shape[-1])
-    raw = {part: labels.reshape(-1).tolist() for part, (_, labels, _) in content.items()}
-    codes, names = encode_labels(raw, "labels", read_class_names(class_names))
+    raw = {part: labels_as_read(labels) for part, (_, labels, _) in content.items()}
+    codes, names = encode_labels(raw, "labels", read_class_names(class_names), ignore_label)
     partitions = {}
     for part, (rows, _, keys) in content.items():
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]
@@ -171,9 +180,10 @@ def _check(file: Path, rows: Any, labels: Any, width: int) -> None:
             f"features of {file} are {rows.dtype} of shape {rows.shape}, expected floats of shape (rows, width): "
             "convert them"
         )
-    if labels.shape not in ((len(rows),), (len(rows), 1)):
+    if labels.ndim not in (1, 2) or len(labels) != len(rows):
         raise InputError(
-            f"labels of {file} have shape {labels.shape}, expected one for each of its {len(rows)} rows: mend the file"
+            f"labels of {file} have shape {labels.shape}, expected one, or a column per label, for each of its "
+            f"{len(rows)} rows: mend the file"
         )
     if rows.shape[1] != width:
         raise InputError(

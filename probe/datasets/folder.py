@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,20 @@ import numpy as np
 from probe.base import Dataset
 from probe.errors import InputError
 from probe.images import EXTENSIONS
+from probe.labels import read_class_names
 from probe.partitions import ImageFiles, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 """Names of folders that each partition may have."""
 
 
-def load(path: str | None = None, name: str | None = None, follow_links: bool = False) -> Dataset:
+def load(
+    path: str | None = None,
+    name: str | None = None,
+    follow_links: bool = False,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: str | None = None,
+) -> Dataset:
     """Reads `<path>/<partition>/<class>/**/<image>` with the partitions train, test and, optionally, validation or val.
 
     Without a test folder, as in ImageNet, validation is the test partition. Rows are sorted by class, then by path.
@@ -28,20 +35,26 @@ def load(path: str | None = None, name: str | None = None, follow_links: bool = 
         name: How tables call the dataset; the folder's name by default.
         follow_links: Symbolic links that lead out of the folder are refused unless this is true; links inside it are
             followed either way.
+        class_names: What the classes are called: a list, or a text file with one name per line, in the sorted order of
+            the class folders, or with the folder first on each line (`n01440764 tench`); `imagenet` takes the names
+            that timm knows for folders named by WordNet synset. By default they are called as their folders.
+        ignore_label: A class folder that is left out.
     """
     root = _root(path)
     found = {part: _files(root, part, follow_links) for part in _partition_folders(root)}
+    if ignore_label is not None:
+        found = _without(root, found, str(ignore_label))
     notes = {}
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
         notes["test"] = "the validation folder: there is no test folder"
-    class_names = _class_names(root, found)
+    folders = _class_folders(root, found)
     partitions = {}
     for part, files in found.items():
-        ids = [file for c in class_names for file in files.get(c, [])]
-        counts = [len(files.get(c, [])) for c in class_names]
-        partitions[part] = ImageFiles(root, ids, np.repeat(np.arange(len(class_names)), counts))
-    return make_dataset(name or root.resolve().name, class_names, partitions, notes)
+        ids = [file for c in folders for file in files.get(c, [])]
+        counts = [len(files.get(c, [])) for c in folders]
+        partitions[part] = ImageFiles(root, ids, np.repeat(np.arange(len(folders)), counts))
+    return make_dataset(name or root.resolve().name, _class_names(folders, class_names), partitions, notes)
 
 
 def _root(path: str | None) -> Path:
@@ -123,7 +136,17 @@ def _is_image(name: str) -> bool:
     return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def _class_names(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str]:
+def _without(root: Path, found: dict[str, dict[str, list[str]]], ignored: str) -> dict[str, dict[str, list[str]]]:
+    there = sorted({c for classes in found.values() for c in classes})
+    if ignored not in there:
+        raise InputError(
+            f"{root} has no class folder {ignored!r}, only {', '.join(there[:10])}{', ...' if len(there) > 10 else ''}"
+            ": mend or leave out dataset.ignore_label"
+        )
+    return {part: {c: files for c, files in classes.items() if c != ignored} for part, classes in found.items()}
+
+
+def _class_folders(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str]:
     """The class folders, which must be the same in every partition; those of validation may be fewer."""
     train = set(found["train"])
     faults = []
@@ -139,3 +162,34 @@ def _class_names(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str
             "rename or add folders (an empty one will do in test)"
         )
     return sorted(train)
+
+
+def _class_names(folders: list[str], asked: str | Sequence[str] | None) -> list[str]:
+    """Names in the order of the folders; where two are called alike, the folder stands behind the name."""
+    given = _synset_names(folders) if asked == "imagenet" else read_class_names(asked)
+    if given is None:
+        return folders
+    words = {line.partition(" ")[0]: line.partition(" ")[2].strip() for line in given}
+    if all(words.get(folder) for folder in folders):
+        given = [words[folder] for folder in folders]
+    elif len(given) != len(folders):
+        raise InputError(
+            f"dataset.class_names has {len(given)} names and there are {len(folders)} class folders "
+            f"({', '.join(folders[:3])}, ...), expected a name for each, or lines with the folder first: mend it"
+        )
+    return [f"{c} ({folder})" if given.count(c) > 1 else c for c, folder in zip(given, folders, strict=True)]
+
+
+def _synset_names(folders: list[str]) -> list[str]:
+    """First lemma of each WordNet synset, such as `tench` for n01440764."""
+    from timm.data.imagenet_info import ImageNetInfo
+
+    info = ImageNetInfo("imagenet-22k-ms")
+    known = set(info.label_names())
+    unknown = [folder for folder in folders if folder not in known]
+    if unknown:
+        raise InputError(
+            f"{len(unknown)} class folders are no synsets of ImageNet, the first is {unknown[0]}: expected names such "
+            "as n01440764, or give the names as a list or a file in dataset.class_names"
+        )
+    return [info.label_name_to_description(folder).partition(",")[0] for folder in folders]

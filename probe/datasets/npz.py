@@ -12,23 +12,31 @@ from numpy.typing import NDArray
 
 from probe.base import Dataset
 from probe.errors import InputError
-from probe.partitions import ArrayPartition, encode_labels, make_dataset, read_class_names
+from probe.labels import encode_labels, labels_as_read, read_class_names
+from probe.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid")}
 ROWS_KEYS = ("{}_images", "{}_features", "{}_data", "{}_x", "{}_X", "x_{}", "X_{}")
 LABELS_KEYS = ("{}_labels", "{}_targets", "{}_y", "y_{}")
 
 
-def load(path: str | None = None, name: str | None = None, class_names: str | Sequence[str] | None = None) -> Dataset:
+def load(
+    path: str | None = None,
+    name: str | None = None,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
+) -> Dataset:
     """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS_KEYS`.
 
-    Rows are images, uint8 of shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for
+    Labels are (N,), or (N, K) zeros and ones where a row may have several. Rows are images, uint8 of shape (N, H, W),
+    (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for
     `backbone=identity`. The file is read into memory.
 
     Args:
         path: The file.
         name: How tables call the dataset; the file's stem by default.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError("dataset=npz needs a file, none is given: set dataset.path=<file.npz>")
@@ -43,13 +51,13 @@ def load(path: str | None = None, name: str | None = None, class_names: str | Se
     rows = {part: _rows(file, arrays[keys[0]], keys[0]) for part, keys in found.items()}
     for part, (rows_key, labels_key) in found.items():
         labels = arrays[labels_key]
-        if labels.shape not in ((len(rows[part]),), (len(rows[part]), 1)):
+        if labels.ndim not in (1, 2) or len(labels) != len(rows[part]):
             raise InputError(
-                f"{labels_key} of {file} has shape {labels.shape}, expected one label for each of the "
-                f"{len(rows[part])} rows of {rows_key}: mend the file"
+                f"{labels_key} of {file} has shape {labels.shape}, expected one label, or a column per label, for each "
+                f"of the {len(rows[part])} rows of {rows_key}: mend the file"
             )
-    raw = {part: arrays[keys[1]].reshape(-1).tolist() for part, keys in found.items()}
-    codes, names = encode_labels(raw, str(file), read_class_names(class_names))
+    raw = {part: labels_as_read(arrays[keys[1]]) for part, keys in found.items()}
+    codes, names = encode_labels(raw, str(file), read_class_names(class_names), ignore_label)
     partitions = {p: ArrayPartition(rows[p], codes[p], [str(i) for i in range(len(rows[p]))]) for p in found}
     return make_dataset(name or file.stem, names, partitions)
 

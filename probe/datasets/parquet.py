@@ -19,10 +19,11 @@ from PIL import Image
 
 from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
-from probe.files import file_digests
+from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import read_image
-from probe.partitions import encode_labels, make_dataset
+from probe.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.partitions import make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
@@ -74,7 +75,14 @@ class ParquetPartition:
 
     def row_digests(self) -> list[str]:
         """Digest of each row's encoded image: copies of an image have equal ones."""
-        return [hash_bytes(self._encoded(row) or b"") for row in range(len(self))]
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        def compute() -> list[str]:
+            return [hash_bytes(self._encoded(row) or b"") for row in range(len(self))]
+
+        return remembered(f"images {self._columns[0]}", self.files, compute)
 
     def _encoded(self, row: int) -> bytes | None:
         group = int(np.searchsorted(self._starts, row, side="right")) - 1
@@ -115,7 +123,9 @@ def load(
     path: str | None = None,
     name: str | None = None,
     image_column: str | None = None,
-    label_column: str | None = None,
+    label_column: str | Sequence[str] | None = None,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
 ) -> Dataset:
     """Reads `train-*.parquet`, `test-*.parquet` and, optionally, `validation-*.parquet` from a folder or its `data/`.
 
@@ -126,7 +136,10 @@ def load(
         path: The folder.
         name: How tables call the dataset; the folder's name by default.
         image_column: Column of encoded images, plain binary or a struct with `bytes`; found by its type by default.
-        label_column: Column of labels; the first of `LABEL_COLUMNS` that is there by default.
+        label_column: Column of labels; the first of `LABEL_COLUMNS` that is there by default. Where rows have several
+            labels: a column of lists, or several columns of zeros and ones.
+        class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1.
     """
     if path is None:
         raise InputError(
@@ -136,11 +149,13 @@ def load(
     found = _partition_files(root)
     schema = _schema(found["train"][0])
     image = _image_column(schema, image_column)
-    label = _label_column(schema, label_column, image)
-    raw = {part: _labels(files, image, label) for part, files in found.items()}
-    codes, class_names = encode_labels(raw, f"column {label}", _metadata_names(schema, label))
+    columns = [_label_column(schema, asked, image) for asked in label_columns(label_column)]
+    raw = {p: join_columns({c: _labels(files, image, c) for c in columns}) for p, files in found.items()}
+    given = read_class_names(class_names) or (columns if len(columns) > 1 else _metadata_names(schema, columns[0]))
+    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
+    label = ",".join(columns)
     partitions = {part: ParquetPartition(files, image, label, codes[part]) for part, files in found.items()}
-    return make_dataset(name or root.resolve().name, class_names, partitions)
+    return make_dataset(name or root.resolve().name, names, partitions)
 
 
 def _partition_files(root: Path) -> dict[str, list[Path]]:
@@ -230,6 +245,7 @@ def _metadata_names(schema: pa.Schema, label: str) -> list[str] | None:
     """Class names as Hugging Face `ClassLabel` keeps them in the schema's metadata."""
     try:
         features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        return [str(name) for name in features[label]["names"]]
+        kind = features[label]
+        return [str(name) for name in (kind if "names" in kind else kind["feature"])["names"]]
     except (KeyError, TypeError, ValueError):
         return None

@@ -98,6 +98,11 @@ class LinearProbe(Head):
         self.selection_["on"] = HELD_OUT
         return self
 
+    def for_targets(self) -> LinearProbe:
+        from probe.heads.one_vs_rest import OneVsRestLinear
+
+        return OneVsRestLinear(**self.get_params(deep=False))
+
     def check_parameters(self) -> None:
         wrong = []
         if self.scaling not in SCALINGS:

@@ -13,7 +13,7 @@ from probe.leaderboard import comparison, curves, export, gap, layers
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
-from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table
+from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table, default_metrics
 
 FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
 
@@ -34,7 +34,10 @@ def parser() -> argparse.ArgumentParser:
         help=f"what a column is (default: {','.join(COLUMNS)}; with --curves and --gap also what tells protocols "
         "apart); any label or dotted name of the configuration",
     )  # fmt: skip
-    options.add_argument("--metric", default="top1", help="top1, top5, mean_per_class, log_loss or ece")
+    options.add_argument(
+        "--metric", help="top1 (the default), top5, mean_per_class, log_loss or ece; "
+        "mAP (the default for rows with several labels), micro_f1 or macro_f1",
+    )  # fmt: skip
     options.add_argument(
         "--where", action="append", default=[], metavar="FIELD=VALUES",
         help="keep runs with one of these values, * matches anything; != leaves them out; may be repeated",
@@ -142,8 +145,8 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
     supervision gap where they train on easy and on hard rows, scores by layer (also as layers.png) where a backbone
-    was read at several. `runs` are the run folders of the sweep; None takes all
-    that lie in `folder`.
+    was read at several. Rows with several labels are shown by mAP, in a table of their own behind. `runs` are the run
+    folders of the sweep; None takes all that lie in `folder`.
     """
     folder = Path(folder)
     records = read_folders([folder] if runs is None else list(runs))
@@ -151,6 +154,8 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     export.export(table, "md", folder / "leaderboard.md")
     export.export(table, "csv", folder / "leaderboard.csv")
     shown = export.terminal(table)
+    for metric in default_metrics(records.frame)[1:]:
+        shown += "\n" + export.terminal(build_table(records, metric, columns=sweep_columns(records)))
     for part in (curves, gap, layers):
         with suppress(InputError):  # most sweeps hold none of these
             shown += "\n" + part.text(table, records.frame)

@@ -14,7 +14,7 @@ import numpy as np
 
 from probe.base import digest
 from probe.errors import InputError
-from probe.leaderboard.rows import ROW_VALUES, Predictions
+from probe.leaderboard.rows import ROW_VALUES, STORED, Predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +24,7 @@ RESULT, PREDICTIONS, ERROR = "result.json", "predictions.safetensors", "error.tx
 PARTS = (PREDICTIONS, ERROR, "head.safetensors")
 NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
 """Parameters of a head that make no other head of it."""
-TOLERANCE = {"top1": 1e-6, "top5": 1e-6, "mean_per_class": 1e-6, "log_loss": 1e-3}
+TOLERANCE = {"top1": 1e-6, "top5": 1e-6, "mean_per_class": 1e-6, "log_loss": 1e-3} | dict.fromkeys(STORED, 1e-6)
 TOP_LEVEL = {"run": dict, "config": dict, "command": str, "labels": dict, "seed": int, "dataset": dict,
              "protocol": dict, "backbone": dict, "head": dict, "metrics": dict, "seconds": dict}  # fmt: skip
 
@@ -94,8 +94,9 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         _check_predictions(record, predictions)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error})") from error
-    correct = predictions["label_rank"] == 0
-    return record | {"n_scored": len(correct), "correct": np.packbits(correct).tobytes()}
+    several = predictions["label"].ndim == 2
+    correct = np.zeros(0, bool) if several else predictions["label_rank"] == 0
+    return record | {"n_scored": len(predictions["row"]), "correct": np.packbits(correct).tobytes()}
 
 
 def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,6 +123,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "n_parameters": result["backbone"]["n_parameters"],
         "selection": selection["on"] if selection else "",
         "skipped": result.get("skipped_rows", {}).get("test", 0),
+        "leaked": result.get("leakage", {}).get("test", 0),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"]]),
     }  # fmt: skip

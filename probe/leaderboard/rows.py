@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,11 @@ FloatArray = NDArray[np.float64]
 Predictions = Mapping[str, NDArray[Any]]
 
 LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
-PROPORTIONS = frozenset({"top1", "top5", "mean_per_class"})
+STORED = ("mAP", "micro_f1", "macro_f1")
+"""Metrics of rows with several labels, whose values per row stand in the predictions."""
+DEFAULTS = ("top1", "mAP")
+"""The metric of a table unless asked otherwise: the first of these that a run has."""
+PROPORTIONS = frozenset({"top1", "top5", "mean_per_class", *STORED})
 N_BINS = 15
 FLOOR = float(np.finfo(np.float64).eps)
 
@@ -63,7 +68,7 @@ def ece(predictions: Predictions) -> FloatArray:
 
 ROW_VALUES: dict[str, Callable[[Predictions], FloatArray]] = {
     function.__name__: function for function in (top1, top5, mean_per_class, log_loss, ece)
-}
+} | {name: itemgetter(name) for name in STORED}
 
 
 def row_values(metric: str, predictions: Predictions) -> FloatArray:

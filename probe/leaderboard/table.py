@@ -12,7 +12,7 @@ from probe.errors import InputError
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
-from probe.leaderboard.rows import LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
+from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
 
@@ -68,15 +68,16 @@ class Table:
 
 def build_table(
     records: Records,
-    metric: str = "top1",
+    metric: str | None = None,
     rows: Sequence[str] = ROWS,
     columns: Sequence[str] = COLUMNS,
 ) -> Table:
-    """Makes the table of one metric.
+    """Makes the table of one metric, by default `top1`, or `mAP` where all runs are on rows with several labels.
 
     Raises:
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.
     """
+    metric = metric or default_metrics(records.frame)[0]
     frame, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
     frame = frame.assign(column=joined(frame, columns))
     refuse_clashes(frame, columns)
@@ -96,6 +97,11 @@ def build_table(
         records.problems,
         all_scores,
     )
+
+
+def default_metrics(frame: pd.DataFrame) -> list[str]:
+    """The metrics that the runs are shown by: `top1`, `mAP`, or both where some have the one and some the other."""
+    return [metric for metric in DEFAULTS if f"metric.{metric}" in frame.columns] or [DEFAULTS[0]]
 
 
 def _with_metric(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
@@ -275,6 +281,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
+    for dataset, n in frame[frame["leaked"] > 0].groupby("dataset")["leaked"].max().items():
+        notes.append(f"Leakage: {int(n)} test rows of {dataset} are copies of training rows.")
     if frame["skipped"].sum():
         notes.append(
             f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from probe.metrics.calibration import calibration
 from probe.metrics.classification import mean_per_class, top_k, worst_class
 from probe.metrics.intervals import Interval
+from probe.metrics.multilabel import evaluate_targets
 from probe.metrics.ranking import aurc, auroc, average_precision
 from probe.metrics.scores import score_rows
 
@@ -24,9 +25,11 @@ def evaluate(logits: NDArray[Any], labels: NDArray[Any], *, seed: int = 0) -> di
 
     Args:
         logits: (N, K) unnormalised log-probabilities; -inf for a class that no training row had.
-        labels: (N,) class codes 0..K-1.
+        labels: (N,) class codes 0..K-1; targets (N, K) are scored by `evaluate_targets`.
         seed: Of the bootstrap resamples.
     """
+    if labels.ndim == 2:
+        return evaluate_targets(logits, labels)
     scores = score_rows(logits, labels)
     metrics = {"top1": top_k(scores, 1)}
     if scores.n_classes >= 5:

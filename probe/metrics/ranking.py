@@ -61,7 +61,8 @@ def mean_precision_with_derivative(scores: FloatArray, hit: BoolArray, over: Boo
     return value, derivative
 
 
-def _interval(value: float, derivative: FloatArray) -> Interval:
+def interval(value: float, derivative: FloatArray) -> Interval:
+    """95 % interval of a statistic between 0 and 1 from its derivative by row weight, (N,)."""
     half = float(ndtri(QUANTILES[1]) * np.sqrt((derivative**2).sum()))
     return Interval(value, max(0.0, value - half), min(1.0, value + half))
 
@@ -77,7 +78,7 @@ def _macro(
     if not present:
         raise InputError(f"all {len(labels)} rows are of class {labels[0]}, an order needs rows of two: test on more")
     parts = [statistic(probabilities[:, k], labels == k) for k in present]
-    return _interval(float(np.mean([p[0] for p in parts])), np.mean([p[1] for p in parts], axis=0))
+    return interval(float(np.mean([p[0] for p in parts])), np.mean([p[1] for p in parts], axis=0))
 
 
 def auroc(logits: NDArray[Any], labels: IntArray) -> Interval:
@@ -109,4 +110,4 @@ def aurc(scores: RowScores) -> Interval:
     n_wrong, n = int((~scores.correct).sum()), len(scores.labels)
     if n_wrong in (0, n):
         return wilson(n_wrong, n)
-    return _interval(*mean_precision_with_derivative(scores.confidence, ~scores.correct, np.ones(n, dtype=bool)))
+    return interval(*mean_precision_with_derivative(scores.confidence, ~scores.correct, np.ones(n, dtype=bool)))

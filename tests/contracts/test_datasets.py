@@ -3,6 +3,7 @@
 import inspect
 import io
 import pickle
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,17 @@ def write_npz(root):
     return {"path": str(root / "a.npz")}
 
 
+def write_huggingface(root):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    splits = {}
+    for k, part in enumerate(("train", "test")):
+        images = [Image.new("L", (3, 3), 4 * k + i) for i in range(4)]
+        splits[part] = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features)
+    datasets.DatasetDict(splits).save_to_disk(str(root))
+    return {"path": str(root)}
+
+
 def write_torchvision(root):
     for c in "ab":
         (root / "eurosat" / "2750" / c).mkdir(parents=True)
@@ -73,13 +85,29 @@ def write_torchvision(root):
     return {"name": "eurosat", "root": str(root)}
 
 
+def write_webdataset(root):
+    root.mkdir()
+    for part in ("train", "test"):
+        with tarfile.open(root / f"{part}-0.tar", "w") as archive:
+            for i in range(4):
+                buffer = io.BytesIO()
+                Image.new("L", (3, 3), i).save(buffer, "PNG")
+                for name, content in ((f"{i}.png", buffer.getvalue()), (f"{i}.cls", str(i % 2).encode())):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+    return {"path": str(root)}
+
+
 WRITERS = {
     "csv": write_csv,
     "features": write_features,
     "folder": write_folder,
+    "huggingface": write_huggingface,
     "npz": write_npz,
     "parquet": write_parquet,
     "torchvision": write_torchvision,
+    "webdataset": write_webdataset,
 }
 """What datasets that read the user's files are given; each returns the parameters to set."""
 

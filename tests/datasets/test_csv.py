@@ -47,6 +47,18 @@ def test_a_folder_of_tables_with_tabs_numbers_and_bare_names(root):
     assert data.partitions["test"].ids == ["3.png"]
 
 
+def test_a_negative_label_is_a_number_and_may_be_ignored(root):
+    lines = ["split,label,file", *(f"{s},{c},pictures/{i}.png" for i, (s, c) in enumerate(
+        [("train", 0), ("train", -1), ("train", 1), ("test", 1), ("test", -1)]
+    ))]  # fmt: skip
+    path = table(root, "t.csv", lines)
+    with pytest.raises(InputError, match="train has 1 labels out of range, the first is -1 in row 1"):
+        load(path)
+    data = load(path, ignore_label=-1)
+    assert data.partitions["train"].ids == ["pictures/0.png", "pictures/2.png"]
+    assert data.partitions["test"].labels.tolist() == [1]
+
+
 def test_fingerprint_sees_labels_pixels_and_order(root):
     lines = ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,a,pictures/2.png"]
 
@@ -85,7 +97,7 @@ def test_fingerprint_sees_labels_pixels_and_order(root):
         (
             ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,c,pictures/0.png"],
             {},
-            r"test has 1 labels out of range",
+            r"1 rows of test have labels in .*t\.csv that are none of the 2 classes of train \(c\)",
         ),
         (["split,label,file"], {"path": "nowhere.csv"}, r"nowhere\.csv is no file"),
         (["split,label,file"], {"path": None}, r"none is given: set dataset\.path"),
@@ -94,3 +106,20 @@ def test_fingerprint_sees_labels_pixels_and_order(root):
 def test_unfitting_tables_are_refused(root, lines, options, text):
     with pytest.raises(InputError, match=text):
         load(**{"path": table(root, "t.csv", lines), **options})
+
+
+def test_several_labels_come_as_columns_or_divided_by_a_separator(root):
+    lines = ["split,file,cat,dog", "train,pictures/0.png,1,0", "train,pictures/1.png,1,1", "train,pictures/2.png,0,0"]
+    columns = load(table(root, "c.csv", [*lines, "test,pictures/3.png,0,1"]), label_column=["cat", "dog"])
+    assert columns.class_names == ("cat", "dog")
+    assert columns.partitions["train"].labels.tolist() == [[1, 0], [1, 1], [0, 0]]
+    lines = ["split,file,labels", "train,pictures/0.png,cat", "train,pictures/1.png,dog | cat", "train,pictures/2.png,"]
+    path = table(root, "l.csv", [*lines, "test,pictures/3.png,dog"])
+    divided = load(path, separator="|")
+    assert divided.class_names == ("cat", "dog")
+    assert divided.partitions["train"].labels.tolist() == [[1, 0], [1, 1], [0, 0]]
+    assert divided.fingerprint == columns.fingerprint
+    with pytest.raises(InputError, match="row 2 of train has the label None"):
+        load(path)
+    with pytest.raises(InputError, match=r"columns split, file, labels, expected bird: set dataset\.label_column"):
+        load(path, label_column=["labels", "bird"])

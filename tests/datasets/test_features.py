@@ -11,6 +11,7 @@ from safetensors.torch import save_file as save_torch
 
 from probe.datasets.features import load
 from probe.errors import InputError
+from probe.partitions import count_duplicates
 
 ROWS = {
     part: np.random.default_rng(i).normal(size=(6, 4)).astype(np.float32) for i, part in enumerate(("train", "test"))
@@ -88,7 +89,7 @@ def test_class_names_are_taken(tmp_path):
     [
         ({part: X[:, 0] for part, X in ROWS.items()}, LABELS, r"float32 of shape \(6,\), expected floats of shape"),
         ({part: X.astype(int) for part, X in ROWS.items()}, LABELS, r"int64 of shape \(6, 4\), expected floats"),
-        (ROWS, LABELS[:5], r"labels of .*train\.npz have shape \(5,\), expected one for each of its 6 rows"),
+        (ROWS, LABELS[:5], r"labels of .*train\.npz have shape \(5,\), expected one, or a column per label, for each"),
         ({**ROWS, "test": ROWS["test"][:, :3]}, LABELS, r"test\.npz have width 3, those of train 4"),
         (ROWS, LABELS - 1, r"train has 2 labels out of range, the first is -1 in row 0"),
     ],
@@ -132,3 +133,15 @@ def test_missing_files_are_refused(tmp_path):
     np.savez(tmp_path / "train.npz", features=ROWS["train"], labels=LABELS)
     with pytest.raises(InputError, match=r"has train\.npy and train\.npz, expected one of them"):
         load(str(tmp_path))
+
+
+def test_a_column_per_label_gives_targets(tmp_path):
+    targets = np.array([[1, 0], [0, 1], [1, 1]] * 2)
+    data = load(write(tmp_path / "a", "npy", labels=targets))
+    np.testing.assert_array_equal(data.partitions["test"].labels, targets)
+
+
+def test_copies_of_training_rows_are_counted(tmp_path):
+    rows = {**ROWS, "test": np.concatenate([ROWS["test"][:4], ROWS["train"][:2]])}
+    for kind in ("npy", "parquet"):
+        assert count_duplicates(load(write(tmp_path / kind, kind, rows))) == {"test": 2}

@@ -159,3 +159,37 @@ def test_loose_images_and_two_validation_folders_are_refused(root):
     write(root / "train/loose.png", 1)
     with pytest.raises(InputError, match=r"holds 1 images beside its class folders \(loose\.png\)"):
         load(str(root))
+
+
+def test_a_class_folder_may_be_ignored(root):
+    write(root / "train/BACKGROUND/1.png", 1)
+    write(root / "test/BACKGROUND/2.png", 1)
+    plain = load(str(root), ignore_label="BACKGROUND")
+    assert plain.class_names == ("cat", "dog")
+    assert len(plain.partitions["train"]) == 4
+    with pytest.raises(InputError, match="has no class folder 'background', only BACKGROUND, cat, dog"):
+        load(str(root), ignore_label="background")
+
+
+def test_class_names_come_in_the_order_of_folders_or_behind_them(root, tmp_path):
+    file = tmp_path / "names.txt"
+    file.write_text("dog Hund\ncat Katze, Hauskatze\nelk Elch\n")
+    assert load(str(root), class_names=str(file)).class_names == ("Katze, Hauskatze", "Hund")
+    assert load(str(root), class_names=["house cat", "dog"]).class_names == ("house cat", "dog")
+    assert load(str(root), class_names=["pet", "pet"]).class_names == ("pet (cat)", "pet (dog)")
+    with pytest.raises(InputError, match=r"class_names has 3 names and there are 2 class folders \(cat, dog"):
+        load(str(root), class_names=["a", "b", "c"])
+
+
+def test_imagenet_folders_get_names_for_their_synsets(tmp_path):
+    for i, synset in enumerate(["n01440764", "n02012849", "n03126707"]):
+        write(tmp_path / "train" / synset / "x.JPEG", i)
+        write(tmp_path / "val" / synset / "y.JPEG", 50 + i)
+    data = load(str(tmp_path), class_names="imagenet")
+    assert data.class_names == ("tench", "crane (n02012849)", "crane (n03126707)")
+    assert data.partitions["test"].ids[0] == "val/n01440764/y.JPEG"
+    assert load(str(tmp_path)).class_names == ("n01440764", "n02012849", "n03126707")
+    write(tmp_path / "train/dog/x.JPEG", 9)
+    write(tmp_path / "val/dog/x.JPEG", 9)
+    with pytest.raises(InputError, match="1 class folders are no synsets of ImageNet, the first is dog"):
+        load(str(tmp_path), class_names="imagenet")

@@ -54,7 +54,7 @@ def test_vectors_stay_vectors(tmp_path):
         ({"a": IMAGES}, r"has the arrays a, expected train_images, train_labels"),
         ({"train_images": IMAGES / 255.0}, r"train_images of .* is float64 of shape \(4, 5, 6, 3\), expected uint8"),
         ({"train_images": IMAGES.transpose(0, 3, 1, 2)}, r"shape \(4, 3, 5, 6\), expected uint8 images"),
-        ({"train_labels": LABELS[:3]}, r"train_labels of .* has shape \(3, 1\), expected one label for each of the 4"),
+        ({"train_labels": LABELS[:3]}, r"train_labels of .* has shape \(3, 1\), expected one label, or a column"),
         ({"train_labels": np.array([{}] * 4)}, r"no readable \.npz of plain arrays"),
     ],
 )
@@ -72,3 +72,15 @@ def test_files_that_are_no_npz_are_refused(tmp_path, content):
         load(str(tmp_path / "a.npz"))
     with pytest.raises(InputError, match=r"none is given: set dataset\.path"):
         load()
+
+
+def test_a_column_per_label_gives_targets(tmp_path):
+    targets = np.array([[1, 0], [0, 1], [1, 1]], np.uint8)
+    rows = np.zeros((3, 4), np.float32)
+    np.savez(tmp_path / "a.npz", x_train=rows, y_train=targets, x_test=rows, y_test=targets)
+    data = load(str(tmp_path / "a.npz"), class_names=["cat", "dog"])
+    np.testing.assert_array_equal(data.partitions["train"].labels, targets)
+    assert data.partitions["train"].labels.dtype == np.int64
+    np.savez(tmp_path / "a.npz", x_train=rows, y_train=targets, x_test=rows, y_test=np.zeros(3))
+    with pytest.raises(InputError, match=r"test has one label per row in .* where another partition has a column"):
+        load(str(tmp_path / "a.npz"))

@@ -13,6 +13,7 @@ from PIL import Image
 from probe.datasets import parquet
 from probe.datasets.parquet import load
 from probe.errors import InputError
+from probe.partitions import count_duplicates
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
@@ -101,6 +102,15 @@ def test_fingerprint_sees_content_labels_and_order_but_no_time(root):
     assert len(set(seen)) == len(seen)
 
 
+def test_names_may_be_given_and_rows_ignored(root):
+    data = load(str(root), class_names=["Katze", "Hund"])
+    assert data.class_names == ("Katze", "Hund")
+    write(root / "train-00002-of-00003.parquet", [50, 51], [-1, -1])
+    train = load(str(root), ignore_label=-1).partitions["train"]
+    assert len(train) == 12
+    assert value(train, 11) == 11
+
+
 def test_pickled_and_forked_copies_read_the_same_rows(root):
     train = load(str(root)).partitions["train"]
     assert value(train, 0) == 0  # opens a reader, which must not travel
@@ -156,3 +166,27 @@ def test_null_labels_and_labels_out_of_range_are_refused(root):
     write(root / "test-00000-of-00001.parquet", range(2), [0, -1])
     with pytest.raises(InputError, match=r"test has 1 labels out of range, the first is -1 in row 1"):
         load(str(root))
+
+
+def test_several_labels_come_as_lists_or_as_columns(tmp_path):
+    names = ("cat", "dog", "elk")
+    for part, lists in (("train", [[0, 2], [1], []]), ("test", [[2, 1]])):
+        blobs = [{"bytes": encoded(i), "path": None} for i in range(len(lists))]
+        columns = {c: [k in labels for labels in lists] for k, c in enumerate(names)}
+        table = pa.table({"image": pa.array(blobs, STRUCT), "labels": lists, **columns})
+        kind = {"feature": {"names": list(names), "_type": "ClassLabel"}, "_type": "Sequence"}
+        info = {"info": {"features": {"labels": kind}}}
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), tmp_path / f"{part}.parquet")
+    for data in (load(str(tmp_path)), load(str(tmp_path), label_column=names)):
+        assert data.class_names == names
+        assert data.partitions["train"].labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+        assert data.partitions["test"].labels.tolist() == [[0, 1, 1]]
+
+
+def test_copies_of_training_images_are_counted_and_their_digests_remembered(root, monkeypatch):
+    write(root / "test-00000-of-00001.parquet", [3, 100, 11, 3], [0, 1, 0, 1])
+    for file in root.iterdir():
+        os.utime(file, (1, 1))
+    assert count_duplicates(load(str(root))) == {"test": 3}
+    monkeypatch.setattr(parquet.ParquetPartition, "_encoded", None)  # nothing is read again
+    assert count_duplicates(load(str(root))) == {"test": 3}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from probe.leaderboard.rows import ROW_VALUES
+from probe.leaderboard.rows import ROW_VALUES, STORED
 
 
 def digest(*parts: Any) -> str:
@@ -70,7 +70,7 @@ def make_result(
     label = f"{backbone}(pooled={read})" if read else backbone
     metrics = {}
     for metric, function in ROW_VALUES.items():
-        if metric != "top5" or n_classes >= 5:
+        if metric not in STORED and (metric != "top5" or n_classes >= 5):
             value = float(function(predictions).mean())
             metrics[metric] = {"value": value, "low": value - 0.01, "high": value + 0.01}
     metrics |= changes.get("metrics", {})

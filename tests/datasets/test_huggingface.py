@@ -1,0 +1,226 @@
+import io
+import pickle
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.errors import InputError
+from probe.partitions import count_duplicates
+from probe.subsets import limited
+
+datasets = pytest.importorskip("datasets")
+
+from probe.datasets.huggingface import load  # noqa: E402
+
+
+@pytest.fixture(autouse=True)
+def offline(tmp_path, monkeypatch):
+    """The library's own cache goes into the test's folder, and nothing is looked up on the hub."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "hf")
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    datasets.disable_progress_bars()
+
+
+def encoded(value, kind="PNG"):
+    buffer = io.BytesIO()
+    Image.new("L", (3, 3), value).save(buffer, kind)
+    return buffer.getvalue()
+
+
+def rows(values, labels, image="image", label="label", names=("cat", "dog")):
+    feature = datasets.ClassLabel(names=list(names)) if names else datasets.Value("string")
+    features = datasets.Features({image: datasets.Image(), "note": datasets.Value("string"), label: feature})
+    blobs = [{"bytes": encoded(v), "path": None} for v in values]
+    columns = {image: blobs, "note": ["x"] * len(blobs), label: list(labels)}
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+def saved(folder, **splits):
+    datasets.DatasetDict(splits).save_to_disk(str(folder))
+    return str(folder)
+
+
+@pytest.fixture
+def root(tmp_path):
+    return saved(tmp_path / "pets", train=rows(range(6), [0, 1] * 3), test=rows(range(100, 104), [0, 1, 1, 0]))
+
+
+def value(partition, row):
+    return np.asarray(partition[row])[0, 0]
+
+
+def test_a_saved_set_gives_rows_labels_and_names(root):
+    data = load(root)
+    train, test = data.partitions["train"], data.partitions["test"]
+    assert (data.name, data.class_names) == ("pets", ("cat", "dog"))
+    assert [value(train, i) for i in range(6)] == list(range(6))
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 1, 0, 1, 0, 1], [0, 1, 1, 0])
+    assert train.ids[2] == "train:2"
+    assert value(pickle.loads(pickle.dumps(test)), 3) == 103
+
+
+def test_columns_are_found_by_type_or_given(tmp_path):
+    path = saved(
+        tmp_path / "a",
+        train=rows(range(4), "abab", image="scan", label="finding", names=None),
+        test=rows(range(9, 11), "ba", image="scan", label="finding", names=None),
+    )
+    with pytest.raises(InputError, match=r"no label column label or .*scan \(.*finding \(string\).*label_column"):
+        load(path)
+    data = load(path, label_column="finding")
+    assert data.class_names == ("a", "b")
+    assert value(data.partitions["test"], 0) == 9
+    with pytest.raises(InputError, match=r"column note holds no images, .*image_column to one of scan"):
+        load(path, image_column="note", label_column="finding")
+
+
+def test_parquet_files_and_image_folders_are_read_too(tmp_path, root):
+    pq = tmp_path / "pq"
+    pq.mkdir()
+    for part, split in datasets.load_from_disk(root).items():
+        split.to_parquet(str(pq / f"{part}-00000.parquet"))
+    for part, first in (("train", 0), ("test", 50)):
+        for k, c in enumerate(("cat", "dog")):
+            folder = tmp_path / "files" / part / c
+            folder.mkdir(parents=True)
+            (folder / "x.png").write_bytes(encoded(first + k))
+    of_files = load(str(tmp_path / "files"))
+    assert of_files.class_names == ("cat", "dog")
+    assert [value(of_files.partitions["test"], i) for i in range(2)] == [50, 51]
+    assert load(str(pq), name="pets").fingerprint == load(root).fingerprint
+    one = load(str(pq / "train-00000.parquet"), test_fraction=0.5)
+    assert (len(one.partitions["train"]), len(one.partitions["test"])) == (2, 4)
+
+
+def test_fingerprint_is_that_of_the_content_and_not_of_its_history(tmp_path, root):
+    def fingerprint(name, split):
+        return load(saved(tmp_path / name, train=split, test=rows([7], [1]))).partitions["train"].fingerprint
+
+    plain = rows(range(6), [0, 1] * 3)
+    seen = [fingerprint("a", plain)]
+    history = plain.select(range(5)).map(lambda row: row)
+    assert history._fingerprint != plain.select(range(5))._fingerprint
+    assert fingerprint("b", history) == fingerprint("c", rows(range(5), [0, 1, 0, 1, 0]))
+    assert load(root).partitions["train"].fingerprint == seen[0]
+    seen.append(fingerprint("d", rows([*range(5), 99], [0, 1] * 3)))
+    seen.append(fingerprint("e", rows(range(6), [0, 1, 0, 1, 0, 0])))
+    seen.append(fingerprint("f", plain.shuffle(seed=1)))
+    assert len(set(seen)) == len(seen)
+
+
+def test_fingerprint_sees_a_changed_file_behind_a_path(tmp_path):
+    for part in ("train", "test"):
+        for k, c in enumerate(("cat", "dog")):
+            folder = tmp_path / "files" / part / c
+            folder.mkdir(parents=True)
+            (folder / "x.png").write_bytes(encoded(k))
+    before = load(str(tmp_path / "files"))
+    assert count_duplicates(before) == {"test": 2}
+    (tmp_path / "files/train/dog/x.png").write_bytes(encoded(200))
+    after = load(str(tmp_path / "files"))
+    assert after.partitions["train"].fingerprint != before.partitions["train"].fingerprint
+    assert after.partitions["test"].fingerprint == before.partitions["test"].fingerprint
+    (tmp_path / "files/train/dog/x.png").unlink()
+    with pytest.raises(InputError, match=r"train:1 \(row 1\) holds no image"):
+        after.partitions["train"][1]
+
+
+def test_splits_are_mapped_guessed_or_cut(tmp_path):
+    parts = {"train": rows(range(20), [0, 1] * 10), "valid": rows([50, 51], [0, 1]), "extra": rows([60], [1])}
+    path = saved(tmp_path / "a", **parts)
+    guessed = load(path)
+    assert {part: len(p) for part, p in guessed.partitions.items()} == {"train": 20, "test": 2}
+    assert value(guessed.partitions["test"], 0) == 50
+    data = load(path, splits={"train": "train", "test": "extra", "validation": "valid"})
+    assert value(data.partitions["test"], 0) == 60
+    cut = load(path, test_fraction=0.2)
+    assert {part: len(p) for part, p in cut.partitions.items()} == {"train": 16, "validation": 2, "test": 4}
+    assert np.bincount(cut.partitions["test"].labels).tolist() == [2, 2]
+    with pytest.raises(InputError, match="has test=prod, expected train, test, validation from the splits train"):
+        load(path, splits={"train": "train", "test": "prod"})
+    alone = saved(tmp_path / "b", train=parts["train"])
+    with pytest.raises(InputError, match=r"has the splits train, expected train and test.*test_fraction=0\.2"):
+        load(alone)
+    whole = rows(range(20), [0, 1] * 10)
+    whole.save_to_disk(str(tmp_path / "c"))
+    assert len(load(str(tmp_path / "c"), test_fraction=0.5).partitions["test"]) == 10
+    with pytest.raises(InputError, match="has the test split"):
+        load(saved(tmp_path / "d", train=whole, test=whole), test_fraction=0.5)
+
+
+def test_rows_without_a_label_are_ignored_on_request(tmp_path):
+    path = saved(tmp_path / "a", train=rows(range(4), [0, 1, -1, 0]), test=rows([9], [1]))
+    with pytest.raises(InputError, match="labels out of range, the first is -1 in row 2"):
+        load(path)
+    data = load(path, ignore_label=-1, class_names=["Katze", "Hund"])
+    assert data.class_names == ("Katze", "Hund")
+    assert [value(data.partitions["train"], i) for i in range(3)] == [0, 1, 3]
+
+
+def test_damaged_images_are_named(tmp_path):
+    split = rows([1, 2], [0, 1])
+    features = split.features
+    broken = datasets.Dataset.from_dict(
+        {"image": [{"bytes": b"junk", "path": None}, None], "note": ["", ""], "label": [0, 1]}, features=features
+    )
+    data = load(saved(tmp_path / "a", train=split, test=broken))
+    test = data.partitions["test"]
+    assert len(test.fingerprint) == 32  # rows that cannot be decoded may be skipped
+    assert count_duplicates(data) == {"test": 0}
+    with pytest.raises(InputError, match=r"test:0 \(row 0\) is no image that Pillow knows"):
+        test[0]
+    with pytest.raises(InputError, match=r"test:1 \(row 1\) holds no image"):
+        test[1]
+
+
+def test_what_cannot_be_loaded_is_one_sentence(tmp_path):
+    with pytest.raises(InputError, match=r"none is given: set dataset\.path"):
+        load()
+    with pytest.raises(InputError, match=r"dataset\.path /nowhere/at/all is no file or folder"):
+        load("/nowhere/at/all")
+    with pytest.raises(InputError, match=r"datasets cannot load nobody/nothing \(.*fetch the set where there is"):
+        load("nobody/nothing")
+    (tmp_path / "x.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(InputError, match=r"datasets cannot load .*x\.parquet"):
+        load(str(tmp_path / "x.parquet"))
+
+
+def test_several_labels_come_as_lists_or_as_columns(tmp_path):
+    names = ["cat", "dog", "elk"]
+    features = datasets.Features(
+        {"image": datasets.Image(), "labels": datasets.List(datasets.ClassLabel(names=names))}
+        | {name: datasets.Value("bool") for name in names}
+    )
+
+    def split(lists):
+        blobs = [{"bytes": encoded(i), "path": None} for i in range(len(lists))]
+        columns = {name: [k in labels for labels in lists] for k, name in enumerate(names)}
+        return datasets.Dataset.from_dict({"image": blobs, "labels": lists, **columns}, features=features)
+
+    path = saved(tmp_path / "a", train=split([[0, 2], [1], []]), test=split([[2, 1]]))
+    of_lists, of_columns = load(path), load(path, label_column=names)
+    assert of_lists.class_names == tuple(names)
+    assert of_lists.partitions["train"].labels.tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0]]
+    assert of_columns.fingerprint == of_lists.fingerprint
+
+
+def test_images_outside_a_limit_do_not_count(tmp_path, root):
+    changed = rows([0, 1, 2, 33, 4, 5], [0, 1] * 3)
+    other = load(saved(tmp_path / "b", train=changed, test=rows(range(100, 104), [0, 1, 1, 0])))
+    one, two = (limited(data, 2).partitions["train"] for data in (load(root), other))
+    assert one.ids == two.ids == ["train:0", "train:1"]
+    assert one.fingerprint == two.fingerprint
+    assert [value(one, i) for i in range(2)] == [0, 1]
+    assert value(pickle.loads(pickle.dumps(one)), 1) == 1
+    one, two = (limited(data, 5).partitions["train"] for data in (load(root), other))
+    assert one.ids == two.ids
+    assert "train:3" in one.ids
+    assert one.fingerprint != two.fingerprint
+
+
+def test_without_the_library_the_sentence_says_what_to_install(root, monkeypatch):
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(InputError, match=r"needs the package datasets.*pip install 'probe-bench\[datasets\]'"):
+        load(root)

@@ -1,0 +1,117 @@
+import numpy as np
+import pytest
+
+from probe.base import Dataset
+from probe.errors import InputError
+from probe.labels import encode_labels
+from probe.partitions import ArrayPartition, make_dataset
+from probe.protocols.cross_validation import CrossValidation
+from probe.protocols.fraction import Fraction
+from probe.protocols.full import Full
+from probe.protocols.rows import RandomRows
+from probe.subsets import limited
+from probe.targets import is_multilabel, rows_per_class, strata, with_strata
+
+
+def part(targets, start=0):
+    n = len(targets)
+    return ArrayPartition(np.arange(start, start + n)[:, None] * 1.0, targets, [str(i) for i in range(n)])
+
+
+def dataset(n=400, shares=(0.5, 0.2, 0.05), seed=0):
+    random = np.random.default_rng(seed)
+    targets = {name: (random.random((m, len(shares))) < shares).astype(int) for name, m in (("train", n), ("test", 50))}
+    return make_dataset("x", ("a", "b", "c"), {"train": part(targets["train"]), "test": part(targets["test"], n)})
+
+
+def test_lists_of_names_or_numbers_become_zeros_and_ones():
+    codes, names = encode_labels({"train": [["b"], [], ["a", "c"]], "test": [("c", "b")]}, "x")
+    assert names == ["a", "b", "c"]
+    assert codes["train"].tolist() == [[0, 1, 0], [0, 0, 0], [1, 0, 1]]
+    assert codes["test"].tolist() == [[0, 1, 1]]
+    codes, names = encode_labels({"train": [[2], [0, 1]]}, "x", ["p", "q", "r"])
+    assert (codes["train"].tolist(), names) == ([[0, 0, 1], [1, 1, 0]], ["p", "q", "r"])
+
+
+def test_columns_of_zeros_and_ones_stand_as_they_are():
+    codes, names = encode_labels({"train": np.array([[True, False], [True, True]])}, "x", ["p", "q"])
+    assert (codes["train"].tolist(), names) == ([[1, 0], [1, 1]], ["p", "q"])
+    assert codes["train"].dtype == np.int64
+
+
+@pytest.mark.parametrize(
+    ("raw", "ignore", "text"),
+    [
+        ({"train": [["a"], ["b"]], "test": [["z"]]}, None, "row 0 of test has the label 'z' in y, which is none"),
+        ({"train": [["a"], None]}, None, "row 1 of train has None in y where other rows have lists"),
+        ({"train": np.array([[0, 1], [2, 0]])}, None, "row 1 of train has .*2.* in label column 0 of y, expected"),
+        ({"train": [[0], [1]]}, -1, "ignore_label leaves out the rows of one class, in y a row has several labels"),
+    ],
+)
+def test_odd_targets_are_refused(raw, ignore, text):
+    with pytest.raises(InputError, match=text):
+        encode_labels(raw, "y", None, ignore)
+
+
+@pytest.mark.parametrize(
+    ("train", "test", "names", "text"),
+    [
+        ([[0, 1], [0, 1]], [[1, 0]], "ab", r"in train 2 labels stand at no row or at every one \(a, b\)"),
+        ([[0, 1], [1, 0]], [[1, 0]], "abc", "train has 2 label columns and 3 names"),
+        ([[0, 1], [1, 0]], np.zeros((0, 2), int), "ab", "test has no rows"),
+        ([[0, 1], [1, 0]], [0, 1], "ab", "test has one label per row where another partition has several"),
+        ([[0, 3], [1, 0]], [[0, 1]], "ab", "train has label columns with other values than 0 and 1"),
+    ],
+)
+def test_faulty_targets_are_refused(train, test, names, text):
+    with pytest.raises(InputError, match=text):
+        make_dataset("x", list(names), {"train": part(np.array(train)), "test": part(np.array(test))})
+
+
+def test_each_row_belongs_to_the_stratum_of_its_rarest_label():
+    targets = np.array([[1, 1, 0], [1, 0, 0], [0, 0, 0], [1, 0, 1], [0, 1, 1], [1, 1, 0]])
+    assert strata(targets).tolist() == [1, 0, 3, 2, 2, 1]
+    assert strata(np.array([2, 0, 1])).tolist() == [2, 0, 1]
+
+
+def test_protocols_see_strata_and_the_fingerprint_of_the_dataset():
+    data = dataset()
+    seen = with_strata(data)
+    assert is_multilabel(data)
+    assert not is_multilabel(seen)
+    assert seen.fingerprint == data.fingerprint
+    assert seen.class_names == ("a", "b", "c", "no label")
+    plain = make_dataset("y", "ab", {"train": part([0, 1]), "test": part([1])})
+    assert with_strata(plain) is plain
+
+
+def test_a_dataset_made_by_hand_is_checked_too():
+    data = Dataset("x", ("a", "b"), {"train": part(np.array([[0, 7], [1, 0]])), "test": part(np.array([[0, 1]]))})
+    with pytest.raises(InputError, match="dataset x cannot be used: train has label columns with other values"):
+        with_strata(data)
+
+
+@pytest.mark.parametrize(
+    "protocol", [Full(), Fraction(0.5), RandomRows(n=80, stratified=True), CrossValidation()], ids=lambda p: p.name
+)
+def test_rare_labels_are_shared_out(protocol):
+    data = dataset()
+    targets = data.partitions["train"].labels
+    split = protocol.split(with_strata(data), 0)
+    train, validation = targets[split.train.indices], targets[split.validation.indices]
+    share = len(validation) / (len(train) + len(validation))
+    rare = targets[:, 2].sum() * (len(train) + len(validation)) / len(targets)
+    # Strata are cut to whole rows: each within one row of its share.
+    assert abs(validation[:, 2].sum() - share * rare) <= 1.5
+    np.testing.assert_array_equal(split.train.indices, protocol.split(with_strata(data), 0).train.indices)
+
+
+def test_rows_per_label_and_limits():
+    data = dataset()
+    train = data.partitions["train"]
+    np.testing.assert_array_equal(rows_per_class(train.labels, 3), train.labels.sum(axis=0))
+    assert rows_per_class(np.array([0, 2, 2]), 4).tolist() == [1, 0, 2, 0]
+    cut = limited(data, 40).partitions["train"]
+    assert cut.labels.shape == (40, 3)
+    assert cut.labels.any(axis=0).all()
+    assert len(limited(data, 3).partitions["train"]) == 3
