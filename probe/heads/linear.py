@@ -83,9 +83,9 @@ class LinearProbe(Head):
         """Solves the path on (X, y) and chooses C on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
-        _check_finite(X)
+        check_finite(X)
         self._forget()
-        self.Cs_ = _penalties(self.Cs)
+        self.Cs_ = penalties(self.Cs)
         if validation is not None:
             X_val, y_val = self._check_validation(*validation)
             codes = self._add_classes(codes, y_val)
@@ -113,7 +113,7 @@ class LinearProbe(Head):
             wrong.append(f"max_iter is {self.max_iter!r}, expected at least 1")
         if wrong:
             raise InputError("; ".join(wrong) + ": change the parameters of the head")
-        _penalties(self.Cs)
+        penalties(self.Cs)
 
     def _forget(self) -> None:
         for name in ("scores_", "selection_"):
@@ -126,7 +126,7 @@ class LinearProbe(Head):
             raise InputError(f"validation has {len(X)} rows and {len(labels)} labels: give one label per row")
         if not len(X):
             raise InputError("validation has no rows, expected at least one: give validation=None to cut some from X")
-        _check_finite(X, "the validation rows")
+        check_finite(X, "the validation rows")
         return X, labels
 
     def _add_classes(self, codes: IntArray, y_val: np.ndarray[Any, Any]) -> IntArray:
@@ -218,7 +218,7 @@ class LinearProbe(Head):
         return self._linear(np.asarray(X), self.coef_, self.intercept_)
 
 
-def _penalties(Cs: int | Sequence[float]) -> FloatArray:
+def penalties(Cs: int | Sequence[float]) -> FloatArray:
     """The Cs as `LogisticRegressionCV` reads them."""
     if isinstance(Cs, int | np.integer):
         values = np.logspace(-4, 4, int(Cs))
@@ -229,7 +229,7 @@ def _penalties(Cs: int | Sequence[float]) -> FloatArray:
     return values
 
 
-def _check_finite(X: Any, name: str = "X") -> None:
+def check_finite(X: Any, name: str = "X") -> None:
     """Looks through arrays on disk; those in memory were checked already."""
     if is_lazy(X):
         for rows in row_chunks(X):

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray, Validation, resolve_device
-from probe.heads.linear import LinearProbe, _penalties
+from probe.heads.linear import LinearProbe, penalties
 from probe.linalg.multinomial import MultinomialLoss
 
 
@@ -30,7 +30,7 @@ class SharedLinearProbe(LinearProbe):
                 "there is no torch.distributed group: start with torchrun and call init_process_group, or use "
                 "LinearProbe, which needs none"
             )
-        if validation is None and len(_penalties(self.Cs)) > 1:
+        if validation is None and len(penalties(self.Cs)) > 1:
             raise InputError(
                 f"Cs={self.Cs} is to be chosen from and this rank has no validation rows: give some to every rank, or "
                 "one C"

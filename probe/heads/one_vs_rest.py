@@ -11,19 +11,23 @@ from scipy.special import expit
 from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Validation, hold_out, refuse_non_finite
-from probe.heads.linear import LinearProbe
+from probe.estimator import HELD_OUT, FloatArray, Validation, hold_out, refuse_non_finite, resolve_device
+from probe.heads.linear import LinearProbe, check_finite, penalties
+from probe.linalg.binary import BinaryLosses
+from probe.linalg.eigen import EigenRows
+from probe.linalg.newton import solve_path, warn_unconverged
 from probe.metrics.multilabel import mean_average_precision
 from probe.targets import strata
 
 
 class OneVsRestLinear(LinearProbe):
-    """Fits every label against its absence with `LinearProbe`, all with one C: that of best mAP on validation rows.
+    """Fits every label against its absence, all as one problem with one C: that of best mAP on validation rows.
 
-    Ties go to the smaller C. One C for all labels has one number to choose from as many validation rows as there are,
-    where a rare label has a handful of its own. Without validation rows a tenth is held out, stratified by the rarest
-    label of each row. A label that stands at no training row or at all of them gets the log-odds of its counts, each
-    half a row larger, for every row.
+    Each label has the coefficients that `LinearProbe` gives it alone; the labels share what the rows cost. Ties go to
+    the smaller C. One C for all labels has one number to choose from as many validation rows as there are, where a rare
+    label has a handful of its own. Without validation rows a tenth is held out, stratified by the rarest label of each
+    row. A label that stands at no training row or at all of them gets the log-odds of its counts, each half a row
+    larger, for every row.
 
     The head that `head=linear` stands for on such data, with the same parameters; it has no yaml of its own.
 
@@ -46,7 +50,7 @@ class OneVsRestLinear(LinearProbe):
             X_val = self._check_rows(validation[0], reset=False)
             return self._search(X, targets, X_val, self._check_targets(validation[1], len(X_val)), "validation")
         held = hold_out(strata(targets), self.random_state)
-        if self._n_penalties() > 1 and held.any():
+        if len(penalties(self.Cs)) > 1 and held.any():
             inside, outside = np.flatnonzero(held), np.flatnonzero(~held)
             return self._search(
                 RowSubset(X, outside), targets[outside], RowSubset(X, inside), targets[inside], HELD_OUT
@@ -55,9 +59,6 @@ class OneVsRestLinear(LinearProbe):
         best = int(np.abs(np.log(self.Cs_)).argmin())
         self.C_, self.coef_, self.intercept_ = float(self.Cs_[best]), coefs[best], intercepts[best]
         return self
-
-    def _n_penalties(self) -> int:
-        return int(self.Cs) if isinstance(self.Cs, int | np.integer) else len(self.Cs)
 
     def _check_targets(self, y: ArrayLike, n_rows: int) -> IntArray:
         targets = np.asarray(y)
@@ -84,24 +85,24 @@ class OneVsRestLinear(LinearProbe):
 
     def _path(self, X: Any, targets: IntArray, Cs: Any = None) -> tuple[FloatArray, FloatArray]:
         """Coefficients (n_Cs, K, D) and intercepts (n_Cs, K) for all Cs; sets `Cs_`."""
-        binary = LinearProbe(**{**self.get_params(deep=False), "Cs": self.Cs if Cs is None else Cs, "refit": False})
-        coefs, intercepts = [], []
-        for column in targets.T:
-            if 0 < column.sum() < len(column):
-                # Any validation row will do: its choice is not used, but with one the path is that of all rows of X.
-                binary.fit(X, column, validation=(RowSubset(X, np.array([0])), column[:1]))
-                coefs.append(binary.coefs_path_[:, 0])
-                intercepts.append(binary.intercepts_path_[:, 0])
-            else:
-                coefs.append(np.zeros(X.shape[1]))
-                intercepts.append(np.log((column.sum() + 0.5) / (len(column) - column.sum() + 0.5)))
-        if not hasattr(binary, "Cs_"):
+        check_finite(X)
+        self.Cs_ = penalties(self.Cs if Cs is None else Cs)
+        order, n_with = np.argsort(self.Cs_), targets.sum(axis=0)
+        useful = np.flatnonzero((n_with > 0) & (n_with < len(targets)))
+        if not len(useful):
             raise InputError(f"all {targets.shape[1]} labels stand at no training row or at all: train on more rows")
-        self.Cs_ = binary.Cs_
-        shape = (len(self.Cs_), X.shape[1])
-        columns = [np.broadcast_to(coef, shape) for coef in coefs], [np.broadcast_to(b, shape[0]) for b in intercepts]
+        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
+        losses = BinaryLosses(features, targets[:, useful])
+        solutions = solve_path(losses, self.Cs_[order].tolist(), tol=self.tol, max_iter=self.max_iter)
+        warn_unconverged(solutions, self.Cs_[order].tolist())
         dtype = np.float64 if X.dtype == np.float64 else np.float32
-        return np.stack(columns[0], axis=1).astype(dtype), np.stack(columns[1], axis=1).astype(dtype)
+        coefs = np.zeros((len(order), targets.shape[1], X.shape[1]), dtype=dtype)
+        intercepts: FloatArray = np.tile(
+            np.log((n_with + 0.5) / (len(targets) - n_with + 0.5)), (len(order), 1)
+        ).astype(dtype)
+        for i, solution in zip(order, solutions, strict=True):
+            coefs[i, useful], intercepts[i, useful] = features.unrotate(solution.theta)
+        return coefs, intercepts
 
     def _score(self, X: Any, targets: IntArray, coef: FloatArray, intercept: FloatArray) -> float:
         """mAP of validation rows; 0 where they have no label at all."""
