@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import functools
 import importlib
 import json
@@ -12,10 +11,9 @@ import os
 import shlex
 import signal
 import sys
-import tempfile
 import time
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -35,21 +33,23 @@ from probe.sweep import Outcome
 
 if TYPE_CHECKING:
     from probe.base import Dataset
-    from probe.extracting import Extracting
     from probe.request import Run, Teacher
 
 # word: function(argv) -> exit code
 SUBCOMMANDS = {
     "leaderboard": "probe.leaderboard.command:main",
     "cache": "probe.features.cache:main",
-    "describe": "probe.cli:describe",
-    "extract": "probe.cli:extract",
-    "reproduce": "probe.cli:reproduce",
+    "describe": "probe.commands:describe",
+    "extract": "probe.commands:extract",
+    "reproduce": "probe.commands:reproduce",
 }
-# What `build` reads of a recorded configuration.
-RECORDED = {
-    "backbone", "dataset", "protocol", "head", "cache", "name", "seed", "device", "save_logits", "reads", "features",
-}  # fmt: skip
+KINDS: list[tuple[str, Any, str]] = [
+    ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
+    ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
+    ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
+    ("force calibrate save_logits skip_unfit", bool, "true or false"),
+    ("name runs device cache", str, "a text"),
+]
 PACKAGE = Path(__file__).parent
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
@@ -158,13 +158,14 @@ def own_device(device: str, job: int) -> str:
 
 def build(config: Any, command: str) -> Run:
     """Turns a resolved configuration into objects; backbones and datasets are built once per process."""
+    check(config)
     from probe.features.store import FeatureStore
     from probe.request import Run
 
     # The teacher of a head is not built by the head: the run gives it the logits.
     head = {key: value for key, value in config["head"].items() if key != "teacher"}
     return Run(
-        backbone=with_views(shared(json.dumps(config["backbone"])), config.get("views")),
+        backbone=backbone_of(config),
         dataset=dataset_of(config),
         protocol=instantiate(config["protocol"]),
         head=instantiate(head),
@@ -184,8 +185,23 @@ def build(config: Any, command: str) -> Run:
     )
 
 
-def with_views(backbone: Any, views: Mapping[str, Any] | None) -> Any:
+def check(config: Any) -> None:
+    """Refuses values that no part of the configuration could read; what they mean is for the parts to check."""
+    wrong = []
+    for keys, kind, expected in KINDS:
+        for key in keys.split():
+            value = functools.reduce(
+                lambda node, name: node.get(name) if isinstance(node, dict) else None, key.split("."), config
+            )
+            if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
+                wrong.append(f"{key} is {value!r}, expected {expected}")
+    if wrong:
+        raise InputError("; ".join(wrong) + ": change it on the command line or in the yaml")
+
+
+def backbone_of(config: Any) -> Any:
     """The backbone, around it the views that the configuration asks for; records of older versions know none."""
+    backbone, views = shared(json.dumps(config["backbone"])), config.get("views")
     if not views or views["n"] == 1:
         return backbone
     from probe.views import MultiView
@@ -295,88 +311,8 @@ def n_jobs(config: DictConfig) -> int | None:
     return math.prod(len(list(o.sweep_string_iterator())) for o in swept)
 
 
-def reproduce(argv: Sequence[str]) -> int:
-    """Runs recorded runs again and says whether they come out the same; returns 1 if one does not."""
-    parser = argparse.ArgumentParser("probe reproduce", description="Run a run folder again from its own record.")
-    parser.add_argument("folders", nargs="+", type=Path, help="run folders, such as runs/quickstart/tiny-…")
-    different = 0
-    for folder in parser.parse_args(argv).folders:
-        lines, causes = differences(folder)
-        print(f"{folder}: " + ("same bits" if not lines else "differs"))
-        for line in lines:
-            print(f"  {line}")
-        for cause in causes:
-            print(f"  {'possible cause: ' if lines else 'although '}{cause}")
-        if lines and not causes:
-            print("  nothing that the record tells explains it: was the folder edited?")
-        different += bool(lines)
-    return 1 if different else 0
-
-
-def differences(folder: Path) -> tuple[list[str], list[str]]:
-    """Runs a recorded run in a folder of its own; lists what came out differently, and what else is different."""
-    from probe import experiment, record
-
-    old = record.read_result(folder)
-    if old is None:
-        raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
-    missing = RECORDED - (old.get("config") or {}).keys()
-    if missing:
-        raise InputError(
-            f"the record in {folder} lacks {', '.join(sorted(missing))} of the configuration, so that it cannot be run "
-            "again: give a run that the probe command made"
-        )
-    with tempfile.TemporaryDirectory() as scratch:
-        again = experiment.run(build(old["config"] | {"runs": scratch, "force": True}, old.get("command", "")))
-        new = record.read_result(again)
-        assert new is not None  # `run` returns complete folders only
-        return record.compare(folder, old, again, new), record.compare_causes(old, new)
-
-
-def describe(argv: Sequence[str]) -> int:
-    """Says what a run would cost and shows a few images as the backbone sees them; extracts nothing."""
-    from probe.describe import contact_sheet, describe, render
-    from probe.estimator import resolve_device
-
-    parser = argparse.ArgumentParser("probe describe", description=describe.__doc__)
-    parser.add_argument("overrides", nargs="*", help="those of a run: backbone=… dataset=… device=…")
-    parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
-    parser.add_argument("--batch-size", type=int, default=16)
-    options = parser.parse_args(argv)
-    config = compose(options.overrides)
-    resolved = OmegaConf.to_container(config, resolve=True)
-    dataset, backbone = dataset_of(resolved), with_views(instantiate(config.backbone), config.views)
-    print(render(describe(backbone.to(resolve_device(config.device)), dataset, options.batch_size)))
-    sheet = contact_sheet(backbone.to("cpu"), dataset)
-    if sheet is not None:
-        sheet.save(options.sheet)
-        print(f"pictures       {options.sheet}")
-    return 0
-
-
-def compose(overrides: Sequence[str], config_dir: str | None = None) -> DictConfig:
-    """The configuration of a run, for a subcommand."""
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """The resolved configuration of a run, for a subcommand."""
     more = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir else []
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return hydra.compose("config", [*overrides, *more])
-
-
-def extract(argv: Sequence[str]) -> int:
-    """Extracts the features that a run would read; several processes share the work, under torchrun or without."""
-    from probe.extracting import extract_together
-
-    parser = argparse.ArgumentParser("probe extract", description=extract.__doc__)
-    parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
-    parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
-    options = parser.parse_args(argv)
-    config: Any = OmegaConf.to_container(compose(options.overrides, options.config_dir), resolve=True)
-    for line in extract_together(prepare, config):
-        print(line, flush=True)
-    return 0
-
-
-def prepare(config: Any) -> Extracting:
-    """The part of this process, or of a task of Ray, in an extraction."""
-    from probe.extracting import Extracting
-
-    return Extracting.of(build(config, "probe extract"), config["extract"])
+        return OmegaConf.to_container(hydra.compose("config", [*overrides, *more]), resolve=True)

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from probe import cli
+from probe import cli, commands
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.tiny import TinyBackbone
 from probe.base import Dataset
@@ -89,7 +89,7 @@ def test_the_command_prints_and_draws(capsys, tmp_path):
         "dataset.test_fraction=0.2",
         "device=cpu",
     ]
-    assert cli.describe([*overrides, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert commands.describe([*overrides, "--sheet", str(tmp_path / "sheet.png")]) == 0
     printed = capsys.readouterr().out
     assert "tiny-random, 1," in printed
     assert "digits, 10 classes, 1,438 train, 359 test" in printed
@@ -98,7 +98,7 @@ def test_the_command_prints_and_draws(capsys, tmp_path):
 
 
 def test_a_limit_holds_in_describe_too(capsys, tmp_path):
-    assert cli.describe(["backbone=tiny", "limit=50", "device=cpu", "--sheet", str(tmp_path / "sheet.png")]) == 0
+    assert commands.describe(["backbone=tiny", "limit=50", "device=cpu", "--sheet", str(tmp_path / "sheet.png")]) == 0
     assert "digits(limit=50), 10 classes, 50 train, 50 test" in capsys.readouterr().out
 
 

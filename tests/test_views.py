@@ -9,7 +9,7 @@ from first_rows import first_rows
 from PIL import Image
 from sklearn.base import clone
 
-from probe import cli
+from probe import commands
 from probe.arrays import DrawnViews, RowReader, RowStack, RowSubset, at_epoch
 from probe.backbones.tiny import TinyBackbone
 from probe.datasets.sklearn import load
@@ -206,9 +206,12 @@ def test_rows_of_numbers_have_no_views(tiny):
 
 
 def test_describe_shows_every_view(tmp_path, capsys):
-    sheet = tmp_path / "sheet.png"
-    overrides = ["backbone.pretrained=false", "dataset=digits", "views.n=3"]
-    assert cli.describe([*overrides, "--sheet", str(sheet), "--batch-size", "2"]) == 0
+    sizes = []
+    for n in (1, 3):
+        sheet = tmp_path / f"{n}.png"
+        overrides = ["backbone.pretrained=false", "dataset=digits", f"views.n={n}"]
+        assert commands.describe([*overrides, "--sheet", str(sheet), "--batch-size", "2"]) == 0
+        with Image.open(sheet) as picture:
+            sizes.append(picture.width)
     assert "pooled 3x512" in capsys.readouterr().out
-    with Image.open(sheet) as picture:
-        assert picture.size == (7 * 34, 7 * 34)
+    assert sizes[1] > sizes[0]

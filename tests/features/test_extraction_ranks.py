@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from probe import cli
+from probe import commands
 from probe.errors import InputError
 from probe.features.ranks import Card, Ranks, shown
 
@@ -218,7 +218,7 @@ def test_an_environment_that_names_no_ranks(monkeypatch, environment, sentence):
 def test_the_command_under_torchrun_equals_one_process(tmp_path, monkeypatch, capsys):
     words = ["backbone=identity", "dataset=wine", "head=ncm", "features.batch_size=7"]
     monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "one"))
-    cli.extract(words)
+    commands.extract(words)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "probe.features.extract"]
     env = os.environ | {"PROBE_CACHE": str(tmp_path / "two"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     answer = subprocess.run([*torchrun, *words], capture_output=True, text=True, cwd=tmp_path, env=env)

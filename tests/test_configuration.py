@@ -1,0 +1,39 @@
+"""Values of the configuration that no part could read are refused by name."""
+
+import copy
+
+import pytest
+
+from probe import cli
+from probe.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def config():
+    return cli.compose(["dataset=iris", "head=ncm"])
+
+
+def test_the_default_configuration_passes(config):
+    cli.check(config)
+
+
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ({"seed": "abc"}, "seed is 'abc', expected a whole number"),
+        ({"seed": True}, "seed is True, expected a whole number"),
+        ({"views": 3}, r"views is 3, expected a mapping.*views\.n=3"),
+        ({"views": {"n": "many"}}, "views.n is 'many', expected a whole number"),
+        ({"features": {"batch_size": 2.5}}, r"features\.batch_size is 2\.5, expected a whole number"),
+        ({"force": "yes", "limit": "ten"}, "limit is 'ten'.*; force is 'yes', expected true or false"),
+        ({"head": "ncm"}, "head is 'ncm', expected a name from its group"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_by_its_key(config, override, sentence):
+    with pytest.raises(InputError, match=sentence):
+        cli.check(copy.deepcopy(config) | override)
+
+
+def test_a_run_checks_its_configuration_before_anything_is_built(config):
+    with pytest.raises(InputError, match="seed is 'abc'"):
+        cli.build(config | {"seed": "abc", "backbone": {"_target_": "no.such.module"}}, "probe")
