@@ -232,10 +232,10 @@ def _refuse(X: Any) -> NoReturn:
 
 
 class MomentsHead(Head):
-    """A head that is a function of `ClassMoments` alone: it streams, and has nothing to choose.
+    """A head that is a function of `ClassMoments` alone: it streams.
 
     A subclass gives `_new_moments` and `_solve`. Validation rows given to `fit` are further training rows, as after
-    the selection of other heads.
+    the selection of other heads; a head with something to choose has a `fit` of its own.
     """
 
     _moments: ClassMoments

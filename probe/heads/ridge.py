@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from probe.arrays import RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation
-from probe.moments import ClassMoments, Float64Array, eigenbasis
+from probe.estimator import FloatArray, Validation
+from probe.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 
 # Leave-one-out scores of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
 LEAVE_ONE_OUT_ROWS = 10_000
@@ -20,17 +20,20 @@ LEAVE_ONE_OUT_ROWS = 10_000
 LEAST_FREEDOM = 1e-10
 
 
-class RidgeProbe(Head):
+class RidgeProbe(MomentsHead):
     """Minimises sum_i |y_i - W x_i - b|^2 + alpha |W|^2 with y = +1 for a row's class and -1 for the others.
 
     With G = V L V' the scatter of the centred rows and Q = X'Y, W(alpha) = V (L + alpha)^-1 V' Q: one eigenbasis
     serves every penalty, and both G and Q are class statistics. The penalty with the best accuracy wins, ties go to
     the smaller squared error: on the validation rows when given (then refitted on both), else leave-one-out, where
     row i without itself has the residual (y_i - f_i) / (1 - h_i), h_i = 1/n + z_i' (L + alpha)^-1 z_i, z = V'(x - m).
+    `partial_fit` keeps no row to judge a penalty by: it takes the one with the smallest generalised cross-validation
+    error, the squared error of leaving one out with the mean of h_i in place of each, which is a class statistic too.
+    With one penalty, streaming equals `fit`. A class without rows is never predicted.
 
-    Source: the ridge head of McDonnell et al., "RanPAC", 2023, arXiv 2307.02251, without its random projection.
-    Departures: an unpenalised intercept, and the penalty is chosen by accuracy instead of squared error. Scores are
-    regressions to +-1, not calibrated log-probabilities.
+    Source: the ridge head of McDonnell et al., "RanPAC", 2023, arXiv 2307.02251, without its random projection;
+    generalised cross-validation: Golub, Heath, Wahba, 1979. Departures: an unpenalised intercept, and `fit` chooses
+    the penalty by accuracy instead of squared error. Scores are regressions to +-1, not calibrated log-probabilities.
 
     Args:
         alphas: Penalties to choose from, or how many, log-spaced between 1e-8 and 1e8.
@@ -39,8 +42,9 @@ class RidgeProbe(Head):
     Attributes:
         alpha_: The penalty chosen.
         coef_, intercept_: (K, D) and (K,).
+        class_count_: (K,) rows per class.
         scores_, squared_errors_: (n_alphas,) accuracy and mean squared error of the penalties in the order of
-            `alphas_`.
+            `alphas_`; after `partial_fit` minus the generalised cross-validation error, and that error.
     """
 
     unordered: ClassVar[tuple[str, ...]] = ("alphas",)
@@ -53,18 +57,33 @@ class RidgeProbe(Head):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), chooses the penalty on the validation rows if given, else leaving one out."""
-        self.alphas_ = self._check_alphas()
         parts = self._check_parts(X, y, validation)
-        moments = self._moments_of(parts[0])
+        moments = self._new_moments().update(*parts[0])
         basis = eigenbasis(moments.total(), moments.rounding)
         self._choose(moments, basis, *parts[-1], leave_one_out=validation is None)
         if validation is not None:
-            moments.merge(self._moments_of(parts[1]))
+            moments.update(*parts[1])
             basis = eigenbasis(moments.total(), moments.rounding)
+        self._moments, self.class_count_ = moments, moments.counts.copy()
+        self._set_linear_form(moments, basis)
+        return self
+
+    def _new_moments(self) -> ClassMoments:
+        self.alphas_ = self._check_alphas()
+        return ClassMoments(len(self.classes_), self.n_features_in_, second="full", device=self.device)
+
+    def _solve(self, moments: ClassMoments) -> None:
+        basis = eigenbasis(moments.total(), moments.rounding)
+        self.squared_errors_ = _generalised_errors(moments, basis, self.alphas_)
+        self.scores_ = -self.squared_errors_
+        self._select("generalised cross-validation")
+        self._set_linear_form(moments, basis)
+
+    def _set_linear_form(self, moments: ClassMoments, basis: tuple[Float64Array, Float64Array]) -> None:
         values, vectors = basis
         self.coef_ = (_cross(moments).T @ vectors / (values + self.alpha_)) @ vectors.T
-        self.intercept_ = _target_means(moments) - self.coef_ @ moments.mean
-        return self
+        intercept = _target_means(moments) - self.coef_ @ moments.mean
+        self.intercept_ = np.where(moments.counts > 0, intercept, -np.inf)
 
     def check_parameters(self) -> None:
         self._check_alphas()
@@ -75,10 +94,6 @@ class RidgeProbe(Head):
             raise InputError(f"alphas={self.alphas} are no penalties: give a number of them, or a list of values >= 0")
         return alphas
 
-    def _moments_of(self, part: tuple[Any, IntArray]) -> ClassMoments:
-        moments = ClassMoments(len(self.classes_), self.n_features_in_, second="full", device=self.device)
-        return moments.update(*part)
-
     def _choose(
         self,
         moments: ClassMoments,
@@ -88,7 +103,7 @@ class RidgeProbe(Head):
         *,
         leave_one_out: bool,
     ) -> None:
-        """Scores every penalty on the rows and sets `alpha_`, `scores_`, `squared_errors_` and `selection_`."""
+        """Scores every penalty on the rows, and sets `alpha_` and what tells of its choice."""
         if leave_one_out and len(X) > LEAVE_ONE_OUT_ROWS:
             judged = np.linspace(0, len(X) - 1, LEAVE_ONE_OUT_ROWS).astype(np.int64)
             X, codes = RowSubset(X, judged), codes[judged]
@@ -102,11 +117,15 @@ class RidgeProbe(Head):
                 squares[a] += np.where(np.isnan(residuals), 4, residuals**2).sum()
         self.scores_ = correct / len(X)
         self.squared_errors_ = squares / (len(X) * len(self.classes_))
+        self._select("leave-one-out" if leave_one_out else "validation")
+
+    def _select(self, on: str) -> None:
+        """Takes the penalty of the best score, of equal ones that of the smallest error, and records the search."""
         best = max(range(len(self.alphas_)), key=lambda a: (self.scores_[a], -self.squared_errors_[a]))
         self.alpha_ = float(self.alphas_[best])
         searched = zip(self.alphas_.tolist(), self.scores_.tolist(), self.squared_errors_.tolist(), strict=True)
         self.selection_ = {
-            "on": "leave-one-out" if leave_one_out else "validation",
+            "on": on,
             "searched": [{"alpha": a, "score": score, "squared_error": error} for a, score, error in searched],
             "chosen": {"alpha": self.alpha_},
         }
@@ -128,6 +147,28 @@ def _target_means(moments: ClassMoments) -> Float64Array:
 def _cross(moments: ClassMoments) -> Float64Array:
     """(D, K) product of centred rows and targets."""
     return 2 * (moments.sums - moments.counts[:, None] * moments.mean).T
+
+
+def _generalised_errors(
+    moments: ClassMoments, basis: tuple[Float64Array, Float64Array], alphas: Float64Array
+) -> Float64Array:
+    """(n_alphas,) mean squared error over (1 - d / n)^2, with d = 1 + sum of l / (l + alpha) the degrees of freedom.
+
+    Both vanish together where the features can explain any targets: there each direction's share of what is left is
+    summed, alpha / (l + alpha), instead of subtracted from the whole.
+    """
+    values, vectors = basis
+    n, seen = moments.n_rows, moments.counts > 0
+    explained = ((vectors.T @ _cross(moments)) ** 2).sum(axis=1) / values
+    scatter = n * (1 - _target_means(moments)[seen] ** 2).sum()
+    # With a direction for every row but one, all targets lie in the span, and the difference is rounding noise.
+    spare = max(n - 1 - len(values), 0)
+    outside = max(scatter - explained.sum(), 0.0) if spare else 0.0
+    left = alphas[:, None] / (values + alphas[:, None])
+    freedom = (spare + left.sum(axis=1)) / n
+    errors = (outside + left**2 @ explained) / (n * max(seen.sum(), 1))
+    # A penalty that leaves no freedom says nothing of other rows: it counts as a miss, by as much as targets are apart.
+    return np.divide(errors, freedom**2, where=freedom > LEAST_FREEDOM, out=np.full(len(alphas), 4.0))
 
 
 def _argmax_or_none(scores: Float64Array) -> IntArray:

@@ -135,3 +135,72 @@ def test_a_number_of_penalties_is_spread_over_sixteen_decades():
 def test_bad_penalties_are_refused_with_a_sentence(alphas):
     with pytest.raises(InputError, match="are no penalties: give a number of them, or a list of values >= 0"):
         RidgeProbe(alphas).fit(*scaled(load_iris))
+
+
+def in_pieces(head, X, y, pieces):
+    for rows in pieces:
+        head.partial_fit(X[rows], y[rows], classes=np.unique(y))
+    return head
+
+
+def pieces(y, seed):
+    """Rows class after class and at random, in unequal parts."""
+    order = np.random.default_rng(seed).permutation(len(y))
+    return [np.flatnonzero(y == k) for k in np.unique(y)[::-1]], np.split(order, [1, 7, len(y) // 2])
+
+
+@pytest.mark.parametrize("load", [load_wine, load_digits])
+def test_streaming_equals_fitting_at_once_in_any_order_and_split(load):
+    X, y = load(return_X_y=True)
+    X = (X - X.mean(axis=0)) / (X.std(axis=0) + 1e-3)
+    for alpha in (1e-2, 10.0):
+        expected = RidgeProbe([alpha]).fit(X, y).logits(X)
+        for parts in pieces(y, 0):
+            found = in_pieces(RidgeProbe([alpha]), X, y, parts).logits(X)
+            np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-11)
+    at_once = RidgeProbe().partial_fit(X, y, classes=np.unique(y))
+    for parts in pieces(y, 1):
+        streamed = in_pieces(RidgeProbe(), X, y, parts)
+        assert streamed.alpha_ == at_once.alpha_
+        np.testing.assert_allclose(streamed.squared_errors_, at_once.squared_errors_, rtol=1e-9)
+        np.testing.assert_allclose(streamed.logits(X), at_once.logits(X), rtol=1e-9, atol=1e-11)
+
+
+@pytest.mark.parametrize(("n_rows", "width"), [(60, 5), (30, 29), (20, 50)])
+def test_streamed_penalty_minimises_the_generalised_cross_validation_error(n_rows, width):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n_rows, width)), np.arange(n_rows) % 3
+    X[np.arange(n_rows), y] += 1.5
+    alphas = np.logspace(-3, 3, 7)
+    head = RidgeProbe(alphas).partial_fit(X, y, classes=[0, 1, 2])
+    centred, targets = X - X.mean(axis=0), 2.0 * np.eye(3)[y] - 1
+    expected = []
+    for alpha in alphas:
+        hat = centred @ np.linalg.solve(centred.T @ centred + alpha * np.eye(width), centred.T) + 1 / n_rows
+        errors = ((targets - hat @ targets) ** 2).mean()
+        expected.append(errors / (1 - np.trace(hat) / n_rows) ** 2)
+    np.testing.assert_allclose(head.squared_errors_, expected, rtol=1e-8)
+    assert head.alpha_ == alphas[np.argmin(expected)]
+    assert head.selection_["on"] == "generalised cross-validation"
+
+
+def test_streamed_penalty_is_about_as_good_as_that_of_leaving_one_out():
+    X, y = load_digits(return_X_y=True)
+    for rows in (slice(0, 100), slice(0, 900)):
+        streamed = RidgeProbe().partial_fit(X[rows], y[rows], classes=np.arange(10))
+        assert streamed.score(X[900:], y[900:]) > RidgeProbe().fit(X[rows], y[rows]).score(X[900:], y[900:]) - 0.01
+
+
+def test_classes_to_come_are_never_predicted():
+    X, y = load_wine(return_X_y=True)
+    head = RidgeProbe().partial_fit(X[y < 2], y[y < 2], classes=[0, 1, 2])
+    assert np.isneginf(head.logits(X)[:, 2]).all()
+    assert np.isfinite(head.logits(X)[:, :2]).all()
+    assert np.isfinite(RidgeProbe().partial_fit(X[:1], y[:1], classes=[0, 1, 2]).logits(X)[:, 0]).all()
+    assert set(head.partial_fit(X[y == 2], y[y == 2]).predict(X)) == {0, 1, 2}
+
+
+def test_fit_and_partial_fit_go_together():
+    X, y = load_wine(return_X_y=True)
+    head = RidgeProbe([1.0]).fit(X[::2], y[::2]).partial_fit(X[1::2], y[1::2])
+    np.testing.assert_allclose(head.logits(X), RidgeProbe([1.0]).fit(X, y).logits(X), rtol=1e-8, atol=1e-10)
