@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.base import Dataset, IntArray, Partition, digest
 from probe.errors import InputError
+from probe.facts import keep_facts
 from probe.targets import strata
 
 
@@ -21,8 +22,7 @@ class PartitionSubset:
         self.labels: IntArray = np.asarray(whole.labels)[self.chosen]
         ids: Sequence[str] = whole.ids
         self.ids = [ids[row] for row in self.chosen]
-        if hasattr(whole, "groups"):
-            self.groups = np.asarray(whole.groups)[self.chosen]
+        keep_facts(self, whole, self.chosen)
         if hasattr(whole, "row_digests"):
             self.row_digests = self._row_digests
 
@@ -46,6 +46,7 @@ def subset(partition: Partition, rows: IntArray) -> Partition:
     """Some rows of a partition; those of image files are named by their own contents, without reading the others."""
     if hasattr(partition, "subset"):
         found: Partition = partition.subset(rows)
+        keep_facts(found, partition, rows)
         return found
     return PartitionSubset(partition, rows)
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from probe.base import Dataset
 from probe.errors import InputError
+from probe.facts import know
 from probe.labels import encode_labels, join_columns, label_columns, read_class_names
 from probe.partitions import ImageFiles, make_dataset
 
@@ -33,6 +34,9 @@ def load(
     suffix: str = "",
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    group_column: str | None = None,
+    session_column: str | None = None,
+    hardness_column: str | None = None,
 ) -> Dataset:
     """Reads one table with a column of partitions, or a folder with `train.csv`, `test.csv` and perhaps `val.csv`.
 
@@ -51,6 +55,7 @@ def load(
         suffix: Put behind every file name, such as `.jpg`.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
+        group_column, session_column, hardness_column: What else is known of each row, see `probe.facts.FACTS`.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
@@ -67,8 +72,21 @@ def load(
     _check_files(root, ids)
     given = read_class_names(class_names) or (columns if len(columns) > 1 else None)
     codes, names = encode_labels(_typed(texts, separator), str(source), given, ignore_label)
-    partitions = {part: ImageFiles(root, ids[part], codes[part]) for part in tables}
+    known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
+    partitions = {}
+    for part, rows in tables.items():
+        facts = {fact: _fact(rows, column, part, source) for fact, column in known.items()}
+        partitions[part] = know(ImageFiles(root, ids[part], codes[part]), facts, part)
     return make_dataset(name or (source.resolve().name if source.is_dir() else source.stem), names, partitions)
+
+
+def _fact(rows: Table, column: str | None, part: str, source: Path) -> list[str] | None:
+    """The values of a column that train must have; None where it is not asked for, or another table lacks it."""
+    if column is None or (column not in rows[0] and part != "train"):
+        return None
+    if column not in rows[0]:
+        raise InputError(f"{source} has the columns {', '.join(rows[0])}, expected {column}: name one that it has")
+    return [row[column].strip() for row in rows]
 
 
 def _tables_of_folder(folder: Path) -> dict[str, Table]:

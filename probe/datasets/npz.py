@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.base import Dataset
 from probe.errors import InputError
+from probe.facts import FACTS, know
 from probe.labels import encode_labels, labels_as_read, read_class_names
 from probe.partitions import ArrayPartition, make_dataset
 
@@ -29,8 +30,9 @@ def load(
     """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS_KEYS`.
 
     Labels are (N,), or (N, K) zeros and ones where a row may have several. Rows are images, uint8 of shape (N, H, W),
-    (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for
-    `backbone=identity`. The file is read into memory.
+    (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`. `train_groups`,
+    `train_sessions` and `train_hardness`, where they are there, say more of each row, see `probe.facts.FACTS`. The file
+    is read into memory.
 
     Args:
         path: The file.
@@ -58,7 +60,10 @@ def load(
             )
     raw = {part: labels_as_read(arrays[keys[1]]) for part, keys in found.items()}
     codes, names = encode_labels(raw, str(file), read_class_names(class_names), ignore_label)
-    partitions = {p: ArrayPartition(rows[p], codes[p], [str(i) for i in range(len(rows[p]))]) for p in found}
+    partitions = {
+        p: know(ArrayPartition(rows[p], codes[p], [str(i) for i in range(len(rows[p]))]), _facts(arrays, p), p)
+        for p in found
+    }
     return make_dataset(name or file.stem, names, partitions)
 
 
@@ -78,6 +83,10 @@ def _pair(arrays: dict[str, NDArray[Any]], words: Sequence[str]) -> tuple[str, s
 
     rows, labels = first(ROWS_KEYS), first(LABELS_KEYS)
     return (rows, labels) if rows and labels else None
+
+
+def _facts(arrays: dict[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any] | None]:
+    return {fact: next((arrays[k] for w in PARTITIONS[part] if (k := f"{w}_{fact}") in arrays), None) for fact in FACTS}
 
 
 def _rows(file: Path, rows: NDArray[Any], key: str) -> NDArray[Any]:

@@ -19,6 +19,7 @@ from PIL import Image
 
 from probe.base import Dataset, IntArray, digest
 from probe.errors import InputError
+from probe.facts import know
 from probe.files import file_digests, remembered
 from probe.hashing import hash_bytes
 from probe.images import read_image
@@ -126,6 +127,9 @@ def load(
     label_column: str | Sequence[str] | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    group_column: str | None = None,
+    session_column: str | None = None,
+    hardness_column: str | None = None,
 ) -> Dataset:
     """Reads `train-*.parquet`, `test-*.parquet` and, optionally, `validation-*.parquet` from a folder or its `data/`.
 
@@ -140,6 +144,7 @@ def load(
             labels: a column of lists, or several columns of zeros and ones.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
+        group_column, session_column, hardness_column: What else is known of each row, see `probe.facts.FACTS`.
     """
     if path is None:
         raise InputError(
@@ -154,8 +159,23 @@ def load(
     given = read_class_names(class_names) or (columns if len(columns) > 1 else _metadata_names(schema, columns[0]))
     codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
     label = ",".join(columns)
-    partitions = {part: ParquetPartition(files, image, label, codes[part]) for part, files in found.items()}
+    known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
+    partitions = {}
+    for part, files in found.items():
+        facts = {fact: _fact(files, column, part) for fact, column in known.items()}
+        partitions[part] = know(ParquetPartition(files, image, label, codes[part]), facts, part)
     return make_dataset(name or root.resolve().name, names, partitions)
+
+
+def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | None:
+    """The values of a column that train must have; None where it is not asked for, or another partition lacks it."""
+    schemas = [_schema(file) for file in files] if column else []
+    if column is None or (part != "train" and any(column not in schema.names for schema in schemas)):
+        return None
+    for file, schema in zip(files, schemas, strict=True):
+        if column not in schema.names:
+            raise InputError(f"{file} has the columns {_columns(schema)}, expected {column}: name one that it has")
+    return [value for file in files for value in _values(file, column)]
 
 
 def _partition_files(root: Path) -> dict[str, list[Path]]:
@@ -237,8 +257,13 @@ def _labels(files: Sequence[Path], image: str, label: str) -> list[Any]:
                     f"{file} has no column {' and '.join(sorted(absent))}, its columns are "
                     f"{_columns(opened.schema_arrow)}: give files with the same columns"
                 )
-            values += opened.read(columns=[label]).column(0).to_pylist()
+        values += _values(file, label)
     return values
+
+
+def _values(file: Path, column: str) -> list[Any]:
+    with _open(file) as opened:
+        return list(opened.read(columns=[column]).column(0).to_pylist())
 
 
 def _metadata_names(schema: pa.Schema, label: str) -> list[str] | None:

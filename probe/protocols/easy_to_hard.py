@@ -13,7 +13,7 @@ from probe.base import Dataset, IntArray, Rows, Split
 from probe.errors import InputError
 from probe.protocols.checks import check_fraction
 from probe.protocols.draws import priorities
-from probe.protocols.hardness import read_hardness
+from probe.protocols.hardness import own_hardness, read_hardness
 from probe.protocols.validation import split_drawn
 
 PARTS = ("easy", "hard", "all")
@@ -25,20 +25,21 @@ class EasyToHard:
 
     Easy are the `share` of each class's rows that are least hard, hard the `share` that are hardest, so that all parts
     have the same classes in the same numbers. `all` trains on as many rows of any hardness, and tests on all of test.
-    The hardness of a row is 1 - the probability of its label, averaged over earlier runs that were fitted without it.
+    The hardness of a row is 1 - the probability of its label, averaged over earlier runs that were fitted without it,
+    or what the dataset itself says.
     Source: P. Hase et al., "The Unreasonable Effectiveness of Easy Training Data for Hard Tasks", 2024, arXiv
     2401.06751, whose released code calls this average MDL; the parts by class are ours, theirs are by quantile alone.
 
     Args:
         hardness: Folder of those runs, see `probe.protocols.hardness`. They should be of another backbone than the one
-            under test: what a head gets wrong itself is hard by definition.
+            under test: what a head gets wrong itself is hard by definition. None for the dataset's own hardness.
         train: `easy`, `hard` or `all`.
         test: `easy`, `hard` or `all`.
         share: Of each class's rows, above 0 and at most 0.5.
         validation_fraction: Share of the drawn rows that validates, from 5 rows per class on; folds below.
     """
 
-    hardness: str = "runs/hardness"
+    hardness: str | None = "runs/hardness"
     train: str = "easy"
     test: str = "hard"
     share: float = 0.3
@@ -55,7 +56,11 @@ class EasyToHard:
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
-        hardness = read_hardness(Path(self.hardness), dataset)
+        hardness = (
+            own_hardness(dataset, self.test != "all")
+            if self.hardness is None
+            else read_hardness(Path(self.hardness), dataset)
+        )
         split = split_drawn(dataset, self._train(dataset, hardness["train"], seed), seed, self.validation_fraction)
         if self.test == "all":
             return split

@@ -1,4 +1,4 @@
-"""How hard each row is to earlier runs that were fitted without it."""
+"""How hard each row is: to earlier runs that were fitted without it, or by a column of the dataset."""
 
 from __future__ import annotations
 
@@ -45,3 +45,21 @@ def read_hardness(folder: Path, dataset: Dataset) -> dict[str, NDArray[np.float6
             f"{missing['test']} of {sizes['test']} rows of test of dataset {dataset.name}{seen}: {ADVICE}"
         )
     return {name: total[name] / n[name] for name in sizes}
+
+
+def own_hardness(dataset: Dataset, of_test: bool) -> dict[str, NDArray[np.float64]]:
+    """Hardness of every row of train, and of test where asked for, as the partitions' attribute `hardness` has it.
+
+    Raises:
+        InputError: A partition has none.
+    """
+    wanted = ("train", "test") if of_test else ("train",)
+    found = {name: getattr(dataset.partitions[name], "hardness", None) for name in wanted}
+    missing = [name for name, values in found.items() if values is None]
+    if missing:
+        raise InputError(
+            f"protocol.hardness is null, but dataset {dataset.name} has no hardness of its own for "
+            f"{' and '.join(missing)}: name its column or array, such as dataset.hardness_column, or set "
+            "protocol.hardness to a folder of runs"
+        )
+    return {name: np.asarray(values, dtype=np.float64) for name, values in found.items()}

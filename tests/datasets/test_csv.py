@@ -123,3 +123,21 @@ def test_several_labels_come_as_columns_or_divided_by_a_separator(root):
         load(path)
     with pytest.raises(InputError, match=r"columns split, file, labels, expected bird: set dataset\.label_column"):
         load(path, label_column=["labels", "bird"])
+
+
+def test_columns_say_more_of_each_row_and_change_no_fingerprint(root):
+    lines = ["file,label,room,grade", *(f"pictures/{i}.png,{'ab'[i % 2]},r{i // 2},{i}.5" for i in range(4))]
+    table(root, "train.csv", lines)
+    table(root, "test.csv", ["file,label,room", "pictures/4.png,a,r9", "pictures/5.png,b,r9"])
+    plain, known = load(str(root)), load(str(root), session_column="room", hardness_column="grade", group_column="room")
+    assert known.partitions["train"].sessions.tolist() == known.partitions["train"].groups.tolist() == [
+        "r0", "r0", "r1", "r1",
+    ]  # fmt: skip
+    assert known.partitions["train"].hardness.tolist() == [0.5, 1.5, 2.5, 3.5]
+    assert known.partitions["test"].sessions.tolist() == ["r9", "r9"]
+    assert not hasattr(known.partitions["test"], "hardness")
+    assert known.fingerprint == plain.fingerprint
+    with pytest.raises(InputError, match=r"has the columns file, label, room, grade, expected day: name one that it"):
+        load(str(root), session_column="day")
+    with pytest.raises(InputError, match=r"hardness of row 0 of train is 'r0', expected a finite number, larger where"):
+        load(str(root), hardness_column="room")

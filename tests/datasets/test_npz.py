@@ -84,3 +84,18 @@ def test_a_column_per_label_gives_targets(tmp_path):
     np.savez(tmp_path / "a.npz", x_train=rows, y_train=targets, x_test=rows, y_test=np.zeros(3))
     with pytest.raises(InputError, match=r"test has one label per row in .* where another partition has a column"):
         load(str(tmp_path / "a.npz"))
+
+
+def test_arrays_say_more_of_each_row(tmp_path):
+    parts = {f"{part}_{what}": v for part in ("train", "test") for what, v in (("images", IMAGES), ("labels", LABELS))}
+    facts = {"train_sessions": np.array(list("aabb")), "test_sessions": np.arange(4), "train_hardness": np.arange(4)}
+    plain, known = load(write(tmp_path, **parts)), load(write(tmp_path, **parts, **facts))
+    assert known.partitions["train"].sessions.tolist() == list("aabb")
+    assert known.partitions["test"].sessions.tolist() == [0, 1, 2, 3]
+    assert known.partitions["train"].hardness.tolist() == [0, 1, 2, 3]
+    assert not hasattr(known.partitions["test"], "hardness")
+    assert known.fingerprint == plain.fingerprint
+    with pytest.raises(InputError, match=r"sessions of train have shape \(3,\), expected one value for each of its 4"):
+        load(write(tmp_path, **parts, train_sessions=np.arange(3)))
+    with pytest.raises(InputError, match=r"hardness of row 1 of train is 'nan', expected a finite number"):
+        load(write(tmp_path, **parts, train_hardness=np.array([0, np.nan, 1, 2])))

@@ -190,3 +190,17 @@ def test_copies_of_training_images_are_counted_and_their_digests_remembered(root
     assert count_duplicates(load(str(root))) == {"test": 3}
     monkeypatch.setattr(parquet.ParquetPartition, "_encoded", None)  # nothing is read again
     assert count_duplicates(load(str(root))) == {"test": 3}
+
+
+def test_columns_say_more_of_each_row(root):
+    for file in root.glob("train-*.parquet"):
+        table = pq.read_table(file)
+        days = pa.array([f"day {i % 2}" for i in range(len(table))])
+        pq.write_table(table.append_column("day", days).append_column("steps", pa.array(range(len(table)))), file)
+    data = load(str(root), session_column="day", hardness_column="steps", group_column="day")
+    train = data.partitions["train"]
+    assert train.sessions.tolist() == train.groups.tolist() == [f"day {i % 2}" for i in [*range(7), *range(5)]]
+    assert train.hardness.tolist() == [*range(7), *range(5)]
+    assert not hasattr(data.partitions["test"], "sessions")
+    with pytest.raises(InputError, match=r"train-00000-of-00002.parquet has the columns .*, expected hour: name one"):
+        load(str(root), session_column="hour")

@@ -159,3 +159,24 @@ def test_class_with_one_row_is_refused(make_dataset, tmp_path):
 def test_unknown_parts_and_shares_are_refused(wrong):
     with pytest.raises(InputError, match=r"expected easy, hard or all, and a share above 0 and at most 0\.5"):
         EasyToHard(**wrong)
+
+
+def test_hardness_of_the_dataset_itself_parts_the_rows(make_dataset):
+    data = make_dataset([10, 10], test=np.repeat([0, 1], 10))
+    for partition in data.partitions.values():
+        partition.hardness = np.arange(20)[::-1]
+    split = EasyToHard(None, "easy", "hard", 0.2, 0.0).split(data, 0)
+    for rows, hard in ((split.train, False), (split.test, True)):
+        hardness = data.partitions[rows.partition].hardness
+        for k in (0, 1):
+            own = labels(data, rows) == k
+            of_class = np.sort(hardness[np.asarray(data.partitions[rows.partition].labels) == k])
+            assert sorted(hardness[rows.indices[own]]) == (of_class[-2:] if hard else of_class[:2]).tolist()
+
+
+def test_datasets_without_hardness_are_refused(make_dataset):
+    data = make_dataset([3, 3])
+    with pytest.raises(InputError, match=r"dataset rows has no hardness of its own for train and test: name its"):
+        EasyToHard(None).split(data, 0)
+    data.partitions["train"].hardness = np.arange(6)
+    assert len(EasyToHard(None, "easy", "all", 0.5, 0.0).split(data, 0).test) == 2
