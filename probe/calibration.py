@@ -13,14 +13,14 @@ from probe.base import Dataset, IntArray, Split, SplitProtocol
 from probe.errors import InputError
 from probe.estimator import Head
 from probe.fitting import fit, rows_of
-from probe.metrics.calibration import calibration
+from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
 from probe.metrics.conformal import LEVEL, evaluate_sets, prediction_sets, thresholds
 from probe.metrics.evaluate import evaluate
-from probe.metrics.intervals import Interval
-from probe.metrics.scores import score_rows
+from probe.metrics.rows import Measured, gap_rows
+from probe.metrics.scores import RowScores, score_rows
 from probe.metrics.temperature import fit_temperature, scale
-from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.draws import priorities, ranks_in_class, spread
+from probe.protocols.incremental import ComesInTasks
 from probe.record import full_width
 
 FRACTION = 0.2
@@ -33,7 +33,7 @@ BEFORE = ("top1", "log_loss", "brier", "ece")
 class Calibrated:
     """What the held-out rows gave: metrics on the test rows, and for the record what they belong to."""
 
-    metrics: dict[str, Interval]
+    measured: Measured
     record: dict[str, Any]
 
 
@@ -63,8 +63,8 @@ def hold_out(dataset: Dataset, split: Split, seed: int) -> IntArray:
 
 def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:
     """Refuses runs in which rows cannot be kept from all that is fitted."""
-    if teacher or isinstance(protocol, ClassIncremental):
-        why = "a teacher has seen these too" if teacher else "protocol class_incremental streams every row once"
+    if teacher or isinstance(protocol, ComesInTasks):
+        why = "a teacher has seen these too" if teacher else f"protocol {protocol.name} streams every row once"
         raise InputError(
             f"calibrate=true fits once more without a fifth of the training rows, but {why}: set calibrate=false"
         )
@@ -105,12 +105,11 @@ def calibrate(
         full_width(head.logits(rows), head.classes_, n_classes) for rows in (rows_of(X, inside), test[0])
     )
     temperature = fit_temperature(held_logits, y[inside])
-    scaled = calibration(score_rows(scale(logits, temperature), test[1]), seed)
-    metrics = {f"scaled_{name}": scaled[name] for name in SCALED}
+    measured = Measured()
+    measured.add(scaled_metrics(score_rows(scale(logits, temperature), test[1]), seed), "scaled_")
     for prefix, by_class in (("", False), ("class_conditional_", True)):
         limits = thresholds(held_logits, y[inside], class_conditional=by_class)
-        found = evaluate_sets(prediction_sets(logits, limits), test[1], seed=seed)
-        metrics |= {prefix + name: value for name, value in found.items()}
+        measured.add(evaluate_sets(prediction_sets(logits, limits), test[1], seed=seed), prefix)
     before = evaluate(logits, test[1], seed=seed)
     record = {
         "n_held_out": len(inside),
@@ -119,4 +118,15 @@ def calibrate(
         "unscaled": {name: vars(before[name]) for name in BEFORE},
         "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),
     }
-    return Calibrated(metrics, record)
+    return Calibrated(measured, record)
+
+
+def scaled_metrics(scores: RowScores, seed: int) -> Measured:
+    """How far probabilities can be believed, after scaling."""
+    found = calibration(scores, seed)
+    rows = {
+        "log_loss": row_log_losses(scores),
+        "brier": brier_rows(scores),
+        "ece": gap_rows(scores.confidence, scores.correct, equal_width_bins(scores.confidence)),
+    }
+    return Measured({name: found[name] for name in SCALED}, rows)

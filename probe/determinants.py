@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probe import __version__
 from probe.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
 from probe.features.layout import DEFAULT_DTYPES
-from probe.protocols.class_incremental import ClassIncremental, streams
+from probe.protocols.incremental import ComesInTasks, streams
 from probe.record import slug
 
 if TYPE_CHECKING:
@@ -123,8 +123,10 @@ def describe(
     other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
     if test_on is not None:
         rows["test"][1] = digest([rows["test"][1], test_on.fingerprint])  # the same numbers are other rows there
+    if tasks := describe_tasks(protocol, dataset if test_on is None else test_on, dataset, seed):
+        rows["tasks"] = tasks
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
-    joint = " (joint)" if isinstance(protocol, ClassIncremental) and not streams(head) else ""
+    joint = " (joint)" if isinstance(protocol, ComesInTasks) and not streams(head) else ""
     return {
         "labels": {
             "backbone": label(backbone.name, reads, {}),
@@ -159,6 +161,15 @@ def describe(
         **({} if texts is None else {"texts": dict(texts)}),
         "version": __version__,
     }
+
+
+def describe_tasks(protocol: SplitProtocol, tested: Dataset, dataset: Dataset, seed: int) -> list[str]:
+    """What tells which training rows come when, and which test rows ask for them; empty where all come at once."""
+    if not isinstance(protocol, ComesInTasks):
+        return []
+    sessions = getattr(tested.partitions["test"], "sessions", None)
+    named = [digest([task.name, task.rows.indices.tolist()]) for task in protocol.tasks(dataset, seed)]
+    return named if sessions is None else [*named, digest([str(session) for session in sessions])]
 
 
 def run_name(determinants: Mapping[str, Any]) -> str:

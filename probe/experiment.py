@@ -16,11 +16,14 @@ from probe.base import IntArray, Split, digest
 from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
 from probe.determinants import describe, extraction, run_name
 from probe.fitting import fit
+from probe.metrics.classification import by_frequency
 from probe.metrics.evaluate import evaluate
+from probe.metrics.rows import Measured
+from probe.metrics.scores import score_rows
 from probe.partitions import count_duplicates
 from probe.prompts import prompts_of
 from probe.protocols.checks import check_dataset
-from probe.protocols.class_incremental import ClassIncremental
+from probe.protocols.incremental import ComesInTasks
 from probe.request import (
     Run,
     check_fit,
@@ -126,9 +129,13 @@ def carry_out(
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train_rows)]
     X_test, y_test, test_rows = select(features, split.test, head.consumes)
     tasks = None
-    if isinstance(request.protocol, ClassIncremental):
+    if isinstance(request.protocol, ComesInTasks):
         named = request.protocol.tasks(dataset, seed)
-        tasks = fit_tasks(head, [select(features, task.rows, head.consumes) for task in named], named, X_test, y_test)
+        test = (request.test_on or dataset).partitions[split.test.partition]
+        tasks = fit_tasks(
+            head, named, [select(features, task.rows, head.consumes) for task in named], (X_test, y_test),
+            request.protocol.tasks_of_test_rows(dataset, test, y_test, test_rows, seed), len(dataset.class_names),
+        )  # fmt: skip
     else:
         extras = teach(request, split, determinants["protocol"]["rows"])
         head = fit(head, (X_train, y_train), validation[:2], folds, extras)
@@ -143,8 +150,13 @@ def carry_out(
             (X_train, y_train), np.isin(train_rows, held_out), validation[:2], folds, (X_test, y_test),
             n_classes=len(dataset.class_names), seed=seed,
         )  # fmt: skip
-    metrics = evaluate(logits, y_test, seed=seed)
-    metrics |= (tasks.metrics if tasks else {}) | (calibrated.metrics if calibrated else {})
+    measured = Measured(evaluate(logits, y_test, seed=seed))
+    if y_test.ndim == 1:
+        counts = np.bincount(np.concatenate([y_train, validation[1]]), minlength=len(dataset.class_names))
+        measured.add(by_frequency(score_rows(logits, y_test), counts, seed))
+    for part in (tasks, calibrated):
+        if part:
+            measured.add(part.measured)
     result = {
         "schema": record.SCHEMA,
         "run": {
@@ -156,7 +168,7 @@ def carry_out(
         "command": request.command,
         **determinants,
         "features": {name: f.digest for name, f in features.items()},
-        "metrics": {name: vars(value) for name, value in metrics.items()},
+        "metrics": {name: vars(value) for name, value in measured.metrics.items()},
         **({"tasks": tasks.record} if tasks else {}),
         **({"calibration": calibrated.record} if calibrated else {}),
         "selection": getattr(head, "selection_", None),
@@ -172,5 +184,5 @@ def carry_out(
         "commit": record.commit(),
         "device": device_name(request.device),
     }
-    predictions = record.prediction_arrays(logits, y_test, test_rows, request.save_logits)
+    predictions = record.prediction_arrays(logits, y_test, test_rows, request.save_logits, measured.rows)
     record.write_run(folder, result, predictions, head, replace=request.force)

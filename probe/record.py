@@ -81,12 +81,17 @@ def full_width(logits: NDArray[Any], classes: IntArray, n_classes: int) -> NDArr
 
 
 def prediction_arrays(
-    logits: NDArray[np.float32], labels: IntArray, rows: IntArray, save_logits: bool | None
+    logits: NDArray[np.float32],
+    labels: IntArray,
+    rows: IntArray,
+    save_logits: bool | None,
+    measured: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[Any]]:
     """What is kept per test row: enough for paired tests and calibration, and the logits where they are few.
 
-    `label_rank` is 0 where the label has the highest logit; among equal logits the lower class code comes first. Rows
-    with several labels have targets, predictions (both (N, K) zeros and ones) and their part in each metric.
+    `metric.<name>` are the values per row of metrics that do not follow from these logits alone. `label_rank` is 0
+    where the label has the highest logit; among equal logits the lower class code comes first. Rows with several
+    labels have targets, predictions (both (N, K) zeros and ones) and their part in each metric.
     """
     from scipy.special import softmax
 
@@ -109,7 +114,7 @@ def prediction_arrays(
     }
     if keeps_logits:
         arrays["logits"] = logits
-    return arrays
+    return arrays | {f"metric.{name}": values.astype(np.float32) for name, values in measured.items()}
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

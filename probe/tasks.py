@@ -1,4 +1,4 @@
-"""How a head learns classes that come task by task, and what the record says of it."""
+"""How a head learns what comes task by task, and what the record says of it."""
 
 from __future__ import annotations
 
@@ -7,57 +7,70 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.base import IntArray, SplitProtocol
 from probe.errors import DoesNotFit
 from probe.estimator import Head
 from probe.metrics.incremental import accuracy_matrix, incremental_metrics
-from probe.metrics.intervals import Interval
-from probe.protocols.class_incremental import ClassIncremental, Task, logits_after_each_task, streams
+from probe.metrics.rows import Measured
+from probe.protocols.incremental import ComesInTasks, Task, logits_after_each_task, streams
 
 
 @dataclass(frozen=True)
 class TaskByTask:
     """Metrics over all tasks; for the record the classes, the accuracy matrix and whether the head streamed."""
 
-    metrics: dict[str, Interval]
+    measured: Measured
     record: dict[str, Any]
 
 
 def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
     """Refuses a head that can neither stream nor be refitted on the rows of all tasks so far."""
-    if not isinstance(protocol, ClassIncremental) or streams(head):
+    if not isinstance(protocol, ComesInTasks) or streams(head):
         return
     if teacher or len(head.consumes) > 1:
         raise DoesNotFit(
             f"head {type(head).__name__} consumes {', '.join(head.consumes)}{' and a teacher' * teacher} and does not "
-            "stream, protocol class_incremental refits heads of one kind of features without a teacher: choose another "
+            f"stream, protocol {protocol.name} refits heads of one kind of features without a teacher: choose another "
             "head or protocol"
         )
 
 
 def fit_tasks(
-    head: Head, parts: Sequence[tuple[Any, IntArray, IntArray]], tasks: Sequence[Task], X_test: Any, y_test: IntArray
+    head: Head,
+    tasks: Sequence[Task],
+    parts: Sequence[tuple[Any, IntArray, IntArray]],
+    test: tuple[Any, IntArray],
+    tasks_of_test_rows: IntArray,
+    n_classes: int,
 ) -> TaskByTask:
     """Fits a head task by task, predicting the test rows after each.
 
     Args:
         head: Is fitted.
+        tasks: In the order in which they come.
         parts: Features, class codes and row numbers of the training rows of each task.
-        tasks: The classes of each task.
-        X_test: Features of all test rows.
-        y_test: Their class codes.
+        test: Features and class codes of all test rows.
+        tasks_of_test_rows: Task of each of them, -1 for none.
+        n_classes: Of the dataset.
     """
-    n_classes = sum(len(task.classes) for task in tasks)
+    X_test, y_test = test
     steps = logits_after_each_task(head, [(X, y) for X, y, _ in parts], X_test, n_classes)
     predicted = np.stack([logits.argmax(axis=1) for logits in steps])
-    task_of_class = np.empty(n_classes, dtype=np.int64)
-    for number, task in enumerate(tasks):
-        task_of_class[task.classes] = number
-    matrix = accuracy_matrix(predicted, y_test, task_of_class)
+    matrix = accuracy_matrix(predicted, y_test, tasks_of_test_rows)
     record = {
+        "names": [task.name for task in tasks],
         "classes": [task.classes.tolist() for task in tasks],
+        "n_rows": [len(y) for _, y, _ in parts],
+        "accuracies": [_accuracy_of_seen(predicted[t] == y_test, tasks_of_test_rows, t) for t in range(len(tasks))],
         "accuracy_matrix": [[None if np.isnan(a) else a for a in row] for row in matrix.tolist()],
         "streamed": streams(head),
     }
-    return TaskByTask(incremental_metrics(predicted, y_test, task_of_class), record)
+    return TaskByTask(incremental_metrics(predicted, y_test, tasks_of_test_rows), record)
+
+
+def _accuracy_of_seen(correct: NDArray[np.bool_], tasks: IntArray, task: int) -> float | None:
+    """Accuracy after a task on the test rows of this and all earlier ones; None where there is no such row."""
+    seen = tasks <= task
+    return float(correct[seen].mean()) if seen.any() else None

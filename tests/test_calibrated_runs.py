@@ -22,6 +22,8 @@ from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.table import build_table
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
@@ -69,6 +71,14 @@ def test_plain_metrics_stay_and_the_others_are_added(result):
     assert (record["fraction"], record["level"]) == (0.2, 0.9)
 
 
+@pytest.mark.parametrize("metric", ["coverage", "class_conditional_mean_set_size", "scaled_log_loss", "scaled_ece"])
+def test_calibrated_numbers_can_be_ranked(result, tmp_path, metric):
+    runs = [result(head, calibrate=True) for head in (NaiveBayes(), NearestClassMean())]
+    cells = build_table(read_folders([tmp_path / "runs"]), metric).cells
+    expected = {run["labels"]["head"]: run["metrics"][metric]["value"] for run in runs}
+    assert dict(zip(cells["head"], cells["value"], strict=True)) == pytest.approx(expected)
+
+
 def test_held_out_rows_are_a_fifth_of_each_class_and_no_validation_row(wine):
     split = Full().split(wine, 0)
     held = hold_out(wine, split, 0)
@@ -97,7 +107,7 @@ def test_sets_hold_the_label_at_the_level_over_many_draws():
         train, test, held = draw(250, rng), draw(400, rng), np.arange(250) < 50
         found.append(
             calibrate(NearestClassMean(), train, held, NOTHING, None, test, n_classes=3, seed=0)
-            .metrics["coverage"].value
+            .measured.metrics["coverage"].value
         )  # fmt: skip
     # Coverage of one draw follows Beta(46, 5): mean 0.902, deviation 0.041.
     error = math.sqrt(0.9 * 0.1 * (1 / 52 + 1 / 400) / 80)
@@ -112,8 +122,8 @@ def test_temperature_mends_an_overconfident_head():
         NaiveBayes(), (X, y), np.arange(600) < 120, NOTHING, None, (X_test, y_test), n_classes=3, seed=0
     )  # fmt: skip
     assert 4 < found.record["temperature"] < 16
-    assert found.metrics["scaled_log_loss"].value < 0.6 * found.record["unscaled"]["log_loss"]["value"]
-    assert found.metrics["scaled_ece"].value < 0.5 * found.record["unscaled"]["ece"]["value"]
+    assert found.measured.metrics["scaled_log_loss"].value < 0.6 * found.record["unscaled"]["log_loss"]["value"]
+    assert found.measured.metrics["scaled_ece"].value < 0.5 * found.record["unscaled"]["ece"]["value"]
 
 
 def test_choice_on_folds_goes_on_without_the_held_out_rows():
@@ -154,7 +164,10 @@ def test_too_few_rows_are_refused_before_anything_is_extracted(result, tmp_path)
 
 @pytest.mark.parametrize(
     ("protocol", "teacher", "why"),
-    [(ClassIncremental(2), False, "streams every row once"), (Full(), True, "a teacher has seen these too")],
+    [
+        (ClassIncremental(2), False, "class_incremental streams every row once"),
+        (Full(), True, "a teacher has seen these too"),
+    ],
 )
 def test_fits_that_cannot_leave_rows_out_are_refused(protocol, teacher, why):
     with pytest.raises(InputError, match=rf"{why}: set calibrate=false"):

@@ -11,6 +11,7 @@ import pytest
 
 from probe.backbones.identity import IdentityBackbone
 from probe.base import Dataset, SplitProtocol
+from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
 from probe.errors import DoesNotFit
 from probe.estimator import Head
@@ -18,7 +19,10 @@ from probe.experiment import run
 from probe.features.store import FeatureStore
 from probe.fitting import fit_on_folds
 from probe.heads.linear import LinearProbe
+from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.table import build_table
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.files import write_rows
@@ -69,6 +73,34 @@ def test_long_tail_trains_on_fewer_rows(result):
     found = result(LongTail(Full(), 10.0), NearestClassMean())
     assert found["protocol"]["n_train"] < 45
     assert found["protocol"]["n_test"] == result(Full(), NearestClassMean())["protocol"]["n_test"]
+
+
+def ranked(folder: Path, metric: str) -> dict[str, float]:
+    cells = build_table(read_folders([folder]), metric).cells
+    return dict(zip(cells["head"], cells["value"], strict=True))
+
+
+def test_class_sizes_that_differ_are_told_apart_and_ranked(tmp_path):
+    data, store = gaussians(n_classes=4, n_features=8, distance=2.0, n_train=1200), FeatureStore(tmp_path / "cache")
+    for head in (NearestClassMean(), NaiveBayes()):
+        protocol = LongTail(Full(), 50.0)
+        folder = run(Run(IdentityBackbone(), data, protocol, head, store, tmp_path / "runs", device="cpu"))
+        found = {k: v["value"] for k, v in json.loads((folder / "result.json").read_text())["metrics"].items()}
+        # Classes of 300, 81, 22 and 6 rows, those that validate included.
+        assert np.average([found[g] for g in GROUPS], weights=[1, 2, 1]) == pytest.approx(found["mean_per_class"])
+        for group in GROUPS:
+            assert ranked(tmp_path / "runs", group)[folder.name.split("-")[3]] == pytest.approx(found[group])
+    assert ranked(tmp_path / "runs", "few_shot")["ncm"] > ranked(tmp_path / "runs", "few_shot")["naive_bayes"]
+
+
+GROUPS = ("many_shot", "medium_shot", "few_shot")
+
+
+@pytest.mark.parametrize("metric", ["a_last", "a_avg", "forgetting"])
+def test_numbers_over_tasks_can_be_ranked(result, tmp_path, metric):
+    found = {head.__class__.__name__: result(ClassIncremental(3), head) for head in (NearestClassMean(), NaiveBayes())}
+    expected = {r["labels"]["head"]: r["metrics"][metric]["value"] for r in found.values()}
+    assert ranked(tmp_path / "runs", metric) == pytest.approx(expected)
 
 
 def test_tasks_leave_their_matrix_and_a_last_is_top1(result):

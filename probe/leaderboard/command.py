@@ -35,8 +35,9 @@ def parser() -> argparse.ArgumentParser:
         "apart); any label or dotted name of the configuration",
     )  # fmt: skip
     options.add_argument(
-        "--metric", help="top1 (the default), top5, mean_per_class, log_loss or ece; "
-        "mAP (the default for rows with several labels), micro_f1 or macro_f1",
+        "--metric",
+        help="one that the runs have, such as top1 (the default), mean_per_class, log_loss, few_shot, a_avg, "
+        "mean_set_size, scaled_log_loss, or mAP (the default for rows with several labels); a wrong one lists them",
     )  # fmt: skip
     options.add_argument(
         "--where", action="append", default=[], metavar="FIELD=VALUES",

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.leaderboard.rows import PROPORTIONS
+from probe.leaderboard.rows import PERCENT
 from probe.leaderboard.table import Table
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def clean(value: Any) -> str:
 
 def number(value: float, metric: str) -> str:
     """Accuracies and calibration errors in percent, losses as they are."""
-    return f"{100 * value:.1f}" if metric in PROPORTIONS | {"ece"} else f"{value:.3f}"
+    return f"{100 * value:.1f}" if metric in PERCENT else f"{value:.3f}"
 
 
 def rank_text(line: Any) -> str:
@@ -63,7 +63,7 @@ def _cell_text(cell: Mapping[Any, Any], metric: str) -> str:
 
 def title(table: Table) -> str:
     """What the numbers are."""
-    unit = ", %" if table.metric in PROPORTIONS | {"ece"} else ""
+    unit = ", %" if table.metric in PERCENT else ""
     return f"{table.metric}{unit} ({'higher' if table.higher_is_better else 'lower'} is better)"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title
 from probe.leaderboard.records import read_predictions, read_result
-from probe.leaderboard.rows import N_BINS, PROPORTIONS, bins
+from probe.leaderboard.rows import N_BINS, PERCENT, bins
 from probe.leaderboard.table import Table
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "title": title(table),
         "metric": table.metric,
-        "percent": table.metric in PROPORTIONS | {"ece"},
+        "percent": table.metric in PERCENT,
         "higher": table.higher_is_better,
         "fields": list(map(clean, table.rows)),
         "columns": table.column_names,

@@ -12,7 +12,7 @@ import numpy as np
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
 from probe.leaderboard.layers import Depth, gather
-from probe.leaderboard.rows import PROPORTIONS
+from probe.leaderboard.rows import PERCENT, PROPORTIONS
 from probe.leaderboard.table import Table
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ def _plain(text: Any) -> str:
 
 
 def _scale(table: Table) -> float:
-    return 100.0 if table.metric in PROPORTIONS | {"ece"} else 1.0
+    return 100.0 if table.metric in PERCENT else 1.0
 
 
 def scores(table: Table) -> Figure:

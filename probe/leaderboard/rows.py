@@ -10,16 +10,35 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import InputError
+from probe.metrics.rows import class_mean_rows, gap_rows
 
 FloatArray = NDArray[np.float64]
 Predictions = Mapping[str, NDArray[Any]]
 
-LOWER_IS_BETTER = frozenset({"log_loss", "ece"})
 STORED = ("mAP", "micro_f1", "macro_f1")
 """Metrics of rows with several labels, whose values per row stand in the predictions."""
 DEFAULTS = ("top1", "mAP")
 """The metric of a table unless asked otherwise: the first of these that a run has."""
-PROPORTIONS = frozenset({"top1", "top5", "mean_per_class", *STORED})
+KEPT = frozenset(
+    f"{prefix}{name}"
+    for prefix, names in (
+        ("", ("many_shot", "medium_shot", "few_shot", "a_last", "a_avg", "forgetting")),
+        ("", ("coverage", "mean_set_size", "empty_sets")),
+        ("class_conditional_", ("coverage", "mean_set_size", "empty_sets")),
+        ("scaled_", ("log_loss", "brier", "ece")),
+    )
+    for name in names
+)
+"""Metrics whose values per row a run keeps itself, as `metric.<name>` beside its predictions."""
+LOWER_IS_BETTER = frozenset(
+    {"log_loss", "ece", "forgetting", "mean_set_size", "empty_sets", "class_conditional_mean_set_size"}
+    | {"class_conditional_empty_sets", "scaled_log_loss", "scaled_brier", "scaled_ece"}
+)
+PROPORTIONS = frozenset(
+    {"top1", "top5", "mean_per_class", "many_shot", "medium_shot", "few_shot", "a_last", "a_avg", *STORED}
+    | {"coverage", "empty_sets", "class_conditional_coverage", "class_conditional_empty_sets"}
+)
+PERCENT = PROPORTIONS | {"ece", "scaled_ece", "forgetting"}
 N_BINS = 15
 FLOOR = float(np.finfo(np.float64).eps)
 
@@ -35,17 +54,8 @@ def top5(predictions: Predictions) -> FloatArray:
 
 
 def mean_per_class(predictions: Predictions) -> FloatArray:
-    """Accuracy of each class, averaged over the classes that have rows, linearised row by row.
-
-    With n_c rows in class c, of which a share a_c is right, and K classes: value = m + N / (K n_c) (correct - a_c).
-    The mean is m = mean of a_c, the variance of the mean that of the stratified estimate.
-    """
-    labels, correct = predictions["label"], top1(predictions)
-    counts = np.bincount(labels)
-    accuracy = np.bincount(labels, weights=correct) / np.maximum(counts, 1)
-    present = counts > 0
-    weight = len(labels) / (present.sum() * np.maximum(counts, 1))
-    return accuracy[present].mean() + weight[labels] * (correct - accuracy[labels])
+    """Accuracy of each class, averaged over the classes that have rows, linearised row by row."""
+    return class_mean_rows(predictions["label_rank"] < 1, predictions["label"])
 
 
 def log_loss(predictions: Predictions) -> FloatArray:
@@ -61,9 +71,7 @@ def bins(confidence: NDArray[Any]) -> NDArray[np.int64]:
 def ece(predictions: Predictions) -> FloatArray:
     """Confidence minus correctness, with the sign of its bin's gap: the mean is the calibration error."""
     confidence = predictions["predicted_probability"].astype(np.float64)
-    gap = confidence - top1(predictions)
-    bin_of = bins(confidence)
-    return gap * np.sign(np.bincount(bin_of, weights=gap, minlength=N_BINS))[bin_of]
+    return gap_rows(confidence, predictions["label_rank"] < 1, bins(confidence))
 
 
 ROW_VALUES: dict[str, Callable[[Predictions], FloatArray]] = {
@@ -71,8 +79,19 @@ ROW_VALUES: dict[str, Callable[[Predictions], FloatArray]] = {
 } | {name: itemgetter(name) for name in STORED}
 
 
+def can_rank(metric: str) -> bool:
+    """Whether runs that have the metric have its values per row."""
+    return metric in ROW_VALUES or metric in KEPT
+
+
 def row_values(metric: str, predictions: Predictions) -> FloatArray:
-    """(N,) values whose mean is the metric, in the order of the predictions."""
-    if metric not in ROW_VALUES:
+    """(N,) values whose mean is the metric, in the order of the predictions; NaN where it does not look at the row.
+
+    Raises:
+        InputError: These predictions do not give the metric.
+    """
+    if metric in ROW_VALUES:
+        return ROW_VALUES[metric](predictions)
+    if f"metric.{metric}" not in predictions:
         raise InputError(f"metric {metric!r} has no values per row: choose one of {', '.join(ROW_VALUES)}")
-    return ROW_VALUES[metric](predictions)
+    return predictions[f"metric.{metric}"].astype(np.float64)

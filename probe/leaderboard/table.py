@@ -7,14 +7,16 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.errors import InputError
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
-from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, ROW_VALUES, row_values
+from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, can_rank, row_values
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
+from probe.metrics.conformal import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,8 +109,8 @@ def default_metrics(frame: pd.DataFrame) -> list[str]:
 def _with_metric(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
     """The runs that have the metric, and a word on those that do not."""
     name = f"metric.{metric}"
-    if name not in frame.columns or metric not in ROW_VALUES:
-        there = [column[7:] for column in frame.columns if column.startswith("metric.") and column[7:] in ROW_VALUES]
+    if name not in frame.columns or not can_rank(metric):
+        there = [column[7:] for column in frame.columns if column.startswith("metric.") and can_rank(column[7:])]
         why = f"no run has the metric {metric!r}"
         if name in frame.columns:
             why = f"metric {metric!r} has no value per test row to rank by"
@@ -127,19 +129,28 @@ def _all_scores(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], Score
     found: dict[tuple[str, str], Scores] = {}
     for column, systems in sorted(cells.items()):
         members = [i for systems_runs in systems.values() for i in systems_runs]
-        places, n_rows = _places(runs, members)
+        values = {i: _values(runs[i], metric) for i in members}
+        looked_at = {i: ~np.isnan(v) for i, v in values.items()}
+        places, n_rows = _places(runs, members, looked_at)
         for row, own in sorted(systems.items()):
-            values = [_values(runs[i], metric) for i in own]
             where = None if places is None else [places[i] for i in own]
-            found[row, column] = scores(values, where, [runs[i][0] for i in own], n_rows)
+            found[row, column] = scores(
+                [values[i][looked_at[i]] for i in own], where, [runs[i][0] for i in own], n_rows
+            )
     return found
 
 
-def _places(runs: Any, members: Sequence[int]) -> tuple[dict[int, Any] | None, int]:
-    """Places of each run's test rows among all of its column, None where all test the same; and how many there are."""
-    if len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members):
+def _places(
+    runs: Any, members: Sequence[int], looked_at: dict[int, NDArray[np.bool_]]
+) -> tuple[dict[int, Any] | None, int]:
+    """Places of each run's test rows among all of its column, None where all test the same; and how many there are.
+
+    Rows that the metric does not look at are none of them.
+    """
+    same = len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members)
+    if same and all(mask.all() for mask in looked_at.values()):
         return None, int(runs[members[0]][2])
-    tested = {i: read_predictions(runs[i][3])["row"] for i in members}
+    tested = {i: read_predictions(runs[i][3])["row"][looked_at[i]] for i in members}
     every = np.unique(np.concatenate(list(tested.values())))
     return {i: np.searchsorted(every, rows) for i, rows in tested.items()}, len(every)
 
@@ -149,8 +160,11 @@ def _values(run: Any, metric: str) -> Any:
     _, _, n_scored, folder, correct, _, recorded = run
     if metric == "top1":
         return np.unpackbits(np.frombuffer(correct, np.uint8), count=n_scored).astype(np.float64)
-    values = row_values(metric, read_predictions(folder))
-    return values + (recorded - values.mean())
+    try:
+        values = row_values(metric, read_predictions(folder))
+    except InputError as error:
+        raise InputError(f"{folder}: {error}, or make the run again with force=true") from None
+    return values + (recorded - np.nanmean(values))
 
 
 def _cells(
@@ -278,6 +292,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
         )  # fmt: skip
     if (cells["n_seeds"] == 1).any():
         notes.append("Cells from one seed: their intervals know nothing of how seeds vary.")
+    if metric.endswith("coverage"):
+        notes.append(f"Coverage is meant to be {100 * LEVEL:.0f} %: more is no better where sets are larger for it.")
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")

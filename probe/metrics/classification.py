@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.metrics.intervals import LEVEL, N_RESAMPLES, Interval, percentile, wilson
+from probe.metrics.rows import Measured, class_mean_rows
 from probe.metrics.scores import RowScores
 
 MANY, FEW = 100, 20
@@ -62,13 +63,25 @@ def worst_class(scores: RowScores) -> Interval:
     return Interval(min(i.value for i in found), min(i.low for i in found), min(i.high for i in found))
 
 
-def by_frequency(scores: RowScores, train_counts: NDArray[np.int64], seed: int) -> dict[str, Interval]:
-    """Mean per-class accuracy of the classes with many (> 100), medium (20..100) and few (< 20) training rows.
+def by_frequency(scores: RowScores, train_counts: NDArray[np.int64], seed: int) -> Measured:
+    """`many_shot`, `medium_shot`, `few_shot`: mean per-class accuracy by the training rows that the classes have.
 
-    A group without a class that has test rows is left out. Source: Z. Liu et al., "Large-Scale Long-Tailed
+    Many are more than 100 rows, few less than 20. A group without a class that has test rows is left out; with one
+    group alone there is nothing to tell apart, and none is given. Source: Z. Liu et al., "Large-Scale Long-Tailed
     Recognition in an Open World", 2019, arXiv 1904.05160.
+
+    Args:
+        scores: Of the test rows.
+        train_counts: (K,) rows of each class that the head may learn from, those that validate included.
+        seed: Of the resamples.
     """
     tested = class_counts(scores)[0] > 0
     many, few = train_counts > MANY, train_counts < FEW
-    groups = {"many": many, "medium": ~many & ~few, "few": few}
-    return {name: mean_per_class(scores, seed, group) for name, group in groups.items() if (group & tested).any()}
+    groups = {"many_shot": many, "medium_shot": ~many & ~few, "few_shot": few}
+    groups = {name: group & tested for name, group in groups.items() if (group & tested).any()}
+    if len(groups) == 1:
+        return Measured()
+    return Measured(
+        {name: mean_per_class(scores, seed, group) for name, group in groups.items()},
+        {name: class_mean_rows(scores.correct, scores.labels, group) for name, group in groups.items()},
+    )

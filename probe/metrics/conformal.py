@@ -18,7 +18,8 @@ from scipy.special import softmax
 
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.metrics.intervals import FloatArray, Interval, percentile, resampled_means, wilson
+from probe.metrics.intervals import FloatArray, percentile, resampled_means, wilson
+from probe.metrics.rows import Measured
 
 LEVEL = 0.9
 
@@ -56,7 +57,7 @@ def prediction_sets(logits: NDArray[Any], thresholds_K: FloatArray) -> NDArray[n
     return 1 - softmax(logits.astype(np.float64), axis=1) <= thresholds_K
 
 
-def evaluate_sets(sets_NK: NDArray[np.bool_], labels: IntArray, *, seed: int = 0) -> dict[str, Interval]:
+def evaluate_sets(sets_NK: NDArray[np.bool_], labels: IntArray, *, seed: int = 0) -> Measured:
     """`coverage`, `worst_class_coverage`, `mean_set_size` and `empty_sets` (share of rows) on the test rows.
 
     The intervals are for these thresholds; another held-out sample would give others.
@@ -64,9 +65,11 @@ def evaluate_sets(sets_NK: NDArray[np.bool_], labels: IntArray, *, seed: int = 0
     covered = sets_NK[np.arange(len(labels)), labels]
     sizes = sets_NK.sum(axis=1).astype(np.float64)
     by_class = [wilson(int(covered[labels == k].sum()), int((labels == k).sum())) for k in np.unique(labels)]
-    return {
+    metrics = {
         "coverage": wilson(int(covered.sum()), len(labels)),
         "worst_class_coverage": min(by_class, key=lambda i: i.value),
         "mean_set_size": percentile(float(sizes.mean()), resampled_means(sizes[:, None], seed)[:, 0]),
         "empty_sets": wilson(int((sizes == 0).sum()), len(labels)),
     }
+    rows = {"coverage": covered.astype(np.float64), "mean_set_size": sizes, "empty_sets": (sizes == 0).astype(float)}
+    return Measured(metrics, rows)

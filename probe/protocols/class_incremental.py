@@ -2,27 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
-from probe.arrays import RowStack
-from probe.base import Dataset, IntArray, Rows, Split
+from probe.base import Dataset, IntArray, Partition, Rows, Split
 from probe.errors import InputError
-from probe.estimator import Head
 from probe.protocols.checks import all_rows
 from probe.protocols.draws import priorities
-
-
-@dataclass(frozen=True)
-class Task:
-    """Some classes and their training rows."""
-
-    classes: IntArray
-    rows: Rows
+from probe.protocols.incremental import Task
 
 
 @dataclass(frozen=True)
@@ -72,38 +61,15 @@ class ClassIncremental:
         """Classes and training rows of each task."""
         labels = np.asarray(dataset.partitions["train"].labels)
         classes = self.classes(dataset, seed)
-        return [Task(codes, Rows("train", np.flatnonzero(np.isin(labels, codes)))) for codes in classes]
+        rows = [np.flatnonzero(np.isin(labels, codes)) for codes in classes]
+        names = [", ".join(dataset.class_names[k] for k in codes) for codes in classes]
+        return [Task(*task) for task in zip(names, classes, (Rows("train", r) for r in rows), strict=True)]
 
-
-def streams(head: Head) -> bool:
-    """Whether the head learns a task without the rows of earlier ones; the others give a joint upper bound."""
-    return hasattr(head, "partial_fit")
-
-
-def logits_after_each_task(
-    head: Head, tasks: Sequence[tuple[Any, IntArray]], X_test: Any, n_classes: int
-) -> Iterator[NDArray[Any]]:
-    """Yields (N, K) logits of the test rows after each task, -inf for the classes that have not come yet.
-
-    A head that streams gets `partial_fit` with the rows of the task alone. Any other is fitted afresh on the rows of
-    all tasks so far.
-
-    Args:
-        head: Is fitted, and after the last step has seen all tasks.
-        tasks: Features and class codes of the training rows of each task.
-        X_test: Features of all test rows, of all classes.
-        n_classes: K.
-    """
-    seen = np.zeros(n_classes, dtype=bool)
-    for i, (X, y) in enumerate(tasks):
-        seen[y] = True
-        logits = np.where(seen, 0.0, -np.inf) * np.ones((len(X_test), 1))
-        if streams(head):
-            head.partial_fit(X, y, classes=np.arange(n_classes))
-        elif seen.sum() > 1:
-            so_far = tasks[: i + 1]
-            head.fit(RowStack([x for x, _ in so_far])[:], np.concatenate([codes for _, codes in so_far]))
-        if seen.sum() > 1:  # one class alone needs no head, and most heads refuse it
-            logits[:, head.classes_] += head.logits(X_test)
-            logits[:, ~seen] = -np.inf
-        yield logits
+    def tasks_of_test_rows(
+        self, dataset: Dataset, test: Partition, labels: IntArray, rows: IntArray, seed: int
+    ) -> IntArray:
+        """Task of each test row, that of its class, (N,)."""
+        task_of_class = np.empty(len(dataset.class_names), dtype=np.int64)
+        for number, codes in enumerate(self.classes(dataset, seed)):
+            task_of_class[codes] = number
+        return task_of_class[labels]

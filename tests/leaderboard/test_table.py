@@ -3,16 +3,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from run_folders import digest, write_run
+from run_folders import digest, draw_predictions, write_run
 
 from probe.errors import InputError
 from probe.leaderboard.command import main, sweep_columns, write_sweep_table
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.select import where
 from probe.leaderboard.table import build_table
+from probe.metrics.intervals import wilson
 
 Add = Callable[..., Path]
 
@@ -182,9 +184,59 @@ def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Pa
 def test_metric_without_row_values_is_refused_as_that(
     add: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(metrics={"coverage": {"value": 0.9, "low": 0.88, "high": 0.92}})
+    add(metrics={"auroc": {"value": 0.9, "low": 0.88, "high": 0.92}})
+    assert main([str(tmp_path / "runs"), "--metric", "auroc"]) == 1
+    assert "metric 'auroc' has no value per test row to rank by: choose one of top1" in capsys.readouterr().err
+    add(metrics={"coverage": {"value": 0.9, "low": 0.88, "high": 0.92}}, seed=1)
     assert main([str(tmp_path / "runs"), "--metric", "coverage"]) == 1
-    assert "metric 'coverage' has no value per test row to rank by: choose one of top1" in capsys.readouterr().err
+    assert "metric 'coverage' has no values per row: choose one of top1" in capsys.readouterr().err
+
+
+def measured(predictions: dict[str, np.ndarray], **rows: np.ndarray) -> dict[str, Any]:
+    """What a run that keeps values per row of its own has besides."""
+    values = {name: float(np.nanmean(v)) for name, v in rows.items()}
+    return {
+        "predictions": predictions | {f"metric.{name}": v.astype(np.float32) for name, v in rows.items()},
+        "metrics": {name: {"value": v, "low": v - 0.1, "high": v + 0.1} for name, v in values.items()},
+    }
+
+
+def test_runs_are_ranked_by_values_that_they_keep_themselves(
+    add: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    for head, size in (("ncm", 3.0), ("linear", 1.5)):
+        for seed in range(2):
+            drawn = draw_predictions(rng.random(200) < 0.8, 10, f"{head}{seed}")
+            sizes, covered = rng.poisson(size, 200), rng.random(200) < 0.9
+            add("tiny", head, seed=seed, **measured(drawn, mean_set_size=sizes, coverage=covered))
+    table = build_table(read_folders([tmp_path]), "mean_set_size")
+    assert table.ranking["head"].tolist() == ["linear", "ncm"]
+    assert table.cells.set_index("head")["mark"].to_dict() == {"linear": "best", "ncm": ""}
+    assert main([str(tmp_path / "runs"), "--metric", "coverage"]) == 0
+    assert "Coverage is meant to be 90 %" in " ".join(capsys.readouterr().out.split())
+
+
+def test_rows_that_a_metric_does_not_look_at_are_no_test_rows_of_it(add: Callable[..., Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for head, chance in (("ncm", 0.5), ("linear", 1.0)):
+        drawn = draw_predictions(rng.random(200) < 0.8, 10, head)
+        values = np.where(drawn["label"] < 8, np.nan, rng.random(200) < chance)
+        add("tiny", head, **measured(drawn, few_shot=values))
+    cells = build_table(read_folders([tmp_path]), "few_shot").cells.set_index("head")
+    assert cells.loc["linear", "value"] == 1
+    assert cells.loc["linear", "low"] == pytest.approx(wilson(40, 40).low, abs=1e-9)  # not that of 200 rows
+    assert cells.loc["ncm", "high"] - cells.loc["ncm", "low"] > 0.25
+
+
+def test_values_that_do_not_give_the_metric_are_no_run(add: Callable[..., Path], tmp_path: Path) -> None:
+    drawn = draw_predictions(np.arange(200) % 2 == 0, 10, "x")
+    changes = measured(drawn, mean_set_size=np.full(200, 2.0))
+    changes["metrics"]["mean_set_size"]["value"] = 1.0
+    add("tiny", "ncm", **changes)
+    add("tiny", "linear")
+    (problem,) = read_folders([tmp_path]).problems
+    assert "mean_set_size is recorded as 1, its predictions give 2: edited by hand" in problem.reason
 
 
 @pytest.mark.parametrize(

@@ -37,14 +37,23 @@ def test_worst_class_interval_covers_though_it_is_the_lowest_of_many():
 
 def test_groups_are_means_over_their_classes(scores):
     recalls = recall_score(scores.labels, scores.predicted, average=None)
-    found = by_frequency(scores, np.array([101, 100, 20, 19, 1]), 0)
-    assert found["many"].value == pytest.approx(recalls[0])
-    assert found["medium"].value == pytest.approx(recalls[1:3].mean())
-    assert found["few"].value == pytest.approx(recalls[3:].mean())
+    measured = by_frequency(scores, np.array([101, 100, 20, 19, 1]), 0)
+    found = {name: interval.value for name, interval in measured.metrics.items()}
+    assert found == pytest.approx(
+        {"many_shot": recalls[0], "medium_shot": recalls[1:3].mean(), "few_shot": recalls[3:].mean()}
+    )
+    for name, values in measured.rows.items():
+        assert np.nanmean(values) == pytest.approx(found[name])
+    assert (~np.isnan(list(measured.rows.values()))).sum(axis=0).tolist() == [1] * len(scores.labels)
 
 
 def test_group_without_tested_classes_is_left_out(scores):
-    assert set(by_frequency(scores, np.array([500, 500, 500, 500, 50]), 0)) == {"many", "medium"}
+    found = by_frequency(scores, np.array([500, 500, 500, 500, 50]), 0)
+    assert set(found.metrics) == set(found.rows) == {"many_shot", "medium_shot"}
+
+
+def test_classes_of_one_size_are_no_groups(scores):
+    assert by_frequency(scores, np.array([500, 400, 300, 200, 101]), 0).metrics == {}
 
 
 def test_all_classes_as_a_mask_change_nothing(scores):

@@ -84,13 +84,16 @@ def test_class_without_held_out_rows_is_in_every_set():
 def test_numbers_of_given_sets():
     sets = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 1, 1]], dtype=bool)
     found = evaluate_sets(sets, np.array([0, 2, 1, 1]))
-    assert {name: i.value for name, i in found.items()} == {
+    assert {name: i.value for name, i in found.metrics.items()} == {
         "coverage": 0.5,
         "worst_class_coverage": 0.0,
         "mean_set_size": 1.5,
         "empty_sets": 0.25,
     }
-    assert all(i.low <= i.value <= i.high for i in found.values())
+    assert found.rows["mean_set_size"].tolist() == [1, 2, 0, 3]
+    for name, values in found.rows.items():
+        assert values.mean() == found.metrics[name].value
+    assert all(i.low <= i.value <= i.high for i in found.metrics.values())
 
 
 @pytest.mark.parametrize("level", [0, 1, 90])

@@ -1,0 +1,115 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from probe.backbones.identity import IdentityBackbone
+from probe.base import Dataset
+from probe.errors import InputError
+from probe.experiment import run
+from probe.facts import know
+from probe.features.store import FeatureStore
+from probe.heads.linear import LinearProbe
+from probe.heads.ncm import NearestClassMean
+from probe.partitions import ArrayPartition
+from probe.protocols.domain_incremental import DomainIncremental
+from probe.request import Run
+
+
+def in_sessions(train, test, n=60, shift=4.0) -> Dataset:
+    """Three classes; each session moves all rows by another offset."""
+    rng, partitions = np.random.default_rng(0), {}
+    moved = {name: shift * rng.normal(size=6) for name in sorted({*train, *test})}
+    for part, names in (("train", train), ("test", test)):
+        sessions = np.repeat(names, n)
+        labels = np.tile(np.arange(3), len(sessions) // 3)
+        rows = rng.normal(size=(len(labels), 6)) + 3 * np.eye(3, 6)[labels] + [moved[name] for name in sessions]
+        partition = ArrayPartition(rows.astype(np.float32), labels, [str(i) for i in range(len(labels))])
+        partitions[part] = know(partition, {"sessions": sessions}, part)
+    return Dataset("rooms", ("a", "b", "c"), partitions)
+
+
+ROOMS = ("s1", "s2", "s10")
+
+
+@pytest.fixture
+def result(tmp_path: Path):
+    def make(dataset, head, protocol=None, seed=0, **changes):
+        store = FeatureStore(tmp_path / "cache")
+        request = Run(
+            IdentityBackbone(), dataset, protocol or DomainIncremental(), head, store, tmp_path / "runs", seed=seed,
+            device="cpu", **changes,
+        )  # fmt: skip
+        return json.loads((run(request) / "result.json").read_text())
+
+    return make
+
+
+def test_every_row_comes_once_with_its_session_in_the_order_of_the_names():
+    dataset = in_sessions(ROOMS, ROOMS)
+    tasks = DomainIncremental().tasks(dataset, 0)
+    assert [task.name for task in tasks] == ["s1", "s2", "s10"]
+    assert [task.classes.tolist() for task in tasks] == [[0, 1, 2]] * 3
+    assert sorted(np.concatenate([task.rows.indices for task in tasks])) == list(range(180))
+    assert set(dataset.partitions["train"].sessions[tasks[2].rows.indices]) == {"s10"}
+
+
+def test_shuffled_order_is_frozen_and_drawn_by_the_seed():
+    dataset = in_sessions([f"s{i}" for i in range(6)], ["s0"], shift=0.0)
+    orders = [[t.name for t in DomainIncremental("shuffled").tasks(dataset, seed)] for seed in range(4)]
+    assert len(set(map(tuple, orders))) > 1
+    assert all(sorted(order) == [f"s{i}" for i in range(6)] for order in orders)
+    assert [t.name for t in DomainIncremental("shuffled").tasks(dataset, 1)] == orders[1]
+
+
+def test_test_rows_belong_to_their_session_or_to_none():
+    dataset = in_sessions(ROOMS, ("s2", "s7"), n=3)
+    test = dataset.partitions["test"]
+    found = DomainIncremental().tasks_of_test_rows(dataset, test, test.labels[[0, 5]], np.array([0, 5]), 0)
+    assert found.tolist() == [1, -1]
+
+
+def test_matrix_a_last_a_avg_and_forgetting_are_those_of_the_sessions(result):
+    found = result(in_sessions(ROOMS, ROOMS), NearestClassMean())
+    matrix = found["tasks"]["accuracy_matrix"]
+    assert found["tasks"]["names"] == list(ROOMS)
+    assert [[a is not None for a in row] for row in matrix] == np.tri(3).astype(bool).tolist()
+    metrics = {name: m["value"] for name, m in found["metrics"].items()}
+    assert metrics["a_last"] == metrics["top1"] == pytest.approx(np.mean(matrix[2]))  # sessions of one size
+    assert metrics["a_avg"] == pytest.approx(np.mean([np.mean(matrix[t][: t + 1]) for t in range(3)]))
+    best = [max(row[j] for row in matrix[j:2]) for j in range(2)]
+    assert metrics["forgetting"] == pytest.approx(np.mean([best[j] - matrix[2][j] for j in range(2)]))
+    assert metrics["forgetting"] > 0.01  # the offsets of later sessions move the means
+
+
+def test_a_head_that_does_not_stream_is_fitted_on_all_sessions_so_far(result):
+    found = result(in_sessions(ROOMS, ROOMS), LinearProbe(Cs=[1.0]))
+    assert found["labels"]["head"].endswith("(joint)")
+    assert not found["tasks"]["streamed"]
+
+
+def test_sessions_that_never_train_count_after_every_session(result):
+    found = result(in_sessions(ROOMS, ("s7",)), NearestClassMean())
+    assert "forgetting" not in found["metrics"]
+    assert all(a is None for row in found["tasks"]["accuracy_matrix"] for a in row)
+    assert found["metrics"]["a_avg"]["value"] == pytest.approx(np.mean(found["tasks"]["accuracies"]))
+
+
+def test_other_sessions_are_another_run_of_the_same_features(result):
+    one, other = in_sessions(ROOMS, ROOMS, shift=0.0), in_sessions(ROOMS, ROOMS, shift=0.0)
+    other.partitions["train"].sessions = np.roll(other.partitions["train"].sessions, 60)
+    first, second = result(one, NearestClassMean()), result(other, NearestClassMean())
+    assert first["features"] == second["features"]
+    assert first["run"]["digest"] != second["run"]["digest"]
+
+
+def test_datasets_without_sessions_are_refused(make_dataset):
+    with pytest.raises(InputError, match=r"dataset rows names no sessions of its training rows, .*session_column"):
+        DomainIncremental().split(make_dataset([3, 3]), 0)
+    with pytest.raises(InputError, match=r"has 1 session \(s1\) in its training rows, expected at least 2: take"):
+        DomainIncremental().split(in_sessions(("s1",), ("s1",)), 0)
+    with pytest.raises(InputError, match=r"order is 'random', expected named or shuffled: set protocol.order"):
+        DomainIncremental("random")
