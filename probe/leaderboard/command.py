@@ -15,6 +15,7 @@ from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
 from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table, default_metrics
 
+MAX_COLUMNS = 4
 FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
 
 
@@ -47,7 +48,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--top", type=int, metavar="N", help="show the first N rows")
     options.add_argument(
         "--compare", nargs=2, metavar=("A", "B"),
-        help="two rows, each by its fields, such as 'tiny linear': paired differences and tests in every column",
+        help="two rows, each by its fields, such as 'tiny linear': paired differences and tests in every column; "
+        "--md, --csv, --json, --tex and --parquet then write these",
     )  # fmt: skip
     options.add_argument(
         "--curves", action="store_true",
@@ -94,8 +96,9 @@ def _run(options: argparse.Namespace) -> int:
     if not options.columns and (options.curves or options.gap):
         columns = sweep_columns(records)
     table = build_table(records, options.metric, _fields(options.rows), columns)
-    if options.compare:
-        print(comparison.text(comparison.compare_rows(table, *options.compare), table.metric), end="")
+    compared = comparison.compare_rows(table, *options.compare) if options.compare else None
+    if compared:
+        print(comparison.text(compared), end="")
     table = arrange(table, options.sort, options.top)
     for asked, part in ((options.curves, curves), (options.gap, gap), (options.layers, layers)):
         if asked:
@@ -109,6 +112,8 @@ def _run(options: argparse.Namespace) -> int:
                 from probe.leaderboard.page import page
 
                 export.write(path, page(table, records.frame))
+            elif compared:
+                comparison.export(compared, kind, path)
             else:
                 export.export(table, kind, path)
             print(f"wrote {path}")
@@ -146,25 +151,27 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
     supervision gap where they train on easy and on hard rows, scores by layer (also as layers.png) where a backbone
-    was read at several. Rows with several labels are shown by mAP, in a table of their own behind. `runs` are the run
-    folders of the sweep; None takes all that lie in `folder`.
+    was read at several; behind these a table of many columns is left to its files. Rows with several labels are shown
+    by mAP, in a table of their own. `runs` are the run folders of the sweep; None takes all that lie in `folder`.
     """
     folder = Path(folder)
     records = read_folders([folder] if runs is None else list(runs))
     table = build_table(records, columns=sweep_columns(records))
     export.export(table, "md", folder / "leaderboard.md")
     export.export(table, "csv", folder / "leaderboard.csv")
-    shown = export.terminal(table)
-    for metric in default_metrics(records.frame)[1:]:
-        shown += "\n" + export.terminal(build_table(records, metric, columns=sweep_columns(records)))
+    told: list[str] = []
     for part in (curves, gap, layers):
         with suppress(InputError):  # most sweeps hold none of these
-            shown += "\n" + part.text(table, records.frame)
+            told.append(part.text(table, records.frame))
+    if not told or len(table.column_names) <= MAX_COLUMNS:
+        told.insert(0, export.terminal(table))
+    for metric in default_metrics(records.frame)[1:]:
+        told.append(export.terminal(build_table(records, metric, columns=sweep_columns(records))))
     if layers.gather(table):
         from probe.leaderboard.plots import write_layers
 
-        shown += f"wrote {write_layers(table, folder)}\n"
-    return shown
+        told.append(f"wrote {write_layers(table, folder)}\n")
+    return "\n".join(told)
 
 
 def sweep_columns(records: Records) -> tuple[str, ...]:

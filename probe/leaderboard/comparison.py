@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probe.errors import InputError
-from probe.leaderboard.export import WIDTH, clean, number
+from probe.leaderboard.export import WIDTH, clean, escape_markdown, latex_lines, markdown_lines, number, write
 from probe.leaderboard.statistics import Difference, compare, holm
 from probe.leaderboard.table import Table
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+N_LEFT = 2
 BINARY = frozenset({"top1", "top5"})
 METHOD = (
     "Difference: A minus B, paired by test row and seed, with its 95% interval; p accounts for new test rows and new "
@@ -22,6 +31,7 @@ class Comparison:
     """Two rows of a table.
 
     Attributes:
+        metric: What is compared.
         a, b: Their names.
         columns: The columns that both have.
         differences: A minus B in each.
@@ -29,6 +39,7 @@ class Comparison:
         outcomes: `win`, `tie` or `loss` of A in each column.
     """
 
+    metric: str
     a: str
     b: str
     columns: list[str]
@@ -46,15 +57,23 @@ def find_row(table: Table, name: str) -> str:
     rows = [str(row) for row in table.ranking["row"]]
     if name in rows:
         return name
-    wanted = {part.split("=")[-1] for part in name.replace(",", " ").split()}
-    found = [line for line in table.ranking.to_dict("records") if wanted <= {str(line[field]) for field in table.rows}]
-    if wanted and len(found) == 1:
+    lines = table.ranking.to_dict("records")
+    found = [line for line in lines if _answers({field: str(line[field]) for field in table.rows}, name)]
+    if len(found) == 1:
         return str(found[0]["row"])
     what = "no row" if not found else f"{len(found)} rows"
     raise InputError(
         f"{what} of the table answers to {name!r}: give the fields of one row, such as --compare {rows[0]!r} "
         f"{rows[-1]!r}; there are {', '.join(repr(row) for row in rows[:20])}"
     )
+
+
+def _answers(fields: Mapping[str, str], name: str) -> bool:
+    """Whether a name is made of nothing but values of the fields, `field=` before them or not, in any order."""
+    rest = name.strip(" ,")
+    for field, value in sorted(fields.items(), key=lambda item: -len(item[1])):
+        rest = re.sub(rf"(?:^|(?<=[ ,]))(?:{re.escape(field)}=)?{re.escape(value)}(?=$|[ ,])", "", rest, count=1)
+    return bool(name.strip(" ,")) and not rest.strip(" ,")
 
 
 def compare_rows(table: Table, a: str, b: str) -> Comparison:
@@ -83,34 +102,78 @@ def compare_rows(table: Table, a: str, b: str) -> Comparison:
         "tie" if p > 0.05 or d.value == 0 else "win" if sign * d.value > 0 else "loss"
         for d, p in zip(found, adjusted, strict=True)
     ]
-    return Comparison(a, b, columns, found, adjusted, outcomes)
+    return Comparison(table.metric, a, b, columns, found, adjusted, outcomes)
 
 
-def text(comparison: Comparison, metric: str, width: int = WIDTH) -> str:
+def frame(comparison: Comparison) -> pd.DataFrame:
+    """One line per column, for programs."""
+    import pandas as pd
+
+    found = pd.DataFrame([vars(difference) for difference in comparison.differences])
+    names = {"column": comparison.columns, "metric": comparison.metric, "a": comparison.a, "b": comparison.b}
+    told = found.rename(columns={"value": "difference"}).assign(p_holm=comparison.p_holm, outcome=comparison.outcomes)
+    return pd.DataFrame(names).join(told)
+
+
+def shown(comparison: Comparison) -> pd.DataFrame:
+    """The same as people read it."""
+    import pandas as pd
+
+    lines = []
+    for column, d, p, outcome in zip(
+        comparison.columns, comparison.differences, comparison.p_holm, comparison.outcomes, strict=True
+    ):
+        value, low, high = (number(x, comparison.metric) for x in (d.value, d.low, d.high))
+        tests = [_p(x) for x in (d.p, p, d.p_mcnemar, d.p_permutation)]
+        lines.append([clean(column), outcome, f"{value} [{low}, {high}]", *tests, str(d.n_seeds), str(d.n_rows)])
+    names = ["", "A", "A - B", "p", "p Holm", "McNemar", "permut.", "seeds", "rows"]
+    return pd.DataFrame(lines, columns=names)
+
+
+def sentences(comparison: Comparison) -> list[str]:
+    """What is compared, and how often A wins."""
+    count = {kind: comparison.outcomes.count(kind) for kind in ("win", "tie", "loss")}
+    wins = f"A wins {count['win']}, ties {count['tie']}, loses {count['loss']} of {len(comparison.columns)}."
+    return [f"{comparison.metric}: A = {clean(comparison.a)}, B = {clean(comparison.b)}", wins]
+
+
+def text(comparison: Comparison, width: int = WIDTH) -> str:
     """The comparison for the terminal."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
+    lines, (what, wins) = shown(comparison), sentences(comparison)
     drawn = RichTable(box=box.SIMPLE, header_style="")
-    for i, name in enumerate(["", "A - B", "p", "p Holm", "McNemar", "permut.", "seeds", "rows", "A"]):
-        drawn.add_column(name, justify="left" if i in (0, 8) else "right")
-    lines = zip(comparison.columns, comparison.differences, comparison.p_holm, comparison.outcomes, strict=True)
-    for column, d, p, outcome in lines:
-        span = f"{number(d.value, metric)} [{number(d.low, metric)}, {number(d.high, metric)}]"
-        tests = [_p(value) for value in (d.p, p, d.p_mcnemar, d.p_permutation)]
-        drawn.add_row(Text(clean(column)), span, *tests, str(d.n_seeds), str(d.n_rows), outcome)
-    count = {kind: comparison.outcomes.count(kind) for kind in ("win", "tie", "loss")}
+    for i, name in enumerate(lines.columns):
+        drawn.add_column(name, justify="left" if i < N_LEFT else "right", overflow="fold")
+    for line in lines.itertuples(index=False):
+        drawn.add_row(*map(Text, line))
     console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
     with console.capture() as capture:
-        console.print(f"{metric}: A = {clean(comparison.a)}, B = {clean(comparison.b)}")
-        console.print(drawn)
-        console.print(
-            f"A wins {count['win']}, ties {count['tie']}, loses {count['loss']} of {len(comparison.columns)}."
-        )
-        console.print(METHOD)
+        for part in (what, drawn, wins, METHOD):
+            console.print(part)
     return capture.get()
+
+
+def export(comparison: Comparison, kind: str, path: Path) -> None:
+    """Writes the comparison as `md`, `csv`, `json`, `tex` or `parquet`."""
+    told, lines, (what, wins) = frame(comparison), shown(comparison), sentences(comparison)
+    plain = lines.map(lambda _: False)
+    if kind == "parquet":
+        write(path, lambda temporary: told.to_parquet(temporary, index=False))
+    elif kind == "csv":
+        write(path, told.to_csv(index=False, lineterminator="\n"))
+    elif kind == "json":
+        columns = told.astype(object).where(told.notna(), None).to_dict("records")
+        write(path, json.dumps({"columns": columns, "summary": wins, "method": METHOD}, indent=1))
+    elif kind == "tex":
+        notes = "".join(f"% {note}\n" for note in (what, wins, METHOD))
+        write(path, notes + latex_lines(lines, plain, N_LEFT))
+    else:
+        body = markdown_lines(lines, plain, N_LEFT)
+        write(path, "\n\n".join([escape_markdown(what), body, escape_markdown(wins), escape_markdown(METHOD)]) + "\n")
 
 
 def _p(value: float) -> str:

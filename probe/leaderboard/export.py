@@ -128,24 +128,29 @@ def escape_markdown(value: Any) -> str:
 
 def markdown(table: Table) -> str:
     """A GitHub table, the best of each column bold, with the notes below."""
+    lines, marks = wide(table)
+    notes = [escape_markdown(line) for line in [*table.notes, *(line.strip() for line in problem_lines(table))]]
+    body = markdown_lines(lines, marks == "best", len(table.rows) + 1)
+    return "\n\n".join([escape_markdown(title(table)), body, *notes]) + "\n"
+
+
+def markdown_lines(lines: pd.DataFrame, bold: pd.DataFrame, n_left: int) -> str:
+    """Texts as a GitHub table, escaped; the first columns are set to the left, the others to the right."""
     from rich import box
     from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    lines, marks = wide(table)
     drawn = RichTable(box=box.MARKDOWN, header_style="")
     for i, name in enumerate(lines.columns):
-        drawn.add_column(Text(escape_markdown(name)), justify="left" if i <= len(table.rows) else "right", no_wrap=True)
-    for values, mark in zip(lines.itertuples(index=False), marks.itertuples(index=False), strict=True):
+        drawn.add_column(Text(escape_markdown(name)), justify="left" if i < n_left else "right", no_wrap=True)
+    for values, marks in zip(lines.itertuples(index=False), bold.itertuples(index=False), strict=True):
         cells = [escape_markdown(value) for value in values]
-        drawn.add_row(*(Text(f"**{v}**" if m == "best" else v) for v, m in zip(cells, mark, strict=True)))
+        drawn.add_row(*(Text(f"**{v}**" if m else v) for v, m in zip(cells, marks, strict=True)))
     console = Console(width=10**5, color_system=None, force_terminal=False)
     with console.capture() as capture:
         console.print(drawn)
-    body = "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
-    notes = [escape_markdown(line) for line in [*table.notes, *(line.strip() for line in problem_lines(table))]]
-    return "\n\n".join([escape_markdown(title(table)), body, *notes]) + "\n"
+    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
 
 
 def long(table: Table) -> pd.DataFrame:
@@ -190,12 +195,18 @@ def export(table: Table, kind: str, path: Path) -> None:
 def latex(table: Table) -> str:
     """A booktabs tabular, the best of each column bold; needs \\usepackage{booktabs}."""
     lines, marks = wide(table)
-    bold = marks.map(lambda mark: "font-weight: bold;" if mark == "best" else "")
+    return "".join(f"% {clean(note)}\n" for note in table.notes) + latex_lines(
+        lines, marks == "best", len(table.rows) + 1
+    )
+
+
+def latex_lines(lines: pd.DataFrame, bold: pd.DataFrame, n_left: int) -> str:
+    """Texts as a booktabs tabular, escaped; the first columns are set to the left, the others to the right."""
+    styles = bold.map(lambda is_bold: "font-weight: bold;" if is_bold else "")
     styler = lines.style.hide(axis="index").format(escape_latex).format_index(escape_latex, axis=1)
-    styler = styler.apply(lambda _: bold, axis=None)
-    alignment = "l" * (len(table.rows) + 1) + "r" * len(table.column_names)
-    body = styler.to_latex(column_format=alignment, hrules=True, convert_css=True)
-    return "".join(f"% {clean(note)}\n" for note in table.notes) + body
+    styler = styler.apply(lambda _: styles, axis=None)
+    alignment = "l" * n_left + "r" * (len(lines.columns) - n_left)
+    return str(styler.to_latex(column_format=alignment, hrules=True, convert_css=True))
 
 
 LATEX: Sequence[tuple[str, str]] = (

@@ -5,6 +5,8 @@ None of them covers what another training draw or seed would change: repeat the 
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +17,7 @@ FloatArray = NDArray[np.float64]
 
 LEVEL = 0.95
 N_RESAMPLES = 1000
+KEPT_BYTES = 2**26
 QUANTILES = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
@@ -45,14 +48,35 @@ def resampled_means(values_NQ: FloatArray, seed: int, n_resamples: int = N_RESAM
 
     All columns see the same resamples, so any function of several means can be followed.
     """
-    rng = np.random.default_rng(seed)
-    n = len(values_NQ)
+    n, centre = len(values_NQ), values_NQ.mean(axis=0)
+    deviations = (values_NQ - centre).astype(np.float32)  # their means are sampling noise, of which few digits matter
     means = np.empty((n_resamples, values_NQ.shape[1]))
-    for start in range(0, n_resamples, 50):
-        stop = min(start + 50, n_resamples)
-        counts = np.stack([np.bincount(rng.integers(0, n, n), minlength=n) for _ in range(start, stop)])
-        means[start:stop] = counts.astype(np.float64) @ values_NQ / n
+    start = 0
+    for counts in _resamples(n, seed, n_resamples):
+        means[start : start + len(counts)] = centre + counts.astype(np.float32) @ deviations / n
+        start += len(counts)
     return means
+
+
+def _resamples(n: int, seed: int, n_resamples: int) -> Iterable[NDArray[np.uint8]]:
+    """How often each of n rows is drawn, in blocks of (50, n); of small test sets those drawn last are kept.
+
+    The runs of a sweep mostly test as many rows, and drawing them takes longer than all else that a metric does.
+    """
+    return _kept_resamples(n, seed, n_resamples) if n * n_resamples <= KEPT_BYTES else _draw(n, seed, n_resamples)
+
+
+@functools.lru_cache(maxsize=2)
+def _kept_resamples(n: int, seed: int, n_resamples: int) -> list[NDArray[np.uint8]]:
+    return list(_draw(n, seed, n_resamples))
+
+
+def _draw(n: int, seed: int, n_resamples: int) -> Iterator[NDArray[np.uint8]]:
+    rng = np.random.default_rng(seed)
+    for start in range(0, n_resamples, 50):
+        draws = (rng.integers(0, n, n) for _ in range(start, min(start + 50, n_resamples)))
+        # A row drawn more than 255 times out of n is not to be seen in the life of the universe.
+        yield np.stack([np.bincount(rows, minlength=n).astype(np.uint8) for rows in draws])
 
 
 def percentile(value: float, replicates: FloatArray) -> Interval:
