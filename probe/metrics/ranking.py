@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, softmax
-from scipy.stats import rankdata
 
 from probe.base import IntArray
 from probe.errors import InputError
@@ -29,12 +28,20 @@ def auroc_with_derivative(scores: FloatArray, positive: BoolArray) -> tuple[floa
 
     The derivative holds the placement values of DeLong, DeLong and Clarke-Pearson, 1988.
     """
-    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
-    ranks, below = rankdata(scores), np.empty(len(scores))
-    below[positive] = (ranks[positive] - rankdata(scores[positive])) / n_negative
-    below[~positive] = 1 - (ranks[~positive] - rankdata(scores[~positive])) / n_positive
+    order = np.argsort(scores)  # equal scores are taken together below, in any order
+    hit = positive[order]
+    starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+
+    def below_or_half(of: BoolArray) -> FloatArray:
+        """Share of some rows that score below each row, ties count half, in the order of the scores."""
+        counts = np.add.reduceat(of, starts, dtype=np.float64)
+        return ((np.cumsum(counts) - counts / 2) / counts.sum())[group]
+
+    below = np.empty(len(scores))
+    below[order] = np.where(hit, below_or_half(~hit), 1 - below_or_half(hit))
     value = float(below[positive].mean())
-    return value, (below - value) / np.where(positive, n_positive, n_negative)
+    return value, (below - value) / np.where(positive, positive.sum(), (~positive).sum())
 
 
 def mean_precision_with_derivative(scores: FloatArray, hit: BoolArray, over: BoolArray) -> tuple[float, FloatArray]:
@@ -44,7 +51,7 @@ def mean_precision_with_derivative(scores: FloatArray, hit: BoolArray, over: Boo
     curve. With a = over, h = hit, M_i and E_i the rows and hits scoring no lower than row i, and n = sum a:
     d/dw_m = [a_m (E_m / M_m - value) + sum_{i scores no higher than m} a_i (h_m / M_i - E_i / M_i^2)] / n.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.argsort(-scores)  # equal scores are taken together below, in any order
     h, a = hit[order].astype(np.float64), over[order].astype(np.float64)
     starts = np.flatnonzero(np.diff(scores[order], prepend=np.nan) != 0)
     ends = np.append(starts[1:], len(order))
