@@ -15,6 +15,7 @@ from probe.leaderboard.export import clean, title
 from probe.leaderboard.records import read_predictions, read_result
 from probe.leaderboard.rows import N_BINS, PERCENT, bins
 from probe.leaderboard.table import Table
+from probe.metrics.ranking import risk_coverage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 MAX_RUNS = 500
 """Runs beyond this many, in the order of the table, keep their command and lose their diagrams."""
 MAX_CONFUSIONS = 3000
+MAX_POINTS = 60
 COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -105,7 +107,7 @@ def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, li
 
 
 def _detail(predictions: Mapping[str, Any], n_classes: int) -> dict[str, Any]:
-    """Reliability by bin, accuracy by class, and the confusion matrix as (label, predicted, count) triples."""
+    """Reliability by bin, risk by coverage, accuracy by class, and confusions as (label, predicted, count)."""
     labels, predicted = predictions["label"], predictions["predicted"]
     confidence = predictions["predicted_probability"].astype(np.float64)
     correct = predictions["label_rank"] == 0
@@ -114,11 +116,15 @@ def _detail(predictions: Mapping[str, Any], n_classes: int) -> dict[str, Any]:
     filled = size > 0
     rows = np.bincount(labels, minlength=n_classes)
     pairs, counts = np.unique(labels * n_classes + predicted, return_counts=True)
+    coverage, risk = risk_coverage(confidence, correct)
+    shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
     largest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS])
     return {
         "bins": size[filled].tolist(),
         "confidence": _means(bin_of, confidence, size)[filled].round(4).tolist(),
         "accuracy": _means(bin_of, correct, size)[filled].round(4).tolist(),
+        "coverage": coverage[shown].round(4).tolist(),
+        "risk": risk[shown].round(4).tolist(),
         "n": rows.tolist(),
         "right": np.bincount(labels, weights=correct, minlength=n_classes).astype(int).tolist(),
         "confusion": np.stack([pairs // n_classes, pairs % n_classes, counts], axis=1)[largest].tolist(),

@@ -1,4 +1,4 @@
-"""The leaderboard as figures in files: scores and ranks with intervals, score against cost, learning curves, layers."""
+"""The leaderboard as figures in files: scores, ranks, score against cost, risk against coverage, curves, layers."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ import numpy as np
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
 from probe.leaderboard.layers import Depth, gather
+from probe.leaderboard.records import read_predictions
 from probe.leaderboard.rows import PERCENT, PROPORTIONS
 from probe.leaderboard.table import Table
+from probe.metrics.ranking import risk_coverage
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +24,8 @@ if TYPE_CHECKING:
 FORMATS = ("png", "svg", "pdf")
 COLOURS = {"best": "#0a7a3d", "tied": "#0b62c4", "": "#7a828c"}
 MAX_ROWS = 60
+MAX_LINES = 12
+MAX_POINTS = 200
 
 
 def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
@@ -30,6 +34,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
         "scores": scores(table),
         "ranks": ranks(table),
         "cost": cost(table, frame),
+        "risk": risk(table, frame),
         "curves": curves(table, frame),
         "layers": layers(table),
     }
@@ -127,6 +132,24 @@ def cost(table: Table, frame: pd.DataFrame) -> Figure:
                 panel.annotate(_plain(name), (at_x, at_y), (4, 4), textcoords="offset points", fontsize=7)
         panel.set(xscale="log", xlabel="seconds to fit", ylabel=title(table), title=_plain(column))
         panel.grid(alpha=0.3)
+    return figure
+
+
+def risk(table: Table, frame: pd.DataFrame) -> Figure:
+    """One panel per column: the share of errors among the most confident rows, the test rows of all seeds together."""
+    folders = frame.set_index("name")["folder"]
+    figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
+    for panel, column in zip(panels, table.column_names, strict=True):
+        cells = table.cells[table.cells["column"] == column].head(MAX_LINES)
+        for row, names in zip(cells["row"], cells["runs"], strict=True):
+            runs = [read_predictions(folders[name]) for name in names]
+            confidence = np.concatenate([run["predicted_probability"] for run in runs]).astype(np.float64)
+            coverage, share = risk_coverage(confidence, np.concatenate([run["label_rank"] == 0 for run in runs]))
+            shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
+            panel.plot(100 * coverage[shown], 100 * share[shown], linewidth=1, label=_plain(row))
+        panel.set(xlabel="answered, most confident first, %", ylabel="of these wrong, %", title=_plain(column))
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
     return figure
 
 

@@ -98,15 +98,15 @@ def average_precision(logits: NDArray[Any], labels: IntArray) -> Interval:
     return _macro(lambda scores, positive: mean_precision_with_derivative(scores, positive, positive), logits, labels)
 
 
-def risk_coverage(scores: RowScores) -> tuple[FloatArray, FloatArray]:
+def risk_coverage(confidence: FloatArray, correct: BoolArray) -> tuple[FloatArray, FloatArray]:
     """Coverage and risk when only the most confident rows are answered, one point per distinct confidence.
 
     Coverage is the share of rows answered, risk the share of errors among them; rows of equal confidence are answered
     together. Source: El-Yaniv and Wiener, "On the Foundations of Noise-free Selective Classification", 2010.
     """
-    order = np.argsort(-scores.confidence, kind="stable")
-    ends = np.flatnonzero(np.diff(scores.confidence[order], append=np.nan) != 0)
-    return (ends + 1) / len(order), np.cumsum(~scores.correct[order])[ends] / (ends + 1)
+    order = np.argsort(-confidence)
+    ends = np.flatnonzero(np.diff(confidence[order], append=np.nan) != 0)
+    return (ends + 1) / len(order), np.cumsum(~correct[order])[ends] / (ends + 1)
 
 
 def aurc(scores: RowScores) -> Interval:

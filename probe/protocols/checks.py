@@ -62,9 +62,11 @@ def all_rows(dataset: Dataset, partition: str) -> Rows:
 
 
 def check_fraction(name: str, value: float) -> None:
-    """Refuses a validation fraction outside [0, 1)."""
-    if not 0 <= value < 1:
-        raise InputError(f"{name} is {value}, expected at least 0 and below 1: 0.2 is usual")
+    """Refuses a validation fraction outside [0, 0.5]: no more rows validate than train."""
+    if not 0 <= value <= 0.5:
+        raise InputError(
+            f"{name} is {value}, expected from 0 to 0.5, so that no more rows validate than train: 0.2 is usual"
+        )
 
 
 def check_labels_fit_folds(dataset: Dataset, labels: IntArray, n_folds: int) -> None:

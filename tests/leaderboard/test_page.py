@@ -81,6 +81,8 @@ def test_diagrams_are_those_of_the_predictions(runs: Path) -> None:
     assert (matrix == confusion_matrix(saved["label"], saved["predicted"], labels=range(4))).all()
     assert run["detail"]["n"] == matrix.sum(axis=1).tolist()
     assert run["detail"]["right"] == np.diag(matrix).tolist()
+    assert run["detail"]["coverage"][-1] == 1
+    assert run["detail"]["risk"][-1] == pytest.approx(1 - run["metrics"]["top1"], abs=1e-4)
     ece = np.sum(np.array(run["detail"]["bins"]) / len(saved["label"])
                  * np.abs(np.array(run["detail"]["confidence"]) - np.array(run["detail"]["accuracy"])))  # fmt: skip
     assert ece == pytest.approx(run["metrics"]["ece"], abs=1e-3)

@@ -15,8 +15,8 @@ MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 def test_figures_are_written_in_three_formats(board: Path, tmp_path: Path) -> None:
     assert main([str(board), "--plots", str(tmp_path / "plots")]) == 0
     files = sorted((tmp_path / "plots").iterdir())
-    assert {path.stem for path in files} == {"scores", "ranks", "cost"}
-    assert len(files) == 9
+    assert {path.stem for path in files} == {"scores", "ranks", "cost", "risk"}
+    assert len(files) == 12
     for path in files:
         assert path.read_bytes().startswith(MAGIC[path.suffix])
 

@@ -74,7 +74,7 @@ def test_risk_coverage_follows_the_definition():
     rng = np.random.default_rng(1)
     labels = rng.integers(0, 3, 80)
     scores = score_rows(np.round(rng.normal(size=(80, 3)) + np.eye(3)[labels]), labels)  # ties in confidence
-    coverage, risk = risk_coverage(scores)
+    coverage, risk = risk_coverage(scores.confidence, scores.correct)
     assert len(coverage) == len(set(scores.confidence))
     for c, r, threshold in zip(coverage, risk, sorted(set(scores.confidence), reverse=True), strict=True):
         answered = scores.confidence >= threshold

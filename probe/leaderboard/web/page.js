@@ -216,10 +216,11 @@ function drawRun(body, run) {
   body.replaceChildren(make("p", run.name, { class: "soft" }), make("h3", "The command that gives this run"),
     make("pre", run.command, { tabindex: "0" }), facts, grid);
   if (!run.detail) return grid.append(make("p", "This page holds diagrams of its first runs only, not of this one.", { class: "soft" }));
-  for (const [id, words] of [["reliability", "Reliability diagram"], ["classes", "Accuracy of each class"], ["confusion", "Confusion matrix"]]) {
+  for (const [id, words] of [["reliability", "Reliability diagram"], ["risk", "Risk against coverage"], ["classes", "Accuracy of each class"], ["confusion", "Confusion matrix"]]) {
     grid.append(make("div", undefined, { id, class: "plot", role: "img", "aria-label": words }));
   }
   drawReliability(run.detail);
+  drawRisk(run.detail);
   drawClasses(run.detail, data.classes[run.classes]);
   drawConfusion(run.detail, data.classes[run.classes]);
 }
@@ -231,6 +232,14 @@ function drawReliability(detail) {
       hovertemplate: "confidence %{x:.3f}<br>accuracy %{y:.3f}<br>%{customdata} rows<extra></extra>" },
   ], { title: { text: "Reliability, 15 bins" }, showlegend: false,
     xaxis: { title: { text: "confidence" }, range: [0, 1.02] }, yaxis: { title: { text: "accuracy" }, range: [0, 1.02] } });
+}
+
+function drawRisk(detail) {
+  plot("risk", [{ x: detail.coverage, y: detail.risk, mode: "lines", line: { color: css("--accent") },
+    hovertemplate: "%{x:.1%} answered, %{y:.1%} of these wrong<extra></extra>" }],
+  { title: { text: "Wrong among the most confident rows" }, showlegend: false,
+    xaxis: { title: { text: "answered" }, range: [0, 1.02], tickformat: ".0%" },
+    yaxis: { title: { text: "wrong" }, rangemode: "tozero", tickformat: ".0%" } });
 }
 
 function drawClasses(detail, names) {
