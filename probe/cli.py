@@ -178,6 +178,7 @@ def build(config: Any, command: str) -> Run:
         device=config["device"],
         force=config["force"],
         save_logits=config["save_logits"],
+        save_rows=config.get("save_rows", False),
         reads=config["reads"],
         features=config["features"],
         config=config,

@@ -23,6 +23,7 @@ from probe.metrics.scores import score_rows
 from probe.partitions import count_duplicates
 from probe.prompts import prompts_of
 from probe.protocols.checks import check_dataset
+from probe.protocols.files import write_rows
 from probe.protocols.incremental import ComesInTasks
 from probe.request import (
     Run,
@@ -186,4 +187,10 @@ def carry_out(
         "device": device_name(request.device),
     }
     predictions = record.prediction_arrays(logits, y_test, test_rows, request.save_logits, measured.rows)
-    record.write_run(folder, result, predictions, head, replace=request.force)
+
+    def write_own_rows(partial: Path) -> None:
+        own = request.protocol.split(dataset, seed)  # with its own test rows where another dataset tests
+        write_rows(partial / "rows.json", dataset, request.protocol.name, seed, own)
+
+    more = write_own_rows if request.save_rows else None
+    record.write_run(folder, result, predictions, head, replace=request.force, more=more)

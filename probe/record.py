@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -153,9 +153,15 @@ def claim(folder: Path) -> Iterator[None]:
 
 
 def write_run(
-    folder: Path, result: Mapping[str, Any], predictions: Mapping[str, NDArray[Any]], head: Any, *, replace: bool
+    folder: Path,
+    result: Mapping[str, Any],
+    predictions: Mapping[str, NDArray[Any]],
+    head: Any,
+    *,
+    replace: bool,
+    more: Callable[[Path], None] | None = None,
 ) -> None:
-    """Writes a run folder all or nothing: aside first, then one rename.
+    """Writes a run folder all or nothing: aside first, then one rename; `more` may add files to it.
 
     Where a complete run of this name has appeared meanwhile, it stays, unless `replace`.
     """
@@ -170,6 +176,8 @@ def write_run(
         arrays = {name: np.ascontiguousarray(a) for name, a in predictions.items()}
         (partial / "predictions.safetensors").write_bytes(save(arrays))
         head.save(partial / "head.safetensors")
+        if more:
+            more(partial)
         move_in(partial, folder, replace=replace)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

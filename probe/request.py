@@ -45,6 +45,7 @@ class Run:
         reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer.
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
+        save_rows: Leave the rows of the split in the run folder, as `rows.json`.
         test_on: Another dataset, whose test rows take the place of the own ones.
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
             conformal sets from these.
@@ -60,6 +61,7 @@ class Run:
     device: str = "auto"
     force: bool = False
     save_logits: bool | None = None
+    save_rows: bool = False
     reads: Mapping[str, str] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)

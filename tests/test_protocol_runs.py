@@ -133,6 +133,30 @@ def test_recorded_rows_run_and_the_result_names_their_file(result, iris, tmp_pat
     assert found["metrics"] == result(FewShot(3), NearestClassMean())["metrics"]
 
 
+def test_a_run_leaves_its_rows_and_others_follow_them(iris, tmp_path):
+    def made(protocol, **changes):
+        store = FeatureStore(tmp_path / "cache")
+        return run(
+            Run(
+                IdentityBackbone(),
+                iris,
+                protocol,
+                NearestClassMean(),
+                store,
+                tmp_path / "runs",
+                device="cpu",
+                **changes,
+            )
+        )
+
+    first = made(LabelNoise(FewShot(10), 0.3), seed=4, save_rows=True)
+    assert not (made(FewShot(10), seed=4) / "rows.json").exists()
+    again = made(Recorded(str(first / "rows.json")))
+    one, other = (json.loads((folder / "result.json").read_text()) for folder in (first, again))
+    assert one["metrics"] == other["metrics"]
+    assert one["protocol"]["rows"] == other["protocol"]["rows"]
+
+
 class TwoKinds(LinearProbe):
     consumes = ("pooled", "tokens")
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 DIGITS = re.compile(r"([0-9]+)")
 HIDDEN = frozenset({"correct", "settings", "folder", "dataset.classes", "protocol.parameters"})
-IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits"}
+IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits", "save_rows"}
 
 
 def text(value: Any) -> str:

@@ -26,6 +26,7 @@ def write_rows(path: Path, dataset: Dataset, protocol: str, seed: int, split: Sp
         "seed": seed,
         **{name: {"partition": rows.partition, "indices": rows.indices.tolist()} for name, rows in parts.items()},
         "folds": None if split.folds is None else split.folds.tolist(),
+        "train_labels": None if split.train_labels is None else split.train_labels.tolist(),
     }
     unfinished = path.with_name(path.name + ".part")
     unfinished.write_text(json.dumps(content))
@@ -59,7 +60,11 @@ def read_rows(path: Path, dataset: Dataset) -> Split:
     folds = content["folds"]
     if folds is not None and len(folds) != len(train):
         raise InputError(f"{path} has {len(folds)} folds for {len(train)} training rows: draw new rows")
-    return Split(train, validation, test, None if folds is None else np.asarray(folds, dtype=np.int64))
+    labels = content.get("train_labels")
+    if labels is not None and len(labels) != len(dataset.partitions["train"]):
+        raise InputError(f"{path} has {len(labels)} labels for the rows of train: draw new rows")
+    folds, labels = (None if v is None else np.asarray(v, dtype=np.int64) for v in (folds, labels))
+    return Split(train, validation, test, folds, labels)
 
 
 def _rows(path: Path, name: str, entry: dict[str, Any], dataset: Dataset) -> Rows:

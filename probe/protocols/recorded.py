@@ -12,7 +12,7 @@ from probe.protocols.files import read_rows
 
 @dataclass(frozen=True)
 class Recorded:
-    """Reads the rows from a file that `probe.protocols.files.write_rows` wrote; the seed draws nothing.
+    """Reads the rows from a `rows.json` that a run with `save_rows=true` left; the seed draws nothing.
 
     Args:
         path: The file.

@@ -9,6 +9,7 @@ from probe.errors import InputError
 from probe.protocols.few_shot import FewShot
 from probe.protocols.files import write_rows
 from probe.protocols.full import Full
+from probe.protocols.label_noise import LabelNoise
 from probe.protocols.recorded import Recorded
 
 
@@ -20,7 +21,7 @@ def written(make_dataset, tmp_path):
     return dataset, path
 
 
-@pytest.mark.parametrize("protocol", [Full(), FewShot(3), FewShot(1)])
+@pytest.mark.parametrize("protocol", [Full(), FewShot(3), FewShot(1), LabelNoise(Full(), 0.3)])
 def test_rows_come_back_as_they_were_written(make_dataset, tmp_path, protocol):
     dataset = make_dataset([20, 20])
     split = protocol.split(dataset, 3)
@@ -33,6 +34,8 @@ def test_rows_come_back_as_they_were_written(make_dataset, tmp_path, protocol):
     assert (back.folds is None) == (split.folds is None)
     if split.folds is not None:
         assert back.folds.tolist() == split.folds.tolist()
+    if split.train_labels is not None:
+        assert back.train_labels.tolist() == split.train_labels.tolist()
     assert [p.name for p in tmp_path.iterdir()] == ["rows.json"]
 
 
