@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
 
 from probe.errors import InputError
 
@@ -18,6 +21,8 @@ MODES = ("online", "offline", "disabled")
 
 class WandbTracker:
     """Logs configuration, metrics with their intervals, seconds, the run folder as an artifact, a sweep's leaderboard.
+
+    Further tables: accuracy of each class, what was searched, accuracy after each task; the latter two as curves too.
 
     Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later. Where wandb cannot
     be reached, or nobody is logged in, this process goes on offline.
@@ -100,7 +105,40 @@ class WandbTracker:
                 run.summary[name] = metric["value"]
                 run.summary[f"{name}_low"], run.summary[f"{name}_high"] = metric["low"], metric["high"]
             run.summary.update({f"seconds/{phase}": value for phase, value in result["seconds"].items()})
+            for title, (columns, rows, axes) in tables(result, folder).items():
+                table = wandb.Table(columns=columns, data=rows)
+                run.log({title: table})
+                if axes:
+                    run.log({f"{title} curve": wandb.plot.line(table, *axes, title=title)})
             artifact = wandb.Artifact(folder.name, type="run")
             for path in sorted(folder.iterdir()):  # as `add_dir`, which says so on the terminal for every run
                 artifact.add_file(str(path))
             run.log_artifact(artifact)
+
+
+Rows = tuple[list[str], list[Any], tuple[str, str] | None]
+
+
+def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
+    """Columns and rows of each table of a run, and the two columns that make a curve, if any do."""
+    found: dict[str, Rows] = {}
+    selection = result.get("selection") or {}
+    if searched := selection.get("searched"):
+        columns = list(dict.fromkeys(name for candidate in searched for name in candidate))
+        rows = [[candidate.get(name) for name in columns] for candidate in searched]
+        numeric = [name for name in selection["chosen"] if all(isinstance(c.get(name), Real) for c in searched)]
+        found["selection"] = columns, rows, (numeric[0], "score") if len(numeric) == 1 else None
+    if tasks := result.get("tasks"):
+        rows = [[place, *task] for place, task in enumerate(zip(tasks["names"], tasks["accuracies"], strict=True))]
+        found["tasks"] = ["task", "name", "accuracy"], rows, ("task", "accuracy")
+    predictions = folder / "predictions.safetensors"
+    if predictions.exists() and "dataset" in result:
+        from safetensors.numpy import load_file
+
+        arrays, names = load_file(predictions), result["dataset"]["class_names"]
+        n = np.bincount(arrays["label"], minlength=len(names))
+        right = np.bincount(arrays["label"][arrays["label_rank"] == 0], minlength=len(names))
+        share = [float(r) / int(total) if total else None for r, total in zip(right, n, strict=True)]
+        rows = [list(row) for row in zip(names, n.tolist(), share, strict=True)]
+        found["classes"] = ["class", "rows", "accuracy"], rows, None
+    return found

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from probe.errors import InputError
-from probe.trackers.wandb import WandbTracker
+from probe.trackers.wandb import WandbTracker, tables
 
 ROOT = Path(__file__).parent.parent.parent
 RESULT: dict[str, Any] = {
@@ -29,7 +29,8 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     cwd = tmp_path_factory.mktemp("offline")
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "PYTHONPATH": str(ROOT), "WANDB_DATA_DIR": str(cwd)}
     words = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=ncm", "tracker=wandb", "tracker.tags=[mine]"]
-    words.append("head.metric=cosine,nonsense")
+    words[4] = "head=ridge"
+    words.append("head.alphas=[1.0,10.0],[-1.0]")
     answer = subprocess.run([sys.executable, "-m", "probe", *words], cwd=cwd, env=env, capture_output=True, text=True)
     assert answer.returncode == 1, answer.stdout + answer.stderr
     assert "1 done, 1 failed" in answer.stdout
@@ -40,10 +41,19 @@ def offline(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 def test_an_offline_sweep_leaves_what_wandb_sync_takes(offline: tuple[Path, str]) -> None:
     contents = [path.read_bytes() for path in offline[0].glob("wandb/offline-run-*/run-*.wandb")]
     assert len(contents) == 2  # the run, and the leaderboard of the sweep
-    (run,) = [content for content in contents if b"-iris-full-ncm-s0-" in content and b"mean_per_class_low" in content]
+    (run,) = [
+        content for content in contents if b"-iris-full-ridge-s0-" in content and b"mean_per_class_low" in content
+    ]
     assert b"predictions.safetensors" in run
     assert b"head.safetensors" in run
     assert b"mine" in run
+    searched, classes = (
+        json.loads(next(offline[0].glob(f"wandb/offline-run-*/files/media/table/{name}_*.table.json")).read_text())
+        for name in ("selection", "classes")
+    )
+    assert [row[searched["columns"].index("alpha")] for row in searched["data"]] == [1.0, 10.0]
+    assert sum(row[1] for row in classes["data"]) == 75
+    assert classes["columns"] == ["class", "rows", "accuracy"]
     (board,) = [content for content in contents if content is not run]
     assert b"t leaderboard" in board
     (sent,) = offline[0].glob("wandb/offline-run-*/files/media/table/leaderboard_*.table.json")
@@ -130,3 +140,12 @@ def test_disabled_sends_and_writes_nothing(tmp_path: Path, capfd: pytest.Capture
 def test_an_unknown_mode_is_refused_before_anything_runs() -> None:
     with pytest.raises(InputError, match=r"tracker.mode is 'ofline', expected one of online, offline, disabled"):
         WandbTracker(mode="ofline")
+
+
+def test_accuracy_after_each_task_and_the_search_are_curves(tmp_path: Path) -> None:
+    tasks = {"names": ["a, b", "c"], "accuracies": [0.9, None]}
+    selection = {"searched": [{"C": 0.1, "score": 0.5}, {"C": 1.0, "score": 0.6}], "chosen": {"C": 1.0}}
+    found = tables(RESULT | {"tasks": tasks, "selection": selection}, tmp_path)
+    assert found["tasks"] == (["task", "name", "accuracy"], [[0, "a, b", 0.9], [1, "c", None]], ("task", "accuracy"))
+    assert found["selection"] == (["C", "score"], [[0.1, 0.5], [1.0, 0.6]], ("C", "score"))
+    assert tables(RESULT, tmp_path) == {}
