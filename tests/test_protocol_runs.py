@@ -101,6 +101,8 @@ def test_numbers_over_tasks_can_be_ranked(result, tmp_path, metric):
     found = {head.__class__.__name__: result(ClassIncremental(3), head) for head in (NearestClassMean(), NaiveBayes())}
     expected = {r["labels"]["head"]: r["metrics"][metric]["value"] for r in found.values()}
     assert ranked(tmp_path / "runs", metric) == pytest.approx(expected)
+    if metric == "forgetting":
+        assert build_table(read_folders([tmp_path / "runs"]), metric).cells["low"].min() < 0
 
 
 def test_tasks_leave_their_matrix_and_a_last_is_top1(result):

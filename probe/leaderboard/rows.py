@@ -38,6 +38,7 @@ PROPORTIONS = frozenset(
     {"top1", "top5", "mean_per_class", "many_shot", "medium_shot", "few_shot", "a_last", "a_avg", *STORED}
     | {"coverage", "empty_sets", "class_conditional_coverage", "class_conditional_empty_sets"}
 )
+SIGNED = frozenset({"forgetting"})
 PERCENT = PROPORTIONS | {"ece", "scaled_ece", "forgetting"}
 N_BINS = 15
 FLOOR = float(np.finfo(np.float64).eps)

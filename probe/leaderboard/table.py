@@ -13,7 +13,7 @@ from probe.errors import InputError
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
-from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, can_rank, row_values
+from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, SIGNED, can_rank, row_values
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
 from probe.metrics.conformal import LEVEL
@@ -183,7 +183,7 @@ def _cells(
     ordered = [lines[key] for key in sorted(lines)]
     found = [all_scores[key] for key in sorted(lines)]
     low, high = intervals(found, proportion=metric in PROPORTIONS)
-    low = np.maximum(low, 0.0) if metric in LOWER_IS_BETTER else low
+    low = np.maximum(low, 0.0) if metric in LOWER_IS_BETTER - SIGNED else low
     return pd.DataFrame(ordered).assign(
         selected_on=[", ".join(sorted(line["selected_on"])) for line in ordered],
         metric=metric,

@@ -116,7 +116,7 @@ class WandbTracker:
             run.log_artifact(artifact)
 
 
-Rows = tuple[list[str], list[Any], tuple[str, str] | None]
+Rows = tuple[list[Any], list[Any], tuple[str, str] | None]
 
 
 def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
