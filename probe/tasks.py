@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.base import IntArray, SplitProtocol
-from probe.errors import DoesNotFit
+from probe.errors import DoesNotFit, InputError
 from probe.estimator import Head
 from probe.metrics.incremental import accuracy_matrix, incremental_metrics
 from probe.metrics.rows import Measured
@@ -26,7 +26,13 @@ class TaskByTask:
 
 
 def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
-    """Refuses a head that can neither stream nor be refitted on the rows of all tasks so far."""
+    """Refuses a head that can neither stream nor be refitted on the rows of all tasks so far, and tasks inside a wrapper."""
+    inner = getattr(protocol, "protocol", None)
+    if isinstance(inner, ComesInTasks):
+        raise InputError(
+            f"protocol {protocol.name} changes rows that come at once, protocol {inner.name} gives them task by task: "
+            "set protocol.protocol to another one, such as full"
+        )
     if not isinstance(protocol, ComesInTasks) or streams(head):
         return
     if teacher or len(head.consumes) > 1:

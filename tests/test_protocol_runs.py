@@ -13,7 +13,7 @@ from probe.backbones.identity import IdentityBackbone
 from probe.base import Dataset, SplitProtocol
 from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
-from probe.errors import DoesNotFit
+from probe.errors import DoesNotFit, InputError
 from probe.estimator import Head
 from probe.experiment import run
 from probe.features.store import FeatureStore
@@ -169,6 +169,11 @@ def test_head_of_several_kinds_that_does_not_stream_is_refused(iris, tmp_path):
     request = Run(backbone, iris, ClassIncremental(2), TwoKinds(), FeatureStore(tmp_path), tmp_path)
     with pytest.raises(DoesNotFit, match="consumes pooled, tokens and does not stream, protocol class_incremental"):
         run(request)
+
+
+def test_tasks_within_another_protocol_are_refused(result):
+    with pytest.raises(InputError, match="long_tail changes rows that come at once, protocol class_incremental gives"):
+        result(LongTail(ClassIncremental(2), 10.0), NearestClassMean())
 
 
 def test_ties_over_folds_go_to_the_middle_of_the_grid():

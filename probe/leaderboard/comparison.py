@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 N_LEFT = 2
-BINARY = frozenset({"top1", "top5"})
+BINARY = frozenset({"top1", "top5", "a_last", "coverage", "class_conditional_coverage"})
 METHOD = (
     "Difference: A minus B, paired by test row and seed, with its 95% interval; p accounts for new test rows and new "
     "seeds, and decides win, tie and loss at 5% after Holm's correction over the columns. McNemar (mid-p; with several "
