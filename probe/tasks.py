@@ -26,7 +26,7 @@ class TaskByTask:
 
 
 def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
-    """Refuses a head that can neither stream nor be refitted on the rows of all tasks so far, and tasks inside a wrapper."""
+    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper."""
     inner = getattr(protocol, "protocol", None)
     if isinstance(inner, ComesInTasks):
         raise InputError(

@@ -59,11 +59,11 @@ class RidgeProbe(MomentsHead):
         """Fits on X (N, D) and y (N,), chooses the penalty on the validation rows if given, else leaving one out."""
         parts = self._check_parts(X, y, validation)
         moments = self._new_moments().update(*parts[0])
-        basis = eigenbasis(moments.total(), moments.rounding)
+        basis = _basis(moments, parts[:1])
         self._choose(moments, basis, *parts[-1], leave_one_out=validation is None)
         if validation is not None:
             moments.update(*parts[1])
-            basis = eigenbasis(moments.total(), moments.rounding)
+            basis = _basis(moments, parts)
         self._moments, self.class_count_ = moments, moments.counts.copy()
         self._set_linear_form(moments, basis)
         return self
@@ -138,6 +138,17 @@ def _targets(codes: IntArray, n_classes: int) -> Float64Array:
     targets = np.full((len(codes), n_classes), -1.0)
     targets[np.arange(len(codes)), codes] = 1
     return targets
+
+
+def _basis(moments: ClassMoments, parts: list[tuple[Any, IntArray]]) -> tuple[Float64Array, Float64Array]:
+    """`eigenbasis` of the scatter; that of few rows comes from the rows, which span little of a (D, D) matrix."""
+    width = len(moments.shift)
+    if moments.n_rows > width / 2:
+        return eigenbasis(moments.total(), moments.rounding)
+    rows = np.concatenate([np.asarray(X, dtype=np.float64) for X, _ in parts]) - moments.mean
+    _, roots, vectors = np.linalg.svd(rows, full_matrices=False)
+    kept = roots > 10 * np.finfo(np.float64).eps * np.sqrt(width) * roots.max()
+    return roots[kept] ** 2, vectors[kept].T
 
 
 def _target_means(moments: ClassMoments) -> Float64Array:
