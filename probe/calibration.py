@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,7 +13,7 @@ from probe.errors import InputError
 from probe.estimator import Head
 from probe.fitting import fit, rows_of
 from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
-from probe.metrics.conformal import LEVEL, evaluate_sets, prediction_sets, thresholds
+from probe.metrics.conformal import LEVEL, check_level, evaluate_sets, prediction_sets, thresholds
 from probe.metrics.evaluate import evaluate
 from probe.metrics.rows import Measured, gap_rows
 from probe.metrics.scores import RowScores, score_rows
@@ -24,7 +23,6 @@ from probe.protocols.incremental import ComesInTasks
 from probe.record import full_width
 
 FRACTION = 0.2
-SETTINGS: Mapping[str, float] = {"fraction": FRACTION, "level": LEVEL}
 SCALED = ("log_loss", "brier", "ece", "ece_equal_mass", "rms_calibration_error")
 BEFORE = ("top1", "log_loss", "brier", "ece")
 
@@ -37,14 +35,20 @@ class Calibrated:
     record: dict[str, Any]
 
 
-def hold_out(dataset: Dataset, split: Split, seed: int) -> IntArray:
+def settings(level: float) -> dict[str, float]:
+    """What determines a calibration, for the record."""
+    return {"fraction": FRACTION, "level": level}
+
+
+def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) -> IntArray:
     """A seeded fifth of the training rows, stratified by class; every class keeps a row to train on.
 
     Rows that validate stay what they are: the head chooses on them, so they cannot calibrate it.
 
     Raises:
-        InputError: They would be too few for a conformal set.
+        InputError: The level is none, or they would be too few for a conformal set at it.
     """
+    check_level(level)
     labels = np.asarray(dataset.partitions[split.train.partition].labels)
     seen = labels if split.train_labels is None else split.train_labels
     rows = split.train.indices
@@ -52,11 +56,11 @@ def hold_out(dataset: Dataset, split: Split, seed: int) -> IntArray:
     n_held = np.minimum(spread(counts, FRACTION), np.maximum(counts - 1, 0))
     priority = priorities(len(labels), dataset.fingerprint, seed, "calibration")[rows]
     held = rows[ranks_in_class(seen[rows], priority) < n_held[seen[rows]]]
-    needed = int(np.ceil(round(LEVEL / (1 - LEVEL), 9)))
+    needed = int(np.ceil(round(level / (1 - level), 9)))
     if len(held) < needed:
         raise InputError(
-            f"calibrate=true holds out {len(held)} of {len(rows)} training rows, sets at {100 * LEVEL:.0f} % need "
-            f"{needed}: train on more rows, or set calibrate=false"
+            f"calibrate=true holds out {len(held)} of {len(rows)} training rows, sets at {100 * level:g} % need "
+            f"{needed}: train on more rows, or set calibrate=false or a lower conformal_level"
         )
     return held
 
@@ -80,6 +84,7 @@ def calibrate(
     *,
     n_classes: int,
     seed: int,
+    level: float = LEVEL,
 ) -> Calibrated:
     """Fits a head without the held-out rows, selection included, and calibrates it with these.
 
@@ -96,6 +101,7 @@ def calibrate(
         test: Features and labels of the test rows.
         n_classes: Of the dataset.
         seed: Of the bootstrap resamples.
+        level: Wanted chance that a set holds the true class.
     """
     (X, y), inside, outside = train, np.flatnonzero(held), np.flatnonzero(~held)
     if folds is not None:
@@ -108,12 +114,12 @@ def calibrate(
     measured = Measured()
     measured.add(scaled_metrics(score_rows(scale(logits, temperature), test[1]), seed), "scaled_")
     for prefix, by_class in (("", False), ("class_conditional_", True)):
-        limits = thresholds(held_logits, y[inside], class_conditional=by_class)
+        limits = thresholds(held_logits, y[inside], level, class_conditional=by_class)
         measured.add(evaluate_sets(prediction_sets(logits, limits), test[1], seed=seed), prefix)
     before = evaluate(logits, test[1], seed=seed)
     record = {
         "n_held_out": len(inside),
-        **SETTINGS,
+        **settings(level),
         "temperature": temperature,
         "unscaled": {name: vars(before[name]) for name in BEFORE},
         "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),

@@ -172,6 +172,7 @@ def build(config: Any, command: str) -> Run:
         teacher=build_teacher(config),
         test_on=dataset_of(config, "test_on") if config.get("test_on") else None,
         calibrate=config.get("calibrate", False),
+        conformal_level=config.get("conformal_level", 0.9),
         store=FeatureStore(config["cache"]),
         folder=Path(config["runs"]) / config["name"],
         seed=config["seed"],

@@ -13,7 +13,7 @@ from sklearn.base import clone
 
 from probe import record
 from probe.base import IntArray, Split, digest
-from probe.calibration import SETTINGS, calibrate, check_calibrate, hold_out
+from probe.calibration import calibrate, check_calibrate, hold_out, settings
 from probe.determinants import describe, extraction, run_name
 from probe.fitting import fit
 from probe.metrics.classification import by_frequency
@@ -77,7 +77,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
     held_out = None
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
-        held_out = hold_out(dataset, split, seed)
+        held_out = hold_out(dataset, split, seed, request.conformal_level)
 
     determinants = describe(
         backbone, dataset, request.protocol, head, split,
@@ -86,7 +86,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
         reads={kind: request.reads[kind] for kind in head.consumes if request.reads.get(kind, kind) != kind},
         teacher=describe_teacher(request.teacher),
         test_on=request.test_on,
-        calibration=SETTINGS if request.calibrate else None,
+        calibration=settings(request.conformal_level) if request.calibrate else None,
         texts=None if prompts is None else prompts.describe(),
     )  # fmt: skip
     folder = request.folder / run_name(determinants)
@@ -149,7 +149,7 @@ def carry_out(
         calibrated = calibrate(
             unfitted,
             (X_train, y_train), np.isin(train_rows, held_out), validation[:2], folds, (X_test, y_test),
-            n_classes=len(dataset.class_names), seed=0,
+            n_classes=len(dataset.class_names), seed=0, level=request.conformal_level,
         )  # fmt: skip
     # The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     measured = Measured(evaluate(logits, y_test))

@@ -49,6 +49,7 @@ class Run:
         test_on: Another dataset, whose test rows take the place of the own ones.
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
             conformal sets from these.
+        conformal_level: Wanted chance that a conformal set holds the true class.
     """
 
     backbone: Backbone
@@ -69,6 +70,7 @@ class Run:
     teacher: Teacher | None = None
     test_on: Dataset | None = None
     calibrate: bool = False
+    conformal_level: float = 0.9
 
 
 def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | None]]:

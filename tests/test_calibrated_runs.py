@@ -79,6 +79,18 @@ def test_calibrated_numbers_can_be_ranked(result, tmp_path, metric):
     assert dict(zip(cells["head"], cells["value"], strict=True)) == pytest.approx(expected)
 
 
+def test_the_level_is_chosen_and_told_apart(result, tmp_path):
+    low, high = (result(NearestClassMean(), calibrate=True, conformal_level=level) for level in (0.5, 0.9))
+    assert [r["calibration"]["level"] for r in (low, high)] == [0.5, 0.9]
+    assert low["run"]["digest"] != high["run"]["digest"]
+    sizes = [r["metrics"]["mean_set_size"]["value"] for r in (low, high)]
+    assert sizes[0] < sizes[1]
+    with pytest.raises(InputError, match=r"level is 90, expected between 0 and 1: 0\.9 is usual"):
+        result(NearestClassMean(), calibrate=True, conformal_level=90)
+    with pytest.raises(InputError, match=r"sets at 99 % need 99: train on more rows, or set calibrate=false"):
+        result(NearestClassMean(), calibrate=True, conformal_level=0.99)
+
+
 def test_held_out_rows_are_a_fifth_of_each_class_and_no_validation_row(wine):
     split = Full().split(wine, 0)
     held = hold_out(wine, split, 0)

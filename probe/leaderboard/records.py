@@ -123,6 +123,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "n_test": protocol["n_test"],
         "n_parameters": result["backbone"]["n_parameters"],
         "selection": selection["on"] if selection else "",
+        "conformal_level": _finite("conformal_level", result.get("calibrate", {}).get("level", 0)),
         "skipped": result.get("skipped_rows", {}).get("test", 0),
         "leaked": result.get("leakage", {}).get("test", 0),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},

@@ -16,7 +16,6 @@ from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, SIGNED, can_rank, row_values
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.statistics import Scores, intervals, scores
-from probe.metrics.conformal import LEVEL
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -293,7 +292,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
     if (cells["n_seeds"] == 1).any():
         notes.append("Cells from one seed: their intervals know nothing of how seeds vary.")
     if metric.endswith("coverage"):
-        notes.append(f"Coverage is meant to be {100 * LEVEL:.0f} %: more is no better where sets are larger for it.")
+        levels = " or ".join(f"{100 * level:g} %" for level in sorted(set(frame["conformal_level"])))
+        notes.append(f"Coverage is meant to be {levels}: more is no better where sets are larger for it.")
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")

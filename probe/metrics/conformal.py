@@ -26,11 +26,16 @@ LEVEL = 0.9
 
 def threshold(scores: FloatArray, level: float) -> float:
     """The score up to which classes are taken into the set."""
-    if not 0 < level < 1:
-        raise InputError(f"level is {level}, expected between 0 and 1: 0.9 is usual")
+    check_level(level)
     # Without the rounding 0.9 * 10 may come out just above 9.
     rank = int(np.ceil(round((len(scores) + 1) * level, 9)))
     return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
+
+
+def check_level(level: float) -> None:
+    """Refuses a level that no set can have."""
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}, expected between 0 and 1: 0.9 is usual")
 
 
 def thresholds(

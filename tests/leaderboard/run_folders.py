@@ -100,6 +100,7 @@ def make_result(
         "features": {"train": digest(backbone, dataset, "train"), "test": digest(backbone, dataset, "test")},
         "head": {"name": head, "parameters": head_parameters},
         "metrics": metrics,
+        **({"calibrate": {"level": 0.9}} if "coverage" in metrics else {}),
         "selection": changes.get("selection"),
         "seconds": {"extract": 2.0, "fit": 0.1 + 0.1 * len(head), "predict": 0.05, "total": 3.0},
         "skipped_rows": {"train": 0, "test": 0},

@@ -214,7 +214,7 @@ def test_runs_are_ranked_by_values_that_they_keep_themselves(
     assert table.ranking["head"].tolist() == ["linear", "ncm"]
     assert table.cells.set_index("head")["mark"].to_dict() == {"linear": "best", "ncm": ""}
     assert main([str(tmp_path / "runs"), "--metric", "coverage"]) == 0
-    assert "Coverage is meant to be 90 %" in " ".join(capsys.readouterr().out.split())
+    assert "Coverage is meant to be 90 %: more is no better" in " ".join(capsys.readouterr().out.split())
 
 
 def test_rows_that_a_metric_does_not_look_at_are_no_test_rows_of_it(add: Callable[..., Path], tmp_path: Path) -> None:
