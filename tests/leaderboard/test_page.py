@@ -154,7 +154,7 @@ def test_browser_opens_a_row_by_keyboard_and_closes_it(opened: Any) -> None:
     assert opened.inner_text("#detail pre").startswith("probe backbone=tiny")
     assert opened.evaluate("document.activeElement.id") == "detail"
     opened.select_option("#run", index=1)
-    for plot in ("reliability", "classes", "confusion"):
+    for plot in ("reliability", "risk", "classes", "confusion"):
         assert opened.locator(f"#{plot} .main-svg").count() > 0
     opened.keyboard.press("Escape")
     assert opened.locator("#detail").is_hidden()
