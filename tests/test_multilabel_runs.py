@@ -77,6 +77,11 @@ def test_sweep_and_leaderboard_show_map_in_percent(folder: Path, capsys: pytest.
     rows = ["identity linear(Cs=4)", "identity linear(Cs=4,scaling=standard)"]
     assert main([str(folder / "runs"), "--metric", "macro_f1", "--compare", *rows]) == 0
     assert "macro_f1: A = " in capsys.readouterr().out
+    out = ["--html", str(folder / "page.html"), "--plots", str(folder / "plots")]
+    assert main([str(folder / "runs"), "--metric", "mAP", *out]) == 0
+    assert (folder / "plots" / "scores.png").exists()
+    assert not (folder / "plots" / "risk.png").exists()
+    capsys.readouterr()
     assert main([str(folder / "runs"), "--metric", "top1"]) == 1
     assert "no run has the metric 'top1': choose one of" in capsys.readouterr().err
 

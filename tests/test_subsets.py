@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from probe.errors import InputError
+from probe.facts import know
 from probe.partitions import ArrayPartition, ImageFiles, count_duplicates, make_dataset
 from probe.subsets import PartitionSubset, limited, spread_rows, subset
 
@@ -95,3 +96,12 @@ def test_duplicates_are_counted_in_subsets():
     cut = limited(data, 40)
     kept = set(cut.partitions["train"].chosen.tolist())
     assert count_duplicates(cut) == {"test": sum(90 + i in kept for i in range(20))}
+
+
+def test_what_is_known_of_each_row_stays_with_it():
+    whole = ArrayPartition(np.arange(6.0)[:, None], np.arange(6) % 2, list("abcdef"))
+    know(whole, {"groups": np.arange(6), "sessions": list("xxyyzz"), "hardness": None}, "train")
+    part = subset(whole, np.array([1, 4]))
+    assert part.groups.tolist() == [1, 4]
+    assert part.sessions.tolist() == ["x", "z"]
+    assert not hasattr(part, "hardness")

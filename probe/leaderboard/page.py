@@ -102,7 +102,9 @@ def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, li
     }  # fmt: skip
     if whole:
         classes.setdefault(run["dataset.classes"], [clean(name) for name in result["dataset"]["class_names"]])
-        facts["detail"] = _detail(read_predictions(run["folder"]), run["n_classes"])
+        predictions = read_predictions(run["folder"])
+        if predictions["label"].ndim == 1:  # none of these diagrams knows several labels per row
+            facts["detail"] = _detail(predictions, run["n_classes"])
     return facts
 
 

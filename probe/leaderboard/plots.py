@@ -135,22 +135,28 @@ def cost(table: Table, frame: pd.DataFrame) -> Figure:
     return figure
 
 
-def risk(table: Table, frame: pd.DataFrame) -> Figure:
-    """One panel per column: the share of errors among the most confident rows, the test rows of all seeds together."""
+def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
+    """One panel per column: the share of errors among the most confident rows, the test rows of all seeds together.
+
+    None where all rows have several labels.
+    """
     folders = frame.set_index("name")["folder"]
     figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
     for panel, column in zip(panels, table.column_names, strict=True):
         cells = table.cells[table.cells["column"] == column].head(MAX_LINES)
         for row, names in zip(cells["row"], cells["runs"], strict=True):
             runs = [read_predictions(folders[name]) for name in names]
+            if runs[0]["label"].ndim == 2:  # several labels per row have no one confidence
+                continue
             confidence = np.concatenate([run["predicted_probability"] for run in runs]).astype(np.float64)
             coverage, share = risk_coverage(confidence, np.concatenate([run["label_rank"] == 0 for run in runs]))
             shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
             panel.plot(100 * coverage[shown], 100 * share[shown], linewidth=1, label=_plain(row))
         panel.set(xlabel="answered, most confident first, %", ylabel="of these wrong, %", title=_plain(column))
         panel.grid(alpha=0.3)
-        panel.legend(fontsize=7)
-    return figure
+        if panel.lines:
+            panel.legend(fontsize=7)
+    return figure if any(panel.lines for panel in panels) else None
 
 
 def pareto(x: np.ndarray, y: np.ndarray, higher: bool) -> list[int]:

@@ -136,6 +136,8 @@ def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
         from safetensors.numpy import load_file
 
         arrays, names = load_file(predictions), result["dataset"]["class_names"]
+        if arrays["label"].ndim == 2:  # several labels per row have no one right class
+            return found
         n = np.bincount(arrays["label"], minlength=len(names))
         right = np.bincount(arrays["label"][arrays["label_rank"] == 0], minlength=len(names))
         share = [float(r) / int(total) if total else None for r, total in zip(right, n, strict=True)]
