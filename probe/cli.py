@@ -47,7 +47,8 @@ KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
-    ("force calibrate save_logits skip_unfit", bool, "true or false"),
+    ("force calibrate save_logits save_rows skip_unfit", bool, "true or false"),
+    ("conformal_level", float, "a number between 0 and 1"),
     ("name runs device cache", str, "a text"),
 ]
 PACKAGE = Path(__file__).parent

@@ -26,6 +26,8 @@ def test_the_default_configuration_passes(config):
         ({"views": {"n": "many"}}, "views.n is 'many', expected a whole number"),
         ({"features": {"batch_size": 2.5}}, r"features\.batch_size is 2\.5, expected a whole number"),
         ({"force": "yes", "limit": "ten"}, "limit is 'ten'.*; force is 'yes', expected true or false"),
+        ({"save_rows": "maybe"}, "save_rows is 'maybe', expected true or false"),
+        ({"conformal_level": "high"}, "conformal_level is 'high', expected a number between 0 and 1"),
         ({"head": "ncm"}, "head is 'ncm', expected a name from its group"),
     ],
 )
