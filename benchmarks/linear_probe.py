@@ -127,8 +127,8 @@ def main() -> None:
                 flush=True,
             )
     print(
-        f"\nseconds per C, scikit-learn's (mean over {len(walls)} values) / ours (over all {options.Cs}): "
-        f"{np.mean(walls) / (wall / options.Cs):.1f} on the wall, {np.mean(cpus) / (cpu / options.Cs):.1f} of CPU time; "
+        f"\nseconds per C, scikit-learn's (over {len(walls)} values) / ours (over all {options.Cs}): "
+        f"{np.mean(walls) / (wall / options.Cs):.1f} on the wall, {np.mean(cpus) / (cpu / options.Cs):.1f} of CPU; "
         f"largest objective / scikit-learn's - 1: {max(excesses):.1e}"
     )
 
