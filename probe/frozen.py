@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from probe.errors import InputError
 from probe.hashing import hash_tensors
 from probe.images import CONVERSION
-from probe.taps import LAST, expand, join_blocks, last_blocks
+from probe.taps import LAST, READING, expand, join_blocks, last_blocks
 
 KINDS = ("pooled", "tokens", "map")
 PRECISIONS = ("float32", "bfloat16")
@@ -120,6 +120,7 @@ class FrozenNetwork:
             "weights": self._weights,
             "preprocessing": {"conversion": CONVERSION, **self._preprocessing()},
             "precision": self.precision,
+            "reading": READING,
         }
 
     def to(self, device: str) -> Self:

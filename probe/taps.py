@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from probe.errors import InputError
 
+READING = "version 2"
+"""How layers become features, here and in `frozen.py`: part of every identity, to be changed together with them."""
 REDUCTIONS = ("mean", "cls", "tokens", "heads")
 LAST = re.compile(r"last(\d+)(?::(.*))?")
 LAST_REDUCTIONS = ("cls", "mean", "cls+mean")

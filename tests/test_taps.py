@@ -8,6 +8,7 @@ import torch
 
 from probe.backbones.open_clip import OpenClipBackbone
 from probe.backbones.timm import TimmBackbone
+from probe.backbones.tiny import TinyBackbone
 from probe.errors import InputError
 
 
@@ -100,3 +101,10 @@ def test_layers_before_the_class_token_joins_have_none(batch):
     for tap in ("blocks.1:cls", "last2"):
         with pytest.raises(InputError, match="no prefix tokens"):
             _ = TimmBackbone("xcit_nano_12_p8_224", pretrained=False, img_size=32, taps=[tap]).shapes
+
+
+def test_a_new_way_of_reading_layers_makes_new_features(monkeypatch):
+    backbone = TinyBackbone(pretrained=False)
+    before = backbone.identity()
+    monkeypatch.setattr("probe.frozen.READING", "another")
+    assert backbone.identity() != before
