@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +14,8 @@ from probe.arrays import RowStack, RowSubset, at_epoch, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
+from probe.linalg.eigen import SCALINGS, scale_rows
+from probe.moments import ClassMoments
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
 
@@ -23,6 +25,8 @@ class LinearSGD(Head):
 
     All learning rates see the same batches and start from the same N(0, 0.01^2) coefficients. They are slices of one
     tensor, so that a batch costs two matrix products however many there are, and each ends where it would end alone.
+    A step of SGD or AdamW is proportional to its learning rate: the optimizer makes one step for all at rate 1, of
+    which each takes its share. LARS and LAMB measure lengths, so that each learning rate has parameters of its own.
 
     The protocols of Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230: `sgd`), DINOv2 (Oquab et al., 2023,
     arXiv:2304.07193: `sgd`, 13 learning rates, no weight decay) and of LARS-trained probes, on features extracted once
@@ -36,6 +40,8 @@ class LinearSGD(Head):
         momentum: Of `sgd` and `lars`.
         epochs: Passes over the rows; the learning rate falls along a half cosine to 0, step by step.
         batch_size: Rows per step; the last batch of an epoch may be smaller.
+        scaling: `none`; `standard`, features to mean 0 and variance 1 over the rows trained on, folded back into
+            `coef_` (weight decay acts on scaled features); `l2`, rows to length 1, at prediction too.
         refit: Whether the chosen learning rate is trained again on training and validation rows.
         random_state: Seeds the start, the batches and, without validation rows, the choice of a tenth as such.
         device: `cpu`, `cuda`, or `auto`.
@@ -60,6 +66,7 @@ class LinearSGD(Head):
         momentum: float = 0.9,
         epochs: int = 10,
         batch_size: int = 256,
+        scaling: str = "none",
         refit: bool = True,
         random_state: int = 0,
         device: str = "auto",
@@ -70,6 +77,7 @@ class LinearSGD(Head):
         self.momentum = momentum
         self.epochs = epochs
         self.batch_size = batch_size
+        self.scaling = scaling
         self.refit = refit
         self.random_state = random_state
         self.device = device
@@ -105,6 +113,8 @@ class LinearSGD(Head):
             wrong.append(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")
         if not len(self.lrs) or not all(lr > 0 for lr in self.lrs):
             wrong.append(f"lrs is {self.lrs!r}, expected positive numbers")
+        if self.scaling not in SCALINGS:
+            wrong.append(f"scaling is {self.scaling!r}, expected one of {', '.join(SCALINGS)}")
         if not (self.epochs >= 1 and self.batch_size >= 1):
             wrong.append(f"epochs is {self.epochs!r} and batch_size {self.batch_size!r}, expected at least 1 each")
         if wrong:
@@ -119,7 +129,8 @@ class LinearSGD(Head):
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
         correct, losses = np.zeros(len(self.lrs)), np.zeros(len(self.lrs))
         for rows in row_chunks(X_val):
-            chunk, labels = np.asarray(X_val[rows], dtype=np.float32), val_codes[rows]
+            chunk = scale_rows(np.asarray(X_val[rows], dtype=np.float32), self.scaling)
+            labels = val_codes[rows]
             known = np.flatnonzero(labels >= 0)
             for i, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
                 logits = torch.from_numpy((chunk @ coef.T + intercept).astype(np.float64))
@@ -142,23 +153,35 @@ class LinearSGD(Head):
         start = 0.01 * torch.randn(K, D, generator=torch.Generator().manual_seed(self.random_state))
         W, b = start.expand(L, K, D).clone().to(device), torch.zeros(L, K, device=device)
         W.grad, b.grad = torch.zeros_like(W), torch.zeros_like(b)
-        optimizer = self._optimizer(W, b, lrs)
+        mean, scale = self._statistics(X)
+        move = self._mover(W, b, lrs)
         n_steps = self.epochs * -(-len(codes) // self.batch_size)
         for step, (rows, features) in enumerate(self._batches(X, len(codes))):
-            batch = torch.from_numpy(np.asarray(features, dtype=np.float32)).to(device)
+            batch = torch.from_numpy((scale_rows(features, self.scaling) - mean) / scale).to(device)
             targets = torch.from_numpy(codes[rows]).to(device)
-            logits = torch.addmm(b.reshape(-1), batch, W.reshape(L * K, D).T).reshape(-1, L, K)
-            residuals = logits.softmax(2)
-            residuals[torch.arange(len(rows), device=device), :, targets] -= 1
+            # Rows of a batch come last: a softmax over few classes is several times faster along the axis before.
+            logits = torch.addmm(b.reshape(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1)
+            residuals = logits.softmax(1)
+            residuals[:, targets, torch.arange(len(rows), device=device)] -= 1
             residuals /= len(rows)
-            torch.mm(residuals.reshape(len(rows), L * K).T, batch, out=W.grad.view(L * K, D))
-            torch.sum(residuals, 0, out=b.grad)
-            for group, lr in zip(optimizer.param_groups, [*lrs, *lrs], strict=True):
-                group["lr"] = lr * 0.5 * (1 + np.cos(np.pi * step / n_steps))
-            optimizer.step()
+            torch.mm(residuals.view(L * K, -1), batch, out=W.grad.view(L * K, D))
+            torch.sum(residuals, 2, out=b.grad)
+            move(0.5 * (1 + np.cos(np.pi * step / n_steps)))
         if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
             raise InputError(f"training diverged with the learning rates {list(lrs)}: leave out the largest ones")
-        return W.cpu().numpy(), b.cpu().numpy()
+        coefs = W.cpu().numpy() / scale
+        return coefs, b.cpu().numpy() - coefs @ mean
+
+    def _statistics(self, X: Any) -> tuple[FloatArray, FloatArray]:
+        """Mean and standard deviation of the features, (D,) each, by which training sees them; 0 and 1 if unscaled."""
+        width = X.shape[1]
+        mean, scale = np.zeros(width, dtype=np.float32), np.ones(width, dtype=np.float32)
+        if self.scaling != "standard":
+            return mean, scale
+        moments = ClassMoments(1, width, second="diagonal", device=self.device)
+        moments.update(X, np.zeros(len(X), dtype=np.int64))
+        variance = moments.total() / moments.n_rows
+        return moments.mean.astype(np.float32), np.sqrt(np.where(variance > 0, variance, 1)).astype(np.float32)
 
     def _batches(self, X: Any, n: int) -> Iterator[tuple[IntArray, FloatArray]]:
         """Rows of each step and their features."""
@@ -167,23 +190,51 @@ class LinearSGD(Head):
             seen, order = at_epoch(X, epoch), random.permutation(n)
             for start in range(0, n, self.batch_size):
                 rows = np.sort(order[start : start + self.batch_size])
-                yield rows, seen[rows]
+                yield rows, np.asarray(seen[rows], dtype=np.float32)
 
-    def _optimizer(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> torch.optim.Optimizer:
-        """One parameter group per learning rate for slices of W, then for slices of b, which share their memory."""
+    def _mover(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> Callable[[float], None]:
+        """A function that takes a step from the gradients of W and b, at a share of each learning rate."""
+        if self.solver in ("sgd", "adamw"):
+            return self._move_together(W, b, lrs)
+        return self._move_apart(W, b, lrs)
+
+    def _move_together(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> Callable[[float], None]:
+        groups = [{"params": [part], "weight_decay": d} for part, d in ((W, self.weight_decay), (b, 0.0))]
+        optimizer = (
+            torch.optim.SGD(groups, lr=1.0, momentum=self.momentum, fused=True)
+            if self.solver == "sgd"
+            else torch.optim.AdamW(groups, lr=1.0, fused=True)
+        )
+        rates = torch.tensor(lrs, dtype=W.dtype, device=W.device)
+        befores = torch.empty_like(W), torch.empty_like(b)
+
+        def move(share: float) -> None:
+            for before, part in zip(befores, (W, b), strict=True):
+                before.copy_(part)
+            optimizer.step()
+            for before, part in zip(befores, (W, b), strict=True):
+                torch.lerp(before, part, (share * rates).reshape(-1, *[1] * (part.ndim - 1)), out=part)
+
+        return move
+
+    def _move_apart(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> Callable[[float], None]:
+        """Parameter groups: one per learning rate for slices of W, then for slices of b, which share their memory."""
+        from timm.optim import Lamb, Lars
+
         groups = []
         for whole, decay in ((W, self.weight_decay), (b, 0.0)):
             for i, lr in enumerate(lrs):
                 part = torch.nn.Parameter(whole[i])
                 part.grad = whole.grad[i]  # type: ignore[index]
                 groups.append({"params": [part], "lr": lr, "weight_decay": decay})
-        if self.solver == "sgd":
-            return torch.optim.SGD(groups, momentum=self.momentum)
-        if self.solver == "adamw":
-            return torch.optim.AdamW(groups)
-        from timm.optim import Lamb, Lars
+        optimizer = Lars(groups, momentum=self.momentum) if self.solver == "lars" else Lamb(groups, max_grad_norm=None)
 
-        return Lars(groups, momentum=self.momentum) if self.solver == "lars" else Lamb(groups, max_grad_norm=None)
+        def move(share: float) -> None:
+            for group, lr in zip(optimizer.param_groups, [*lrs, *lrs], strict=True):
+                group["lr"] = share * lr
+            optimizer.step()
+
+        return move
 
     def _logits(self, X: Any) -> FloatArray:
-        return np.asarray(X, dtype=np.float32) @ self.coef_.T + self.intercept_
+        return scale_rows(np.asarray(X, dtype=np.float32), self.scaling) @ self.coef_.T + self.intercept_

@@ -1,8 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probe.arrays import RowSubset
@@ -20,11 +22,12 @@ def test_is_a_scikit_learn_classifier(estimator, check):
     check(estimator)
 
 
+@pytest.mark.parametrize("scaling", ["none", "standard", "l2"])
 @pytest.mark.parametrize("solver", SOLVERS)
-def test_each_learning_rate_ends_where_it_ends_alone(solver):
+def test_each_learning_rate_ends_where_it_ends_alone(solver, scaling):
     X, y = digits()
     lrs = (3.0, 10.0, 30.0) if solver == "lars" else (0.003, 0.01, 0.03)
-    parameters = {"solver": solver, "weight_decay": 0.01, "epochs": 2, "batch_size": 100}
+    parameters = {"solver": solver, "scaling": scaling, "weight_decay": 0.01, "epochs": 2, "batch_size": 100}
     together = LinearSGD(lrs=lrs, refit=False, **parameters).fit(X[:900], y[:900], validation=(X[900:], y[900:]))
     for i, lr in enumerate(lrs):
         alone = LinearSGD(lrs=[lr], **parameters).fit(X[:900], y[:900])
@@ -57,6 +60,22 @@ def test_takes_the_steps_of_the_optimizer_on_autograd_gradients(solver):
             step += 1
     np.testing.assert_allclose(head.coef_, W.detach(), atol=1e-4)
     np.testing.assert_allclose(head.intercept_, b.detach(), atol=1e-4)
+
+
+@pytest.mark.parametrize("scaling", ["standard", "l2"])
+def test_scaling_is_folded_into_the_head(scaling):
+    X, y = digits()
+    X = X * np.geomspace(1e-2, 1e2, 64, dtype=np.float32) + 3
+    X[:, 5] = 7  # a constant feature is left alone
+    scaled = StandardScaler().fit_transform(X) if scaling == "standard" else X / np.linalg.norm(X, axis=1)[:, None]
+    head = LinearSGD(lrs=[0.01, 0.3], scaling=scaling, epochs=3, refit=False)
+    plain = clone(head).set_params(scaling="none").fit(scaled, y, validation=(scaled, y))
+    head.fit(X, y, validation=(X, y))
+    np.testing.assert_allclose(head.scores_, plain.scores_, atol=2e-3)  # rows between two classes may fall either way
+    spread = np.ptp(plain.logits(scaled))
+    np.testing.assert_allclose(head.logits(X), plain.logits(scaled), atol=1e-4 * spread)
+    if scaling == "standard":
+        np.testing.assert_allclose(head.logits(X), X @ head.coef_.T + head.intercept_, atol=1e-6 * spread)
 
 
 def test_long_training_predicts_like_logistic_regression():
@@ -95,5 +114,7 @@ def test_a_float16_memmap_gives_what_its_rows_in_memory_give(tmp_path):
 def test_impossible_parameters_are_refused_together():
     with pytest.raises(InputError, match=r"solver is 'adam', expected one of sgd, .*; lrs is \[0\]"):
         LinearSGD(solver="adam", lrs=[0]).fit(*digits())
+    with pytest.raises(InputError, match="scaling is 'minmax', expected one of none, standard, l2"):
+        LinearSGD(scaling="minmax").fit(*digits())
     with pytest.raises(InputError, match="epochs is 0"):
         LinearSGD(epochs=0).fit(*digits())
