@@ -145,6 +145,8 @@ def test_two_classes_give_one_score_and_two_logits(kind, halves):
 @every_pooled_head
 @pytest.mark.gpu
 def test_cuda_agrees_with_the_cpu(kind, halves):
+    if "device" not in kind().get_params():
+        pytest.skip("computes on the CPU alone")
     X, y, X_test, _ = halves
     expected, found = (kind(device=device).fit(X, y).logits(X_test) for device in ("cpu", "cuda"))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * np.ptp(expected))
