@@ -90,8 +90,9 @@ def prediction_arrays(
     """What is kept per test row: enough for paired tests and calibration, and the logits where they are few.
 
     `metric.<name>` are the values per row of metrics that do not follow from these logits alone. `label_rank` is 0
-    where the label has the highest logit; among equal logits the lower class code comes first. Rows with several
-    labels have targets, predictions (both (N, K) zeros and ones) and their part in each metric.
+    where the label has the highest logit; among equal logits the lower class code comes first, and a label of logit
+    -inf, whose class no training row had, is last. Rows with several labels have targets, predictions (both (N, K)
+    zeros and ones) and their part in each metric.
     """
     from scipy.special import softmax
 
@@ -103,6 +104,7 @@ def prediction_arrays(
     probabilities = softmax(logits.astype(np.float64), axis=1)
     at_label = np.take_along_axis(logits, labels[:, None], axis=1)
     before = (logits == at_label) & (np.arange(logits.shape[1]) < labels[:, None])
+    ahead = ((logits > at_label) | before).sum(axis=1)
     predicted = logits.argmax(axis=1)
     arrays: dict[str, NDArray[Any]] = {
         "row": rows,
@@ -110,7 +112,7 @@ def prediction_arrays(
         "predicted": predicted.astype(np.int64),
         "predicted_probability": np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0].astype(np.float32),
         "label_probability": np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float32),
-        "label_rank": ((logits > at_label) | before).sum(axis=1).astype(np.int64),
+        "label_rank": np.where(np.isneginf(at_label[:, 0]), logits.shape[1] - 1, ahead).astype(np.int64),
     }
     if keeps_logits:
         arrays["logits"] = logits

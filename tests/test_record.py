@@ -16,6 +16,7 @@ from probe.datasets.sklearn import load
 from probe.experiment import run_once
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
+from probe.metrics.scores import score_rows
 from probe.protocols.full import Full
 from probe.request import Run
 
@@ -138,3 +139,11 @@ def test_changes_names_the_leaves() -> None:
         "a.c: was [1, 2], is [1, 3]",
         "e: was None, is x",
     ]
+
+
+def test_a_label_whose_class_was_never_trained_has_the_last_rank_as_in_the_metrics() -> None:
+    logits = np.array([[0.0, -np.inf, -np.inf], [1.0, 0.0, -np.inf]], dtype=np.float32)
+    labels = np.array([1, 1])
+    kept = record.prediction_arrays(logits, labels, np.arange(2), None, {})
+    np.testing.assert_array_equal(kept["label_rank"], [2, 1])
+    np.testing.assert_array_equal(kept["label_rank"], score_rows(logits, labels).label_rank)

@@ -89,7 +89,7 @@ class SklearnHead(Head):
     def _logits(self, X: Any) -> FloatArray:
         estimator, rows = getattr(self, "_fitted", None) or self._read(), _in_memory(X)
         if hasattr(estimator, "predict_proba"):
-            found = np.log(np.maximum(estimator.predict_proba(rows), SMALLEST))
+            found = np.log(np.maximum(estimator.predict_proba(rows).astype(np.float64), SMALLEST))
         elif hasattr(estimator, "decision_function"):
             found = np.asarray(estimator.decision_function(rows), dtype=np.float64)
             found = np.column_stack([np.zeros(len(rows)), found]) if found.ndim == 1 else found

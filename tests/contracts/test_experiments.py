@@ -4,6 +4,7 @@ from pathlib import Path
 
 import hydra
 import pytest
+from hydra.core.override_parser.overrides_parser import OverridesParser
 
 CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
@@ -15,11 +16,14 @@ def test_opens_with_its_command_and_composes(path):
     assert package == "# @package _global_"
     assert command.startswith("# probe ")
     assert f"experiment={path.stem}" in command
+    parser = OverridesParser.create()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [word for word in command.split() if "=" in word]
         config = hydra.compose("config", overrides, return_hydra_config=True)
-        swept = {key: str(values).split(",")[0] for key, values in config.hydra.sweeper.params.items()}
-        first = hydra.compose("config", [*overrides, *(f"{key}={value}" for key, value in swept.items())])
+        swept = parser.parse_overrides([f"{key}={values}" for key, values in config.hydra.sweeper.params.items()])
+        firsts = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o.get_value_string() for o in swept]
+        named = [f"{o.get_key_element()}={value}" for o, value in zip(swept, firsts, strict=True)]
+        first = hydra.compose("config", [*overrides, *named])
     assert config.name == first.name == path.stem
 
 

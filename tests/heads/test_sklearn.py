@@ -54,6 +54,12 @@ def test_probabilities_are_those_of_the_estimator_and_zeros_stay_finite():
     np.testing.assert_allclose(head.predict_proba(X), peer.predict_proba(X), atol=1e-12)
 
 
+def test_probabilities_of_zero_in_float32_stay_finite():
+    X, y = load_wine(return_X_y=True)
+    X = X.astype(np.float32)
+    assert np.isfinite(SklearnHead("sklearn.naive_bayes.GaussianNB").fit(X, y).logits(1e3 * X)).all()
+
+
 @pytest.mark.parametrize("estimator", ESTIMATORS, ids=str)
 def test_a_saved_head_predicts_the_same_bits_without_pickle(estimator, tmp_path):
     X, y = load_wine(return_X_y=True)

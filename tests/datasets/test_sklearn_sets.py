@@ -45,6 +45,12 @@ def test_digits_are_greyscale_images_of_the_whole_range():
     np.testing.assert_allclose(np.asarray(image), expected, atol=0.5)
 
 
+def test_without_a_test_fraction_every_row_is_for_training():
+    data = load("digits", test_fraction=0, as_rows=True)
+    assert list(data.partitions) == ["train"]
+    np.testing.assert_array_equal(data.partitions["train"].rows, sklearn.datasets.load_digits().data)
+
+
 def test_others_are_rows_of_numbers():
     row = load("iris").partitions["test"][0]
     assert row.shape == (4,)

@@ -1,0 +1,49 @@
+"""Training rows divided at random into those that train and those that test, anew for every seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from probe.base import Dataset, Rows, Split
+from probe.errors import InputError
+from probe.protocols.checks import check_fraction
+from probe.protocols.draws import priorities, ranks_in_class, spread
+from probe.protocols.validation import cut_validation
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Tests on a random share of the train partition, stratified by class: repeated over seeds, repeated hold-out.
+
+    Other partitions are not touched. A class keeps at least one row for training.
+
+    Args:
+        test_fraction: Share that tests, in (0, 1).
+        validation_fraction: Share of the other rows that validates; 0 where nothing is chosen.
+    """
+
+    test_fraction: float = 0.5
+    validation_fraction: float = 0.2
+    name: ClassVar[str] = "holdout"
+
+    def __post_init__(self) -> None:
+        check_fraction("validation_fraction", self.validation_fraction)
+        if not 0 < self.test_fraction < 1:
+            raise InputError(f"test_fraction is {self.test_fraction}, expected above 0 and below 1: 0.5 is half")
+
+    def split(self, dataset: Dataset, seed: int) -> Split:
+        """Rows that train, validate and test."""
+        labels = np.asarray(dataset.partitions["train"].labels)
+        counts = np.bincount(labels, minlength=len(dataset.class_names))
+        n_test = np.minimum(spread(counts, self.test_fraction), np.maximum(counts - 1, 0))
+        if not n_test.any():
+            raise InputError(
+                f"test_fraction {self.test_fraction} of dataset {dataset.name} is no row: set protocol.test_fraction "
+                f"to {0.5 / len(labels):.4g} or more, and give classes of at least 2 rows"
+            )
+        tests = ranks_in_class(labels, priorities(len(labels), dataset.fingerprint, seed, "holdout")) < n_test[labels]
+        train, validation = cut_validation(dataset, np.flatnonzero(~tests), seed, self.validation_fraction)
+        return Split(train, validation, Rows("train", np.flatnonzero(tests)))
