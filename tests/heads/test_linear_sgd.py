@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from known_bayes import correlated, curved, excess_in_standard_errors
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -83,6 +84,12 @@ def test_long_training_predicts_like_logistic_regression():
     head = LinearSGD(lrs=[0.5], weight_decay=1e-4, epochs=40).fit(X, y)
     exact = LogisticRegression(C=1 / (1e-4 * len(X)), max_iter=1000).fit(X, y)
     assert np.mean(head.predict(X) == exact.predict(X)) > 0.98
+
+
+def test_shared_covariance_reaches_bayes_and_different_ones_do_not():
+    head = LinearSGD(lrs=[0.1], scaling="standard", epochs=3)
+    assert abs(excess_in_standard_errors(head, correlated())) < 3
+    assert excess_in_standard_errors(head, *curved()) > 10
 
 
 @pytest.mark.parametrize(("solver", "lr"), [("sgd", 0.5), ("adamw", 0.02), ("lamb", 0.1), ("lars", 20.0)])

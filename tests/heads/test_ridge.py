@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from known_bayes import excess_in_standard_errors, isotropic
+from known_bayes import curved, excess_in_standard_errors, isotropic
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV
@@ -113,8 +113,9 @@ def test_duplicated_features_share_the_weight():
     np.testing.assert_allclose(head.coef_[:, 14], 0, atol=1e-6)
 
 
-def test_isotropic_gaussians_reach_bayes():
+def test_isotropic_gaussians_reach_bayes_and_curved_ones_do_not():
     assert abs(excess_in_standard_errors(RidgeProbe(), isotropic())) < 3
+    assert excess_in_standard_errors(RidgeProbe(), *curved()) > 10
 
 
 @pytest.mark.parametrize("n_classes", [2, 1000])
