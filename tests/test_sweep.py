@@ -177,7 +177,7 @@ EXPERIMENT = {"dataset": "digits,iris", "head": "ncm,ridge", "seed": "0,1,2"}
     [
         ({}, ["head=ncm,linear", "seed=0,1,2"], 6),
         ({}, ["head=glob(n*)", "seed=range(0,10,2)"], 2 * 5),
-        ({}, ["head=glob(*,exclude=[*_*])", "+x=choice(1,2,3)"], 4 * 3),
+        ({}, ["head=glob(l*,exclude=[*_*])", "+x=choice(1,2,3)"], 2 * 3),
         ({}, ["head.Cs=[1,2],[3]", "seed=1", "hydra/launcher=joblib"], 2),
         (EXPERIMENT, [], 2 * 2 * 3),
         (EXPERIMENT, ["dataset=iris,wine,digits"], 3 * 2 * 3),
