@@ -174,6 +174,8 @@ def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
     A proportion gets a second panel with the error, both axes logarithmic. None where no row of the table has several
     sizes.
     """
+    from matplotlib.ticker import LogFormatter
+
     cells = sized_cells(table, frame)
     several = cells[cells.groupby(["row", "group"])["n_rows"].transform("nunique") > 1]
     if several.empty:
@@ -188,6 +190,9 @@ def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
         if errors:
             _curves(panels[2 * place + 1], cells, partial(_error, floor=0.1 / float(cells["n_test"].max())))
             panels[2 * place + 1].set(yscale="log", ylabel=f"100 - {table.metric}, %", title=_plain(group))
+            # Percents, not powers of ten.
+            panels[2 * place + 1].yaxis.set_major_formatter(LogFormatter())
+            panels[2 * place + 1].yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
     return figure
 
 
