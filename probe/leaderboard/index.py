@@ -32,11 +32,18 @@ def stamp(path: str) -> str:
     return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
 
 
-def _stamps(folder: str) -> tuple[str, str] | None:
+def _stamps(folder: str) -> list[str] | None:
     try:
-        return stamp(os.path.join(folder, RESULT)), stamp(os.path.join(folder, PREDICTIONS))
+        return [stamp(f"{folder}/{RESULT}"), stamp(f"{folder}/{PREDICTIONS}")]
     except OSError:
         return None
+
+
+def nothing_kept() -> pd.DataFrame:
+    """What an index that is not there holds."""
+    import pandas as pd
+
+    return pd.DataFrame(columns=["path", *STAMPS])
 
 
 def _load(path: Path) -> pd.DataFrame:
@@ -46,9 +53,9 @@ def _load(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except Exception:  # whatever a damaged file raises, the answer is to read the runs themselves
-        return pd.DataFrame({"path": []})
+        return nothing_kept()
     if {"path", "index_version", *STAMPS} - set(frame.columns) or not (frame["index_version"] == VERSION).all():
-        return pd.DataFrame({"path": []})
+        return nothing_kept()
     return frame.drop(columns="index_version")
 
 
@@ -73,17 +80,22 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
 
     started_ns = time.time_ns()
     kept = _load(root / INDEX)
-    known = {path: (i, *stamps) for i, (path, *stamps) in enumerate(kept[["path", *STAMPS]].itertuples(index=False))} \
-        if len(kept) else {}  # fmt: skip
+    stamped = zip(*(kept[name].tolist() for name in ("path", *STAMPS)), strict=True)
+    known = {path: (i, stamps) for i, (path, *stamps) in enumerate(stamped)}
     unchanged: list[int] = []
     fresh: list[dict[str, Any]] = []
     problems: list[Problem] = []
-    for relative, names in walk(str(root), known):
+
+    def is_unchanged(relative: str) -> bool:
+        i, stamps = known.get(relative, (-1, None))
+        if stamps is None or stamps != _stamps(f"{root}/{relative}"):
+            return False
+        unchanged.append(i)
+        return True
+
+    for relative, names in walk(str(root), is_unchanged):
         folder = os.path.join(root, relative)
         stamps = _stamps(folder)
-        if relative in known and known[relative][1:] == stamps:
-            unchanged.append(known[relative][0])
-            continue
         try:
             if RESULT not in names:
                 raise InputError(failure(folder, names))
@@ -104,7 +116,7 @@ def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
     found, problems = [], []
     for folder in folders:
         try:
-            found.append(read_run(folder) | {"path": str(folder)} | dict.fromkeys(STAMPS, ""))
+            found.append(read_run(folder) | {"path": os.path.normpath(folder)} | dict.fromkeys(STAMPS, ""))
         except InputError as error:
             problems.append(Problem(str(folder), str(error)))
     return pd.DataFrame(found), problems
@@ -130,10 +142,10 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
     ]:
         problems += wrong
         if len(frame):
-            real = os.path.realpath(root)
+            paths = frame["path"].tolist()
+            within, real = os.path.join(os.path.normpath(root), "").removeprefix("./"), os.path.realpath(root)
             frames.append(frame.assign(
-                folder=[os.path.normpath(os.path.join(root, path)) for path in frame["path"]],
-                real=[os.path.normpath(os.path.join(real, path)) for path in frame["path"]],
+                folder=[os.path.join(within, path) for path in paths], real=[os.path.join(real, path) for path in paths]
             ))  # fmt: skip
     if not frames:
         listed = "".join(f"\n  {problem.folder}: {problem.reason}" for problem in problems[:10])

@@ -13,7 +13,8 @@ from scipy.special import digamma, ndtr, ndtri, polygamma
 from probe.leaderboard.statistics import LEVEL, MANY, FloatArray, Scores, tail
 
 N_RESAMPLES = 1000
-BLOCK = 50
+BLOCK = 2**20
+"""Counts of resampled rows at once: few and large products, since threads of small ones wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -160,9 +161,10 @@ def _resample(
     """
     n_systems, n_rows = influences.shape
     deviations = rng.standard_normal((n_resamples, n_systems), dtype=np.float32) * np.sqrt(seeds).astype(np.float32)
-    offsets = np.arange(BLOCK)[:, None] * n_rows
-    for start in range(0, n_resamples, BLOCK):
-        n = min(BLOCK, n_resamples - start)
+    step = min(n_resamples, max(1, BLOCK // n_rows))
+    offsets = np.arange(step, dtype=np.int32)[:, None] * np.int32(n_rows)
+    for start in range(0, n_resamples, step):
+        n = min(step, n_resamples - start)
         drawn = rng.integers(0, n_rows, size=(n, n_rows), dtype=np.int32) + offsets[:n]
         counts = np.bincount(drawn.ravel(), minlength=n * n_rows).reshape(n, n_rows).astype(np.float32)
         # Influences sum to zero, so counts and counts - 1 give the same deviation.
@@ -173,14 +175,16 @@ def _resample(
 
 def _largest_leads(deviations: NDArray[np.float32], errors: NDArray[np.float32]) -> NDArray[np.float32]:
     """(B, S) largest standardised lead of any other system over each."""
-    largest = np.empty_like(deviations)
+    deviations = np.ascontiguousarray(deviations.T)
+    largest = np.zeros_like(deviations)
     inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
-    leads = np.empty_like(deviations)
-    for s in range(deviations.shape[1]):
-        np.subtract(deviations, deviations[:, [s]], out=leads)
-        np.multiply(leads, inverse[s], out=leads)
-        leads.max(axis=1, out=largest[:, s])
-    return largest
+    for s in range(len(deviations) - 1):
+        leads = deviations[s + 1 :] - deviations[s]
+        leads *= inverse[s + 1 :, s, None]
+        np.maximum(largest[s], leads.max(axis=0), out=largest[s])
+        # The lead of s over each of the others is the opposite.
+        np.maximum(largest[s + 1 :], np.negative(leads, out=leads), out=largest[s + 1 :])
+    return largest.T
 
 
 def _ranking(pairs: _Pairs, all_pairs: float, level: float) -> Ranking:

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from typing import Any
 
 import numpy as np
@@ -46,7 +46,7 @@ class Scores:
     means: FloatArray
     influences: FloatArray
 
-    @property
+    @cached_property
     def value(self) -> float:
         """Mean over seeds."""
         return float(self.means.mean())
@@ -56,7 +56,7 @@ class Scores:
         """Number of test rows of the column."""
         return self.influences.shape[1]
 
-    @property
+    @cached_property
     def variance(self) -> Variance:
         """Of the mean over seeds."""
         R = len(self.means)

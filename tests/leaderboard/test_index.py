@@ -29,7 +29,7 @@ def frame(root: Path) -> pd.DataFrame:
 
 def fresh(root: Path) -> pd.DataFrame:
     """What reading without an index gives."""
-    with mock.patch.object(index, "_load", return_value=pd.DataFrame({"path": []})):
+    with mock.patch.object(index, "_load", return_value=index.nothing_kept()):
         return frame(root)
 
 
