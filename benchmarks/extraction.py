@@ -4,7 +4,7 @@
 
 Prints one line per figure:
     store / bare loop     extraction of rows decoded in memory, against `for batch: model(batch)`     >= 0.97
-    files / DataLoader    JPEG files to features on disk, against DataLoader + model + torch.save      >= 1.0
+    files / DataLoader    JPEG files to features on disk, against DataLoader + timm model + torch.save >= 1.0
     open                  milliseconds to get features that are there                                  <= 10
     verify                GB/s of checksums, and the share of a linear probe's fit                     <= 5 %
     weights               seconds to hash 300M parameters                                              <= 1
@@ -14,6 +14,7 @@ Store and peer take turns, and the median of the ratios counts: load from elsewh
 from __future__ import annotations
 
 import argparse
+import functools
 import statistics
 import tempfile
 import time
@@ -22,9 +23,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import timm
 import torch
+from decoding import write_photographs
 from PIL import Image
 
+from probe.backbones.timm import TimmBackbone
 from probe.base import Dataset
 from probe.features import entry
 from probe.features.store import FeatureStore
@@ -33,15 +37,13 @@ from probe.hashing import hash_tensors
 BATCH = 64
 
 
-class TimmBackbone:
-    """A timm network with random weights, pooled features."""
+class Network:
+    """A timm network with random weights, run as the bare loop runs it: what is left is the store."""
 
     kinds = ("pooled",)
     n_prefix_tokens = 0
 
     def __init__(self, name: str, size: int, device: str):
-        import timm
-
         self.name, self.size, self.device = name, size, device
         options = {"img_size": size} if name.startswith("vit") else {}
         self.model = timm.create_model(name, num_classes=0, **options).eval().to(device)
@@ -51,20 +53,17 @@ class TimmBackbone:
         return {"name": self.name, "weights": hash_tensors(self.model.state_dict())}
 
     def transform(self, row: Any) -> torch.Tensor:
-        if isinstance(row, torch.Tensor):
-            return row
-        image = row.convert("RGB").resize((self.size, self.size), Image.Resampling.BILINEAR)
-        return torch.from_numpy(np.array(image)).permute(2, 0, 1).float().div_(255).sub_(0.5).div_(0.25)
+        return row
 
     def extract(self, batch: torch.Tensor, kinds: Any) -> dict[str, torch.Tensor]:
         return {"pooled": self.model(batch)}
 
-    def to(self, device: str) -> TimmBackbone:
+    def to(self, device: str) -> Network:
         return self
 
 
 class Rows:
-    """Rows in memory, or files that are decoded when they are asked for."""
+    """Rows in memory."""
 
     def __init__(self, rows: Any, fingerprint: str):
         self.rows, self.fingerprint = rows, fingerprint
@@ -75,8 +74,7 @@ class Rows:
         return len(self.rows)
 
     def __getitem__(self, row: int) -> Any:
-        item = self.rows[row]
-        return item if isinstance(item, torch.Tensor) else Image.open(item)
+        return self.rows[row]
 
 
 def seconds(function: Callable[[], Any]) -> float:
@@ -99,7 +97,7 @@ def take_turns(peer: Callable[[int], Any], ours: Callable[[int], Any], repeats: 
     return ratios[0], ratios[1], min(ours[0] for _, ours in times[1:])
 
 
-def in_memory(backbone: TimmBackbone, n: int, repeats: int, folder: Path) -> None:
+def in_memory(backbone: Network, n: int, repeats: int, folder: Path) -> None:
     batches = torch.randn(n, 3, backbone.size, backbone.size)
     dataset = Dataset("memory", ("a", "b"), {"train": Rows(batches, "memory")})
 
@@ -115,38 +113,44 @@ def in_memory(backbone: TimmBackbone, n: int, repeats: int, folder: Path) -> Non
     )
 
 
-def from_files(backbone: TimmBackbone, n: int, repeats: int, folder: Path, n_workers: int) -> None:
-    paths = write_photographs(folder / "photographs", n)
-    rows = Rows(paths, "files")
-    dataset = Dataset("files", ("a", "b"), {"train": rows})
+def from_files(name: str, size: int, n: int, repeats: int, folder: Path, n_workers: int) -> None:
+    """The product's own backbone and reader against what a user of timm writes, and that with `channels_last`."""
+    (folder / "photographs").mkdir()
+    files = write_photographs(folder / "photographs", n)
+    dataset = Dataset("files", ("a", "b"), {"train": files})
+    backbone = TimmBackbone(name, pretrained=False, img_size=size)
+    model = timm.create_model(name, num_classes=0).eval()
+    config = timm.data.resolve_data_config({"input_size": (3, size, size)}, model=model)
+    transform = timm.data.create_transform(**config, is_training=False)
 
     class Plain(torch.utils.data.Dataset):
         def __len__(self) -> int:
             return n
 
         def __getitem__(self, row: int) -> torch.Tensor:
-            return backbone.transform(rows[row])
+            return transform(Image.open(folder / "photographs" / files.ids[row]).convert("RGB"))
 
-    def plain(i: int) -> None:
+    def plain(layout: torch.memory_format) -> None:
+        model.to(memory_format=layout)
         loader = torch.utils.data.DataLoader(Plain(), batch_size=BATCH, num_workers=n_workers)
         with torch.inference_mode():
-            torch.save(torch.cat([backbone.model(b.to(backbone.device)).cpu() for b in loader]), folder / "plain.pt")
+            features = [model(batch.to(memory_format=layout)) for batch in loader]
+            torch.save(torch.cat(features), folder / "plain.pt")
 
-    ratio, _, best = take_turns(plain, lambda i: get(backbone, dataset, folder / f"files-{i}", n_workers), repeats)
-    report(f"files / DataLoader   {ratio:.3f}  ({n / best:.0f} images/s, {n_workers} workers)")
+    for words, layout in (("", torch.contiguous_format), (", channels last", torch.channels_last)):
+        ours = functools.partial(get, backbone, dataset, n_workers=n_workers)
+        ratio, processor, best = take_turns(
+            lambda i, layout=layout: plain(layout),
+            lambda i, ours=ours, words=words: ours(root=folder / f"files{words}-{i}"),
+            repeats,
+        )
+        report(
+            f"files / DataLoader{words}  {ratio:.3f}  ({n / best:.0f} images/s, {backbone.name} at {size} px, "
+            f"{n_workers} workers; {processor:.3f} by the main process's time)"
+        )
 
 
-def write_photographs(folder: Path, n: int) -> list[Path]:
-    """Smooth random pictures of 400 x 300 pixels: they compress and decode about as photographs do."""
-    folder.mkdir()
-    random = np.random.default_rng(0)
-    for i in range(n):
-        coarse = Image.fromarray(random.integers(0, 256, (38, 50, 3), dtype=np.uint8))
-        coarse.resize((400, 300), Image.Resampling.BICUBIC).save(folder / f"{i}.jpg", quality=90)
-    return sorted(folder.iterdir())
-
-
-def get(backbone: TimmBackbone, dataset: Dataset, root: Path, n_workers: int) -> Any:
+def get(backbone: Any, dataset: Dataset, root: Path, n_workers: int) -> Any:
     return FeatureStore(root).get(
         backbone,
         dataset,
@@ -154,7 +158,7 @@ def get(backbone: TimmBackbone, dataset: Dataset, root: Path, n_workers: int) ->
         ["pooled"],
         batch_size=BATCH,
         n_workers=n_workers,
-        device=backbone.device,
+        device=getattr(backbone, "device", "cpu"),
         progress=False,
     )
 
@@ -225,12 +229,14 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--parts", nargs="+", default=PARTS, choices=PARTS)
     arguments = parser.parse_args()
-    backbone = TimmBackbone(arguments.model, arguments.size, arguments.device)
     with tempfile.TemporaryDirectory() as folder:
         if "memory" in arguments.parts:
+            backbone = Network(arguments.model, arguments.size, arguments.device)
             in_memory(backbone, arguments.rows, arguments.repeats, Path(folder))
         if "files" in arguments.parts:
-            from_files(backbone, arguments.rows, arguments.repeats, Path(folder), arguments.workers)
+            from_files(
+                arguments.model, arguments.size, arguments.rows, arguments.repeats, Path(folder), arguments.workers
+            )
         if "reading" in arguments.parts:
             opening_and_verifying(Path(folder))
     if "weights" in arguments.parts:

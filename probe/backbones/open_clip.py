@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from probe.backbones.open_clip_text import OpenClipText
 from probe.checkpoints import check_misfits
 from probe.errors import DoesNotFit, InputError
-from probe.frozen import FrozenNetwork, map_kinds, output_kinds, token_kinds
+from probe.frozen import FrozenNetwork, fast_layout, map_kinds, output_kinds, token_kinds
 from probe.images import require_image
 
 
@@ -67,9 +67,10 @@ class OpenClipBackbone(FrozenNetwork):
         self._config = vars(config)
         self._transform = image_transform_v2(config, is_train=False)
         trunk = getattr(visual, "trunk", None)
+        network = visual if projection else _without_projection(visual, name)
         suffix = f":{Path(checkpoint).stem}" if checkpoint else f":{tag}" if tag else "-random"
         super().__init__(
-            visual if projection else _without_projection(visual, name),
+            network,
             name=f"open_clip/{name}{suffix}",
             image_size=config.input_size[1:],
             precision=precision,
@@ -78,6 +79,7 @@ class OpenClipBackbone(FrozenNetwork):
             if trunk is None
             else getattr(trunk, "num_prefix_tokens", 0),
             channels_last=getattr(trunk, "output_fmt", None) == "NHWC",
+            layout=fast_layout(network),
         )
 
     def transform(self, row: Any) -> Tensor:

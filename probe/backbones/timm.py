@@ -16,7 +16,7 @@ from torch import Tensor
 
 from probe.checkpoints import load_state, read_state
 from probe.errors import InputError
-from probe.frozen import FrozenNetwork, output_kinds
+from probe.frozen import FrozenNetwork, fast_layout, output_kinds
 from probe.images import require_image
 
 if TYPE_CHECKING:
@@ -91,6 +91,7 @@ class TimmBackbone(FrozenNetwork):
             taps=taps,
             n_prefix_tokens=n_prefix_tokens(network),
             channels_last=getattr(network, "output_fmt", None) == "NHWC",
+            layout=fast_layout(network),
         )
         if pool == "cls" and self.n_prefix_tokens == 0:
             raise InputError(f"pool is 'cls', but backbone {self.name} has no prefix tokens: set backbone.pool=avg")

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from probe.backbones.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
 from probe.checkpoints import load_state, read_state
-from probe.frozen import FrozenNetwork, map_kinds
+from probe.frozen import FrozenNetwork, fast_layout, map_kinds
 from probe.images import require_image
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
@@ -53,7 +53,14 @@ class TinyBackbone(FrozenNetwork):
             name = f"tiny:{path.stem}" if checkpoint else "tiny"
         else:
             name = "tiny-random"
-        super().__init__(network, name=name, image_size=(IMAGE_SIZE, IMAGE_SIZE), precision=precision, taps=taps)
+        super().__init__(
+            network,
+            name=name,
+            image_size=(IMAGE_SIZE, IMAGE_SIZE),
+            precision=precision,
+            taps=taps,
+            layout=fast_layout(network),
+        )
 
     def transform(self, row: Any) -> Tensor:
         """One image as a normalised (3, 32, 32) tensor."""

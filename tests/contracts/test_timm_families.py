@@ -30,6 +30,20 @@ QUICK, SLOW = _QUICK.split(), _SLOW.split()
 MODELS = [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)]
 
 
+@pytest.mark.parametrize(("name", "rounding"), [("test_resnet", 1e-6), ("test_efficientnet", 1e-6), ("test_vit", 0)])
+def test_the_order_in_memory_moves_features_by_rounding_alone(name, rounding):
+    backbone, plain = TimmBackbone(name, pretrained=False), TimmBackbone(name, pretrained=False)
+    plain.network.to(memory_format=torch.contiguous_format)
+    plain._layout = torch.contiguous_format
+    batch = torch.randn(2, 3, *backbone.image_size, generator=torch.Generator().manual_seed(0))
+    given, expected = backbone.extract(batch, backbone.kinds), plain.extract(batch, backbone.kinds)
+    assert (backbone._layout == torch.channels_last) == (rounding > 0)
+    assert backbone.identity() == plain.identity()
+    for kind, value in given.items():
+        assert value.is_contiguous()
+        assert (value - expected[kind]).norm() <= rounding * expected[kind].norm()
+
+
 def test_at_least_forty_families_are_covered():
     modules = {timm.models.model_entrypoint(name).__module__ for name in (*QUICK, *SLOW)}
     assert len(modules) == len(QUICK) + len(SLOW) >= 40
@@ -42,7 +56,7 @@ def test_features_are_those_of_forward_features_and_forward_head(name):
     before = backbone.hash_weights()
     given = backbone.extract(batch, backbone.kinds)
     with torch.no_grad():
-        output = backbone.network.forward_features(batch)
+        output = backbone.network.forward_features(batch.to(memory_format=backbone._layout))
         pooled = backbone.network.forward_head(output, pre_logits=True)
     assert backbone.hash_weights() == before
     assert {kind: tuple(value.shape[1:]) for kind, value in given.items()} == backbone.shapes
