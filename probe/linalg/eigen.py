@@ -58,13 +58,17 @@ class EigenRows:
         self.n_features = X.shape[1]
         self.n_rows = int(self._summed(torch.tensor(len(X), device=device)))
         covariance = self._moments()
-        self.eigenvalues, self._basis = self._decompose(covariance)
+        values, vectors, rotated = self._few_rows() if covariance is None else (*torch.linalg.eigh(covariance), None)
+        self.eigenvalues = self._agreed(values.flip(0).clamp(min=0).to(self.dtype))
+        self._basis = self._agreed(vectors.flip(1))
         self.rank = len(self.eigenvalues)
         self.held = len(X) * self.rank * self.dtype.itemsize <= HOLD_BYTES
         self._rows: Tensor | None = None
         self._coarse_rows: Tensor | None = None
         if self.held:
-            self._hold()
+            self._rows = self._rotated() if rotated is None else rotated.flip(1).to(self.dtype)
+            if self.dtype == torch.float32 and fast_bfloat16(self._device):
+                self._coarse_rows = self._rows.to(torch.bfloat16)
 
     def _summed(self, tensor: Tensor) -> Tensor:
         """Over all ranks that share the rows."""
@@ -105,16 +109,21 @@ class EigenRows:
         covariance = product / self.n_rows - torch.outer(offset, offset)
         return covariance / torch.outer(self._scale, self._scale)
 
-    def _decompose(self, covariance: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Eigenvalues (R,) and an orthonormal basis (D, R) in float64; R is D, or N where that is smaller."""
-        if covariance is None:
-            centred = self._read(slice(0, self.n_rows), torch.float64)
-            span, upper = torch.linalg.qr(centred.T)
-            values, vectors = torch.linalg.eigh(upper @ upper.T / self.n_rows)
-            vectors = span @ vectors
-        else:
-            values, vectors = torch.linalg.eigh(covariance)
-        return self._agreed(values.flip(0).clamp(min=0).to(self.dtype)), self._agreed(vectors.flip(1))
+    def _few_rows(self) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Eigenvalues (R,), ascending, and basis (D, R) for fewer rows than features; the rotated rows if they are known.
+
+        The inner products of the rows give all three at the least cost, but square the ratio of large to small: where
+        this would leave few digits of a direction, a QR decomposition of the rows gives the first two.
+        """
+        centred = self._read(slice(0, self.n_rows), torch.float64)
+        values, vectors = torch.linalg.eigh(centred @ centred.T)
+        values, vectors = values[1:], vectors[:, 1:]  # centring leaves one direction empty
+        if len(values) and values[0] > 1e-10 * values[-1]:
+            lengths = values.sqrt()
+            return values / self.n_rows, centred.T @ (vectors / lengths), vectors * lengths
+        span, upper = torch.linalg.qr(centred.T)
+        values, vectors = torch.linalg.eigh(upper @ upper.T / self.n_rows)
+        return values, span @ vectors, None
 
     def _read(self, rows: slice, dtype: torch.dtype) -> Tensor:
         chunk = read_rows(self._X, rows, dtype, self._device, self._scaling)
@@ -123,13 +132,12 @@ class EigenRows:
             chunk /= self._scale.to(dtype)
         return chunk
 
-    def _hold(self) -> None:
+    def _rotated(self) -> Tensor:
         basis = self._basis.to(self.dtype)
-        self._rows = torch.empty(len(self._X), self.rank, dtype=self.dtype, device=self._device)
+        rotated = torch.empty(len(self._X), self.rank, dtype=self.dtype, device=self._device)
         for rows in row_chunks(self._X):
-            torch.mm(self._read(rows, self.dtype), basis, out=self._rows[rows])
-        if self.dtype == torch.float32 and fast_bfloat16(self._device):
-            self._coarse_rows = self._rows.to(torch.bfloat16)
+            torch.mm(self._read(rows, self.dtype), basis, out=rotated[rows])
+        return rotated
 
     def slices(self, n_rows: int) -> Iterator[slice]:
         """Slices of at most `n_rows` rows that cover all rows in order, of this rank."""

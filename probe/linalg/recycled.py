@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections import deque
-
 import torch
 from torch import Tensor
 
 from probe.linalg.losses import Preconditioner
 
 KEPT = 20
-"""Directions; more bring little, and each costs two passes over the coefficients."""
+"""Directions; more bring little, and each costs four passes over the coefficients."""
 
 Curvature = tuple[Tensor, Tensor]
 """A direction (K, R + 1) and the Hessian of the loss times it."""
@@ -25,41 +23,46 @@ class RecycledCurvature:
     """
 
     def __init__(self) -> None:
-        self._seen: deque[Curvature] = deque(maxlen=KEPT)
+        self._directions: Tensor | None = None
+        self._of_loss: Tensor | None = None
 
     def remember(self, seen: list[Curvature]) -> None:
         """Keeps the latest; directions of one system are conjugate and come in order."""
-        self._seen.extend(seen)
+        if not seen or not KEPT:
+            return
+        directions, of_loss = (torch.stack(tensors[-KEPT:]) for tensors in zip(*seen, strict=True))
+        if self._directions is not None and self._of_loss is not None:
+            directions = torch.cat([self._directions, directions])[-KEPT:]
+            of_loss = torch.cat([self._of_loss, of_loss])[-KEPT:]
+        self._directions, self._of_loss = directions, of_loss
 
     def preconditioner(self, plain: Preconditioner, C: float) -> Preconditioner:
-        """`plain` with the curvature kept, for the objective C * loss + 1/2 ||W||^2."""
-        pairs = []
-        for direction, of_loss in self._seen:
-            product = C * of_loss
-            product[:, :-1] += direction[:, :-1]
-            curvature = dot(direction, product)
-            if curvature > 0:
-                pairs.append((direction, product, 1 / curvature))
+        """`plain` with the curvature kept, for the objective C * loss + 1/2 ||W||^2.
+
+        The two loops of Nocedal (1980) over directions s_i and products y_i solve two triangular systems: with
+        U_ij = s_i y_j for i <= j, the first loop's weights are U^-1 S g, the second's U^-T (diag(U) a - Y z).
+        """
+        if self._directions is None or self._of_loss is None:
+            return plain
+        products = C * self._of_loss
+        products[..., :-1] += self._directions[..., :-1]
+        S, Y = self._directions.flatten(1), products.flatten(1)
+        curvature = S @ Y.T
+        curved = curvature.diagonal() > 0
+        if not curved.all():
+            S, Y, curvature = S[curved], Y[curved], curvature[curved][:, curved]
+        own = curvature.diagonal()
+        inverse = torch.linalg.inv(curvature.double().triu()).to(S.dtype)
 
         def precondition(gradient: Tensor) -> Tensor:
-            """The two loops of Nocedal (1980)."""
-            step, weights = gradient.clone(), []
-            for direction, product, scale in reversed(pairs):
-                weights.append(scale * _product(direction, step))
-                step -= weights[-1] * product
-            step = plain(step)
-            for (direction, product, scale), weight in zip(pairs, reversed(weights), strict=True):
-                step += (weight - scale * _product(product, step)) * direction
-            return step
+            weights = inverse @ (S @ gradient.flatten())
+            step = plain(gradient - (weights @ Y).view_as(gradient))
+            weights = inverse.T @ (own * weights - Y @ step.flatten())
+            return step + (weights @ S).view_as(gradient)
 
         return precondition
 
 
 def dot(a: Tensor, b: Tensor) -> float:
-    """Inner product over all entries, in float64."""
-    return torch.dot(a.flatten().double(), b.flatten().double()).item()
-
-
-def _product(a: Tensor, b: Tensor) -> float:
-    """In single precision, which is enough for a preconditioner."""
-    return torch.dot(a.view(-1), b.view(-1)).item()
+    """Inner product over all entries, summed in float64."""
+    return (a * b).sum(dtype=torch.float64).item()
