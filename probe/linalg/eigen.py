@@ -110,7 +110,7 @@ class EigenRows:
         return covariance / torch.outer(self._scale, self._scale)
 
     def _few_rows(self) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Eigenvalues (R,), ascending, and basis (D, R) for fewer rows than features; the rotated rows if they are known.
+        """Eigenvalues (R,), ascending, and basis (D, R) of fewer rows than features; the rotated rows where known.
 
         The inner products of the rows give all three at the least cost, but square the ratio of large to small: where
         this would leave few digits of a direction, a QR decomposition of the rows gives the first two.
