@@ -114,16 +114,19 @@ def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[
     return array[key, entry]
 
 
-def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES) -> Iterator[slice]:
+def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES, within: slice | None = None) -> Iterator[slice]:
     """Yields slices that cover the rows of X in order, each about `bytes_per_chunk` once converted to float32.
+
+    With `within` only the rows from its start to its stop.
 
     Pages of a memmap are handed back on the way, so that a pass keeps little of the file resident.
     """
     bytes_per_row = 4 * max(1, int(np.prod(X.shape[1:])))
     step = max(1, bytes_per_chunk // bytes_per_row)
     mapped, kept = list(_mappings(X)), 0
-    for start in range(0, len(X), step):
-        yield slice(start, min(start + step, len(X)))
+    first, stop = (0, len(X)) if within is None else (within.start, within.stop)
+    for start in range(first, stop, step):
+        yield slice(start, min(start + step, stop))
         kept += step * bytes_per_row
         if kept >= CHUNK_BYTES:
             kept = 0

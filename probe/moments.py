@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NoReturn, Self
+from typing import Any, NoReturn, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,14 +11,10 @@ from probe.arrays import row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import Head, Validation, refuse_non_finite, resolve_device
+from probe.passes import Second, Sweep
 
 Float64Array = NDArray[np.float64]
-Second = Literal["none", "diagonal", "class_diagonal", "full"]
 
-# A block that stays in the processor's cache is converted, summed and squared about three times as fast.
-BLOCK_BYTES = 2 * 2**20
-# Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
-PRODUCT_BLOCK_BYTES = 16 * 2**20
 # So many multiplications in float64 take about a quarter of a second on one core.
 FLOAT64_PRODUCTS = 1e10
 
@@ -73,57 +67,25 @@ class ClassMoments:
         if not self.n_rows:
             self.shift = np.array(X[0:1], dtype=np.float64)[0]
         narrow = X.dtype != np.float64 and len(X) * X.shape[1] ** 2 > FLOAT64_PRODUCTS
-        with _one_thread():
-            sums, squares, low, high = (part.cpu().numpy() for part in self._sweep(X, codes, narrow))
-        if not (np.isfinite(sums).all() and np.isfinite(squares).all()):
+        sweep = Sweep(
+            self.shift,
+            len(self.counts),
+            second=self.second,
+            extremes=self.extremes,
+            unit_rows=self.unit_rows,
+            narrow=narrow,
+            device=self.device,
+        )
+        found = sweep.over(X, codes)
+        if not (np.isfinite(found.sums).all() and np.isfinite(found.squares).all()):
             _refuse(X)
         self.counts += np.bincount(codes, minlength=len(self.counts))
-        self.sums += sums
-        self.squares += squares
-        self.low, self.high = np.minimum(self.low, low), np.maximum(self.high, high)
+        self.sums += found.sums
+        self.squares += found.squares
+        self.low, self.high = np.minimum(self.low, found.low), np.maximum(self.high, found.high)
         if narrow:
             self.rounding = float(np.finfo(np.float32).eps)
         return self
-
-    def _sweep(self, X: Any, codes: IntArray, narrow: bool) -> tuple[Any, Any, Any, Any]:
-        """Sums, squares about the shift, smallest and largest values of these rows alone, as torch tensors."""
-        import torch
-
-        tensors = (torch.as_tensor(a, device=self.device) for a in (self.sums, self.squares, self.shift, codes))
-        sums, squares, shift, all_codes = tensors
-        sums, squares = torch.zeros_like(sums), torch.zeros_like(squares)
-        low, high = torch.full_like(shift, np.inf), torch.full_like(shift, -np.inf)
-        ones = torch.ones(len(X), dtype=torch.float64, device=self.device)
-        waiting: list[Any] = []
-        rows_per_product = PRODUCT_BLOCK_BYTES // (4 * X.shape[1])
-        for rows in row_chunks(X, BLOCK_BYTES):
-            block, k = self._block(X[rows]), all_codes[rows]
-            if self.extremes:
-                low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
-            block = block.double()
-            if self.unit_rows:
-                norms = torch.linalg.vector_norm(block, dim=1, keepdim=True)
-                block /= torch.where(norms > 0, norms, 1)
-            sums.index_add_(0, k, block)
-            if self.second == "diagonal":
-                squares += ones[rows] @ block.sub_(shift).square_()
-            elif self.second == "class_diagonal":
-                squares.index_add_(0, k, block.sub_(shift).square_())
-            elif self.second == "full":
-                block.sub_(shift)
-                waiting.append(block.float() if narrow else block)
-                if rows.stop == len(X) or sum(map(len, waiting)) >= rows_per_product:
-                    squares += _gram(torch.cat(waiting))
-                    waiting.clear()
-        return sums, squares, low, high
-
-    def _block(self, rows: Any) -> Any:
-        """A block as a torch tensor in float32, or float64 where the rows are."""
-        import torch
-
-        # A copy, since torch warns about memory it may not write, and a memmap is such memory.
-        block = torch.from_numpy(np.array(rows, order="C")).to(self.device)
-        return block if block.dtype == torch.float64 else block.float()
 
     def merge(self, other: ClassMoments) -> Self:
         """Adds the rows that another one has seen; the order of merges does not matter beyond rounding."""
@@ -186,34 +148,6 @@ class ClassMoments:
             return self.squares - self.n_rows * np.outer(off, off)
         squares = self.squares.sum(axis=0) if self.second == "class_diagonal" else self.squares
         return np.maximum(squares - self.n_rows * off**2, 0)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Keeps torch to one thread: on blocks that fit the cache, waiting for other threads costs more than they do.
-
-    Where other programs want the processor too, each such wait lasts a slice of the scheduler, thousandfold the work.
-    The products of matrices are NumPy's and keep their threads.
-    """
-    import torch
-
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(n_threads)
-
-
-def _gram(block: Any) -> Any:
-    """block^T block in float64; NumPy's product of a matrix with itself does half the work of torch's on a CPU."""
-    import torch
-
-    if block.device.type != "cpu":
-        return (block.T @ block).double()
-    array = block.numpy()
-    with np.errstate(invalid="ignore", over="ignore"):
-        return torch.from_numpy((array.T @ array).astype(np.float64))
 
 
 def eigenbasis(matrix: Float64Array, rounding: float) -> tuple[Float64Array, Float64Array]:

@@ -22,7 +22,7 @@ LAYERS = [
     {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
     {"estimator", "images", "files", "labels", "subsets", "taps"},
-    {"targets", "facts"},
+    {"targets", "facts", "passes"},
     {"hashing"},
     {"arrays"},
     {"base", "errors"},

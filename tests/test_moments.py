@@ -115,9 +115,9 @@ def test_memmap_row_subset_and_array_give_the_same_bits(tmp_path):
 def test_blocks_do_not_change_the_result(monkeypatch):
     X, y = rows()
     once = collect(X, y)
-    monkeypatch.setattr("probe.moments.BLOCK_BYTES", 7 * 4 * 11)
+    monkeypatch.setattr("probe.passes.BLOCK_BYTES", 7 * 4 * 11)
     for product_rows in (1, 11, 50, 1000):
-        monkeypatch.setattr("probe.moments.PRODUCT_BLOCK_BYTES", 7 * 4 * product_rows)
+        monkeypatch.setattr("probe.passes.PRODUCT_BLOCK_BYTES", 7 * 4 * product_rows)
         assert_same(once, collect(X, y))
 
 
@@ -130,6 +130,36 @@ def test_float32_products_are_close_to_float64(monkeypatch):
     np.testing.assert_allclose(narrow.within(), exact.within(), rtol=1e-5, atol=1e-6 * exact.within().max())
     assert (exact.rounding, narrow.rounding) == (2.0**-52, 2.0**-23)
     assert collect(X.astype(np.float64), y).rounding == 2.0**-52
+
+
+@pytest.mark.parametrize("second", SECONDS)
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_threads_change_no_sum_of_float16_rows_and_others_by_rounding(monkeypatch, second, dtype):
+    import torch
+
+    X, y = rows()
+    X = X.astype(dtype)
+    alone, n_threads = collect(X, y, second), torch.get_num_threads()
+    monkeypatch.setattr("probe.passes.THREAD_ENTRIES", 100)
+    torch.set_num_threads(3)
+    try:
+        shared = collect(X, y, second)
+        bits = collect(X, y, second)
+    finally:
+        torch.set_num_threads(n_threads)
+    assert_same(alone, shared)
+    np.testing.assert_array_equal(shared.squares, bits.squares)
+    if dtype == np.float16:
+        np.testing.assert_array_equal(alone.sums, shared.sums)
+
+
+def test_rows_that_may_be_written_are_not():
+    X, y = rows()
+    before = X.copy()
+    for second in SECONDS:
+        for unit_rows in (False, True):
+            collect(X, y, second, unit_rows=unit_rows)
+    np.testing.assert_array_equal(X, before)
 
 
 def test_threads_are_left_as_they_were():

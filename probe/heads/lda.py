@@ -12,7 +12,8 @@ from probe.arrays import row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray, Validation, resolve_device
-from probe.moments import BLOCK_BYTES, ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.passes import BLOCK_BYTES
 
 # Share of a feature's total variance below which its variance within classes is no longer trusted, as in naive Bayes.
 VARIANCE_FLOOR = 1e-9

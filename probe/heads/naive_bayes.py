@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from probe.errors import InputError
 from probe.estimator import FloatArray
-from probe.moments import ClassMoments, MomentsHead, Second
+from probe.moments import ClassMoments, MomentsHead
+from probe.passes import Second
 
 
 class NaiveBayes(MomentsHead):

@@ -1,0 +1,203 @@
+"""One pass over rows that may be larger than memory, for the sums that class statistics are made of."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from probe.arrays import row_chunks
+from probe.base import IntArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Second = Literal["none", "diagonal", "class_diagonal", "full"]
+
+# A block that stays in the processor's cache is converted, summed and squared about three times as fast.
+BLOCK_BYTES = 2 * 2**20
+# Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
+PRODUCT_BLOCK_BYTES = 16 * 2**20
+# Numbers for a thread: fewer are read sooner than threads are started.
+THREAD_ENTRIES = 2**22
+# Second moments of all threads together.
+THREAD_BYTES = 2**28
+
+
+@dataclass
+class Sums:
+    """What a pass collects, in float64: `sums` (K, D), `squares` about the shift, `low` and `high` (D,)."""
+
+    sums: Any
+    squares: Any
+    low: Any
+    high: Any
+
+    def add(self, other: Sums) -> None:
+        """Takes in the sums of further rows."""
+        self.sums += other.sums
+        self.squares += other.squares
+        self.low, self.high = np.minimum(self.low, other.low), np.maximum(self.high, other.high)
+
+
+class Sweep:
+    """How to pass over rows (N, D) with class codes (N,).
+
+    Args:
+        shift: (D,) the point that second moments are taken about, as one of the rows: exact in their own precision.
+        n_classes: K.
+        second: Which second moments.
+        extremes: Whether to look for the smallest and largest values.
+        unit_rows: Whether each row is scaled to unit length first; a zero row stays.
+        narrow: Whether products for `full` are computed in float32.
+        device: Where.
+    """
+
+    def __init__(
+        self,
+        shift: Any,
+        n_classes: int,
+        *,
+        second: Second,
+        extremes: bool,
+        unit_rows: bool,
+        narrow: bool,
+        device: str,
+    ):
+        self.shift, self.n_classes, self.device = shift, n_classes, device
+        self.second, self.extremes, self.unit_rows, self.narrow = second, extremes, unit_rows, narrow
+
+    def over(self, X: Any, codes: IntArray) -> Sums:
+        """The sums of all rows, as numpy arrays; threads take contiguous parts of the rows each."""
+        n_parts = self._n_parts(X)
+        bounds = np.linspace(0, len(X), n_parts + 1).astype(int)
+        parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
+        with _one_thread_each(n_parts):
+            if n_parts == 1:
+                return self._part(X, codes, parts[0])
+            with ThreadPoolExecutor(n_parts) as pool:
+                first, *others = pool.map(lambda part: self._part(X, codes, part), parts)
+        for other in others:
+            first.add(other)
+        return first
+
+    def _n_parts(self, X: Any) -> int:
+        import torch
+
+        if self.device != "cpu":
+            return 1
+        width = X.shape[1]
+        n = min(torch.get_num_threads(), len(X) * width // THREAD_ENTRIES)
+        if self.second == "full":
+            n = min(n, THREAD_BYTES // (8 * width**2))
+        return max(1, n)
+
+    def _part(self, X: Any, codes: IntArray, part: slice) -> Sums:
+        import torch
+
+        shift = torch.as_tensor(self.shift, device=self.device)
+        width = len(shift)
+        sums = torch.zeros(self.n_classes, width, dtype=torch.float64, device=self.device)
+        low, high = torch.full_like(shift, np.inf), torch.full_like(shift, -np.inf)
+        seconds = _Seconds(self, shift)
+        for rows in row_chunks(X, BLOCK_BYTES, part):
+            block, k = self._block(X[rows]), torch.as_tensor(codes[rows], device=self.device)
+            if self.extremes:
+                low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
+            wide = block.double()
+            if self.unit_rows:
+                norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
+                block = wide = wide / torch.where(norms > 0, norms, 1)
+            sums.index_add_(0, k, wide)
+            seconds.add(block, wide, k)
+        return Sums(*(tensor.cpu().numpy() for tensor in (sums, seconds.total(), low, high)))
+
+    def _block(self, rows: Any) -> Tensor:
+        """A block in float32, or float64 where the rows are; never changed, since it may be the caller's memory."""
+        import torch
+
+        # Read-only memory is copied: torch warns about it.
+        array = np.require(rows, requirements=["C", "W"])
+        block = torch.from_numpy(array).to(self.device)
+        return block if block.dtype == torch.float64 else block.float()
+
+
+class _Seconds:
+    """Second moments about the shift of the blocks so far."""
+
+    def __init__(self, sweep: Sweep, shift: Tensor):
+        import torch
+
+        self.second, self.shift = sweep.second, shift
+        width = len(shift)
+        shapes = {"none": (0,), "diagonal": (width,), "class_diagonal": (sweep.n_classes, width),
+                  "full": (width, width)}  # fmt: skip
+        self.squares = torch.zeros(shapes[self.second], dtype=torch.float64, device=shift.device)
+        self.dtype = torch.float32 if sweep.narrow else torch.float64
+        self.waiting: list[Tensor] = []
+        self.rows_per_product = PRODUCT_BLOCK_BYTES // (4 * width)
+
+    def add(self, block: Tensor, wide: Tensor, codes: Tensor) -> None:
+        """Takes in a block: as it came, in float64, and its codes."""
+        if self.second == "full":
+            # The difference of two float32 numbers, rounded once, is what float64 would give and round.
+            rows = block if block.dtype == self.dtype else wide
+            self.waiting.append((rows - self.shift.to(rows.dtype)).to(self.dtype))
+            if sum(map(len, self.waiting)) >= self.rows_per_product:
+                self._multiply()
+        elif self.second != "none":
+            squared = (wide - self.shift).square_()
+            if self.second == "diagonal":
+                self.squares += squared.new_ones(len(squared)) @ squared
+            else:
+                self.squares.index_add_(0, codes, squared)
+
+    def total(self) -> Tensor:
+        """The second moments, of all blocks."""
+        if self.waiting:
+            self._multiply()
+        return self.squares
+
+    def _multiply(self) -> None:
+        import torch
+
+        self.squares += _gram(torch.cat(self.waiting))
+        self.waiting.clear()
+
+
+@contextmanager
+def _one_thread_each(n_parts: int) -> Iterator[None]:
+    """Keeps torch to one thread: on blocks that fit the cache, waiting for other threads costs more than they do.
+
+    Where other programs want the processor too, each such wait lasts a slice of the scheduler, thousandfold the work.
+    The products of matrices are NumPy's and keep their threads, unless parts of the rows are multiplied side by side.
+    """
+    import torch
+    from threadpoolctl import threadpool_limits
+
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        if n_parts == 1:
+            yield
+        else:
+            with threadpool_limits(1, user_api="blas"):
+                yield
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def _gram(block: Tensor) -> Tensor:
+    """block^T block in float64; NumPy's product of a matrix with itself does half the work of torch's on a CPU."""
+    import torch
+
+    if block.device.type != "cpu":
+        return (block.T @ block).double()
+    array = block.numpy()
+    with np.errstate(invalid="ignore", over="ignore"):
+        return torch.from_numpy((array.T @ array).astype(np.float64))
