@@ -9,7 +9,7 @@ import pytest
 from numpy.lib.format import open_memmap
 
 ROOT = Path(__file__).parents[2]
-N, D, SPARE = 400_000, 256, 64 * 2**20
+N, D, SPARE = 500_000, 256, 80 * 2**20
 
 CHILD = """
 import resource, sys
