@@ -25,8 +25,8 @@ class LinearSGD(Head):
 
     All learning rates see the same batches and start from the same N(0, 0.01^2) coefficients. They are slices of one
     tensor, so that a batch costs two matrix products however many there are, and each ends where it would end alone.
-    A step of SGD or AdamW is proportional to its learning rate: the optimizer makes one step for all at rate 1, of
-    which each takes its share. LARS and LAMB measure lengths, so that each learning rate has parameters of its own.
+    A step of SGD or AdamW is proportional to its learning rate: the optimizer sees coefficients in units of it, for
+    which all learning rates are 1. LARS and LAMB measure lengths, so that each learning rate has parameters of its own.
 
     The protocols of Barlow Twins (Zbontar et al., 2021, arXiv:2103.03230: `sgd`), DINOv2 (Oquab et al., 2023,
     arXiv:2304.07193: `sgd`, 13 learning rates, no weight decay) and of LARS-trained probes, on features extracted once
@@ -151,22 +151,26 @@ class LinearSGD(Head):
         """Coefficients (L, K, D) and intercepts (L, K), float32, one for each learning rate."""
         device, L, K, D = resolve_device(self.device), len(lrs), len(self.classes_), X.shape[1]
         start = 0.01 * torch.randn(K, D, generator=torch.Generator().manual_seed(self.random_state))
-        W, b = start.expand(L, K, D).clone().to(device), torch.zeros(L, K, device=device)
+        # Coefficients and intercepts in units of their learning rate, where one optimizer can step for all.
+        together = self.solver in ("sgd", "adamw")
+        units = torch.tensor(lrs if together else [1.0] * L, device=device).reshape(L, 1, 1)
+        W, b = start.to(device) / units, torch.zeros(L, K, 1, device=device)
         W.grad, b.grad = torch.zeros_like(W), torch.zeros_like(b)
         mean, scale = self._statistics(X)
-        move = self._mover(W, b, lrs)
+        move = self._move_together(W, b, units) if together else self._move_apart(W, b, lrs)
         n_steps = self.epochs * -(-len(codes) // self.batch_size)
         for step, (rows, features) in enumerate(self._batches(X, len(codes))):
             batch = torch.from_numpy((scale_rows(features, self.scaling) - mean) / scale).to(device)
             targets = torch.from_numpy(codes[rows]).to(device)
             # Rows of a batch come last: a softmax over few classes is several times faster along the axis before.
-            logits = torch.addmm(b.reshape(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1)
+            logits = torch.addmm(b.view(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1).mul_(units)
             residuals = logits.softmax(1)
             residuals[:, targets, torch.arange(len(rows), device=device)] -= 1
             residuals /= len(rows)
             torch.mm(residuals.view(L * K, -1), batch, out=W.grad.view(L * K, D))
-            torch.sum(residuals, 2, out=b.grad)
+            torch.sum(residuals, 2, keepdim=True, out=b.grad)
             move(0.5 * (1 + np.cos(np.pi * step / n_steps)))
+        W, b = W * units, (b * units)[..., 0]
         if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
             raise InputError(f"training diverged with the learning rates {list(lrs)}: leave out the largest ones")
         coefs = W.cpu().numpy() / scale
@@ -192,33 +196,29 @@ class LinearSGD(Head):
                 rows = np.sort(order[start : start + self.batch_size])
                 yield rows, np.asarray(seen[rows], dtype=np.float32)
 
-    def _mover(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> Callable[[float], None]:
+    def _move_together(self, W: Tensor, b: Tensor, units: Tensor) -> Callable[[float], None]:
         """A function that takes a step from the gradients of W and b, at a share of each learning rate."""
-        if self.solver in ("sgd", "adamw"):
-            return self._move_together(W, b, lrs)
-        return self._move_apart(W, b, lrs)
-
-    def _move_together(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> Callable[[float], None]:
-        groups = [{"params": [part], "weight_decay": d} for part, d in ((W, self.weight_decay), (b, 0.0))]
         optimizer = (
-            torch.optim.SGD(groups, lr=1.0, momentum=self.momentum, fused=True)
+            torch.optim.SGD([W, b], momentum=self.momentum, fused=True)
             if self.solver == "sgd"
-            else torch.optim.AdamW(groups, lr=1.0, fused=True)
+            else torch.optim.AdamW([W, b], weight_decay=0.0, fused=True)
         )
-        rates = torch.tensor(lrs, dtype=W.dtype, device=W.device)
-        befores = torch.empty_like(W), torch.empty_like(b)
+        decay = self.weight_decay * units
 
         def move(share: float) -> None:
-            for before, part in zip(befores, (W, b), strict=True):
-                before.copy_(part)
+            # SGD decays by the gradient of a penalty, AdamW directly.
+            if self.weight_decay and self.solver == "sgd":
+                W.grad.addcmul_(W, decay)  # type: ignore[union-attr]
+            elif self.weight_decay:
+                W.mul_(1 - share * decay)
+            for group in optimizer.param_groups:
+                group["lr"] = share
             optimizer.step()
-            for before, part in zip(befores, (W, b), strict=True):
-                torch.lerp(before, part, (share * rates).reshape(-1, *[1] * (part.ndim - 1)), out=part)
 
         return move
 
     def _move_apart(self, W: Tensor, b: Tensor, lrs: Sequence[float]) -> Callable[[float], None]:
-        """Parameter groups: one per learning rate for slices of W, then for slices of b, which share their memory."""
+        """The same by groups: one per learning rate for slices of W, then for slices of b, which share their memory."""
         from timm.optim import Lamb, Lars
 
         groups = []
