@@ -3,8 +3,10 @@
 import builtins
 import errno
 import io
+import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import extraction_child as child
@@ -12,6 +14,7 @@ import pytest
 from extraction_parent import bytes_of, interrupt, start, wait_for
 
 import probe.features.work
+from probe.features import upkeep
 from probe.features.work import Work, Writer
 
 pytestmark = pytest.mark.usefixtures("server")
@@ -143,6 +146,30 @@ def test_a_sign_of_life_that_was_replaced_while_it_was_read_is_one(root, log, mo
     assert not work.lives(sign.stem)
     monkeypatch.setattr(Path, "read_bytes", replaced)
     assert work.lives(sign.stem)
+
+
+def test_a_writer_that_died_on_another_host_protects_its_extraction_for_an_hour(root, log):
+    interrupt(root, log, 20)
+    (sign,) = root.rglob("writers/*.json")
+    sign.write_text(json.dumps(json.loads(sign.read_text()) | {"host": "elsewhere"}))
+    assert [r.state for r in upkeep.records(root)] == ["extracting"]
+    os.utime(sign, (time.time() - 2 * upkeep.SILENT_SECONDS,) * 2)
+    assert [r.state for r in upkeep.records(root)] == ["interrupted"]
+
+
+def test_prune_leaves_an_entry_that_someone_has_just_begun(root, monkeypatch):
+    entry = root / "features" / ("0" * 32)
+    entry.mkdir(parents=True)
+    names = Path.iterdir
+
+    def stale(path):
+        yield from list(names(path))
+        if path == entry:
+            (entry / ".trash-begun").mkdir(exist_ok=True)
+
+    monkeypatch.setattr(Path, "iterdir", stale)
+    upkeep.sweep(entry)
+    assert (entry / ".trash-begun").exists()
 
 
 def test_a_folder_that_others_still_write_to_while_it_goes_leaves_nothing_behind(tmp_path, monkeypatch):
