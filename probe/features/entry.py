@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import threading
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -60,8 +61,8 @@ class Pass:
         path, shape, dtype = self.folder / array_file(kind), tuple(facts["shape"]), facts["dtype"]
         expected = HEADER_BYTES + int(np.prod(shape)) * np.dtype(dtype).itemsize
         try:
-            status = path.stat()
             with open(path, "rb") as file:
+                status = os.fstat(file.fileno())
                 header = file.read(HEADER_BYTES)
         except FileNotFoundError:
             raise StoreError(f"{path} is missing, its manifest names it: {self.remedy()}") from None

@@ -109,19 +109,18 @@ class ArrayFiles:
         """Opens the file of a kind at its full size. All writers do the same, so that none has to be the first."""
         path = self.folder / array_file(kind)
         shape, dtype = (self.plan.n_rows, *row_shape), self.dtype(kind, row_shape)
-        header = npy_header(dtype.name, shape)
-        # For writing only: an NFS client then sends the bytes it was given, never whole pages around them.
+        n_bytes = self.bytes(kind, row_shape)
+        # For writing only, and never read before all is written: an NFS client sends the bytes that it was given. Of a
+        # page that it has read, it sends the whole, and wipes out what other hosts wrote around them.
         handle = os.open(path, os.O_WRONLY | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
         self.files[kind] = file = open(handle, "wb", buffering=0)  # noqa: SIM115
-        with open(path, "rb") as present:
-            written = present.read(HEADER_BYTES)
-        if written.strip(b"\0") and written != header:
+        if os.fstat(handle).st_size not in (0, n_bytes):
             raise StoreError(
                 f"{path} was begun with another shape than the {shape} of {dtype.name} that this backbone gives: "
                 f"delete the folder {self.folder.parent} and run again"
             )
-        file.write(header)
-        file.truncate(self.bytes(kind, row_shape))
+        file.truncate(n_bytes)
+        file.write(npy_header(dtype.name, shape))
         os.fsync(handle)
         sync_folder(self.folder)
         self.shapes[kind] = row_shape

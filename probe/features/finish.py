@@ -8,6 +8,7 @@ import os
 import socket
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,7 @@ from probe.features.layout import (
     WORK_PREFIX,
     array_file,
     checksum_file,
+    listed,
     sync_folder,
     write_array,
     write_file,
@@ -37,6 +39,8 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
         InputError: no row at all could be decoded.
     """
     plan, blocks = work.plan, work.done()
+    if not work.there():  # by others, whom this process took for dead
+        raise FileNotFoundError(work.data)
     invalid = {int(row): why for block in blocks.values() for row, why in block.invalid.items()}
     if len(invalid) == plan.n_rows:
         first = min(invalid)
@@ -46,7 +50,7 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
             f"{invalid[first]}): look at the files and at the transform of backbone {backbone.name}"
         )
     for leftover in work.data.glob("*.tmp"):  # of a finish that was killed
-        leftover.unlink()
+        leftover.unlink(missing_ok=True)
     shapes = next(block.shapes for block in blocks.values() if block.shapes)
     hashes = fill_empty_blocks(work, blocks, shapes)
     valid = np.ones(plan.n_rows, dtype=np.bool_)
@@ -86,10 +90,11 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
     }
     write_json(work.data / "manifest.json", {**manifest, "digest": digest(manifest)})
     sync_folder(work.data)
+    final = work.folder.parent / work.folder.name.removeprefix(WORK_PREFIX)
     try:
-        os.rename(work.data, work.folder.parent / work.folder.name.removeprefix(WORK_PREFIX))
-    except OSError:
-        if work.data.exists():
+        os.rename(work.data, final)
+    except OSError:  # already there counts as done
+        if work.there() and not listed(final):
             raise
     sync_folder(work.folder.parent)
     work.discard()
@@ -118,16 +123,25 @@ def check_data(work: Work) -> None:
     """Refuses to go on with an interrupted extraction whose arrays were removed or cut off."""
     blocks = [block for block in work.done().values() if block.shapes]
     files = ArrayFiles(work.data, work.plan)
-    if not work.data.exists():
+    if not work.there():
         raise FileNotFoundError(work.data)
     for kind in work.plan.kinds if blocks else ():
         shape = blocks[0].shapes[kind]
         path = work.data / array_file(kind)
-        if (not path.exists() or path.stat().st_size != files.bytes(kind, shape)) and work.data.exists():
+        if file_size(path) != files.bytes(kind, shape) and work.there():
             raise StoreError(
                 f"the interrupted extraction in {work.folder} has lost rows of {path.name}: "
                 "delete that folder and run again"
             )
+
+
+def file_size(path: Path) -> int | None:
+    """The size of a file, or None. It is opened, for `stat` may answer from an NFS client's memory."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return None
 
 
 def whoami() -> str:

@@ -9,6 +9,7 @@ A pass folder appears by one rename, complete, and is never changed afterwards.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -89,7 +90,16 @@ def write_file(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    os.replace(part, path)
+    move(part, path)
+
+
+def move(source: Path, target: Path) -> None:
+    """Renames. An NFS client that repeats a request, because its answer was lost, is told that nothing is there."""
+    try:
+        os.replace(source, target)
+    except FileNotFoundError:
+        if listed(source) or not listed(target):
+            raise
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -106,6 +116,21 @@ def write_array(path: Path, array: np.ndarray) -> None:
     write_file(path, buffer.getvalue())
 
 
+def gone(error: OSError) -> bool:
+    """Whether an error says that a file or its folder was removed; NFS has a word of its own for those in use."""
+    return isinstance(error, FileNotFoundError) or error.errno == errno.ESTALE
+
+
+def listed(path: Path) -> bool:
+    """Whether a folder holds a name. `Path.exists` may answer from an NFS client's memory; opening a folder asks."""
+    try:
+        return path.name in os.listdir(path.parent)
+    except OSError as error:
+        if gone(error):
+            return False
+        raise
+
+
 def sync_folder(path: Path) -> None:
     """Makes creations and renames inside a folder durable, where the platform can."""
     try:
@@ -120,8 +145,6 @@ def sync_folder(path: Path) -> None:
 
 def write_error(error: OSError, root: Path) -> StoreError:
     """The sentence for a cache that cannot be written."""
-    import errno
-
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreError(
             f"no space left in the cache {root} while extracting: what is finished is kept; make room "

@@ -112,12 +112,10 @@ class FeatureStore:
             extraction.run(work)
         except ProbeError:
             raise
-        except FileNotFoundError as error:
-            # Others finished, or threw away, what this process was looking at: look again.
-            if work is None or work.data.exists():
-                raise layout.write_error(error, self.root) from error
         except OSError as error:
-            raise layout.write_error(error, self.root) from error
+            # Others finished, or threw away, what this process was looking at: look again.
+            if work is None or not layout.gone(error) or work.there():
+                raise layout.write_error(error, self.root) from error
 
 
 def check_request(
@@ -178,7 +176,7 @@ def join_or_begin(entry: Path, plan: Plan) -> Work:
             continue
         live = bool(work.live_writers())
         other_batches = not work.done() and work.plan.block_rows != plan.block_rows
-        if not live and (other_batches or not work.data.exists()):
+        if not live and (other_batches or not work.there()):
             work.discard()
         elif live or shared == set(work.plan.kinds):
             candidates.append((len(shared), work))

@@ -7,6 +7,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,9 @@ from probe.errors import InputError, StoreError
 from probe.features import layout
 from probe.features.entry import Pass, read_pass
 from probe.features.work import Work, discard
+
+SILENT_SECONDS = 3600.0
+"""More than the clocks of a file server and its clients differ, so that no writer at work is taken for dead."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +87,7 @@ def record_of(entry: Path, folder: Path) -> Record | None:
             return None
         try:
             work = Work(folder)
-            state = "extracting" if work.live_writers() else "interrupted"
+            state = "extracting" if under_way(work) else "interrupted"
             kinds, n_rows, backbone, rows = (
                 list(work.plan.kinds),
                 work.plan.n_rows,
@@ -102,6 +106,14 @@ def record_of(entry: Path, folder: Path) -> Record | None:
             state = "damaged"
     used, by = last_use(entry, folder)
     return Record(entry.name, folder, state, backbone, rows, tuple(kinds), n_rows, size(folder), created, used, by)
+
+
+def under_way(work: Work) -> bool:
+    """Whether anyone is at work. One look cannot hear a writer of another host beat: it counts for an hour."""
+    signs = (work.folder / "writers" / f"{writer}.json" for writer in work.live_writers())
+    with suppress(FileNotFoundError):
+        return any(time.time() - sign.stat().st_mtime < SILENT_SECONDS for sign in signs)
+    return True
 
 
 def last_use(entry: Path, folder: Path) -> tuple[datetime, str]:
@@ -195,7 +207,9 @@ def sweep(entry: Path) -> None:
         if (path.name.startswith(layout.TRASH_PREFIX) and time.time() - path.stat().st_mtime > 60) or remains:
             shutil.rmtree(path, ignore_errors=True)
     if {p.name for p in entry.iterdir()} <= {"used"}:
-        shutil.rmtree(entry, ignore_errors=True)
+        with suppress(OSError):  # not empty any more: someone has just begun
+            (entry / "used").unlink(missing_ok=True)
+            entry.rmdir()
 
 
 def export(root: Path, pattern: str, target: Path) -> Path:
@@ -233,6 +247,6 @@ def copy_pass(folder: Path, entry: Path) -> None:
         part = entry / f"{layout.TRASH_PREFIX}{uuid.uuid4().hex}"
         entry.mkdir(parents=True, exist_ok=True)
         shutil.copytree(folder, part)
-        part.rename(entry / folder.name)
+        layout.move(part, entry / folder.name)
     except OSError as error:
         raise layout.write_error(error, entry.parent) from error

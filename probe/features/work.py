@@ -7,11 +7,18 @@
                  writers/<id>.journal one line per finished block, appended after its rows are on the disk
 
 No locks. What is assumed of the file system: renaming is atomic, so is making a hard link (where there are none:
-creating a file with O_EXCL), and a file that was closed by its writer reads complete when it is opened afterwards
-(close-to-open consistency). Local disks and NFS 3 and later hold this. A writer is taken for dead when its process is
-gone (same host) or its sign of life has not changed for `STALE_SECONDS` of the observer's own clock (any host; clocks
-need not agree). Should a writer that was taken for dead come back, it computes what others computed too: time is lost,
-and its blocks are dropped, not journaled.
+creating a file with O_EXCL), a file that was closed by its writer reads complete when it is opened afterwards, and so
+is a folder listed (close-to-open consistency). Local disks and NFS 3 and later hold this, unless mounted with `nocto`.
+Whether a name exists is another matter: a client answers from memory, so that is asked by listing the folder. A listing
+may still lack what changed within one tick of the server's clock: whoever acts on it (a link, a rename) finds out. An
+answer of the server may get lost; the client then asks again and is told that the thing is done already.
+
+Nobody reads an array before it is finished: a client sends whole pages of what it has read, and would wipe out the rows
+that another one wrote beside its own.
+
+A writer is taken for dead when its process is gone (same host) or its sign of life has not changed for `STALE_SECONDS`
+of the observer's own clock (any host; clocks need not agree). Should a writer that was taken for dead come back, it
+computes what others computed too: time is lost, and its blocks are dropped, not journaled.
 """
 
 from __future__ import annotations
@@ -33,7 +40,17 @@ from types import TracebackType
 from typing import Self
 
 from probe.errors import StoreError
-from probe.features.layout import SCHEMA, TRASH_PREFIX, WORK_PREFIX, pass_digest, sync_folder, write_json
+from probe.features.layout import (
+    SCHEMA,
+    TRASH_PREFIX,
+    WORK_PREFIX,
+    gone,
+    listed,
+    move,
+    pass_digest,
+    sync_folder,
+    write_json,
+)
 
 BEAT_SECONDS = 5.0
 STALE_SECONDS = 120.0
@@ -123,16 +140,20 @@ class Work:
         if not folder.exists():
             new = entry / f"{TRASH_PREFIX}{uuid.uuid4().hex}"
             for name in ("data", "claims", "writers"):
-                (new / name).mkdir(parents=True)
+                (new / name).mkdir(parents=True, exist_ok=True)
             write_json(new / "plan.json", asdict(plan))
             try:
-                os.rename(new, folder)
+                move(new, folder)
                 sync_folder(entry)
             except OSError:
                 shutil.rmtree(new, ignore_errors=True)
                 if not folder.exists():
                     raise
         return cls(folder)
+
+    def there(self) -> bool:
+        """False once the extraction was finished or thrown away."""
+        return listed(self.folder) and listed(self.data)
 
     def done(self) -> dict[int, Block]:
         """The blocks that all journals hold together. A line that was cut off does not count."""
@@ -165,6 +186,10 @@ class Work:
             sign = (self.folder / "writers" / f"{writer}.json").read_bytes()
         except FileNotFoundError:
             return False
+        except OSError as error:
+            if gone(error):  # replaced by the next one while it was read
+                return True
+            raise
         try:
             facts = json.loads(sign)
         except ValueError:
@@ -203,11 +228,12 @@ class Work:
 def discard(folder: Path) -> None:
     """Removes a folder so that it is never seen half removed under its own name."""
     trash = folder.with_name(f"{TRASH_PREFIX}{uuid.uuid4().hex}")
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.rename(folder, trash)
-    except FileNotFoundError:
-        return
-    shutil.rmtree(trash, ignore_errors=True)
+    for _ in range(3):  # others may make a file there yet; what stays in the end is left to `sweep`
+        shutil.rmtree(trash, ignore_errors=True)
+        if not listed(trash):
+            break
 
 
 class Writer:
@@ -247,7 +273,7 @@ class Writer:
         sign = {"host": host_name(), "pid": os.getpid(), "process": process_sign(os.getpid()), "beats": self._beats}
         part = self._folder / f"{self.id}.part"
         part.write_text(json.dumps(sign))
-        os.replace(part, self._folder / f"{self.id}.json")
+        move(part, self._folder / f"{self.id}.json")
 
     def _beat_on(self) -> None:
         while not self._stop.wait(BEAT_SECONDS):
@@ -261,7 +287,7 @@ class Writer:
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self.work.live_writers()  # so that it is known in the end how long a silent one has been silent
             self._looked = time.monotonic()
-        plan, claims = self.work.plan, self.work.claims()
+        plan, claims = self.work.plan, self._claims()
         if self._next is None:  # the first writer begins with the first row, others apart from it and from each other
             self._next = int(self.id, 16) % plan.n_ranges if claims else 0
         ranges = [(self._next + i) % plan.n_ranges for i in range(plan.n_ranges)]
@@ -282,7 +308,12 @@ class Writer:
 
     def claim_finish(self) -> bool:
         """True for the one writer that is to finish the pass."""
-        return self._take(FINISH, self.work.claims().get(FINISH))
+        return self._take(FINISH, self._claims().get(FINISH))
+
+    def _claims(self) -> dict[str, int]:
+        """The claims that are listed, and those of this writer: a listing may be older than they are."""
+        claims = self.work.claims()
+        return claims | {n: max(mine, claims.get(n, 0)) for n, mine in self._mine.items()}
 
     def _take(self, number: str, claimed: int | None) -> bool:
         if claimed is not None and (self._mine.get(number) == claimed or self.work.in_hands(number, claimed)):
@@ -309,14 +340,12 @@ class Writer:
                 return False
         return True
 
-    def still_owns(self, number: str) -> bool:
-        """False after another writer took this one for dead."""
-        return not (self.work.folder / "claims" / f"{number}.{self._mine[number] + 1}").exists()
-
     def record(self, blocks: list[Block]) -> None:
         """Appends finished blocks, whose rows are on the disk already, to the journal."""
-        size = self.work.plan.blocks_per_range
-        kept = [block for block in blocks if self.still_owns(str(block.block // size))]
+        size, claims = self.work.plan.blocks_per_range, self._claims()
+        ranges = {block.block: str(block.block // size) for block in blocks}
+        # Not those of ranges that another writer took over, because it took this one for dead.
+        kept = [block for block in blocks if claims[n := ranges[block.block]] == self._mine[n]]
         lines = "".join(json.dumps(asdict(block)) + "\n" for block in kept)
         path = self._folder / f"{self.id}.journal"
         created = not path.exists()

@@ -2,7 +2,6 @@
 
 import errno
 import json
-import multiprocessing
 import os
 import random
 import shutil
@@ -16,6 +15,7 @@ import extraction_child as child
 import numpy as np
 import pytest
 import torch
+from extraction_parent import SERVER, bytes_of, interrupt, start, wait_for
 
 import probe.features.entry
 import probe.features.extract
@@ -26,60 +26,8 @@ from probe.features.layout import entry_digest
 from probe.features.store import FeatureStore
 from probe.features.work import Writer, works
 
-# A server that has imported torch already: its children start in milliseconds, so that kills hit the extraction.
-SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["extraction_child"])
+pytestmark = pytest.mark.usefixtures("server")
 BATCH = 5
-
-
-def start(target, *args, **kwargs):
-    process = SERVER.Process(target=target, args=args, kwargs=kwargs)
-    process.start()
-    return process
-
-
-def bytes_of(features):
-    return {kind: np.asarray(array[:]).tobytes() for kind, array in features.arrays.items()}
-
-
-def interrupt(root, log, rows):
-    """Leaves behind an extraction that was killed after so many rows."""
-    process = start(child.extract, root, log, stall=rows)
-    wait_for(log, rows, process)
-    time.sleep(0.05)  # for the blocks that wait for the disk
-    process.kill()
-    process.join()
-
-
-def wait_for(log, rows, process):
-    while child.rows_logged(log) < rows:
-        assert process.is_alive(), f"the child ended with code {process.exitcode}"
-        time.sleep(0.002)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", os.pathsep.join(p for p in sys.path if p))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        start(int).join()
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory):
-    """The bits of an extraction that nothing disturbed, by number of rows."""
-    root = tmp_path_factory.mktemp("uninterrupted")
-    return {n: bytes_of(child.extract(root / str(n), root / "log", n=n, delay=0.0)) for n in (20, 200)}
-
-
-@pytest.fixture
-def root(tmp_path):
-    return tmp_path / "cache"
-
-
-@pytest.fixture
-def log(tmp_path):
-    return tmp_path / "log"
 
 
 def pass_folder(root):

@@ -1,0 +1,40 @@
+"""What the tests do with the child processes of an extraction."""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from pathlib import Path
+from typing import Any
+
+import extraction_child as child
+import numpy as np
+
+# A server that has imported torch already: its children start in milliseconds, so that kills hit the extraction.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["extraction_child"])
+
+
+def start(target: Any, *args: Any, **kwargs: Any) -> Any:
+    process = SERVER.Process(target=target, args=args, kwargs=kwargs)
+    process.start()
+    return process
+
+
+def bytes_of(features: Any) -> dict[str, bytes]:
+    return {kind: np.asarray(array[:]).tobytes() for kind, array in features.arrays.items()}
+
+
+def interrupt(root: Path, log: Path, rows: int) -> None:
+    """Leaves behind an extraction that was killed after so many rows."""
+    process = start(child.extract, root, log, stall=rows)
+    wait_for(log, rows, process)
+    time.sleep(0.05)  # for the blocks that wait for the disk
+    process.kill()
+    process.join()
+
+
+def wait_for(log: Path, rows: int, process: Any) -> None:
+    while child.rows_logged(log) < rows:
+        assert process.is_alive(), f"the child ended with code {process.exitcode}"
+        time.sleep(0.002)
