@@ -104,11 +104,11 @@ class ClassMoments:
             if self.unit_rows:
                 norms = torch.linalg.vector_norm(block, dim=1, keepdim=True)
                 block /= torch.where(norms > 0, norms, 1)
-            sums.index_add_(0, k, block)
+            _add_by_class(sums, k, block)
             if self.second == "diagonal":
                 squares += ones[rows] @ block.sub_(shift).square_()
             elif self.second == "class_diagonal":
-                squares.index_add_(0, k, block.sub_(shift).square_())
+                _add_by_class(squares, k, block.sub_(shift).square_())
             elif self.second == "full":
                 block.sub_(shift)
                 waiting.append(block.float() if narrow else block)
@@ -203,6 +203,14 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(n_threads)
+
+
+def _add_by_class(totals: Any, codes: Any, block: Any) -> None:
+    """Adds each row of a block to the total of its class; on CUDA in a fixed order, which `index_add_` has not."""
+    if totals.device.type == "cpu":
+        totals.index_add_(0, codes, block)
+    else:
+        totals.index_put_((codes,), block, accumulate=True)
 
 
 def _gram(block: Any) -> Any:
