@@ -228,6 +228,14 @@ def test_streaming_agrees_with_the_cpu(place, kind):
     assert_alike(streams["cuda"], streams["cpu"])
 
 
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", [*POOLED, *TOKENS])
+def test_the_same_seed_gives_the_same_bits_there(name):
+    X, y = pooled() if name in POOLED else tokens()
+    logits = [(POOLED | TOKENS)[name](device="cuda").fit(X, y).logits(X) for _ in range(2)]
+    np.testing.assert_array_equal(*logits)
+
+
 @every_device
 @pytest.mark.parametrize("name", [*POOLED, *TOKENS])
 def test_a_head_fitted_there_is_loaded_on_the_cpu(place, name, tmp_path):
