@@ -1,9 +1,9 @@
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from known_bayes import correlated, diagonal, excess_in_standard_errors, offline_accuracies
+from oracles import files_of
 from safetensors.numpy import load_file
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -13,7 +13,6 @@ from probe.errors import InputError
 from probe.heads.naive_bayes import NaiveBayes
 
 DATASETS = [load_digits, load_wine, load_breast_cancer, load_iris]
-ORACLES = Path(os.environ.get("PROBE_ORACLES", Path(__file__).parents[1] / "oracles"))
 
 
 @pytest.mark.parametrize("load", DATASETS)
@@ -40,13 +39,7 @@ def test_minmax_scaling_equals_a_scaler_in_front(load, variance):
         np.testing.assert_allclose(folded.predict_proba(X), chained.predict_proba(X), rtol=1e-7, atol=1e-9)
 
 
-def oracle_files():
-    return sorted(ORACLES.glob("naive_bayes_streaming*.safetensors")) or [
-        pytest.param(None, marks=pytest.mark.skip(reason="no file of this form"))
-    ]
-
-
-@pytest.mark.parametrize("path", oracle_files(), ids=lambda path: path and path.stem)
+@pytest.mark.parametrize("path", files_of("naive_bayes"), ids=lambda path: path and path.stem)
 def test_released_implementation_after_every_batch(path):
     data = load_file(path)
     n_batches = sum(name.startswith("input.batch") and name.endswith(".x") for name in data)
