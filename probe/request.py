@@ -86,14 +86,26 @@ def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str
     return found
 
 
+def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
+    """The overrides with which a backbone gives what a head reads, or another head that reads what it gives."""
+    instead = ", or head=linear, which reads pooled" if "pooled" in backbone.kinds else ""
+    if not getattr(backbone, "shapes", {}):
+        return f"it has no layers to tap, set another backbone{instead}"
+    ends = {"pooled": "", "tokens": ":tokens"}
+    layers = {kind: f"<layer>{ends[read]}" if read in ends else read for kind, read in missing.items()}
+    taps = ",".join(dict.fromkeys([*getattr(backbone, "taps", ()), *layers.values()]))
+    reads = "".join(f" and reads.{kind}={layer}" for kind, layer in layers.items() if layer != missing[kind])
+    return f"set backbone.taps=[{taps}]{reads}{instead if reads else ''}"
+
+
 def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
     """Refuses a head whose kinds of features the backbone does not give, or gives in another shape."""
     wanted = dict(zip(head.consumes, sources(head.consumes, reads), strict=True))
-    missing = [read for read, _ in wanted.values() if read not in backbone.kinds]
+    missing = {kind: read for kind, (read, _) in wanted.items() if read not in backbone.kinds}
     if missing:
         raise DoesNotFit(
-            f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
-            f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
+            f"head {head_name(head)} reads {', '.join(missing.values())}, backbone {backbone.name} gives "
+            f"{list(backbone.kinds)}: {_remedy(missing, backbone)}"
         )
     if isinstance(backbone, MultiView) and backbone.use == "draw" and not head.draws_views:
         raise DoesNotFit(
