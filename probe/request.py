@@ -29,11 +29,16 @@ MULTILABEL_PROTOCOLS = frozenset(("full", "official", "fraction", "rows", "vtab1
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who gives logits to a head that learns from them: a backbone and a head, of a finished run or not."""
+    """Who gives logits to a head that learns from them: a backbone and a head, of a finished run or not.
+
+    Attributes:
+        reads: As in `Run`, of the teacher's own head and backbone.
+    """
 
     backbone: Backbone
     head: Head
     run: TeacherRun | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -223,6 +228,7 @@ def describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
         "name": name,
         "backbone": digest(teacher.backbone.identity()),
         "head": {"name": head_name(teacher.head), "parameters": head_parameters(teacher.head)},
+        **({"reads": dict(teacher.reads)} if teacher.reads else {}),
     }
 
 
@@ -232,11 +238,11 @@ def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
         return {}
     from probe.teacher import fitted_logits, out_of_fold_logits
 
-    backbone = request.teacher.backbone
+    backbone, reads = request.teacher.backbone, request.teacher.reads
     head = filled_in(request.teacher.head, backbone, request)
-    check_fit(head, backbone, {})
+    check_fit(head, backbone, reads)
     names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
-    taught = {name: fetch(request, backbone, name, head.consumes, {}) for name in names}
+    taught = {name: fetch(request, backbone, name, head.consumes, reads) for name in names}
     X, y, _ = select(taught, split.train, head.consumes, split.train_labels)
     X_val, y_val, _ = select(taught, split.validation, head.consumes, split.train_labels)
     validation = (X_val, y_val) if len(y_val) else None

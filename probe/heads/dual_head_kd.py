@@ -114,7 +114,7 @@ class DualHeadKD(MinibatchHead):
     Args:
         arm: `ce`, `kd`, `single` or `dual`; all but `ce` need teacher logits.
         teacher: Where the experiment gets the teacher logits from: the folder of another run, or a mapping with a
-            `backbone` and a `head`. `fit` itself reads its argument `teacher_logits` only.
+            `backbone`, a `head` and perhaps what it `reads`. `fit` itself reads its argument `teacher_logits` only.
         teacher_folds: Folds of the teacher's out-of-fold logits on the training rows; null for those of the teacher
             run's own fitted head. Read by the experiment.
         trunk_width: Width of every layer of the trunk.
