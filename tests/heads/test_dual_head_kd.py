@@ -199,6 +199,60 @@ def test_arms_start_from_the_same_weights_and_end_at_others():
     assert len({value.tobytes() for value in logits.values()}) == 5
 
 
+@pytest.mark.parametrize("alignment", ["none", "released", "shared"])
+@pytest.mark.parametrize("arm", ARMS)
+def test_every_arm_descends_the_loss_it_is_named_after(arm, alignment):
+    X, y, teacher = digits_like(40)
+    weights = {"gamma": 1.3, "alpha": 2.5, "temperature": 1.5, "kd_temperature": 3.0}
+    head = small(arm=arm, alignment=alignment, trunk_depth=2, **weights)
+    head._check_fit(X, y)
+    torch.manual_seed(0)
+    module = head._module().double()
+    batch = {"pooled": torch.from_numpy(X).double(), "codes": torch.from_numpy(y)}
+    batch["teacher"] = torch.from_numpy(teacher).double()
+    loss = head._backward(module, batch)
+    found = [p.grad.clone() for p in module.parameters()]
+    module.zero_grad()
+    hidden = module.trunk(batch["pooled"])
+    main = module.main(hidden)
+    p, q = (torch.softmax(z / 3.0, dim=1) for z in (main, batch["teacher"]))
+    student = module.auxiliary(hidden) if arm == "dual" else main
+    terms = {
+        "ce": 0 * main.sum(),
+        "kd": 9 * (q * (q / p).log()).sum(1).mean(),
+        "single": 1.5**2 * torch.cosh((student - batch["teacher"]) / 3.0).log().sum(1).mean(),
+    }
+    ce = -1.3 * main.log_softmax(1)[torch.arange(40), batch["codes"]].mean()
+    distilled = 2.5 * terms["single" if arm == "dual" else arm]
+    torch.testing.assert_close(loss, ce + distilled)
+    dual_backward(module, ce, distilled, alignment if arm == "dual" else "none")
+    for ours, parameter in zip(found, module.parameters(), strict=True):
+        torch.testing.assert_close(ours, parameter.grad)
+
+
+def layers(sequence):
+    return [type(layer).__name__ for layer in sequence]
+
+
+def test_trunk_heads_and_defaults_are_those_of_the_issue_and_the_paper():
+    head = DualHeadKD(trunk_depth=2, trunk_width=16, auxiliary="mlp")
+    head._check_fit(*digits_like(20)[:2])
+    module = head._module()
+    assert layers(module.trunk) == ["LayerNorm", "Linear", "GELU"] * 2
+    assert isinstance(module.main, nn.Linear)
+    assert layers(module.auxiliary) == ["Linear", "Dropout", "BatchNorm1d", "ReLU", "Linear"]
+    assert (module.auxiliary[0].out_features, module.auxiliary[1].p) == (200, 0.1)
+    defaults = DualHeadKD().get_params()
+    assert {name: defaults[name] for name in ("gamma", "temperature", "kd_temperature", "alignment", "arm")} == {
+        "gamma": 1.0,
+        "temperature": 2.0,
+        "kd_temperature": 4.0,
+        "alignment": "none",
+        "arm": "dual",
+    }
+    assert defaults["teacher_folds"] is not None
+
+
 def test_a_poisoned_auxiliary_head_changes_no_prediction():
     X, y, teacher = digits_like()
     head = small(auxiliary="mlp").fit(X, y, teacher_logits=teacher)

@@ -319,12 +319,62 @@ def test_without_validation_the_grid_is_searched_on_held_out_training_rows():
     }
 
 
-def test_moving_average_and_label_smoothing_change_the_weights_and_stay_finite(fitted):
-    plain, X, y = fitted
-    for parameters in ({"ema_decay": 0.9}, {"label_smoothing": 0.1}):
-        logits = small(**parameters).fit(X, y).logits(X)
-        assert np.isfinite(logits).all()
-        assert not np.array_equal(logits, plain.logits(X))
+def trained_by_hand(X, y, *, weight_decay, label_smoothing, ema_decay):
+    """Three epochs of three steps at 3e-3, the first of them warm-up: AdamW, cosine and average, written out."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = MomentProbingModule(12, 12, 3, hidden_width=32, n_groups=2)
+    random, t = np.random.default_rng(0), 0
+    first, second, average = ({n: torch.zeros_like(p) for n, p in module.named_parameters()} for _ in range(3))
+    for name, p in module.named_parameters():
+        average[name].copy_(p.detach())
+    for _ in range(3):
+        for rows in np.array_split(random.permutation(60), 3):
+            batch = tensors({kind: value[np.sort(rows)] for kind, value in X.items()})
+            targets = functional.one_hot(torch.from_numpy(y[np.sort(rows)]), 3) * (1 - label_smoothing)
+            loss = -((targets + label_smoothing / 3) * module(batch).log_softmax(1)).sum(1).mean()
+            gradients = torch.autograd.grad(loss, list(module.parameters()))
+            rate = 3e-3 * ((t + 1) / 4 if t < 3 else 0.5 * (1 + np.cos(np.pi * (t - 3) / 6)))
+            t += 1
+            with torch.no_grad():
+                for (name, p), g in zip(module.named_parameters(), gradients, strict=True):
+                    first[name] = 0.9 * first[name] + 0.1 * g
+                    second[name] = 0.999 * second[name] + 0.001 * g**2
+                    p *= 1 - rate * weight_decay * (p.ndim > 1)
+                    p -= rate * first[name] / (1 - 0.9**t) / ((second[name] / (1 - 0.999**t)).sqrt() + 1e-8)
+                    decay = min(ema_decay, (1 + t) / (10 + t))
+                    average[name] = decay * average[name] + (1 - decay) * p
+    return average
+
+
+@pytest.mark.parametrize("ema_decay", [None, 0.3, 0.99])
+@pytest.mark.parametrize(("weight_decay", "label_smoothing"), [(0.0, 0.0), (2.0, 0.0), (0.0, 0.3)])
+def test_training_is_adamw_with_warm_up_cosine_smoothed_labels_and_average(
+    fitted, weight_decay, label_smoothing, ema_decay
+):
+    _, X, y = fitted
+    parameters = {"weight_decay": weight_decay, "label_smoothing": label_smoothing, "ema_decay": ema_decay}
+    head = small(epochs=(3,), batch_size=20, **parameters).fit(X, y)
+    expected = trained_by_hand(X, y, **parameters | {"ema_decay": ema_decay or 0.0})
+    for name, value in expected.items():
+        np.testing.assert_allclose(getattr(head, name.replace(".", "_") + "_"), value, atol=1e-4, err_msg=name)
+
+
+def test_defaults_are_those_of_the_released_code():
+    head = MomentProbing()
+    assert (head.second_moment, head.layout, head.hidden_width, head.n_groups) == ("as_released", "vit", 512, 4)
+    assert (head.weight_decay, head.warmup_epochs, head.epochs) == (0.05, 5, (30,))
+    assert isinstance(MomentProbingModule(8, 8, 2, hidden_width=32).reduction[1], torch.nn.GELU)
+
+
+@pytest.mark.parametrize("scale", [0.25, 3.0])
+def test_scaling_the_tokens_moves_no_moment_where_the_projection_has_no_bias(scale):
+    module = MomentProbingModule(12, 12, 3, hidden_width=32).double()
+    torch.nn.init.zeros_(module.projection.bias)
+    module.norm.eps = 1e-14
+    tokens = tensors(random_batch())["tokens"].double()
+    torch.testing.assert_close(module.moment_maps(scale * tokens), module.moment_maps(tokens), atol=1e-9, rtol=0)
+    assert (module.moment_maps(tokens + 1) - module.moment_maps(tokens)).abs().max() > 0.1
 
 
 def test_saved_pickled_and_cloned_heads_predict_the_same(tmp_path, fitted):
