@@ -206,6 +206,7 @@ def test_every_arm_descends_the_loss_it_is_named_after(arm, alignment):
     weights = {"gamma": 1.3, "alpha": 2.5, "temperature": 1.5, "kd_temperature": 3.0}
     head = small(arm=arm, alignment=alignment, trunk_depth=2, **weights)
     head._check_fit(X, y)
+    head.teacher_mean_, head.teacher_deviation_ = head._teacher_scale(teacher)
     torch.manual_seed(0)
     module = head._module().double()
     batch = {"pooled": torch.from_numpy(X).double(), "codes": torch.from_numpy(y)}
@@ -228,6 +229,18 @@ def test_every_arm_descends_the_loss_it_is_named_after(arm, alignment):
     dual_backward(module, ce, distilled, alignment if arm == "dual" else "none")
     for ours, parameter in zip(found, module.parameters(), strict=True):
         torch.testing.assert_close(ours, parameter.grad)
+
+
+@pytest.mark.parametrize("arm", ["kd", "single", "dual"])
+def test_standardised_logits_teach_whatever_their_scale(arm, tmp_path):
+    X, y, teacher = digits_like()
+    standard = (teacher - teacher.mean()) / teacher.std()
+    expected = small(arm=arm).fit(X, y, teacher_logits=standard)
+    head = small(arm=arm, teacher_scaling="standard").fit(X, y, teacher_logits=100 * teacher - 7)
+    np.testing.assert_allclose(head.logits(X), expected.logits(X), atol=1e-4)
+    assert np.abs(small(arm=arm).fit(X, y, teacher_logits=100 * teacher - 7).logits(X) - head.logits(X)).max() > 1e-3
+    flat = small(arm=arm, teacher_scaling="standard").fit(X, y, teacher_logits=np.full_like(teacher, 3.0))
+    assert np.isfinite(flat.logits(X)).all()
 
 
 def layers(sequence):
@@ -365,6 +378,7 @@ def test_pipelines_cross_validation_and_grid_search_take_teacher_logits():
     [
         ({"arm": "triple"}, r"arm is 'triple', expected one of \['ce', 'kd', 'single', 'dual'\]"),
         ({"auxiliary": "deep", "alignment": "pcgrad"}, "auxiliary is 'deep', .*; alignment is 'pcgrad', expected"),
+        ({"teacher_scaling": "minmax"}, r"teacher_scaling is 'minmax', expected one of \['none', 'standard'\]"),
         ({"temperature": 0.0}, "temperature is 0.0, expected a positive number"),
         ({"alpha": -1.0}, "alpha is -1.0, expected a number from 0"),
         ({"auxiliary": "mlp", "batch_size": 2}, "batch_size is 2, and the BatchNorm of auxiliary=mlp needs 3"),
