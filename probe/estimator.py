@@ -137,8 +137,8 @@ class Head(ClassifierMixin, BaseEstimator):
         for kind, array in arrays.items():
             if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
                 raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
-            if not is_lazy(array) and not np.isfinite(array).all():
-                raise InputError(f"{kind} contains NaN or infinity: leave out the rows that hold them")
+            if not is_lazy(array):
+                refuse_non_finite(array.reshape(len(array), -1), name=kind)
         widths = {kind: array.shape[1 if kind == "map" else -1] for kind, array in arrays.items()}
         if reset:
             self.widths_ = widths

@@ -9,11 +9,11 @@ import yaml
 from oracles import assert_relative, files_of
 from safetensors.torch import load_file
 from sklearn.base import clone
-from sklearn.linear_model import LogisticRegression
 from torch.nn import functional
 
 from probe.errors import InputError
 from probe.estimator import Head
+from probe.heads.linear import LinearProbe
 from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
 from probe.minibatch import exact
 from probe.second_moment import n_pairs
@@ -211,7 +211,7 @@ def test_only_patch_tokens_enter_the_second_moment():
 def test_equal_means_other_covariance_is_seen_by_moment_probing_alone(second_moment, device):
     train, y = equal_means(1500)
     test, y_test = equal_means(600, seed=1)
-    linear = LogisticRegression(max_iter=1000).fit(train["pooled"], y).score(test["pooled"], y_test)
+    linear = LinearProbe(Cs=[1.0]).fit(train["pooled"], y).score(test["pooled"], y_test)
     head = small(
         second_moment=second_moment, hidden_width=64, n_groups=4, epochs=(6,), learning_rates=(1e-2,), device=device
     )
@@ -426,8 +426,10 @@ def test_kinds_that_are_missing_or_of_another_width_are_refused(fitted):
         small().fit({**X, "tokens": X["pooled"]}, y)
     with pytest.raises(InputError, match="kinds of different lengths were given"):
         small().fit({**X, "pooled": X["pooled"][:5]}, y)
-    with pytest.raises(InputError, match="tokens contains NaN or infinity"):
-        small().fit({**X, "tokens": np.full_like(X["tokens"], np.nan)}, y)
+    bad = X["tokens"].copy()
+    bad[7, 2, 1] = np.nan
+    with pytest.raises(InputError, match="row 7 of tokens holds NaN or inf, expected finite features: leave that row"):
+        small().fit({**X, "tokens": bad}, y)
     with pytest.raises(InputError, match="give features of the backbone that the head was fitted on"):
         head.predict(random_batch(width=13))
 
