@@ -16,7 +16,9 @@ from sklearn.datasets import load_digits
 from probe.arrays import RowSubset
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
+from probe.errors import InputError
 from probe.estimator import Head, resolve_device
+from probe.experiment import run
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.fixed_moments import FixedMoments
@@ -30,6 +32,8 @@ from probe.heads.one_vs_rest import OneVsRestLinear
 from probe.heads.ridge import RidgeProbe
 from probe.linalg import eigen, losses
 from probe.partitions import ArrayPartition, make_dataset
+from probe.protocols.full import Full
+from probe.request import Run
 
 DEVICES = ["pretended", pytest.param("cuda", marks=pytest.mark.gpu)]
 every_device = pytest.mark.parametrize("place", DEVICES)
@@ -266,6 +270,34 @@ def test_auto_is_cuda_where_there_is_one(place):
     with there(place):
         assert resolve_device("auto") == "cuda"
         assert resolve_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize(
+    ("device", "text"),
+    [
+        ("cuda", "device is cuda and torch finds 0 GPUs here: set device=auto"),
+        ("cuda:1", "device is cuda:1 and torch finds 0 GPUs here"),
+        ("gpu", "device is 'gpu', expected auto, cpu, cuda or cuda:<number>: set one of them"),
+    ],
+)
+def test_a_device_that_is_not_there_is_refused_before_anything_is_read(device, text, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert resolve_device("auto") == "cpu"
+    with pytest.raises(InputError, match=text):
+        NearestClassMean(device=device).fit(*pooled())
+    store = FeatureStore(tmp_path / "cache")
+    with pytest.raises(InputError, match=text):
+        store.get(TinyBackbone(), images(), "train", ["pooled"], device=device)
+    with pytest.raises(InputError, match=text):
+        run(Run(TinyBackbone(), images(), Full(), NearestClassMean(), store, tmp_path / "runs", device=device))
+    assert not store.root.exists()
+
+
+def test_of_several_gpus_each_can_be_named():
+    with pretended_gpu():
+        assert resolve_device("cuda:0") == "cuda:0"
+        with pytest.raises(InputError, match="device is cuda:1 and torch finds 1 GPUs here"):
+            resolve_device("cuda:1")
 
 
 def images(n=50):
