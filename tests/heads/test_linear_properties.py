@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from known_bayes import correlated, diagonal, excess_in_standard_errors, isotropic
 from sklearn.datasets import load_digits
+from timm.optim import Lamb, Lars
 from torch.nn import functional
 
 from probe.heads.linear import LinearProbe
@@ -85,6 +87,35 @@ def test_momentum_decay_and_rates_of_lars_are_read():
     ]
     assert np.abs(logits[0] - logits[1]).max() > 0.01
     assert np.abs(logits[0] - logits[2]).max() > 0.01
+
+
+@pytest.mark.parametrize("solver", ["lars", "lamb"])
+def test_takes_the_steps_of_timms_optimizers_on_autograd_gradients(solver):
+    X, y = digits()
+    rates = (1.0, 4.0) if solver == "lars" else (0.003, 0.02)
+    options = {"weight_decay": 0.05, "epochs": 3, "batch_size": 200}
+    head = LinearSGD(solver=solver, lrs=rates, refit=False, **options).fit(X, y, validation=(X, y))
+    for i, rate in enumerate(rates):
+        W = (0.01 * torch.randn(10, 64, generator=torch.Generator().manual_seed(0))).requires_grad_()
+        b = torch.zeros(10, requires_grad=True)
+        groups = [{"params": [W], "weight_decay": 0.05}, {"params": [b], "weight_decay": 0.0}]
+        optimizer = Lars(groups, momentum=0.9) if solver == "lars" else Lamb(groups, max_grad_norm=None)
+        random, step = np.random.default_rng(0), 0
+        for _ in range(3):
+            for rows in np.split(random.permutation(600), 3):
+                for group in optimizer.param_groups:
+                    group["lr"] = rate * 0.5 * (1 + np.cos(np.pi * step / 9))
+                optimizer.zero_grad()
+                functional.cross_entropy(torch.from_numpy(X[rows]) @ W.T + b, torch.from_numpy(y[rows])).backward()
+                optimizer.step()
+                step += 1
+        np.testing.assert_allclose(head.coefs_[i], W.detach(), atol=1e-4)
+        np.testing.assert_allclose(head.intercepts_[i], b.detach(), atol=1e-4)
+
+
+@pytest.mark.parametrize("gaussians", [isotropic(), diagonal(), correlated()], ids=["isotropic", "diagonal", "corr"])
+def test_any_shared_covariance_is_within_reach_also_where_naive_bayes_stays_behind(gaussians):
+    assert abs(excess_in_standard_errors(exact(0.1, scaling="standard"), gaussians)) < 3
 
 
 def test_weight_decay_leaves_the_intercepts_alone():
