@@ -213,7 +213,7 @@ def backbone_of(config: Any) -> Any:
 
 
 def build_teacher(config: Any) -> Teacher | None:
-    """The teacher that a head names: the folder of a run, or a mapping with `backbone` and `head`."""
+    """The teacher that a head names: the folder of a run, or a mapping with `backbone`, `head` and perhaps `reads`."""
     from probe.request import Teacher
     from probe.teacher import read_teacher
 
@@ -223,8 +223,8 @@ def build_teacher(config: Any) -> Teacher | None:
     if isinstance(teacher, str):
         dataset = dataset_of(config)
         run = read_teacher(teacher, fingerprint=dataset.fingerprint, class_names=dataset.class_names)
-        return Teacher(shared(json.dumps(run.config["backbone"])), instantiate(run.config["head"]), run)
-    return Teacher(shared(json.dumps(teacher["backbone"])), instantiate(teacher["head"]))
+        return Teacher(backbone_of(run.config), instantiate(run.config["head"]), run, run.config.get("reads") or {})
+    return Teacher(backbone_of(teacher), instantiate(teacher["head"]), reads=teacher.get("reads") or {})
 
 
 def dataset_of(config: Any, key: str = "dataset") -> Dataset:

@@ -26,12 +26,28 @@ N_AXES = {"pooled": 2, "tokens": 3, "map": 4}
 
 
 def resolve_device(device: str) -> str:
-    """`auto` is `cuda` where there is one, else `cpu`; anything else stands as it is."""
-    if device != "auto":
+    """`auto` is `cuda` where there is one, else `cpu`; anything else stands as it is.
+
+    Raises:
+        InputError: no name of a device, or a GPU that is not there.
+    """
+    if device == "cpu":
         return device
     import torch
 
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if device == "auto":
+        return "cuda" if n_gpus else "cpu"
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise InputError(f"device is {device!r}, expected auto, cpu, cuda or cuda:<number>: set one of them") from None
+    if found.type == "cuda" and (found.index or 0) >= n_gpus:
+        raise InputError(
+            f"device is {device} and torch finds {n_gpus} GPUs here: set device=auto, or mend the driver or the build "
+            "of torch"
+        )
+    return device
 
 
 def is_lazy(X: Any) -> bool:
@@ -137,8 +153,8 @@ class Head(ClassifierMixin, BaseEstimator):
         for kind, array in arrays.items():
             if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
                 raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
-            if not is_lazy(array) and not np.isfinite(array).all():
-                raise InputError(f"{kind} contains NaN or infinity: leave out the rows that hold them")
+            if not is_lazy(array):
+                refuse_non_finite(array.reshape(len(array), -1), name=kind)
         widths = {kind: array.shape[1 if kind == "map" else -1] for kind, array in arrays.items()}
         if reset:
             self.widths_ = widths

@@ -15,6 +15,7 @@ from probe import record
 from probe.base import IntArray, Split, digest
 from probe.calibration import calibrate, check_calibrate, hold_out, settings
 from probe.determinants import describe, extraction, run_name
+from probe.estimator import resolve_device
 from probe.fitting import fit
 from probe.metrics.classification import by_frequency
 from probe.metrics.evaluate import evaluate
@@ -65,6 +66,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
     drawn_from = with_strata(dataset)
     check_dataset(drawn_from)
     check_multilabel(request)
+    resolve_device(request.device)
     request = with_teacher(request)
     check_fit(request.head, backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from functools import cached_property
 from typing import Any, Self
 
@@ -150,6 +150,7 @@ class FrozenNetwork:
         device = torch.device(self.device)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
+            stack.enter_context(full_precision())
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             for tap in taps:
@@ -249,6 +250,14 @@ def fast_layout(network: nn.Module) -> torch.memory_format:
     within = sum(p.numel() for m in network.modules() if isinstance(m, nn.Conv2d) for p in m.parameters(recurse=False))
     n_parameters = sum(p.numel() for p in network.parameters())
     return torch.channels_last if within and within >= n_parameters / 4 else torch.preserve_format
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """CUDA convolutions of float32 as such, and in a fixed order; TF32, their default, keeps three digits.
+
+    Features of a backbone are looked up by its identity, in which the device has no part: they have to agree.
+    """
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def map_kinds(feature_map: Tensor) -> dict[str, Tensor]:

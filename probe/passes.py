@@ -113,7 +113,7 @@ class Sweep:
             if self.unit_rows:
                 norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
                 block = wide = wide / torch.where(norms > 0, norms, 1)
-            sums.index_add_(0, k, wide)
+            _add_by_class(sums, k, wide)
             seconds.add(block, wide, k)
         return Sums(*(tensor.cpu().numpy() for tensor in (sums, seconds.total(), low, high)))
 
@@ -155,7 +155,7 @@ class _Seconds:
             if self.second == "diagonal":
                 self.squares += squared.new_ones(len(squared)) @ squared
             else:
-                self.squares.index_add_(0, codes, squared)
+                _add_by_class(self.squares, codes, squared)
 
     def total(self) -> Tensor:
         """The second moments, of all blocks."""
@@ -190,6 +190,14 @@ def _one_thread_each(n_parts: int) -> Iterator[None]:
                 yield
     finally:
         torch.set_num_threads(n_threads)
+
+
+def _add_by_class(totals: Tensor, codes: Tensor, block: Tensor) -> None:
+    """Adds each row of a block to the total of its class; on CUDA in a fixed order, which `index_add_` has not."""
+    if totals.device.type == "cpu":
+        totals.index_add_(0, codes, block)
+    else:
+        totals.index_put_((codes,), block, accumulate=True)
 
 
 def _gram(block: Tensor) -> Tensor:

@@ -29,11 +29,16 @@ MULTILABEL_PROTOCOLS = frozenset(("full", "official", "fraction", "rows", "vtab1
 
 @dataclass(frozen=True)
 class Teacher:
-    """Who gives logits to a head that learns from them: a backbone and a head, of a finished run or not."""
+    """Who gives logits to a head that learns from them: a backbone and a head, of a finished run or not.
+
+    Attributes:
+        reads: As in `Run`, of the teacher's own head and backbone.
+    """
 
     backbone: Backbone
     head: Head
     run: TeacherRun | None = None
+    reads: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -86,14 +91,26 @@ def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str
     return found
 
 
+def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
+    """The overrides with which a backbone gives what a head reads, or another head that reads what it gives."""
+    instead = ", or head=linear, which reads pooled" if "pooled" in backbone.kinds else ""
+    if not getattr(backbone, "shapes", {}):
+        return f"it has no layers to tap, set another backbone{instead}"
+    ends = {"pooled": "", "tokens": ":tokens"}
+    layers = {kind: f"<layer>{ends[read]}" if read in ends else read for kind, read in missing.items()}
+    taps = ",".join(dict.fromkeys([*getattr(backbone, "taps", ()), *layers.values()]))
+    reads = "".join(f" and reads.{kind}={layer}" for kind, layer in layers.items() if layer != missing[kind])
+    return f"set backbone.taps=[{taps}]{reads}{instead if reads else ''}"
+
+
 def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
     """Refuses a head whose kinds of features the backbone does not give, or gives in another shape."""
     wanted = dict(zip(head.consumes, sources(head.consumes, reads), strict=True))
-    missing = [read for read, _ in wanted.values() if read not in backbone.kinds]
+    missing = {kind: read for kind, (read, _) in wanted.items() if read not in backbone.kinds}
     if missing:
         raise DoesNotFit(
-            f"head {head_name(head)} reads {', '.join(missing)}, backbone {backbone.name} gives "
-            f"{list(backbone.kinds)}: choose another head or backbone, or name a layer in backbone.taps and in reads"
+            f"head {head_name(head)} reads {', '.join(missing.values())}, backbone {backbone.name} gives "
+            f"{list(backbone.kinds)}: {_remedy(missing, backbone)}"
         )
     if isinstance(backbone, MultiView) and backbone.use == "draw" and not head.draws_views:
         raise DoesNotFit(
@@ -211,6 +228,7 @@ def describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
         "name": name,
         "backbone": digest(teacher.backbone.identity()),
         "head": {"name": head_name(teacher.head), "parameters": head_parameters(teacher.head)},
+        **({"reads": dict(teacher.reads)} if teacher.reads else {}),
     }
 
 
@@ -220,11 +238,11 @@ def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
         return {}
     from probe.teacher import fitted_logits, out_of_fold_logits
 
-    backbone = request.teacher.backbone
+    backbone, reads = request.teacher.backbone, request.teacher.reads
     head = filled_in(request.teacher.head, backbone, request)
-    check_fit(head, backbone, {})
+    check_fit(head, backbone, reads)
     names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
-    taught = {name: fetch(request, backbone, name, head.consumes, {}) for name in names}
+    taught = {name: fetch(request, backbone, name, head.consumes, reads) for name in names}
     X, y, _ = select(taught, split.train, head.consumes, split.train_labels)
     X_val, y_val, _ = select(taught, split.validation, head.consumes, split.train_labels)
     validation = (X_val, y_val) if len(y_val) else None

@@ -6,7 +6,10 @@ import hydra
 import numpy as np
 import pytest
 from first_rows import first_rows
+from torch import nn
 
+from probe.backbones.identity import IdentityBackbone
+from probe.backbones.module import ModuleBackbone
 from probe.backbones.timm import TimmBackbone
 from probe.datasets.sklearn import load
 from probe.errors import DoesNotFit
@@ -61,7 +64,11 @@ def test_all_layers_and_attention_heads_come_from_one_pass(request_of, monkeypat
     [
         (f"{HEADS}.2", rf"reads\.pooled asks for attention head 2 of {HEADS}, there are 2: count from 0"),
         (HEADS, rf"an array of 2 axes, {HEADS} of backbone .* has 3.*to one attention head of it, {HEADS}\.0"),
-        ("blocks.3.attn:heads.0", r"reads blocks\.3\.attn:heads, backbone .* gives"),
+        (
+            "blocks.3.attn:heads.0",
+            rf"reads blocks\.3\.attn:heads, backbone .* gives .*: set backbone\.taps=\[{HEADS},blocks\.0,"
+            r"blocks\.3\.attn:heads\]$",
+        ),
         ("tokens", "tokens of backbone .* has 3: set reads.pooled to another layer"),
     ],
 )
@@ -76,6 +83,43 @@ def test_heads_of_tokens_do_not_read_vectors(request_of):
     request = request_of("pooled", MomentProbing())
     with pytest.raises(DoesNotFit, match=r"reads tokens as an array of 3 axes, blocks\.0"):
         run(Run(**{**vars(request), "reads": {"tokens": "blocks.0"}}))
+
+
+class OnePooled(nn.Module):
+    """A network that gives a vector per image and nothing else."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 6, 4, stride=4)
+
+    def forward(self, x):
+        return self.body(x).mean(dim=(2, 3))
+
+
+def test_a_head_of_tokens_is_refused_with_the_override_that_gives_them(request_of):
+    request = vars(request_of("pooled", MomentProbing(hidden_width=16, n_groups=2, epochs=(1,)))) | {"reads": {}}
+    network = {"target": f"{__name__}:OnePooled", "size": 16}
+    with pytest.raises(DoesNotFit) as refused:
+        run(Run(**request | {"backbone": ModuleBackbone(**network)}))
+    assert str(refused.value) == (
+        f"head moment_probing reads tokens, backbone module/{__name__}:OnePooled gives ['pooled']: set "
+        "backbone.taps=[<layer>:tokens] and reads.tokens=<layer>:tokens, or head=linear, which reads pooled"
+    )
+    assert not request["store"].root.exists()
+    # What it says works.
+    tapped = ModuleBackbone(**network, taps=["body:tokens"])
+    assert (run(Run(**request | {"backbone": tapped, "reads": {"tokens": "body:tokens"}})) / "result.json").exists()
+
+
+def test_a_backbone_without_layers_asks_for_another(request_of):
+    request = vars(request_of("pooled", MomentProbing())) | {"reads": {}, "backbone": IdentityBackbone()}
+    with pytest.raises(
+        DoesNotFit,
+        match=r"head moment_probing reads tokens, backbone identity gives \['pooled'\]: it has no layers to tap, set "
+        "another backbone, or head=linear, which reads pooled",
+    ):
+        run(Run(**request))
+    assert not request["store"].root.exists()
 
 
 def test_the_experiment_names_one_attention_head_per_job():

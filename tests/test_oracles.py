@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-TESTS = Path(__file__).parent
+HEADS = Path(__file__).parent / "heads"
+sys.path.insert(0, str(HEADS))
+from oracles import FORMS, form  # noqa: E402
+from rewritten import write_all  # noqa: E402
+
+SHIPPED = sorted((HEADS.parent / "oracles").glob("*.safetensors"))
 
 
-@pytest.mark.slow
-def test_every_file_has_its_test_also_in_a_folder_named_by_the_environment(tmp_path):
-    for file in (TESTS / "oracles").glob("*.safetensors"):
-        (tmp_path / f"{file.stem}_again.safetensors").write_bytes(file.read_bytes())
-    modules = [str(TESTS / "heads" / f"test_{name}.py") for name in ("moment_probing", "dual_head_kd", "naive_bayes")]
+def released_tests(folder):
+    """Runs the tests against released implementations over the files of a folder; what pytest says, line by line."""
+    modules = [str(HEADS / f"test_{head}.py") for head in FORMS]
     command = [
         sys.executable,
         "-m",
@@ -26,11 +29,36 @@ def test_every_file_has_its_test_also_in_a_folder_named_by_the_environment(tmp_p
         "-m",
         "not gpu",
         "-k",
-        "released",
-        *modules,
+        "released or shared_alignment",
     ]
-    env = os.environ | {"PROBE_ORACLES": str(tmp_path)}
-    answer = subprocess.run(command, capture_output=True, text=True, env=env, cwd=TESTS.parent)
+    answer = subprocess.run(
+        [*command, "-k", "released or shared_alignment", *modules],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PROBE_ORACLES": str(folder)},
+        cwd=HEADS.parents[1],
+    )
     assert answer.returncode == 0, answer.stdout
-    for file in tmp_path.iterdir():
-        assert file.stem in answer.stdout
+    return answer.stdout.splitlines()
+
+
+def assert_all_read(folder, lines):
+    for file in folder.iterdir():
+        assert any("PASSED" in line and f"[{file.stem}" in line for line in lines), file.name
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_every_shipped_file_is_of_a_form_that_a_test_reads(path):
+    assert form(path) in FORMS
+
+
+def test_files_of_other_names_and_shapes_are_agreed_with_too(tmp_path):
+    write_all(tmp_path)
+    assert_all_read(tmp_path, released_tests(tmp_path))
+
+
+@pytest.mark.slow
+def test_every_file_has_its_test_also_in_a_folder_named_by_the_environment(tmp_path):
+    for file in SHIPPED:
+        (tmp_path / f"{file.stem}_again.safetensors").write_bytes(file.read_bytes())
+    assert_all_read(tmp_path, released_tests(tmp_path))

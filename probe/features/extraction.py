@@ -31,11 +31,9 @@ class Extraction:
         on_error: str,
         progress: bool,
     ):
-        self.device = device
-        if device == "auto":
-            from probe.estimator import resolve_device
+        from probe.estimator import resolve_device
 
-            self.device = resolve_device(device)
+        self.device = resolve_device(device)
         self.backbone = backbone.to(self.device)
         self.name = f"{dataset.name}/{partition}"
         self.rows = dataset.partitions[partition]

@@ -20,6 +20,7 @@ from probe.minibatch import Batch, MinibatchHead
 ARMS = ("ce", "kd", "single", "dual")
 ALIGNMENTS = ("none", "released", "shared")
 AUXILIARIES = ("linear", "mlp")
+TEACHER_SCALINGS = ("none", "standard")
 
 
 def binary_kl_norm(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -114,9 +115,12 @@ class DualHeadKD(MinibatchHead):
     Args:
         arm: `ce`, `kd`, `single` or `dual`; all but `ce` need teacher logits.
         teacher: Where the experiment gets the teacher logits from: the folder of another run, or a mapping with a
-            `backbone` and a `head`. `fit` itself reads its argument `teacher_logits` only.
+            `backbone`, a `head` and perhaps what it `reads`. `fit` itself reads its argument `teacher_logits` only.
         teacher_folds: Folds of the teacher's out-of-fold logits on the training rows; null for those of the teacher
             run's own fitted head. Read by the experiment.
+        teacher_scaling: `none`, or `standard`: the teacher's logits less their mean and over their standard deviation,
+            of all rows and classes together. Logits as large as a hundred times a cosine (CLIP) are far beyond the
+            temperature, where BinaryKL-Norm hears their signs alone.
         trunk_width: Width of every layer of the trunk.
         trunk_depth: Number of layers of the trunk; 0 switches it off.
         auxiliary: `linear`, or `mlp` as in the paper: Linear to 200, Dropout 0.1, BatchNorm, ReLU, Linear.
@@ -141,6 +145,7 @@ class DualHeadKD(MinibatchHead):
         arm: str = "dual",
         teacher: str | Mapping[str, Any] | None = None,
         teacher_folds: int | None = 5,
+        teacher_scaling: str = "none",
         trunk_width: int = 256,
         trunk_depth: int = 1,
         auxiliary: str = "linear",
@@ -161,6 +166,7 @@ class DualHeadKD(MinibatchHead):
         self.arm = arm
         self.teacher = teacher
         self.teacher_folds = teacher_folds
+        self.teacher_scaling = teacher_scaling
         self.trunk_width = trunk_width
         self.trunk_depth = trunk_depth
         self.auxiliary = auxiliary
@@ -203,6 +209,7 @@ class DualHeadKD(MinibatchHead):
         if self.arm != "ce":
             n_refit = len(others["codes"]) if others and self.refit else 0
             logits = self._check_teacher(teacher_logits, len(codes), n_refit)
+            self.teacher_mean_, self.teacher_deviation_ = self._teacher_scale(logits)
             rows["teacher"] = logits[: len(codes)]
             if others and n_refit:
                 others["teacher"] = logits[len(codes) :]
@@ -214,7 +221,12 @@ class DualHeadKD(MinibatchHead):
         return self.arm != "ce"
 
     def check_parameters(self) -> None:
-        named = (("arm", ARMS), ("auxiliary", AUXILIARIES), ("alignment", ALIGNMENTS))
+        named = (
+            ("arm", ARMS),
+            ("auxiliary", AUXILIARIES),
+            ("alignment", ALIGNMENTS),
+            ("teacher_scaling", TEACHER_SCALINGS),
+        )
         wrong = [
             f"{name} is {getattr(self, name)!r}, expected one of {list(known)}"
             for name, known in named
@@ -254,6 +266,15 @@ class DualHeadKD(MinibatchHead):
             raise InputError(f"teacher logits of {bad} rows hold NaN or infinity: mend the teacher or leave them out")
         return logits
 
+    def _teacher_scale(self, logits: Any) -> tuple[float, float]:
+        """Mean and standard deviation that the teacher's logits are scaled by; 0 and 1 where they stay as they are."""
+        if self.teacher_scaling == "none":
+            return 0.0, 1.0
+        chunks, size = list(row_chunks(logits)), math.prod(logits.shape)
+        mean = sum(float(np.sum(logits[rows], dtype=np.float64)) for rows in chunks) / size
+        squares = sum(float(np.square(logits[rows] - mean, dtype=np.float64).sum()) for rows in chunks)
+        return mean, math.sqrt(squares / size) or 1.0
+
     def _module(self) -> TwoHeads:
         """Trunk and main head draw their weights before the auxiliary head: they are the same in every arm."""
         width, layers = self.n_features_in_, []
@@ -275,12 +296,12 @@ class DualHeadKD(MinibatchHead):
         assert isinstance(module, TwoHeads)
         main, auxiliary = module.both(batch)
         ce = self.gamma * functional.cross_entropy(main, batch["codes"])
-        if self.arm == "ce":
-            distilled = torch.zeros_like(ce)
-        elif self.arm == "kd":
-            distilled = self.alpha * softmax_kd(main, batch["teacher"], self.kd_temperature)
-        else:
-            student = auxiliary if self.arm == "dual" else main
-            distilled = self.alpha * binary_kl_norm(student, batch["teacher"], self.temperature)
+        distilled = torch.zeros_like(ce) if self.arm == "ce" else self.alpha * self._distilled(main, auxiliary, batch)
         dual_backward(module, ce, distilled, self.alignment if self.arm == "dual" else "none")
         return ce + distilled
+
+    def _distilled(self, main: Tensor, auxiliary: Tensor, batch: Batch) -> Tensor:
+        teacher = (batch["teacher"] - self.teacher_mean_) / self.teacher_deviation_
+        if self.arm == "kd":
+            return softmax_kd(main, teacher, self.kd_temperature)
+        return binary_kl_norm(auxiliary if self.arm == "dual" else main, teacher, self.temperature)

@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 from probe.errors import InputError
 from probe.estimator import Head
 from probe.heads.fixed_moments import FixedMoments
+from probe.heads.linear import LinearProbe
 
 ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -41,10 +42,34 @@ def test_equal_means_other_covariance_is_seen_by_second_moments_alone(
     projection, hidden_width, n_groups, second_moment, device
 ):
     (X, y), (X_test, y_test) = equal_means(1000), equal_means(400, seed=1)
-    linear = LogisticRegression().fit(X["pooled"], y).score(X_test["pooled"], y_test)
+    linear = LinearProbe(Cs=[1.0]).fit(X["pooled"], y).score(X_test["pooled"], y_test)
     head = FixedMoments(projection, second_moment, hidden_width, n_groups, Cs=(1e-2,), device=device).fit(X, y)
     assert abs(linear - 0.5) < 0.08
     assert head.score(X_test, y_test) >= 0.97
+
+
+def correlated(n, rho=0.2, n_tokens=25, seed=0):
+    """Zero means; the halves of the channels correlate by rho or by -rho. Third, the Bayes accuracy on these rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    left, noise = rng.standard_normal((2, n, n_tokens, 4))
+    right = np.where(y == 1, rho, -rho)[:, None, None] * left + np.sqrt(1 - rho**2) * noise
+    bayes = np.mean(((left * right).sum(axis=(1, 2)) > 0) == y)
+    tokens = np.concatenate([left, right], axis=2).astype(np.float32)
+    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y, bayes
+
+
+def test_accuracy_is_near_that_of_bayes_where_covariances_alone_differ_and_misses_it_on_their_lengths():
+    (X, y, _), (X_test, y_test, bayes) = correlated(6000), correlated(2000, seed=1)
+    head = FixedMoments("random", hidden_width=64, n_groups=2, Cs=(1e-2,)).fit(X, y)
+    assert 0.97 < bayes < 0.99
+    assert head.score(X_test, y_test) > bayes - 0.02
+    # Columns of unit length and normalised tokens forget how large tokens are.
+    for part, labels in ((X, y), (X_test, y_test)):
+        part["tokens"] = np.random.default_rng(len(labels)).standard_normal(part["tokens"].shape).astype(np.float32)
+        part["tokens"] *= np.where(labels == 1, 2, 1)[:, None, None]
+        part["pooled"] = np.zeros_like(part["pooled"])
+    assert FixedMoments("random", hidden_width=8, n_groups=2, Cs=(1e-2,)).fit(X, y).score(X_test, y_test) < 0.7
 
 
 @pytest.mark.parametrize("second_moment", ["as_released", "centred"])

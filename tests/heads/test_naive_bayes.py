@@ -1,9 +1,9 @@
-import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 from known_bayes import correlated, diagonal, excess_in_standard_errors, offline_accuracies
+from oracles import files_of
 from safetensors.numpy import load_file
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -11,9 +11,9 @@ from sklearn.naive_bayes import GaussianNB
 
 from probe.errors import InputError
 from probe.heads.naive_bayes import NaiveBayes
+from probe.heads.ncm import NearestClassMean
 
 DATASETS = [load_digits, load_wine, load_breast_cancer, load_iris]
-ORACLES = Path(os.environ.get("PROBE_ORACLES", Path(__file__).parents[1] / "oracles"))
 
 
 @pytest.mark.parametrize("load", DATASETS)
@@ -40,13 +40,7 @@ def test_minmax_scaling_equals_a_scaler_in_front(load, variance):
         np.testing.assert_allclose(folded.predict_proba(X), chained.predict_proba(X), rtol=1e-7, atol=1e-9)
 
 
-def oracle_files():
-    return sorted(ORACLES.glob("naive_bayes_streaming*.safetensors")) or [
-        pytest.param(None, marks=pytest.mark.skip(reason="no file of this form"))
-    ]
-
-
-@pytest.mark.parametrize("path", oracle_files(), ids=lambda path: path and path.stem)
+@pytest.mark.parametrize("path", files_of("naive_bayes"), ids=lambda path: path and path.stem)
 def test_released_implementation_after_every_batch(path):
     data = load_file(path)
     n_batches = sum(name.startswith("input.batch") and name.endswith(".x") for name in data)
@@ -82,6 +76,39 @@ def test_streaming_equals_batch_in_any_order_and_split(variance, scaling):
     np.testing.assert_allclose(stream.var_, batch.var_, rtol=1e-12)
     np.testing.assert_allclose(stream.theta_, batch.theta_, rtol=1e-12)
     np.testing.assert_allclose(stream.logits(X), batch.logits(X), rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("variance", ["pooled", "per_class"])
+def test_streaming_equals_batch_in_random_orders_and_splits(variance, seed):
+    rng = np.random.default_rng(seed)
+    X, y = rng.normal(size=(200, 5)) * np.geomspace(1e-3, 1e3, 5) + 50, rng.integers(0, 6, 200)
+    batch, stream = NaiveBayes(variance).fit(X, y), NaiveBayes(variance)
+    for part in np.split(rng.permutation(200), np.sort(rng.integers(0, 201, 12))):
+        if len(part):
+            stream.partial_fit(X[part], y[part], classes=np.arange(6))
+    np.testing.assert_allclose(stream.theta_, batch.theta_, rtol=1e-12)
+    np.testing.assert_allclose(stream.var_, batch.var_, rtol=1e-9)
+    np.testing.assert_allclose(stream.predict_proba(X), batch.predict_proba(X), rtol=1e-9, atol=1e-12)
+
+
+def test_one_variance_for_all_features_and_equal_priors_is_the_nearest_class_mean():
+    rng = np.random.default_rng(0)
+    means = rng.normal(size=(4, 6)) * 2
+    # Every class around its mean in plus and minus pairs: means are exact, every variance is the same.
+    X = np.concatenate([mean + sign * np.sqrt(6) * np.eye(6) for mean in means for sign in (-1, 1)])
+    y = np.arange(4).repeat(12)
+    head, peer = NaiveBayes(var_smoothing=0, scaling="none").fit(X, y), NearestClassMean().fit(X, y)
+    np.testing.assert_allclose(head.var_, 1)
+    rows = rng.normal(size=(500, 6)) * 3
+    np.testing.assert_allclose(np.diff(head.logits(rows)), np.diff(peer.logits(rows)), atol=1e-9)
+    np.testing.assert_allclose(peer.logits(rows) - peer.logits(rows)[:, :1], rule(rows, means), atol=1e-9)
+
+
+def rule(rows, means):
+    """w_k = mu_k, b_k = -|mu_k|^2 / 2, less the score of the first class."""
+    scores = rows @ means.T - (means**2).sum(axis=1) / 2
+    return scores - scores[:, :1]
 
 
 def test_linear_form_is_the_rule():

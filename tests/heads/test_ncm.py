@@ -62,6 +62,18 @@ def test_a_class_without_rows_is_never_predicted(metric):
     assert set(only_one.predict(X)) == {"b"}
 
 
+def test_means_of_float16_rows_have_the_same_bits_in_any_order_and_split():
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 5, 3000)
+    X = (rng.normal(size=(3000, 8)) * np.geomspace(1e-3, 1e3, 8)).astype(np.float16)
+    expected = NearestClassMean().fit(X, y).centroids_
+    for _ in range(3):
+        head = NearestClassMean()
+        for part in np.split(rng.permutation(3000), np.sort(rng.integers(1, 3000, 6))):
+            head.partial_fit(X[part], y[part], classes=np.arange(5))
+        np.testing.assert_array_equal(head.centroids_, expected)
+
+
 def test_a_mean_never_moves_after_its_class_has_passed():
     X, y = load_digits(return_X_y=True)
     head = NearestClassMean()

@@ -54,6 +54,15 @@ def test_leave_one_out_equals_fitting_without_each_row(n_rows, width):
         assert score == pytest.approx(np.mean(left_out.argmax(axis=1) == y))
 
 
+def test_all_penalties_come_from_one_eigendecomposition(monkeypatch):
+    calls = []
+    eigh = np.linalg.eigh
+    monkeypatch.setattr(np.linalg, "eigh", lambda matrix: calls.append(1) or eigh(matrix))
+    X, y = scaled(load_digits)
+    RidgeProbe(40).fit(X, y)
+    assert len(calls) == 1
+
+
 def test_an_interpolating_fit_is_not_taken_for_a_good_one():
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(30, 200)), np.arange(30) % 2  # labels of noise

@@ -56,6 +56,47 @@ def test_affine_maps_of_dimensions_change_nothing_and_a_flip_of_one_view_does() 
     assert barlow_twins_loss(-a, b).item() > plain + D
 
 
+def test_dimensions_may_be_permuted_together_but_a_rotation_is_not_neutral() -> None:
+    a, b = projections(1), projections(1) + 0.3 * projections(2)
+    order = torch.randperm(D, generator=torch.Generator().manual_seed(0))
+    plain = barlow_twins_loss(a, b).item()
+    assert barlow_twins_loss(a[:, order], b[:, order]).item() == pytest.approx(plain, rel=1e-4)
+    assert barlow_twins_loss(a[:, order], b).item() > plain + 1
+    stretched = torch.diag(torch.linspace(0.1, 3, D))
+    Q = torch.linalg.qr(torch.randn(D, D, generator=torch.Generator().manual_seed(1)))[0]
+    rotated = barlow_twins_loss(a @ stretched @ Q, b @ stretched @ Q, 1.0).item()
+    assert abs(rotated - barlow_twins_loss(a @ stretched, b @ stretched, 1.0).item()) > 0.1
+
+
+def test_loss_is_the_equation_and_without_weight_the_diagonal_alone() -> None:
+    a, b = projections(1).double(), projections(1).double() + 0.5 * projections(2).double()
+    C = np.array([[np.corrcoef(a[:, i], b[:, j])[0, 1] for j in range(D)] for i in range(D)])
+    on = ((1 - C.diagonal()) ** 2).sum()
+    off = (C**2).sum() - (C.diagonal() ** 2).sum()
+    for weight in (0.0, 0.0051, 0.7):
+        assert barlow_twins_loss(a, b, weight).item() == pytest.approx(on + weight * off, rel=1e-3)
+
+
+def test_collapse_of_everything_is_no_solution_and_few_rows_cannot_be_free() -> None:
+    assert barlow_twins_loss(torch.ones(N, D), torch.ones(N, D)).item() == pytest.approx(D)
+    # A correlation of rank N - 1 < D cannot be the identity, however the rows lie.
+    few = projections(3, n=D // 2).requires_grad_()
+    optimizer = torch.optim.Adam([few], lr=0.05)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss = barlow_twins_loss(few, few, 1.0)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() > 1
+
+
+def test_gradient_is_that_of_finite_differences() -> None:
+    a, b = projections(1, n=12).double().requires_grad_(), projections(2, n=12).double()
+    assert torch.autograd.gradcheck(
+        lambda z: barlow_twins_loss(z, b, 0.3), a, eps=1e-2, atol=5e-3
+    )  # the loss is in float32
+
+
 def test_rows_may_be_permuted_together_only() -> None:
     a, order = projections(1), torch.randperm(N, generator=torch.Generator().manual_seed(0))
     assert barlow_twins_loss(a[order], a[order]).item() == pytest.approx(barlow_twins_loss(a, a).item(), abs=1e-3)

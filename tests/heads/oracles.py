@@ -1,0 +1,34 @@
+"""Reference files: those that are shipped, or those of the folder that PROBE_ORACLES names."""
+
+import os
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+FOLDER = Path(os.environ.get("PROBE_ORACLES") or Path(__file__).parents[1] / "oracles")
+FORMS = {
+    "moment_probing": "param.proj.weight",
+    "dual_head_kd": "input.teacher_logits",
+    "naive_bayes": "input.batch0.x",
+}
+"""A tensor that tells the form of a file, whatever its name."""
+
+
+def form(path):
+    """The head that a file is about; None where no test reads such a file."""
+    with safe_open(path, "numpy") as file:
+        names = set(file.keys())
+    return next((head for head, tensor in FORMS.items() if tensor in names), None)
+
+
+def files_of(head):
+    return [path for path in sorted(FOLDER.glob("*.safetensors")) if form(path) == head] or [
+        pytest.param(None, marks=pytest.mark.skip(reason="no file of this form"))
+    ]
+
+
+def assert_relative(found, expected, relative, name):
+    """Distance of two tensors relative to the length of the second."""
+    error, length = (found - expected).norm(), expected.norm()
+    assert error <= relative * length, f"{name}: {error / length:.2g}"
