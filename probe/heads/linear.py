@@ -171,7 +171,8 @@ class LinearProbe(Head):
         coefs = np.zeros((len(Cs), K, X.shape[1]), dtype=dtype)
         intercepts = np.full((len(Cs), K), -np.inf, dtype=dtype)
         for i, solution in enumerate(solutions):
-            coefs[i, present], intercepts[i, present] = features.unrotate(solution.theta)
+            # What is common to all classes moves no probability: the optimum has none of it, rounding leaves some.
+            coefs[i, present], intercepts[i, present] = features.unrotate(solution.theta - solution.theta.mean(0))
         if K == 2:
             coefs, intercepts = np.diff(coefs, axis=1), np.diff(intercepts, axis=1)
         return coefs, intercepts, solutions

@@ -39,8 +39,9 @@ class RecycledCurvature:
     def preconditioner(self, plain: Preconditioner, C: float) -> Preconditioner:
         """`plain` with the curvature kept, for the objective C * loss + 1/2 ||W||^2.
 
-        The two loops of Nocedal (1980) over directions s_i and products y_i solve two triangular systems: with
-        U_ij = s_i y_j for i <= j, the first loop's weights are U^-1 S g, the second's U^-T (diag(U) a - Y z).
+        The two loops of Nocedal (1980) over directions s_i and products y_i solve two triangular systems in U, U_ij =
+        s_i y_j for i <= j. With T = U^-1 S they are (I - T' Y) plain (I - Y' T) + T' diag(U) T, positive as it stands,
+        so that rounding makes it a little worse and never wrong.
         """
         if self._directions is None or self._of_loss is None:
             return plain
@@ -52,13 +53,12 @@ class RecycledCurvature:
         if not curved.all():
             S, Y, curvature = S[curved], Y[curved], curvature[curved][:, curved]
         own = curvature.diagonal()
-        inverse = torch.linalg.inv(curvature.double().triu()).to(S.dtype)
+        T = torch.linalg.inv(curvature.double().triu()).to(S.dtype) @ S
 
         def precondition(gradient: Tensor) -> Tensor:
-            weights = inverse @ (S @ gradient.flatten())
+            weights = T @ gradient.flatten()
             step = plain(gradient - (weights @ Y).view_as(gradient))
-            weights = inverse.T @ (own * weights - Y @ step.flatten())
-            return step + (weights @ S).view_as(gradient)
+            return step + ((own * weights - Y @ step.flatten()) @ T).view_as(gradient)
 
         return precondition
 
