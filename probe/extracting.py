@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Self
 
+from probe.base import digest
 from probe.errors import InputError
 from probe.features.layout import entry_digest, entry_identity
 from probe.features.ranks import Card, Ranks, shown, versions
 from probe.features.ray_tasks import on_ray
+from probe.features.store import FeatureStore
 from probe.request import Run, check_fit, fetch, sources
 
 ENGINES = ("processes", "ray")
@@ -106,8 +108,9 @@ def _with_ranks(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
         work = prepare(config)
         return work, work.facts
 
+    ranks.meet(FeatureStore(config["cache"]).root)
     work, facts = ranks.one_first(hashed)
-    ranks.agree(work.request.store.root, facts)
+    ranks.agree(work.request.store.root, digest(repr({**config, "cache": None})), facts)
     for line in work.on(ranks.device(config["device"]), progress=not ranks.rank).extract():
         if not ranks.rank:
             yield line
