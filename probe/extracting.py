@@ -14,7 +14,7 @@ from probe.base import digest
 from probe.errors import InputError
 from probe.features.layout import entry_digest, entry_identity
 from probe.features.ranks import Card, Ranks, shown, versions
-from probe.features.ray_tasks import on_ray
+from probe.features.ray_tasks import cluster, on_all
 from probe.features.store import FeatureStore
 from probe.request import Run, check_fit, fetch, sources
 
@@ -119,10 +119,10 @@ def _with_ranks(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
 def _on_ray(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
     settings, work = config["extract"], prepare(config)
     root = work.request.store.root.absolute()
-    with shown(root, "the driver", work.facts) as card:
+    # Facts come after the cluster, since to hash weights and rows may take long.
+    with cluster(settings["address"]) as ray, shown(root, "the driver", work.facts) as card:
         task = partial(_ray_task, prepare, {**config, "cache": str(root)}, card)
-        n_cpus = 1 + config["features"]["n_workers"]
-        yield from on_ray(task, address=settings["address"], n_tasks=settings["workers"], n_cpus=n_cpus)[0]
+        yield from on_all(ray, task, n_tasks=settings["workers"], n_cpus=1 + config["features"]["n_workers"])[0]
 
 
 def _ray_task(prepare: Prepare, config: Mapping[str, Any], driver: Card, number: int) -> list[str]:
