@@ -63,6 +63,8 @@ def connect(address: str) -> Any:
         import ray
     except ImportError:
         raise InputError("extract.engine=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+    if address == "auto":  # as Ray does, so that the sentence names what is tried
+        address = os.environ.get("RAY_ADDRESS") or address
     own: Any = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
     path = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
     try:

@@ -126,9 +126,23 @@ def test_nodes_come_late_and_die_and_the_bits_are_those_of_one_process(tmp_path,
     assert arrays(tmp_path, "ray") == arrays(tmp_path, "one")
 
 
-def test_no_cluster_is_said_with_the_address_that_was_tried():
+def test_no_cluster_is_said_with_what_ray_says(monkeypatch):
+    ray = pytest.importorskip("ray")
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+
+    def init(**options):
+        assert options["address"] == "auto"
+        raise ConnectionError("Could not find any running Ray instance.\nPlease")
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(InputError, match=r"at the address auto \(Could not find any .*\.\): start one .*=local$"):
+        ray_tasks.connect("auto")
+
+
+def test_auto_is_the_address_of_the_environment(monkeypatch):
     pytest.importorskip("ray")
-    with pytest.raises(InputError, match=r"no Ray cluster answers at the address auto \(.*\): start one .*local"):
+    monkeypatch.setenv("RAY_ADDRESS", "localhost:1")
+    with pytest.raises(InputError, match=r"no Ray cluster answers at the address localhost:1 \(.*refused\)"):
         ray_tasks.connect("auto")
 
 
