@@ -66,7 +66,7 @@ def main() -> None:
     try:
         hydra_app()
     except KeyboardInterrupt:
-        print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
     except SystemExit as stop:  # hydra has told of the launcher's failure
         if stop.code and Sweep.started:
@@ -288,12 +288,15 @@ class Sweep(Callback):
     """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
 
     started = False
+    queued = ""
     notes: Path | None = None
     tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        if config.hydra.launcher["_target_"].endswith(slurm.LAUNCHER):
+        launcher = config.hydra.launcher
+        if launcher["_target_"].endswith(slurm.LAUNCHER):
             check_slurm()
+            Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
         Sweep.started = True
         sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 

@@ -132,6 +132,21 @@ def test_jobs_that_sbatch_refuses_are_said_with_its_reason(commands, tmp_path):
     assert 'test -n "$OMP_NUM_THREADS" || export OMP_NUM_THREADS=$SLURM_CPUS_PER_TASK' in job
 
 
+def test_an_interrupted_command_says_that_its_jobs_stay_in_the_queue(commands, tmp_path):
+    pytest.importorskip("hydra_plugins.hydra_submitit_launcher")
+    commands(srun="", scontrol=UP, sacct="", sbatch="echo Submitted batch job 7; cp $1 job")
+    process = sweep(tmp_path, *SMALL)
+    while not (tmp_path / "job").exists():
+        assert process.poll() is None, (tmp_path / "said").read_text()
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 130
+    assert (tmp_path / "said").read_text().splitlines()[-1] == (
+        "probe: interrupted, but the jobs stay in SLURM's queue (`scancel --name=probe` ends them); the same command "
+        "goes on with what is missing"
+    )
+
+
 def test_a_job_that_died_is_said_with_its_state():
     utils = pytest.importorskip("submitit.core.utils")
     error = utils.UncompletedJobError(
