@@ -27,7 +27,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from probe import sweep
+from probe import slurm, sweep
 from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
@@ -66,13 +66,13 @@ def main() -> None:
     try:
         hydra_app()
     except KeyboardInterrupt:
-        print("\nprobe: interrupted; the same command goes on with what is missing", file=sys.stderr)
+        print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
     except SystemExit as stop:  # hydra has told of the launcher's failure
         if stop.code and Sweep.started:
             print(
-                "\nprobe: the sweep ended early, a job died without a word (the last lines above say where): the same "
-                "command goes on with what is missing",
+                f"\nprobe: the sweep ended early, {slurm.became_of(stop.__context__)}: the same command goes on with "
+                "what is missing",
                 file=sys.stderr,
             )
         raise
@@ -288,10 +288,15 @@ class Sweep(Callback):
     """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
 
     started = False
+    queued = ""
     notes: Path | None = None
     tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        launcher = config.hydra.launcher
+        if launcher["_target_"].endswith(slurm.LAUNCHER):
+            check_slurm()
+            Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
         Sweep.started = True
         sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
@@ -300,6 +305,16 @@ class Sweep(Callback):
         Sweep.notes, Sweep.tracker = folder / sweep.NOTES, config.tracker
         # Hydra's file holds paths of this machine, and nothing that the records of the runs do not hold.
         (folder / "multirun.yaml").unlink(missing_ok=True)
+
+
+def check_slurm() -> None:
+    """Ends the command where no job could be submitted; not by an exception, which Hydra turns into a warning."""
+    try:
+        if warning := slurm.check():
+            print(f"probe: {warning}", file=sys.stderr)
+    except ProbeError as error:
+        print(f"probe: {error}", file=sys.stderr)
+        sys.exit(1)
 
 
 def n_jobs(config: DictConfig) -> int | None:

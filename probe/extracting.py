@@ -10,10 +10,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from typing import Any, Self
 
+from probe.base import digest
 from probe.errors import InputError
 from probe.features.layout import entry_digest, entry_identity
 from probe.features.ranks import Card, Ranks, shown, versions
-from probe.features.ray_tasks import on_ray
+from probe.features.ray_tasks import cluster, on_all
+from probe.features.store import FeatureStore
 from probe.request import Run, check_fit, fetch, sources
 
 ENGINES = ("processes", "ray")
@@ -106,8 +108,9 @@ def _with_ranks(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
         work = prepare(config)
         return work, work.facts
 
+    ranks.meet(FeatureStore(config["cache"]).root)
     work, facts = ranks.one_first(hashed)
-    ranks.agree(work.request.store.root, facts)
+    ranks.agree(work.request.store.root, digest(repr({**config, "cache": None})), facts)
     for line in work.on(ranks.device(config["device"]), progress=not ranks.rank).extract():
         if not ranks.rank:
             yield line
@@ -116,10 +119,10 @@ def _with_ranks(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
 def _on_ray(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
     settings, work = config["extract"], prepare(config)
     root = work.request.store.root.absolute()
-    with shown(root, "the driver", work.facts) as card:
+    # Facts come after the cluster, since to hash weights and rows may take long.
+    with cluster(settings["address"]) as ray, shown(root, "the driver", work.facts) as card:
         task = partial(_ray_task, prepare, {**config, "cache": str(root)}, card)
-        n_cpus = 1 + config["features"]["n_workers"]
-        yield from on_ray(task, address=settings["address"], n_tasks=settings["workers"], n_cpus=n_cpus)[0]
+        yield from on_all(ray, task, n_tasks=settings["workers"], n_cpus=1 + config["features"]["n_workers"])[0]
 
 
 def _ray_task(prepare: Prepare, config: Mapping[str, Any], driver: Card, number: int) -> list[str]:

@@ -13,7 +13,7 @@ PACKAGE = ROOT / "probe"
 LAYERS = [
     {"__main__", "commands"},
     {"cli"},
-    {"sweep"},
+    {"sweep", "slurm"},
     {"experiment", "extracting", "leaderboard", "trackers", "describe"},
     {"calibration"},
     {"request", "prompts"},

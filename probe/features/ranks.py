@@ -1,7 +1,8 @@
 """Processes that were started together: which of them this is, and whether they fit each other and share a cache.
 
-torchrun tells each process its rank, and its TCP store is where they compare notes once, before the work. After that
-they meet in the cache folder only, where any of them may die or come late: no collective ever waits for a dead rank.
+torchrun tells each process its rank, and its TCP store is where they compare notes once, before the work; tasks of srun
+do so in the cache (see `steps`). After that they meet in the cache folder only, where any of them may die or come late:
+no collective ever waits for a dead rank.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from typing import Any, TypeVar
 from probe import __version__
 from probe.errors import InputError
 from probe.features.layout import write_error
+from probe.features.steps import Step, difference, number_in
 
 START_TIME = timedelta(minutes=10)
 """How much later than the first the last process may start."""
@@ -50,12 +52,8 @@ class Card:
 
     def check(self, root: Path, other: Card) -> str:
         """What keeps two processes from sharing the work, as a sentence of the one that sees it; empty if nothing."""
-        for fact, own in self.facts.items():
-            if other.facts.get(fact) != own:
-                return (
-                    f"{fact} is {own} at {self.name} and {other.facts.get(fact)} at {other.name}: processes that share "
-                    "an extraction need the same versions, weights, data and overrides"
-                )
+        if sentence := difference(self.name, self.facts, other.name, other.facts):
+            return sentence
         until = time.monotonic() + SEE_SECONDS
         while not (root / FOLDER / other.token).exists():
             if time.monotonic() > until:
@@ -90,20 +88,23 @@ def versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Ranks:
-    """The place of this process among those that torchrun started; alone without it."""
+    """The place of this process among those that torchrun or srun started; alone without them."""
 
     rank: int = 0
     n_ranks: int = 1
     local_rank: int = 0
     store: Any = None
+    step: Step | None = None
 
     @classmethod
     def of_environment(cls) -> Ranks:
-        """Reads what torchrun sets; SLURM's number of the process on its node also tells it its GPU."""
-        numbers = {name: _number(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_LOCALID")}
+        """Reads what torchrun sets, or else srun; SLURM's number of the process on its node also tells it its GPU."""
+        numbers = {name: number_in(name) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK", "SLURM_LOCALID")}
         rank, n_ranks = numbers["RANK"] or 0, numbers["WORLD_SIZE"] or 1
         local_rank = numbers["SLURM_LOCALID"] if numbers["LOCAL_RANK"] is None else numbers["LOCAL_RANK"]
         store = None
+        if n_ranks == 1 and (step := Step.of_environment()):
+            return cls(step.task, step.n_tasks, local_rank or 0, step=step)
         if n_ranks > 1:
             from torch.distributed import PrefixStore, rendezvous
 
@@ -141,12 +142,22 @@ class Ranks:
             self.store.set("first", "done")
         return value
 
-    def agree(self, root: Path, facts: Mapping[str, str]) -> None:
+    def meet(self, root: Path) -> None:
+        """Tasks of srun return once they have seen that they share the cache; ranks of torchrun see it in `agree`."""
+        if self.step is not None:
+            self.step.meet(root)
+
+    def agree(self, root: Path, command: str, facts: Mapping[str, str]) -> None:
         """Returns once every rank has seen the facts of all others, and their tokens in the cache.
+
+        Args:
+            command: The same word for processes that were told to do the same.
 
         Raises:
             InputError: the same sentence in all ranks: facts that differ, or a cache folder that is not shared.
         """
+        if self.step is not None:
+            self.step.compare(root, command, facts)
         if self.store is None:
             return
         with shown(root, f"rank {self.rank}", facts) as own:
@@ -159,10 +170,3 @@ class Ranks:
                 self.store.wait([f"bye {i}" for i in range(self.n_ranks)], MEET_TIME)
         if any(answers):
             raise InputError(next(filter(None, answers)))
-
-
-def _number(name: str) -> int | None:
-    text = os.environ.get(name)
-    if text is None or text.isdecimal():
-        return None if text is None else int(text)
-    raise InputError(f"the environment says {name}={text}, expected a number: unset it, or start with torchrun")

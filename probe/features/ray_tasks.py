@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 from probe.errors import InputError, ProbeError
@@ -13,34 +15,46 @@ from probe.errors import InputError, ProbeError
 Answer = TypeVar("Answer")
 OBJECT_STORE_BYTES = 100 * 2**20
 """Features go to the cache, not through Ray: its object store carries sentences."""
+KNOCK_SECONDS = 10.0
 
 
-def on_ray(function: Callable[[int], Answer], *, address: str, n_tasks: int | None, n_cpus: int) -> list[Answer]:
+@contextmanager
+def cluster(address: str) -> Iterator[Any]:
+    """The module `ray`, connected to a cluster.
+
+    Args:
+        address: `auto` for the cluster that runs here, `host:port`, `ray://host:port`, or `local` for one of its own.
+
+    Raises:
+        InputError: Ray is not installed, or no cluster answers at the address.
+    """
+    ray = connect(address)
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def on_all(ray: Any, function: Callable[[int], Answer], *, n_tasks: int | None, n_cpus: int) -> list[Answer]:
     """Calls `function(i)` in tasks 0 to n_tasks - 1 of a cluster, all at once where it has room; returns their answers.
 
     A task whose process or node dies is started again, up to three times.
 
     Args:
         function: Pickled with cloudpickle; modules that stand beside the working folder are found.
-        address: `auto` for the cluster that runs here, `host:port`, `ray://host:port`, or `local` for one of its own.
         n_tasks: None for one per GPU of the cluster, or as many as its processors carry where it has none.
         n_cpus: Processors for each task. Each gets a GPU too, where the cluster has any.
 
     Raises:
-        InputError: Ray is not installed, or no cluster answers at the address.
         ProbeError: what a task raised.
     """
-    ray = connect(address)
-    try:
-        total = ray.cluster_resources()
-        n_gpus = int(total.get("GPU", 0))
-        n_tasks = n_tasks or n_gpus or max(1, int(total.get("CPU", 1)) // n_cpus)
-        task = ray.remote(_at(os.getcwd(), function)).options(
-            num_cpus=n_cpus, num_gpus=min(1, n_gpus), max_retries=3, scheduling_strategy="SPREAD"
-        )
-        return _gather(ray, [task.remote(i) for i in range(n_tasks)])
-    finally:
-        ray.shutdown()
+    total = ray.cluster_resources()
+    n_gpus = int(total.get("GPU", 0))
+    n_tasks = n_tasks or n_gpus or max(1, int(total.get("CPU", 1)) // n_cpus)
+    task = ray.remote(_at(os.getcwd(), function)).options(
+        num_cpus=n_cpus, num_gpus=min(1, n_gpus), max_retries=3, scheduling_strategy="SPREAD"
+    )
+    return _gather(ray, [task.remote(i) for i in range(n_tasks)])
 
 
 def connect(address: str) -> Any:
@@ -49,17 +63,27 @@ def connect(address: str) -> Any:
         import ray
     except ImportError:
         raise InputError("extract.engine=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
+    if address == "auto":  # as Ray does, so that the sentence names what is tried
+        address = os.environ.get("RAY_ADDRESS") or address
     own: Any = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
     path = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
     try:
+        _knock(address)
         ray.init(address=address, logging_level=logging.ERROR, runtime_env=path, **own)
-    except (ConnectionError, RuntimeError, TimeoutError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         raise InputError(
             f"no Ray cluster answers at the address {address} ({reason}): start one (`ray start --head`), give its "
             "address (extract.address=host:6379), or set extract.address=local"
         ) from error
     return ray
+
+
+def _knock(address: str) -> None:
+    """Fails at once where nobody listens: Ray itself tries for minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), KNOCK_SECONDS).close()
 
 
 def _at(folder: str, function: Callable[[int], Answer]) -> Callable[[int], Answer]:

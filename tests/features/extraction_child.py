@@ -62,7 +62,7 @@ def extract_as_rank(
     backbone, rows = ToyBackbone(seed=seed), toy_dataset(options.get("n", 200)).partitions["train"]
     facts = {"the weights": backbone.identity()["weights"], "the rows": rows.fingerprint}
     try:
-        Ranks.of_environment().agree(root, facts)
+        Ranks.of_environment().agree(root, "", facts)
     except InputError as error:
         answers.send(str(error))
     else:
@@ -79,7 +79,7 @@ def first_then_all(rank: int, n_ranks: int, port: int, log: Path) -> None:
             file.write(f"{rank}\n")
 
     ranks.one_first(work)
-    ranks.agree(log.parent, {})
+    ranks.agree(log.parent, "", {})
 
 
 def extract_and_die(root: Path, log: Path, at: int, done: Path) -> None:
