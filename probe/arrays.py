@@ -172,6 +172,31 @@ class RowStack:
         return out
 
 
+def rows_of(X: Any, indices: IntArray) -> Any:
+    """Some rows of an array, or of each array of a mapping."""
+    if isinstance(X, Mapping):
+        return {kind: RowSubset(array, indices) for kind, array in X.items()}
+    return RowSubset(X, indices)
+
+
+def places_in(X: Any, base: Any) -> IntArray | None:
+    """Which rows of `base` X is made of, in order; None where they are not known to be any."""
+    if X is base:
+        return np.arange(len(base))
+    if isinstance(X, RowSubset):
+        places = places_in(X.array, base)
+        return None if places is None else places[X.indices]
+    if isinstance(X, RowStack):
+        parts = [places_in(part, base) for part in X.parts]
+        return None if any(part is None for part in parts) else np.concatenate([p for p in parts if p is not None])
+    if isinstance(base, RowStack):
+        for part, start in zip(base.parts, base.starts, strict=False):
+            places = places_in(X, part)
+            if places is not None:
+                return start + places
+    return None
+
+
 class RowReader:
     """Rows of several arrays that describe the same samples: `reader[rows]` is a dict of copies in memory.
 

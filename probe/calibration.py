@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.arrays import rows_of
 from probe.base import Dataset, IntArray, Split, SplitProtocol
 from probe.errors import InputError
 from probe.estimator import Head
-from probe.fitting import fit, rows_of
+from probe.fitting import fit
 from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
 from probe.metrics.conformal import LEVEL, check_level, evaluate_sets, prediction_sets, thresholds
 from probe.metrics.evaluate import evaluate

@@ -5,18 +5,18 @@ from __future__ import annotations
 import importlib
 import json
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassifierMixin
+from sklearn.base import BaseEstimator, ClassifierMixin, clone
 from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.arrays import RowReader, RowSubset, row_chunks
+from probe.arrays import RowReader, RowSubset, row_chunks, rows_of
 from probe.base import IntArray
 from probe.errors import InputError
 
@@ -219,6 +219,28 @@ class Head(ClassifierMixin, BaseEstimator):
         labels = np.asarray(y)
         codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         return np.where(self.classes_[codes] == labels, codes, -1).astype(np.int64)
+
+    def fit_splits(
+        self, X: Any, y: ArrayLike, splits: Iterable[tuple[IntArray, IntArray | None]], **extras: Any
+    ) -> Iterator[Self]:
+        """Yields a clone fitted on each of several row subsets of the same features.
+
+        Args:
+            X: Features (N, D), or a mapping where several kinds are consumed.
+            y: Labels (N,).
+            splits: Rows to train on, and rows to choose on or None, for each.
+            extras: Further arguments of `fit` with N entries, of which each clone gets those of its training rows.
+        """
+        labels = np.asarray(y)
+        for train, chosen_on in splits:
+            part = {name: value[train] for name, value in extras.items()}
+            if chosen_on is not None:
+                part["validation"] = rows_of(X, chosen_on), labels[chosen_on]
+            yield self._for_split().fit(rows_of(X, train), labels[train], **part)
+
+    def _for_split(self) -> Self:
+        """The clone that the next split is fitted by."""
+        return clone(self)
 
     def _logits(self, X: Any) -> FloatArray:
         """(N, K) scores of a chunk of checked rows, in the order of `classes_`."""

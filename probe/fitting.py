@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from probe.arrays import RowSubset
 from probe.base import IntArray
 from probe.estimator import Head
 
@@ -44,11 +43,8 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
     parameters = head.get_params(deep=False)
     # Nothing is taken from the other folds by a refit, which would only cost time.
     quick = {"refit": False} if "refit" in parameters else {}
-    for fold in np.unique(folds[folds >= 0]):
-        inside, outside = np.flatnonzero(folds == fold), np.flatnonzero(folds != fold)
-        part = {name: value[outside] for name, value in extras.items()}
-        trial = clone(head).set_params(**quick)
-        trial.fit(rows_of(X, outside), y[outside], validation=(rows_of(X, inside), y[inside]), **part)
+    splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in np.unique(folds[folds >= 0])]
+    for trial in clone(head).set_params(**quick).fit_splits(X, y, splits, **extras):
         selection = getattr(trial, "selection_", None)
         if selection is None or selection["on"] != "validation":
             return head.fit(X, y, **extras)
@@ -69,10 +65,3 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
         "chosen": candidates[best],
     }
     return fitted
-
-
-def rows_of(X: Any, indices: IntArray) -> Any:
-    """Some rows of an array, or of each array of a mapping."""
-    if isinstance(X, Mapping):
-        return {kind: RowSubset(array, indices) for kind, array in X.items()}
-    return RowSubset(X, indices)

@@ -13,9 +13,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import clone
 
-from probe.arrays import RowStack, RowSubset
+from probe.arrays import RowStack, rows_of
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import Head, Validation
@@ -121,10 +120,11 @@ def out_of_fold_logits(
         )
     folds = stratified_folds(labels, int(n_folds), seed)
     logits = np.empty((len(labels), len(classes)), dtype=np.float32)
-    for fold in np.unique(folds):
-        inside, outside = np.flatnonzero(folds == fold), np.flatnonzero((folds != fold) & known)
-        teacher = clone(head).fit(_subset(X, outside), labels[outside])
-        logits[inside] = teacher.logits(_subset(X, inside))
+    insides = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    outsides = [np.flatnonzero((folds != fold) & known) for fold in np.unique(folds)]
+    teachers = head.fit_splits(X, labels, [(outside, None) for outside in outsides])
+    for inside, teacher in zip(insides, teachers, strict=True):
+        logits[inside] = teacher.logits(rows_of(X, inside))
     return logits
 
 
@@ -135,12 +135,6 @@ def stratified_folds(labels: NDArray[Any], n_folds: int, seed: int) -> IntArray:
     folds = np.empty(len(labels), dtype=np.int64)
     folds[order] = np.arange(len(labels)) % n_folds
     return folds
-
-
-def _subset(X: Any, indices: IntArray) -> Any:
-    if isinstance(X, Mapping):
-        return {kind: RowSubset(array, indices) for kind, array in X.items()}
-    return RowSubset(X, indices)
 
 
 def _stack(first: Any, second: Any) -> Any:

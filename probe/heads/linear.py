@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import logsumexp
+from sklearn.base import clone
 
-from probe.arrays import RowStack, RowSubset, row_chunks
+from probe.arrays import RowStack, RowSubset, places_in, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
+from probe.linalg import eigen
 from probe.linalg.eigen import SCALINGS, EigenRows, scale_rows
 from probe.linalg.multinomial import MultinomialLoss
 from probe.linalg.newton import Solution, solve_path, warn_unconverged
@@ -60,6 +62,8 @@ class LinearProbe(Head):
     """
 
     unordered: ClassVar[tuple[str, ...]] = ("Cs",)
+    _shared: tuple[Any, EigenRows] | None = None
+    """Rows that several problems are made of, and the same rotated once for all."""
 
     def __init__(
         self,
@@ -97,6 +101,31 @@ class LinearProbe(Head):
         self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
         self.selection_["on"] = HELD_OUT
         return self
+
+    def fit_splits(
+        self, X: Any, y: ArrayLike, splits: Iterable[tuple[IntArray, IntArray | None]], **extras: Any
+    ) -> Iterator[Self]:
+        """As of any head; rows that can be held twice in memory are read and rotated once for all splits.
+
+        Each clone is what it would be alone, to the tolerance of the solver. With `scaling=standard` each subset has a
+        scale, and so an eigenbasis, of its own.
+        """
+        if self.scaling != "standard" and getattr(X, "ndim", 0) == 2 and X.dtype.kind == "f":
+            for rows in row_chunks(X):
+                refuse_non_finite(X[rows], rows.start)
+            if 2 * len(X) * X.shape[1] * max(4, X.dtype.itemsize) <= eigen.HOLD_BYTES:
+                self._shared = X, self._rotated(X)
+        try:
+            for head in super().fit_splits(X, y, splits, **extras):
+                head._shared = None
+                yield head
+        finally:
+            self._shared = None
+
+    def _for_split(self) -> Self:
+        head = clone(self)
+        head._shared = self._shared
+        return head
 
     def for_targets(self) -> LinearProbe:
         from probe.heads.one_vs_rest import OneVsRestLinear
@@ -180,8 +209,16 @@ class LinearProbe(Head):
     def _problem(self, X: Any, codes: IntArray) -> tuple[IntArray, MultinomialLoss]:
         """The classes that have rows, and the loss over these."""
         present, codes = np.unique(codes, return_inverse=True)
-        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
-        return present, MultinomialLoss(features, codes, len(present))
+        return present, MultinomialLoss(self._rotated(X), codes, len(present))
+
+    def _rotated(self, X: Any) -> EigenRows:
+        if self._shared is not None:
+            every, features = self._shared
+            places = places_in(X, every)
+            # Fewer rows than directions are a smaller problem in a basis of their own.
+            if places is not None and len(places) >= features.rank:
+                return features.subset(places)
+        return EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
 
     def _summed(self, *counts: FloatArray) -> tuple[FloatArray, ...]:
         """Over all parts of the rows; there is one here."""

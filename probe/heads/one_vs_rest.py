@@ -11,10 +11,9 @@ from scipy.special import expit
 from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Validation, hold_out, refuse_non_finite, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Validation, hold_out, refuse_non_finite
 from probe.heads.linear import LinearProbe, check_finite, penalties
 from probe.linalg.binary import BinaryLosses
-from probe.linalg.eigen import EigenRows
 from probe.linalg.newton import solve_path, warn_unconverged
 from probe.metrics.multilabel import mean_average_precision
 from probe.targets import strata
@@ -91,7 +90,7 @@ class OneVsRestLinear(LinearProbe):
         useful = np.flatnonzero((n_with > 0) & (n_with < len(targets)))
         if not len(useful):
             raise InputError(f"all {targets.shape[1]} labels stand at no training row or at all: train on more rows")
-        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
+        features = self._rotated(X)
         losses = BinaryLosses(features, targets[:, useful])
         solutions = solve_path(losses, self.Cs_[order].tolist(), tol=self.tol, max_iter=self.max_iter)
         warn_unconverged(solutions, self.Cs_[order].tolist())

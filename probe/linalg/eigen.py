@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.arrays import row_chunks
+from probe.arrays import RowSubset, row_chunks
+from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray
 
@@ -138,6 +140,22 @@ class EigenRows:
         for rows in row_chunks(self._X):
             torch.mm(self._read(rows, self.dtype), basis, out=rotated[rows])
         return rotated
+
+    def subset(self, places: IntArray) -> EigenRows:
+        """Some of the rows, which are held, in the same basis: centred and scaled with all of them.
+
+        The eigenvalues stay those of all rows, about those of any part that was drawn from them: they only
+        precondition.
+        """
+        assert self._rows is not None
+        part = copy.copy(self)
+        part._X, part.n_rows = RowSubset(self._X, places), len(places)
+        first = int(places[0])
+        in_order = np.array_equal(places, np.arange(first, first + len(places)))
+        where = slice(first, first + len(places)) if in_order else torch.as_tensor(places, device=self._device)
+        part._rows = self._rows[where]
+        part._coarse_rows = None if self._coarse_rows is None else self._coarse_rows[where]
+        return part
 
     def slices(self, n_rows: int) -> Iterator[slice]:
         """Slices of at most `n_rows` rows that cover all rows in order, of this rank."""

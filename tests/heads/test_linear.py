@@ -382,3 +382,29 @@ def test_pickle_and_safetensors_predict_again(tmp_path):
     np.testing.assert_array_equal(loaded.predict_proba(X), head.predict_proba(X))
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(head)).predict_proba(X), head.predict_proba(X))
     assert loaded.selection_ == head.selection_
+
+
+@pytest.mark.parametrize("scaling", ["none", "l2", "standard"])
+@pytest.mark.parametrize("shape", [(300, 12), (60, 90)])
+def test_splits_are_what_they_are_alone_and_read_the_rows_once(scaling, shape, monkeypatch):
+    rng = np.random.default_rng(0)
+    y = np.arange(shape[0]) % 3
+    X = rng.normal(size=shape) + rng.normal(size=(3, shape[1]))[y]
+    parts = np.array_split(rng.permutation(shape[0]), 4)
+    splits = [(np.concatenate([p for p in parts if p is not fold]), fold) for fold in parts]
+    splits.append((np.concatenate(parts[:3])[:12], None))  # fewer rows than features
+    head = LinearProbe(Cs=[0.01, 1.0], scaling=scaling, tol=1e-12)
+    decomposed = []
+    moments = eigen.EigenRows._moments
+    monkeypatch.setattr(eigen.EigenRows, "_moments", lambda self: (decomposed.append(len(self._X)), moments(self))[1])
+    found = list(head.fit_splits(X, y, splits))
+    # Each split has a path and a refit; those with fewer rows than directions are smaller in a basis of their own.
+    assert len(decomposed) == (10 if scaling == "standard" else 2 if shape[0] > shape[1] else 7)
+    for one, (train, val) in zip(found, splits, strict=True):
+        validation = None if val is None else (X[val], y[val])
+        alone = clone(head).fit(X[train], y[train], validation=validation)
+        assert one.C_ == alone.C_
+        np.testing.assert_allclose(one.coefs_path_, alone.coefs_path_, atol=1e-5)
+        np.testing.assert_allclose(one.coef_, alone.coef_, atol=1e-5)
+        assert one._shared is None
+    assert head._shared is None
