@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.special import logsumexp
 from sklearn.base import clone
 
 from probe.arrays import RowStack, RowSubset, places_in, row_chunks
@@ -15,7 +14,7 @@ from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
 from probe.linalg import eigen
-from probe.linalg.eigen import SCALINGS, EigenRows, scale_rows
+from probe.linalg.eigen import SCALINGS, EigenRows, read_rows, scale_rows
 from probe.linalg.multinomial import MultinomialLoss
 from probe.linalg.newton import Solution, solve_path, warn_unconverged
 
@@ -226,21 +225,33 @@ class LinearProbe(Head):
 
     def _choose(self, X: Any, codes: IntArray) -> int:
         """Sets `scores_` and `selection_`; the index of the best C."""
-        correct: FloatArray = np.zeros(len(self.Cs_))
-        losses: FloatArray = np.zeros(len(self.Cs_))
-        for rows in row_chunks(X):
-            chunk, labels = np.asarray(X[rows]), codes[rows]
-            known = np.flatnonzero(labels >= 0)
-            for i in range(len(self.Cs_)):
-                logits = self._linear(chunk, self.coefs_path_[i], self.intercepts_path_[i])
-                correct[i] += np.count_nonzero(logits.argmax(axis=1) == labels)
-                losses[i] += _cross_entropy(logits[known], labels[known])
+        correct, losses = self._validate(X, codes)
         correct, losses, n_rows = self._summed(correct, losses, np.array([float(len(codes))]))
         self.scores_ = correct / n_rows
         best = int(np.lexsort((self.Cs_, losses, -self.scores_))[0])
         searched = [{"C": float(C), "score": float(score)} for C, score in zip(self.Cs_, self.scores_, strict=True)]
         self.selection_ = {"on": "validation", "searched": searched, "chosen": {"C": float(self.Cs_[best])}}
         return best
+
+    def _validate(self, X: Any, codes: IntArray) -> tuple[FloatArray, FloatArray]:
+        """(n_Cs,) rows that are right, and sums of cross-entropies over the rows of known classes."""
+        import torch
+        from torch.nn.functional import cross_entropy, pad
+
+        device = resolve_device(self.device)
+        coefs, intercepts = (torch.from_numpy(a).to(device) for a in (self.coefs_path_, self.intercepts_path_))
+        totals = torch.zeros(2, len(coefs), dtype=torch.float64, device=device)
+        for rows in row_chunks(X):
+            chunk = read_rows(X, rows, coefs.dtype, device, self.scaling)
+            labels = torch.from_numpy(codes[rows]).to(device)
+            known = labels >= 0
+            for i in range(len(coefs)):
+                logits = torch.addmm(intercepts[i], chunk, coefs[i].T)
+                logits = pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
+                totals[0, i] += (logits.argmax(1) == labels).sum()
+                totals[1, i] += cross_entropy(logits[known].double(), labels[known], reduction="sum")
+        correct, losses = totals.cpu().numpy()
+        return correct, losses
 
     def _refit(self, X: Any, codes: IntArray) -> None:
         start = (self.coef_, self.intercept_) if np.isfinite(self.intercept_).all() else None
@@ -277,9 +288,3 @@ def check_finite(X: Any, name: str = "X") -> None:
 def _two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Softmax coefficients (2, D) of a sigmoid's (1, D)."""
     return np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
-
-
-def _cross_entropy(logits: FloatArray, codes: IntArray) -> float:
-    """Sum over rows of -log softmax, in float64."""
-    logits = logits.astype(np.float64)
-    return float((logsumexp(logits, axis=1) - logits[np.arange(len(codes)), codes]).sum())

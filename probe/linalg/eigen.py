@@ -30,7 +30,7 @@ def scale_rows(X: FloatArray, scaling: str) -> FloatArray:
 
 def read_rows(X: Any, rows: slice, dtype: torch.dtype, device: str, scaling: str = "none") -> Tensor:
     """A chunk of X as a tensor of its own; `l2` scaling is applied, as it depends on the row alone."""
-    chunk = torch.from_numpy(np.array(X[rows])).to(device, dtype)
+    chunk = torch.from_numpy(np.array(X[rows])).to(device).to(dtype)  # fewer bytes travel than converted here
     if scaling == "l2":
         norms = torch.linalg.vector_norm(chunk, dim=1, keepdim=True)
         chunk /= torch.where(norms > 0, norms, 1)
