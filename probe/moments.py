@@ -25,8 +25,9 @@ class ClassMoments:
     Sums are accumulated in float64 and are exact for features whose float64 sums are (float16 features are, for any
     number of rows that fits a disk), hence free of any order. Second moments are taken about the first row ever seen,
     which keeps their digits where a feature's mean is large beside its spread, and which makes those of a constant
-    feature exactly zero. Products for `full` are computed in float64 for small arrays, for more rows in
-    float32 block by block and added up in float64 (features of dtype float64 stay in it).
+    feature exactly zero; those of float16 rows, whose squares are exact in float64, about zero. Products for `full` are
+    computed in float64 for small arrays, for more rows in float32 block by block and added up in float64 (features of
+    dtype float64 stay in it).
 
     Attributes:
         counts: (K,) number of rows per class.
@@ -65,7 +66,7 @@ class ClassMoments:
         if not len(X):
             return self
         if not self.n_rows:
-            self.shift = np.array(X[0:1], dtype=np.float64)[0]
+            self.shift = self._point(X)
         narrow = X.dtype != np.float64 and len(X) * X.shape[1] ** 2 > FLOAT64_PRODUCTS
         sweep = Sweep(
             self.shift,
@@ -86,6 +87,12 @@ class ClassMoments:
         if narrow:
             self.rounding = float(np.finfo(np.float32).eps)
         return self
+
+    def _point(self, X: Any) -> Float64Array:
+        """What second moments of X are taken about."""
+        if X.dtype == np.float16 and self.second != "full" and not self.unit_rows:
+            return np.zeros(X.shape[1])
+        return np.array(X[0:1], dtype=np.float64)[0]
 
     def merge(self, other: ClassMoments) -> Self:
         """Adds the rows that another one has seen; the order of merges does not matter beyond rounding."""

@@ -101,30 +101,45 @@ class Sweep:
         import torch
 
         shift = torch.as_tensor(self.shift, device=self.device)
-        width = len(shift)
-        sums = torch.zeros(self.n_classes, width, dtype=torch.float64, device=self.device)
+        sums = torch.zeros(self.n_classes, len(shift), dtype=torch.float64, device=self.device)
         low, high = torch.full_like(shift, np.inf), torch.full_like(shift, -np.inf)
-        seconds = _Seconds(self, shift)
+        seconds, blocks = _Seconds(self, shift), _Blocks(X, self.device)
         for rows in row_chunks(X, BLOCK_BYTES, part):
-            block, k = self._block(X[rows]), torch.as_tensor(codes[rows], device=self.device)
+            block, wide = blocks.read(rows)
+            k = torch.as_tensor(codes[rows], device=self.device)
             if self.extremes:
                 low, high = torch.minimum(low, block.amin(0)), torch.maximum(high, block.amax(0))
-            wide = block.double()
             if self.unit_rows:
                 norms = torch.linalg.vector_norm(wide, dim=1, keepdim=True)
-                block = wide = wide / torch.where(norms > 0, norms, 1)
+                block = wide.div_(torch.where(norms > 0, norms, 1))
             _add_by_class(sums, k, wide)
             seconds.add(block, wide, k)
         return Sums(*(tensor.cpu().numpy() for tensor in (sums, seconds.total(), low, high)))
 
-    def _block(self, rows: Any) -> Tensor:
-        """A block in float32, or float64 where the rows are; never changed, since it may be the caller's memory."""
+
+class _Blocks:
+    """Reads blocks into the same memory over and over: new memory costs more than the sums, in threads above all."""
+
+    def __init__(self, X: Any, device: str):
+        self.X, self.device = X, device
+        self.room: dict[Any, Tensor] = {}
+
+    def read(self, rows: slice) -> tuple[Tensor, Tensor]:
+        """A block in float32 (float64 where the rows are), and in float64; both may be changed until the next one."""
         import torch
 
-        # Read-only memory is copied: torch warns about it.
-        array = np.require(rows, requirements=["C", "W"])
-        block = torch.from_numpy(array).to(self.device)
-        return block if block.dtype == torch.float64 else block.float()
+        # A copy in any case: it is read-only memory that torch warns about, or the caller's.
+        array = np.require(self.X[rows], requirements=["C", "W"])
+        source = torch.from_numpy(array).to(self.device)
+        wide = self._into(source, torch.float64)
+        return (wide if array.dtype == np.float64 else self._into(source, torch.float32)), wide
+
+    def _into(self, source: Tensor, dtype: Any) -> Tensor:
+        import torch
+
+        if dtype not in self.room or len(self.room[dtype]) < len(source):
+            self.room[dtype] = torch.empty(source.shape, dtype=dtype, device=source.device)
+        return self.room[dtype][: len(source)].copy_(source)
 
 
 class _Seconds:
@@ -134,6 +149,7 @@ class _Seconds:
         import torch
 
         self.second, self.shift = sweep.second, shift
+        self.at_zero = not bool(shift.any())
         width = len(shift)
         shapes = {"none": (0,), "diagonal": (width,), "class_diagonal": (sweep.n_classes, width),
                   "full": (width, width)}  # fmt: skip
@@ -143,7 +159,7 @@ class _Seconds:
         self.rows_per_product = PRODUCT_BLOCK_BYTES // (4 * width)
 
     def add(self, block: Tensor, wide: Tensor, codes: Tensor) -> None:
-        """Takes in a block: as it came, in float64, and its codes."""
+        """Takes in a block: as it came, in float64, and its codes. Changes the second."""
         if self.second == "full":
             # The difference of two float32 numbers, rounded once, is what float64 would give and round.
             rows = block if block.dtype == self.dtype else wide
@@ -151,11 +167,11 @@ class _Seconds:
             if sum(map(len, self.waiting)) >= self.rows_per_product:
                 self._multiply()
         elif self.second != "none":
-            squared = (wide - self.shift).square_()
+            moved = wide if self.at_zero else wide.sub_(self.shift)
             if self.second == "diagonal":
-                self.squares += squared.new_ones(len(squared)) @ squared
+                self.squares += _column_squares(moved)
             else:
-                _add_by_class(self.squares, codes, squared)
+                _add_by_class(self.squares, codes, moved.square_())
 
     def total(self) -> Tensor:
         """The second moments, of all blocks."""
@@ -198,6 +214,17 @@ def _add_by_class(totals: Tensor, codes: Tensor, block: Tensor) -> None:
         totals.index_add_(0, codes, block)
     else:
         totals.index_put_((codes,), block, accumulate=True)
+
+
+def _column_squares(block: Tensor) -> Tensor:
+    """Sum of the squares of each column, read once."""
+    import torch
+
+    if block.device.type != "cpu":
+        return block.square().sum(0)
+    array = block.numpy()
+    with np.errstate(invalid="ignore", over="ignore"):
+        return torch.from_numpy(np.einsum("nd,nd->d", array, array))
 
 
 def _gram(block: Tensor) -> Tensor:

@@ -153,6 +153,18 @@ def test_threads_change_no_sum_of_float16_rows_and_others_by_rounding(monkeypatc
         np.testing.assert_array_equal(alone.sums, shared.sums)
 
 
+@pytest.mark.parametrize("second", ["diagonal", "class_diagonal"])
+def test_float16_rows_far_from_zero_keep_their_spread_and_constants_have_none(second):
+    rng = np.random.default_rng(0)
+    X = np.column_stack([1000 + rng.integers(0, 3, 400) / 2, np.full(400, 0.1), np.full(400, -60000.0)])
+    y = rng.integers(0, 4, 400)
+    moments = collect(X.astype(np.float16), y, second)
+    exact = X.astype(np.float16).astype(np.float64)
+    np.testing.assert_allclose(moments.total()[0], ((exact[:, 0] - exact[:, 0].mean()) ** 2).sum(), rtol=1e-9)
+    assert not moments.total()[1:].any()
+    assert not moments.within()[..., 1:].any()
+
+
 def test_rows_that_may_be_written_are_not():
     X, y = rows()
     before = X.copy()

@@ -73,3 +73,14 @@ def offline_accuracies(head, load) -> np.ndarray:
     halves = [train_test_split(X, y, test_size=0.5, random_state=seed, stratify=y) for seed in range(10)]
     pipeline = make_pipeline(MinMaxScaler(), head)
     return np.array([100 * pipeline.fit(a, y_a).score(b, y_b) for a, b, y_a, y_b in halves])
+
+
+def correlated_tokens(n, rho=0.2, n_tokens=25, seed=0):
+    """Zero means; the halves of the channels correlate by rho or by -rho. Third, the Bayes accuracy on these rows."""
+    rng = np.random.default_rng(seed)
+    y = rng.integers(0, 2, n)
+    left, noise = rng.standard_normal((2, n, n_tokens, 4))
+    right = np.where(y == 1, rho, -rho)[:, None, None] * left + np.sqrt(1 - rho**2) * noise
+    bayes = np.mean(((left * right).sum(axis=(1, 2)) > 0) == y)
+    tokens = np.concatenate([left, right], axis=2).astype(np.float32)
+    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y, bayes

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
+from known_bayes import correlated_tokens
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -48,19 +49,8 @@ def test_equal_means_other_covariance_is_seen_by_second_moments_alone(
     assert head.score(X_test, y_test) >= 0.97
 
 
-def correlated(n, rho=0.2, n_tokens=25, seed=0):
-    """Zero means; the halves of the channels correlate by rho or by -rho. Third, the Bayes accuracy on these rows."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 2, n)
-    left, noise = rng.standard_normal((2, n, n_tokens, 4))
-    right = np.where(y == 1, rho, -rho)[:, None, None] * left + np.sqrt(1 - rho**2) * noise
-    bayes = np.mean(((left * right).sum(axis=(1, 2)) > 0) == y)
-    tokens = np.concatenate([left, right], axis=2).astype(np.float32)
-    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y, bayes
-
-
 def test_accuracy_is_near_that_of_bayes_where_covariances_alone_differ_and_misses_it_on_their_lengths():
-    (X, y, _), (X_test, y_test, bayes) = correlated(6000), correlated(2000, seed=1)
+    (X, y, _), (X_test, y_test, bayes) = correlated_tokens(6000), correlated_tokens(2000, seed=1)
     head = FixedMoments("random", hidden_width=64, n_groups=2, Cs=(1e-2,)).fit(X, y)
     assert 0.97 < bayes < 0.99
     assert head.score(X_test, y_test) > bayes - 0.02

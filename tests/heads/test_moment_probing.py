@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from known_bayes import correlated_tokens
 from oracles import assert_relative, files_of
 from safetensors.torch import load_file
 from sklearn.base import clone
@@ -219,20 +220,9 @@ def test_equal_means_other_covariance_is_seen_by_moment_probing_alone(second_mom
     assert head.fit(train, y).score(test, y_test) >= 0.97
 
 
-def correlated(n, rho=0.2, n_tokens=25, seed=0):
-    """Zero means; the halves of the channels correlate by rho or by -rho. Third, the Bayes accuracy on these rows."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 2, n)
-    left, noise = rng.standard_normal((2, n, n_tokens, 4))
-    right = np.where(y == 1, rho, -rho)[:, None, None] * left + np.sqrt(1 - rho**2) * noise
-    bayes = np.mean(((left * right).sum(axis=(1, 2)) > 0) == y)
-    tokens = np.concatenate([left, right], axis=2).astype(np.float32)
-    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y, bayes
-
-
 def test_accuracy_is_that_of_bayes_where_covariances_alone_differ():
-    train, y, _ = correlated(8000)
-    test, y_test, bayes = correlated(1000, seed=1)
+    train, y, _ = correlated_tokens(8000)
+    test, y_test, bayes = correlated_tokens(1000, seed=1)
     head = small(hidden_width=64, n_groups=4, epochs=(10,), learning_rates=(1e-2,)).fit(train, y)
     assert 0.97 < bayes < 0.99
     assert head.score(test, y_test) >= bayes - 3 * np.sqrt(bayes * (1 - bayes) / len(y_test))
