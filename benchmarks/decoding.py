@@ -42,6 +42,7 @@ def photograph(random: np.random.Generator) -> Image.Image:
 
 
 def write_photographs(folder: Path, n: int) -> ImageFiles:
+    folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
     n_kinds = min(n, 200)  # drawn; more files are copies, which cost as much to decode
     pictures = [photograph(random) for _ in range(n_kinds)]

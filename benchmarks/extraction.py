@@ -115,7 +115,6 @@ def in_memory(backbone: Network, n: int, repeats: int, folder: Path) -> None:
 
 def from_files(name: str, size: int, n: int, repeats: int, folder: Path, n_workers: int) -> None:
     """The product's own backbone and reader against what a user of timm writes, and that with `channels_last`."""
-    (folder / "photographs").mkdir()
     files = write_photographs(folder / "photographs", n)
     dataset = Dataset("files", ("a", "b"), {"train": files})
     backbone = TimmBackbone(name, pretrained=False, img_size=size)

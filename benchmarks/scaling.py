@@ -24,9 +24,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from extraction import Rows, TimmBackbone, write_photographs
+from decoding import write_photographs
+from extraction import Rows
 from PIL import Image
 
+from probe.backbones.timm import TimmBackbone
 from probe.base import Dataset
 from probe.features.entry import block_hash
 from probe.features.store import FeatureStore
@@ -93,8 +95,8 @@ def efficiency(name: str, backbone: Any, dataset: Dataset, folder: Path, repeats
 
 
 def cores(n_rows: int, repeats: int, folder: Path) -> None:
-    dataset = Dataset("files", ("a", "b"), {"train": Rows(write_photographs(folder / "photographs", n_rows), "files")})
-    efficiency("cores", TimmBackbone("resnet18", 96, "cpu"), dataset, folder, repeats)
+    dataset = Dataset("files", ("a", "b"), {"train": write_photographs(folder / "photographs", n_rows)})
+    efficiency("cores", TimmBackbone("resnet18", pretrained=False, img_size=96), dataset, folder, repeats)
 
 
 def devices(n_rows: int, repeats: int, folder: Path) -> None:
@@ -136,7 +138,7 @@ def costs(folder: Path) -> Costs:
     coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 63, 3), dtype=np.uint8))
     path = folder / "photograph.jpg"
     coarse.resize((500, 375), Image.Resampling.BICUBIC).save(path, quality=95)
-    backbone = TimmBackbone("resnet18", 224, "cpu")
+    backbone = TimmBackbone("resnet18", pretrained=False)
     block = np.random.default_rng(0).normal(size=(256, 1024)).astype(np.float32)
     parts = [ClassMoments(21_841, 1024, second="full") for _ in range(2)]
     for i, part in enumerate(parts):  # about other points, as those of other rows are

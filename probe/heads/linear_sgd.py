@@ -166,9 +166,9 @@ class LinearSGD(Head):
             logits = torch.addmm(b.view(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1).mul_(units)
             residuals = logits.softmax(1)
             residuals[:, targets, torch.arange(len(rows), device=device)] -= 1
-            residuals /= len(rows)
-            torch.mm(residuals.view(L * K, -1), batch, out=W.grad.view(L * K, D))
-            torch.sum(residuals, 2, keepdim=True, out=b.grad)
+            gradient, share = W.grad.view(L * K, D), 1 / len(rows)
+            torch.addmm(gradient, residuals.view(L * K, -1), batch, beta=0, alpha=share, out=gradient)
+            torch.sum(residuals, 2, keepdim=True, out=b.grad).mul_(share)
             move(0.5 * (1 + np.cos(np.pi * step / n_steps)))
         W, b = W * units, (b * units)[..., 0]
         if not (torch.isfinite(W).all() and torch.isfinite(b).all()):

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.arrays import RowSubset, row_chunks
+from probe.arrays import read_rows, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray, Validation
@@ -106,7 +106,8 @@ class RidgeProbe(MomentsHead):
         """Scores every penalty on the rows, and sets `alpha_` and what tells of its choice."""
         if leave_one_out and len(X) > LEAVE_ONE_OUT_ROWS:
             judged = np.linspace(0, len(X) - 1, LEAVE_ONE_OUT_ROWS).astype(np.int64)
-            X, codes = RowSubset(X, judged), codes[judged]
+            # From the file: through the mapping, rows far apart would make most of it resident.
+            X, codes = read_rows(X, judged), codes[judged]
         correct, squares = np.zeros(len(self.alphas_)), np.zeros(len(self.alphas_))
         for rows in row_chunks(X):
             residuals_by_alpha = _residuals(moments, basis, self.alphas_, X[rows], codes[rows], leave_one_out)
