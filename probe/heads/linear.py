@@ -107,12 +107,13 @@ class LinearProbe(Head):
         """As of any head; rows that can be held twice in memory are read and rotated once for all splits.
 
         Each clone is what it would be alone, to the tolerance of the solver. With `scaling=standard` each subset has a
-        scale, and so an eigenbasis, of its own.
+        scale, and so an eigenbasis, of its own; so has each where rows are fewer than features.
         """
         if self.scaling != "standard" and getattr(X, "ndim", 0) == 2 and X.dtype.kind == "f":
             for rows in row_chunks(X):
                 refuse_non_finite(X[rows], rows.start)
-            if 2 * len(X) * X.shape[1] * max(4, X.dtype.itemsize) <= eigen.HOLD_BYTES:
+            n, width = X.shape
+            if n >= width and 2 * n * width * max(4, X.dtype.itemsize) <= eigen.HOLD_BYTES:
                 self._shared = X, self._rotated(X)
         try:
             for head in super().fit_splits(X, y, splits, **extras):
