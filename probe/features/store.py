@@ -68,7 +68,7 @@ class FeatureStore:
         partition: str,
         kinds: Sequence[str],
         *,
-        dtypes: Mapping[str, str] | None = None,
+        dtypes: Mapping[str, str | None] | None = None,
         batch_size: int = 256,
         n_workers: int = 0,
         device: str = "auto",
@@ -79,8 +79,8 @@ class FeatureStore:
 
         Args:
             kinds: What the caller reads; all that is missing is extracted in one pass.
-            dtypes: Kind -> stored dtype, `float16` or `float32`. By default `pooled` and other arrays of two axes are
-                stored in float32, `tokens`, `map` and other larger arrays in float16.
+            dtypes: Kind -> stored dtype, `float16` or `float32`. By default, or told None, `pooled` and other arrays of
+                two axes are stored in float32, `tokens`, `map` and other larger arrays in float16.
             n_workers: Processes that decode rows; 0 decodes in this one.
             on_error: `raise`, or `skip` to leave out rows that cannot be decoded and mark them in `valid`.
 
@@ -88,8 +88,9 @@ class FeatureStore:
             InputError: a row that cannot be decoded, features that are not finite; named by row and backbone.
             StoreError: a cache that cannot be written, or that holds damaged files.
         """
-        check_request(backbone, dataset, partition, kinds, dtypes or {}, batch_size, n_workers, on_error)
-        requested = layout.requested_dtypes({kind: (dtypes or {}).get(kind) for kind in kinds})
+        told = {kind: dtype for kind, dtype in (dtypes or {}).items() if dtype is not None}
+        check_request(backbone, dataset, partition, kinds, told, batch_size, n_workers, on_error)
+        requested = layout.requested_dtypes({kind: told.get(kind) for kind in kinds})
         identity = layout.entry_identity(backbone, dataset, partition)
         entry = self.root / "features" / layout.entry_digest(identity)
         found = find(read_passes(entry), requested)

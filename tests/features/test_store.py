@@ -201,6 +201,10 @@ class TestRefusals:
         for part in ("no partition 'val'", "['poled']", "batch_size is 0", "on_error is 'ignore'"):
             assert part in str(caught.value)
 
+    def test_no_dtype_is_the_default_one(self, store, backbone, make_dataset):
+        told = get(store, backbone, make_dataset(), dtypes={"pooled": None})
+        assert told.digest == get(store, backbone, make_dataset()).digest
+
     def test_unknown_dtypes_are_refused(self, store, backbone, make_dataset):
         with pytest.raises(InputError, match=r"dtypes\.pooled is 'int8': choose from"):
             get(store, backbone, make_dataset(), dtypes={"pooled": "int8"})
