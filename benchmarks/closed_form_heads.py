@@ -1,6 +1,6 @@
 """Closed-form heads on a float16 memmap of 1,000,000 x 512 rows: time beside the floor, peak memory, scikit-learn.
 
-OMP_NUM_THREADS=1 python benchmarks/closed_form_heads.py [--rows 1000000] [--heads ncm naive_bayes lda ridge]
+OMP_NUM_THREADS=2 python benchmarks/closed_form_heads.py [--rows 1000000] [--heads ncm naive_bayes lda ridge]
 
 The floor is one pass in chunks: read, convert to float32, and sum (ncm, naive_bayes) or X'X (ridge, lda), by NumPy and
 by torch, each at its best chunk. Everything takes turns in one process, medians of repeats, in seconds of wall clock

@@ -128,7 +128,7 @@ class _Blocks:
         """A block in float32 (float64 where the rows are), and in float64; both may be changed until the next one."""
         import torch
 
-        # A copy in any case: it is read-only memory that torch warns about, or the caller's.
+        # Read-only memory, which torch warns about, is copied; the caller's own is read and no more.
         array = np.require(self.X[rows], requirements=["C", "W"])
         source = torch.from_numpy(array).to(self.device)
         wide = self._into(source, torch.float64)
