@@ -106,6 +106,13 @@ def at_epoch(array: Any, epoch: int) -> Any:
     return array
 
 
+def draws_views(array: Any) -> bool:
+    """Whether training sees other rows of it in each epoch."""
+    if isinstance(array, RowStack):
+        return any(draws_views(part) for part in array.parts)
+    return isinstance(array, DrawnViews) or (isinstance(array, Entries | RowSubset) and draws_views(array.array))
+
+
 def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:
     """Rows of the entries of an array, also of one whose own entries are picked first."""
     if isinstance(array, Entries):

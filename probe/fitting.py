@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from probe.base import IntArray
+from probe.errors import InputError
 from probe.estimator import Head
 
 
@@ -27,9 +28,18 @@ def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras:
     X, y = train
     if y.ndim == 2:
         head = head.for_targets() or head
-    if folds is not None and len(np.unique(folds[folds >= 0])) > 1:
-        return fit_on_folds(head, X, y, folds, extras)
-    return head.fit(X, y, validation=validation if len(validation[1]) else None, **extras)
+    try:
+        if folds is not None and len(np.unique(folds[folds >= 0])) > 1:
+            return fit_on_folds(head, X, y, folds, extras)
+        return head.fit(X, y, validation=validation if len(validation[1]) else None, **extras)
+    except RuntimeError as error:
+        # By its name: heads without torch do not wait for its import.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise InputError(
+            f"the GPU ran out of memory while {type(head).__name__} was fitted on {len(y)} rows: run fewer jobs on it "
+            "at once, or set device=cpu"
+        ) from error
 
 
 def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mapping[str, Any]) -> Head:

@@ -21,6 +21,7 @@ from probe.arrays import RowReader, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
+from probe.gpu_memory import ResidentRows, resident_rows
 
 Batch = dict[str, Tensor]
 Backward = Callable[[nn.Module, Batch], Tensor]
@@ -53,25 +54,26 @@ def exact() -> AbstractContextManager[None]:
 
 
 def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.float32) -> Batch:
-    """Arrays on a device; floats as `dtype`, converted there, integers as they are."""
-    tensors = {name: torch.from_numpy(array).to(device) for name, array in batch.items()}
+    """Arrays or tensors on a device; floats as `dtype`, converted there, integers as they are."""
+    tensors = {name: torch.as_tensor(array).to(device) for name, array in batch.items()}
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-def batches(rows: RowReader, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
+def batches(rows: RowReader | ResidentRows, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
     """All rows once in random order, in batches of nearly equal size; sorted inside a batch to read forwards."""
     order = rng.permutation(len(rows))
     for part in np.array_split(order, math.ceil(len(rows) / batch_size)):
         yield rows[np.sort(part)]
 
 
-def train(module: nn.Module, rows: RowReader, backward: Backward, recipe: Recipe, device: str) -> nn.Module:
+def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Recipe, device: str) -> nn.Module:
     """Trains a module in place and returns it in eval mode. Same recipe, same rows: same bits on the same machine.
 
     The moving average warms up as min(decay, (1 + step) / (10 + step)), so that a short training does not end on its
     own beginning.
     """
     module.to(device).train()
+    rows = resident_rows(reader.arrays, device) or reader
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     decayed, spared = [p for _, p in named if p.ndim > 1], [p for _, p in named if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ import numpy as np
 
 from probe.arrays import row_chunks
 from probe.base import IntArray
+from probe.estimator import is_lazy, refuse_non_finite
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,12 +23,38 @@ Second = Literal["none", "diagonal", "class_diagonal", "full"]
 
 # A block that stays in the processor's cache is converted, summed and squared about three times as fast.
 BLOCK_BYTES = 2 * 2**20
+# A GPU wants few launches and long copies.
+GPU_BLOCK_BYTES = 64 * 2**20
 # Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
 PRODUCT_BLOCK_BYTES = 16 * 2**20
 # Numbers for a thread: fewer are read sooner than threads are started.
 THREAD_ENTRIES = 2**22
 # Second moments of all threads together.
 THREAD_BYTES = 2**28
+
+
+def parts_of(X: Any, n: int) -> list[slice]:
+    """Contiguous slices, n of about equal length, that cover the rows of X."""
+    bounds = np.linspace(0, len(X), n + 1).astype(int)
+    return [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
+
+
+def check_finite(X: Any, name: str = "X") -> None:
+    """Looks through arrays on disk, in threads; those in memory were checked already.
+
+    Raises:
+        InputError: NaN or infinity, naming the row.
+    """
+    if not is_lazy(X):
+        return
+
+    def look_through(part: slice) -> None:
+        for rows in row_chunks(X, within=part):
+            refuse_non_finite(X[rows], rows.start, name)
+
+    n_parts = max(1, min(os.cpu_count() or 1, len(X) * X.shape[1] // THREAD_ENTRIES))
+    with ThreadPoolExecutor(n_parts) as pool:
+        list(pool.map(look_through, parts_of(X, n_parts)))
 
 
 @dataclass
@@ -75,8 +103,7 @@ class Sweep:
     def over(self, X: Any, codes: IntArray) -> Sums:
         """The sums of all rows, as numpy arrays; threads take contiguous parts of the rows each."""
         n_parts = self._n_parts(X)
-        bounds = np.linspace(0, len(X), n_parts + 1).astype(int)
-        parts = [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
+        parts = parts_of(X, n_parts)
         with _one_thread_each(n_parts):
             if n_parts == 1:
                 return self._part(X, codes, parts[0])
@@ -104,7 +131,7 @@ class Sweep:
         sums = torch.zeros(self.n_classes, len(shift), dtype=torch.float64, device=self.device)
         low, high = torch.full_like(shift, np.inf), torch.full_like(shift, -np.inf)
         seconds, blocks = _Seconds(self, shift), _Blocks(X, self.device)
-        for rows in row_chunks(X, BLOCK_BYTES, part):
+        for rows in row_chunks(X, BLOCK_BYTES if self.device == "cpu" else GPU_BLOCK_BYTES, part):
             block, wide = blocks.read(rows)
             k = torch.as_tensor(codes[rows], device=self.device)
             if self.extremes:

@@ -24,6 +24,7 @@ from torch.utils._pytree import tree_iter, tree_map_only
 from torch.utils.data import DataLoader
 
 NOT_YET = 1234.5
+FREE_BYTES = 8 * 2**30
 ALLOWED_TO_MIX = {"aten::copy_", "aten::_to_copy"}
 NO_SCALARS = {"aten::cat", "aten::stack"}
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm"}
@@ -193,6 +194,9 @@ def pretended_gpu(*, bfloat16: bool = True) -> Iterator[PretendedGpu]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "get_device_name": lambda *_: "pretended",
+        "mem_get_info": lambda *_: (FREE_BYTES, FREE_BYTES),
+        "memory_reserved": lambda *_: 0,
+        "memory_allocated": lambda *_: 0,
         "get_device_properties": lambda *_: SimpleNamespace(L2_cache_size=50 * 2**20),
         "is_bf16_supported": lambda including_emulation=True: bfloat16,
         "synchronize": gpu.synchronize,

@@ -13,6 +13,7 @@ import torch
 from pretended_gpu import NOT_YET, pretended_gpu
 from sklearn.datasets import load_digits
 
+from probe import gpu_memory
 from probe.arrays import RowSubset
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
@@ -30,7 +31,7 @@ from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
 from probe.heads.one_vs_rest import OneVsRestLinear
 from probe.heads.ridge import RidgeProbe
-from probe.linalg import eigen, losses
+from probe.linalg import eigen
 from probe.partitions import ArrayPartition, make_dataset
 from probe.protocols.full import Full
 from probe.request import Run
@@ -189,9 +190,7 @@ def test_the_path_of_linear_agrees_with_the_cpu_chunk_by_chunk(place, dtype, hel
     X, y = pooled(dtype)
     expected = linear(device="cpu")().fit(X, y)
     if not held:
-        monkeypatch.setattr(eigen, "HOLD_BYTES", 0)
-        monkeypatch.setattr(losses, "KEEP_BYTES", 0)
-        monkeypatch.setattr(losses, "LOGITS_BYTES", 0)
+        monkeypatch.setattr(gpu_memory, "free_bytes", lambda device: 0)
     if place == "cuda":
         monkeypatch.setattr(eigen, "fast_bfloat16", lambda device: bfloat16)
     with there(place, bfloat16=bfloat16):

@@ -12,11 +12,11 @@ from sklearn.base import clone
 from probe.arrays import RowStack, RowSubset, places_in, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
-from probe.linalg import eigen
-from probe.linalg.eigen import SCALINGS, EigenRows, read_rows, scale_rows
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
+from probe.linalg.eigen import SCALINGS, EigenRows, hold_bytes, read_rows, scale_rows
 from probe.linalg.multinomial import MultinomialLoss
 from probe.linalg.newton import Solution, solve_path, warn_unconverged
+from probe.passes import check_finite
 
 
 class LinearProbe(Head):
@@ -110,10 +110,9 @@ class LinearProbe(Head):
         scale, and so an eigenbasis, of its own; so has each where rows are fewer than features.
         """
         if self.scaling != "standard" and getattr(X, "ndim", 0) == 2 and X.dtype.kind == "f":
-            for rows in row_chunks(X):
-                refuse_non_finite(X[rows], rows.start)
+            check_finite(X)
             n, width = X.shape
-            if n >= width and 2 * n * width * max(4, X.dtype.itemsize) <= eigen.HOLD_BYTES:
+            if n >= width and 2 * n * width * max(4, X.dtype.itemsize) <= hold_bytes(resolve_device(self.device)):
                 self._shared = X, self._rotated(X)
         try:
             for head in super().fit_splits(X, y, splits, **extras):
@@ -277,13 +276,6 @@ def penalties(Cs: int | Sequence[float]) -> FloatArray:
     if not len(values) or not (np.isfinite(values) & (values > 0)).all() or len(np.unique(values)) < len(values):
         raise InputError(f"Cs is {Cs!r}, expected a count or distinct positive numbers: change the head's Cs")
     return values
-
-
-def check_finite(X: Any, name: str = "X") -> None:
-    """Looks through arrays on disk; those in memory were checked already."""
-    if is_lazy(X):
-        for rows in row_chunks(X):
-            refuse_non_finite(X[rows], rows.start, name)
 
 
 def _two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:

@@ -13,9 +13,12 @@ from torch import Tensor
 from probe.arrays import RowStack, RowSubset, at_epoch, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, refuse_non_finite, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
+from probe.gpu_memory import resident_rows
 from probe.linalg.eigen import SCALINGS, scale_rows
+from probe.minibatch import as_tensors
 from probe.moments import ClassMoments
+from probe.passes import check_finite
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
 
@@ -86,8 +89,7 @@ class LinearSGD(Head):
         """Trains every learning rate on (X, y) and chooses one on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
-        for rows in row_chunks(X) if is_lazy(X) else ():
-            refuse_non_finite(X[rows], rows.start)
+        check_finite(X)
         for name in ("scores_", "selection_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -159,14 +161,12 @@ class LinearSGD(Head):
         mean, scale = self._statistics(X)
         move = self._move_together(W, b, units) if together else self._move_apart(W, b, lrs)
         n_steps = self.epochs * -(-len(codes) // self.batch_size)
-        for step, (rows, features) in enumerate(self._batches(X, len(codes))):
-            batch = torch.from_numpy((scale_rows(features, self.scaling) - mean) / scale).to(device)
-            targets = torch.from_numpy(codes[rows]).to(device)
+        for step, (batch, targets) in enumerate(self._batches(X, codes, mean, scale, device)):
             # Rows of a batch come last: a softmax over few classes is several times faster along the axis before.
             logits = torch.addmm(b.view(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1).mul_(units)
             residuals = logits.softmax(1)
-            residuals[:, targets, torch.arange(len(rows), device=device)] -= 1
-            gradient, share = W.grad.view(L * K, D), 1 / len(rows)
+            residuals[:, targets, torch.arange(len(batch), device=device)] -= 1
+            gradient, share = W.grad.view(L * K, D), 1 / len(batch)
             torch.addmm(gradient, residuals.view(L * K, -1), batch, beta=0, alpha=share, out=gradient)
             torch.sum(residuals, 2, keepdim=True, out=b.grad).mul_(share)
             move(0.5 * (1 + np.cos(np.pi * step / n_steps)))
@@ -187,14 +187,26 @@ class LinearSGD(Head):
         variance = moments.total() / moments.n_rows
         return moments.mean.astype(np.float32), np.sqrt(np.where(variance > 0, variance, 1)).astype(np.float32)
 
-    def _batches(self, X: Any, n: int) -> Iterator[tuple[IntArray, FloatArray]]:
-        """Rows of each step and their features."""
-        random = np.random.default_rng(self.random_state)
+    def _batches(
+        self, X: Any, codes: IntArray, mean: FloatArray, scale: FloatArray, device: str
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """Scaled features (B, D) and class codes (B,) of each step, on the device."""
+        random, n = np.random.default_rng(self.random_state), len(codes)
+        resident = resident_rows({"features": X, "codes": codes}, device)
+        shift, spread = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
         for epoch in range(self.epochs):
             seen, order = at_epoch(X, epoch), random.permutation(n)
             for start in range(0, n, self.batch_size):
                 rows = np.sort(order[start : start + self.batch_size])
-                yield rows, np.asarray(seen[rows], dtype=np.float32)
+                batch = resident[rows] if resident else {"features": seen[rows], "codes": codes[rows]}
+                tensors = as_tensors(batch, device)
+                features = tensors["features"]
+                if self.scaling == "l2":
+                    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
+                    features = features / torch.where(norms > 0, norms, 1)
+                elif self.scaling == "standard":
+                    features = (features - shift) / spread
+                yield features, tensors["codes"]
 
     def _move_together(self, W: Tensor, b: Tensor, units: Tensor) -> Callable[[float], None]:
         """A function that takes a step from the gradients of W and b, at a share of each learning rate."""

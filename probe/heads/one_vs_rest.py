@@ -12,10 +12,11 @@ from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Validation, hold_out, refuse_non_finite
-from probe.heads.linear import LinearProbe, check_finite, penalties
+from probe.heads.linear import LinearProbe, penalties
 from probe.linalg.binary import BinaryLosses
 from probe.linalg.newton import solve_path, warn_unconverged
 from probe.metrics.multilabel import mean_average_precision
+from probe.passes import check_finite
 from probe.targets import strata
 
 

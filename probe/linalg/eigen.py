@@ -14,9 +14,12 @@ from probe.arrays import RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray
+from probe.gpu_memory import budget, resident_rows
 
 HOLD_BYTES = 4 * 2**30
 """Rotated rows up to this size are held in memory; larger ones are read again, chunk by chunk, in every pass."""
+HOLD_PART = 4
+"""Of the memory that a GPU has free, rows may take one part in so many."""
 SCALINGS = ("none", "standard", "l2")
 
 
@@ -29,8 +32,11 @@ def scale_rows(X: FloatArray, scaling: str) -> FloatArray:
 
 
 def read_rows(X: Any, rows: slice, dtype: torch.dtype, device: str, scaling: str = "none") -> Tensor:
-    """A chunk of X as a tensor of its own; `l2` scaling is applied, as it depends on the row alone."""
-    chunk = torch.from_numpy(np.array(X[rows])).to(device).to(dtype)  # fewer bytes travel than converted here
+    """A chunk of an array or tensor as a tensor of its own; `l2` scaling is applied, as it depends on the row alone."""
+    if isinstance(X, Tensor):
+        chunk = X[rows].to(dtype, copy=True)
+    else:
+        chunk = torch.from_numpy(np.array(X[rows])).to(device).to(dtype)  # fewer bytes travel than converted here
     if scaling == "l2":
         norms = torch.linalg.vector_norm(chunk, dim=1, keepdim=True)
         chunk /= torch.where(norms > 0, norms, 1)
@@ -56,6 +62,8 @@ class EigenRows:
         if scaling not in SCALINGS:
             raise InputError(f"scaling is {scaling!r}, expected one of {', '.join(SCALINGS)}: choose one of these")
         self._X, self._scaling, self._device = X, scaling, device
+        resident = resident_rows({"X": X}, device)
+        self._source: Any = resident.tensors["X"] if resident else X
         self.dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         self.n_features = X.shape[1]
         self.n_rows = int(self._summed(torch.tensor(len(X), device=device)))
@@ -64,11 +72,12 @@ class EigenRows:
         self.eigenvalues = self._agreed(values.flip(0).clamp(min=0).to(self.dtype))
         self._basis = self._agreed(vectors.flip(1))
         self.rank = len(self.eigenvalues)
-        self.held = len(X) * self.rank * self.dtype.itemsize <= HOLD_BYTES
+        self.held = len(X) * self.rank * self.dtype.itemsize <= hold_bytes(device)
         self._rows: Tensor | None = None
         self._coarse_rows: Tensor | None = None
         if self.held:
             self._rows = self._rotated() if rotated is None else rotated.flip(1).to(self.dtype)
+            self._source = X
             if self.dtype == torch.float32 and fast_bfloat16(self._device):
                 self._coarse_rows = self._rows.to(torch.bfloat16)
 
@@ -88,7 +97,7 @@ class EigenRows:
         product = None if wide else torch.diag(torch.zeros_like(total))
         shift: Tensor | None = None
         for rows in row_chunks(self._X):
-            chunk = read_rows(self._X, rows, self.dtype, self._device, self._scaling)
+            chunk = read_rows(self._source, rows, self.dtype, self._device, self._scaling)
             shift = self._agreed(chunk.mean(0)) if shift is None else shift
             chunk -= shift
             total += chunk.sum(0, dtype=torch.float64)
@@ -128,7 +137,7 @@ class EigenRows:
         return values, span @ vectors, None
 
     def _read(self, rows: slice, dtype: torch.dtype) -> Tensor:
-        chunk = read_rows(self._X, rows, dtype, self._device, self._scaling)
+        chunk = read_rows(self._source, rows, dtype, self._device, self._scaling)
         chunk -= self._mean.to(dtype)
         if self._scaling == "standard":
             chunk /= self._scale.to(dtype)
@@ -166,6 +175,11 @@ class EigenRows:
         """Centred rows, rotated if they are held."""
         return self._read(rows, self.dtype) if self._rows is None else self._rows[rows]
 
+    @property
+    def coarse_dtype(self) -> torch.dtype:
+        """In which what only preconditions may be multiplied."""
+        return self.dtype if self._coarse_rows is None else self._coarse_rows.dtype
+
     def coarse_chunk(self, rows: slice) -> Tensor:
         """The same in bfloat16, where that is held: enough for a Hessian, whose errors cost steps but no accuracy."""
         return self.chunk(rows) if self._coarse_rows is None else self._coarse_rows[rows]
@@ -189,6 +203,11 @@ class EigenRows:
         W = torch.as_tensor(coef, dtype=torch.float64, device=self._device)
         b = torch.as_tensor(intercept, dtype=torch.float64, device=self._device) + W @ self._mean
         return torch.cat([(W * self._scale) @ self._basis, b[:, None]], dim=1).to(self.dtype)
+
+
+def hold_bytes(device: str) -> int:
+    """The largest size of rows that are held on a device."""
+    return budget(device, HOLD_BYTES, HOLD_PART)
 
 
 def fast_bfloat16(device: str) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from probe.gpu_memory import budget
 from probe.linalg.eigen import EigenRows
 
 CHUNK_ENTRIES = 2**19
@@ -21,6 +22,8 @@ KEEP_BYTES = 2 * 2**30
 """Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
 LOGITS_BYTES = KEEP_BYTES // 4
 """Logits up to this size are kept as well: a path needs those of two solutions and of the point in work."""
+KEEP_PART, LOGITS_PART = 3, 12
+"""The same in parts of the memory that a GPU has free."""
 
 
 Preconditioner = Callable[[Tensor], Tensor]
@@ -44,7 +47,8 @@ class LinearLoss(ABC):
         self.step = max(1, min(entries // n_scores, n_bytes // (8 * max(1, features.rank))))
         self.kept: Tensor | None = None
         self.logits: Tensor | None = None
-        if n_rows * n_scores * features.dtype.itemsize <= KEEP_BYTES:
+        self._logits_bytes = budget(str(device), LOGITS_BYTES, LOGITS_PART)
+        if n_rows * n_scores * features.dtype.itemsize <= budget(str(device), KEEP_BYTES, KEEP_PART):
             self.kept = torch.empty(n_rows, n_scores, dtype=features.dtype, device=device)
 
     @abstractmethod
@@ -91,7 +95,7 @@ class LinearLoss(ABC):
 
     def _room_for_logits(self, theta: Tensor) -> Tensor | None:
         size = self.n_rows * self.n_scores * theta.itemsize
-        return theta.new_empty(self.n_rows, self.n_scores) if size <= LOGITS_BYTES else None
+        return theta.new_empty(self.n_rows, self.n_scores) if size <= self._logits_bytes else None
 
     def residuals(self, rows: slice, theta: Tensor) -> Tensor:
         """Residuals at the theta of the last `value_and_gradient`."""

@@ -56,9 +56,10 @@ class MultinomialLoss(LinearLoss):
         """(K, K) sum over rows of diag(p) - p p^T at theta, the last point of `value_and_gradient`."""
         curvature = self.features.eigenvalues.new_zeros(self.n_scores, self.n_scores)
         for rows in self.features.slices(self.step):
-            codes, probabilities = self.codes[rows], self.residuals(rows, theta)
-            probabilities = probabilities.scatter(1, codes, 1 + probabilities.gather(1, codes))
-            curvature.addmm_(probabilities.T, probabilities, alpha=-1)
+            codes, residuals = self.codes[rows], self.residuals(rows, theta)
+            probabilities = residuals.to(self.features.coarse_dtype, copy=True)
+            probabilities.scatter_(1, codes, (1 + residuals.gather(1, codes)).to(probabilities.dtype))
+            curvature -= torch.mm(probabilities.T, probabilities)
         # Rows of the curvature sum to zero; a diagonal from 1 - p would lose the digits of separated rows.
         curvature = curvature.double()
         curvature.fill_diagonal_(0)

@@ -1,0 +1,73 @@
+"""What may be kept in the memory of a GPU, and rows that are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.arrays import draws_views, read_rows, row_chunks
+from probe.base import IntArray
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def free_bytes(device: str) -> int:
+    """Bytes that a GPU has free, with those that torch holds in reserve."""
+    import torch
+
+    in_reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + in_reserve
+
+
+def budget(device: str, on_cpu: int, part: int) -> int:
+    """Bytes to keep on a device: of a GPU one part in `part` of what is free; a computer's memory others want too."""
+    return free_bytes(device) // part if device.startswith("cuda") else on_cpu
+
+
+class ResidentRows:
+    """Rows of several arrays that lie on a GPU: mini-batches in random order cost no reading, and no copy on the way.
+
+    `rows[indices]` is a dict of tensors there, as `RowReader` gives one of arrays.
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        self.tensors = dict(tensors)
+
+    def __len__(self) -> int:
+        return len(next(iter(self.tensors.values())))
+
+    def __getitem__(self, rows: IntArray) -> dict[str, Tensor]:
+        import torch
+
+        device = next(iter(self.tensors.values())).device
+        where = torch.from_numpy(rows).to(device)
+        return {name: tensor[where] for name, tensor in self.tensors.items()}
+
+    def at_epoch(self, epoch: int) -> ResidentRows:
+        """Itself: drawn views are not kept."""
+        return self
+
+
+def resident_rows(arrays: Mapping[str, Any], device: str) -> ResidentRows | None:
+    """The arrays on a GPU in their own precision; None where they would take more than a third of what is free there.
+
+    None on a CPU too, and where training sees other views in each epoch.
+    """
+    import torch
+
+    if not device.startswith("cuda") or any(draws_views(array) for array in arrays.values()):
+        return None
+    n_bytes = sum(array.dtype.itemsize * math.prod(array.shape) for array in arrays.values())
+    if n_bytes > budget(device, 0, 3):
+        return None
+    tensors = {}
+    for name, array in arrays.items():
+        dtype = torch.from_numpy(np.empty(0, dtype=array.dtype)).dtype
+        tensors[name] = torch.empty(array.shape, dtype=dtype, device=device)
+        for rows in row_chunks(array):
+            tensors[name][rows] = torch.from_numpy(read_rows(array, np.arange(rows.start, rows.stop))).to(device)
+    return ResidentRows(tensors)
