@@ -11,6 +11,7 @@ it runs at most at 1 / (1 / loader + 1 / backbone) where the workers take the co
 from __future__ import annotations
 
 import argparse
+import io
 import tempfile
 import time
 from pathlib import Path
@@ -44,10 +45,13 @@ def photograph(random: np.random.Generator) -> Image.Image:
 def write_photographs(folder: Path, n: int) -> ImageFiles:
     folder.mkdir(parents=True, exist_ok=True)
     random = np.random.default_rng(0)
-    n_kinds = min(n, 200)  # drawn; more files are copies, which cost as much to decode
-    pictures = [photograph(random) for _ in range(n_kinds)]
+    drawn = []  # more files are copies, which cost as much to decode
+    for _ in range(min(n, 200)):
+        file = io.BytesIO()
+        photograph(random).save(file, "JPEG", quality=int(random.integers(80, 96)))
+        drawn.append(file.getvalue())
     for i in range(n):
-        pictures[i % n_kinds].save(folder / f"{i:05d}.jpg", quality=int(random.integers(80, 96)))
+        (folder / f"{i:05d}.jpg").write_bytes(drawn[i % len(drawn)])
     names = sorted(file.name for file in folder.iterdir())
     mean = sum((folder / name).stat().st_size for name in names) / n
     print(f"{n} photographs, {mean / 1024:.0f} KiB each", flush=True)

@@ -20,9 +20,9 @@ from probe.heads.linear_sgd import LinearSGD
 DINOV2 = [1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1]
 
 
-def epoch_seconds(X: np.ndarray, y: np.ndarray, solver: str, lrs: list[float]) -> float:
+def epoch_seconds(X: np.ndarray, y: np.ndarray, solver: str, lrs: list[float], device: str) -> float:
     """Wall time of one epoch in batches of 128. Validation rows are few and nothing is refitted: training is timed."""
-    head = LinearSGD(solver=solver, lrs=lrs, epochs=1, batch_size=128, refit=False, device="cpu")
+    head = LinearSGD(solver=solver, lrs=lrs, epochs=1, batch_size=128, refit=False, device=device)
     start = time.perf_counter()
     head.fit(X, y, validation=(X[:10], y[:10]))
     return time.perf_counter() - start
@@ -34,6 +34,7 @@ def main() -> None:
         parser.add_argument(f"--{name}", type=int, default=default)
     parser.add_argument("--classes", type=int, nargs="+", default=[10, 100])
     parser.add_argument("--solvers", nargs="+", default=["sgd", "adamw"])
+    parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     rng = np.random.default_rng(0)
@@ -48,7 +49,9 @@ def main() -> None:
                 for repeat in range(options.repeats + 1):
                     for n_lrs, taken in seconds.items():
                         lrs = DINOV2 if n_lrs == 13 else [1e-3]
-                        taken += [epoch_seconds(X, y, solver, lrs)] if repeat else []  # the first round warms up
+                        taken += (
+                            [epoch_seconds(X, y, solver, lrs, options.device)] if repeat else []
+                        )  # the first round warms up
                 one, all_of_them = (float(np.median(taken)) for taken in seconds.values())
                 print(
                     f"{solver:6} {n_classes:5} classes: one {one:.3f} s, 13 at once {all_of_them:.3f} s, "

@@ -38,8 +38,8 @@ def peak_memory() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
 
 
-def epoch_seconds(X: dict[str, Any], y: np.ndarray, hidden_width: int) -> float:
-    head = MomentProbing(hidden_width=hidden_width, epochs=(1,), learning_rates=(1e-4,), warmup_epochs=0, device="cpu")
+def epoch_seconds(X: dict[str, Any], y: np.ndarray, hidden_width: int, device: str) -> float:
+    head = MomentProbing(hidden_width=hidden_width, epochs=(1,), learning_rates=(1e-4,), warmup_epochs=0, device=device)
     start = time.perf_counter()
     head.fit(X, y)
     return time.perf_counter() - start
@@ -50,6 +50,7 @@ def main() -> None:
     defaults = {"rows": 50_000, "tokens": 64, "width": 384, "hidden-width": 512, "threads": 2, "block-rows": 5000}
     for name, default in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--folder", default=None, help="where the file is written")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -64,7 +65,7 @@ def main() -> None:
             f"{options.rows} rows of {options.tokens} tokens x {options.width}: {size:.2f} GB, {before:.2f} GB resident"
         )
         print(f"hidden width {options.hidden_width}, {options.threads} threads")
-        seconds = epoch_seconds(mapped, y, options.hidden_width)
+        seconds = epoch_seconds(mapped, y, options.hidden_width, options.device)
         print(
             f"one epoch from the memmap: {seconds:.0f} s, peak {peak_memory():.2f} GB resident (target 2)", flush=True
         )
@@ -76,7 +77,7 @@ def main() -> None:
                 X: dict[str, Any] = {kind: RowSubset(array, rows) for kind, array in mapped.items()}
                 if source == "memory":
                     X = {kind: np.array(array) for kind, array in X.items()}
-                taken[source] = epoch_seconds(X, y[rows], options.hidden_width)
+                taken[source] = epoch_seconds(X, y[rows], options.hidden_width, options.device)
                 totals[source] += taken[source]
             ratios.append(taken["memmap"] / taken["memory"])
         whole, median = totals["memmap"] / totals["memory"], np.median(ratios)
