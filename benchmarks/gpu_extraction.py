@@ -9,8 +9,8 @@ reads and transforms both in worker processes. Images per second of
     loader    reading and transforming alone, without its first batches, for which every worker makes one
     store     the extraction, without those batches
 
-and how busy the GPU is: the store's rate by the network's, and the mean of what nvidia-smi says between its first and
-last busy sample. Expected: 90 % where the loader is faster than the network.
+and how busy the GPU is: the store's rate by the network's, and the mean of what nvidia-smi says over that time.
+Expected: 90 % where the loader is faster than the network.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import argparse
 import subprocess
 import tempfile
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -38,13 +39,12 @@ class Timed(TimmBackbone):
     """Notes when batches come."""
 
     def extract(self, batch: torch.Tensor, kinds: Any) -> dict[str, torch.Tensor]:
-        self.calls.append((time.perf_counter(), len(batch)))
+        self.calls.append((time.time(), len(batch)))
         return super().extract(batch, kinds)
 
 
-def rate(calls: list[tuple[float, int]], skipped: int = 0) -> float:
-    """Rows per second from one call to the last, whose own rows do not count: they are not done yet."""
-    calls = calls[min(skipped, len(calls) - 2) :]
+def rate(calls: list[tuple[float, int]]) -> float:
+    """Rows per second from the first call to the last, whose own rows do not count: they are not done yet."""
     return sum(n for _, n in calls[:-1]) / (calls[-1][0] - calls[0][0])
 
 
@@ -53,39 +53,45 @@ def network_alone(backbone: Timed, batch_size: int, seconds: float) -> float:
     for _ in range(3):
         backbone.extract(batch, ["pooled"])
     torch.cuda.synchronize()
-    n, started = 0, time.perf_counter()
-    while time.perf_counter() - started < seconds:
+    n, started = 0, time.time()
+    while time.time() - started < seconds:
         backbone.extract(batch, ["pooled"])
         backbone.extract(batch, ["pooled"])
         torch.cuda.synchronize()
         n += 2 * batch_size
-    return n / (time.perf_counter() - started)
+    return n / (time.time() - started)
 
 
 def loader_alone(rows: Partition, backbone: Timed, batch_size: int, n_workers: int) -> float:
     plan = Plan(len(rows), batch_size, {"pooled": "float32"}, backbone.name, "rows")
     reader = Reader(rows, backbone.transform, plan)
     calls = [
-        (time.perf_counter(), len(batch))
-        for _, batch, _ in read_batches(reader, range(plan.n_blocks), n_workers, pinned=True)
+        (time.time(), len(batch)) for _, batch, _ in read_batches(reader, range(plan.n_blocks), n_workers, pinned=True)
     ]
-    return rate(calls, skipped=2 * n_workers)
+    return rate(calls[2 * n_workers :])
 
 
 class Watched:
     """What nvidia-smi says of the GPU's time, ten times a second."""
 
     def __enter__(self) -> Watched:
-        query = ["nvidia-smi", "--query-gpu=utilization.gpu", "--format=csv,noheader,nounits", "-lms", "100"]
+        fields = "--query-gpu=timestamp,utilization.gpu"
+        query = ["nvidia-smi", fields, "--format=csv,noheader,nounits", "-lms", "100"]
         self.process = subprocess.Popen(query, stdout=subprocess.PIPE, text=True)
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.process.terminate()
-        out, _ = self.process.communicate()
-        samples = np.array([int(line) for line in out.split() if line.isdigit()])
-        busy = np.flatnonzero(samples)
-        self.mean = float(samples[busy[0] : busy[-1] + 1].mean()) if len(busy) else 0.0
+        self.lines = self.process.communicate()[0].splitlines()
+
+    def mean(self, start: float, stop: float) -> float:
+        """Per cent between two times."""
+        samples = []
+        for line in self.lines:
+            moment, _, busy = line.partition(", ")
+            if start <= datetime.strptime(moment, "%Y/%m/%d %H:%M:%S.%f").timestamp() <= stop:
+                samples.append(float(busy))
+        return float(np.mean(samples))
 
 
 def partitions(folder: Path, n: int, size: tuple[int, int]) -> dict[str, Partition]:
@@ -120,10 +126,11 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
                     device="cuda",
                     progress=False,
                 )
-            reached = rate(backbone.calls, skipped=2 * arguments.workers)
+            calls = backbone.calls[2 * arguments.workers :]
+            reached, busy = rate(calls), watched.mean(calls[0][0], calls[-1][0])
             print(
                 f"| {arguments.model} | {precision} | {name} | {alone:.0f} | {loaders[name]:.0f} | {reached:.0f} | "
-                f"{100 * reached / alone:.0f} % | {watched.mean:.0f} % |",
+                f"{100 * reached / alone:.0f} % | {busy:.0f} % |",
                 flush=True,
             )
 

@@ -49,9 +49,8 @@ def main() -> None:
                 for repeat in range(options.repeats + 1):
                     for n_lrs, taken in seconds.items():
                         lrs = DINOV2 if n_lrs == 13 else [1e-3]
-                        taken += (
-                            [epoch_seconds(X, y, solver, lrs, options.device)] if repeat else []
-                        )  # the first round warms up
+                        took = epoch_seconds(X, y, solver, lrs, options.device)
+                        taken += [took] if repeat else []  # the first round warms up
                 one, all_of_them = (float(np.median(taken)) for taken in seconds.values())
                 print(
                     f"{solver:6} {n_classes:5} classes: one {one:.3f} s, 13 at once {all_of_them:.3f} s, "
