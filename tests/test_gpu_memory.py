@@ -1,5 +1,6 @@
 """Rows that lie on a GPU are those of the arrays, and training on them ends at the same bits."""
 
+from contextlib import nullcontext
 from functools import partial
 
 import numpy as np
@@ -17,6 +18,7 @@ from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
 from probe.heads.moment_probing import MomentProbing
 
+every_device = pytest.mark.parametrize("place", ["pretended", pytest.param("cuda", marks=pytest.mark.gpu)])
 random = np.random.default_rng(0)
 X = random.standard_normal((90, 12)).astype(np.float32)
 TOKENS = random.standard_normal((90, 5, 12)).astype(np.float16)
@@ -69,6 +71,7 @@ def test_rows_stay_where_they_are_on_a_cpu_where_they_do_not_fit_and_where_each_
         assert resident_rows({"pooled": X, "codes": Y}, "cuda") is None
 
 
+@every_device
 @pytest.mark.parametrize(
     "kind",
     [
@@ -78,10 +81,10 @@ def test_rows_stay_where_they_are_on_a_cpu_where_they_do_not_fit_and_where_each_
         partial(MomentProbing, hidden_width=16, n_groups=2, epochs=(1,), batch_size=20),
     ],
 )
-def test_training_on_rows_that_lie_there_ends_at_the_same_bits(kind, monkeypatch):
+def test_training_on_rows_that_lie_there_ends_at_the_same_bits(kind, place, monkeypatch):
     features = {"pooled": X, "tokens": TOKENS} if kind.func is MomentProbing else X
     logits = []
-    with pretended_gpu():
+    with pretended_gpu() if place == "pretended" else nullcontext():
         for free in (FREE_BYTES, 0):
             monkeypatch.setattr(gpu_memory, "free_bytes", lambda device, free=free: free)
             logits.append(kind(device="cuda").fit(features, Y).logits(features))
