@@ -2,16 +2,18 @@
 
     python benchmarks/gpu_linear_probe.py [--n 1281167] [--d 768] [--classes 1000] [--Cs 45] [--gigabytes 24]
 
-Rows are Gaussian classes with a power-law spectrum, in float16 and in the computer's memory, as a memmap of the store
-gives them. The peer is `torch.optim.LBFGS` on the mean loss from zero, its rows resident in float32, at `--peer-Cs`
-values spread evenly over the path and stopped after `--peer-iterations`; the ratio is one of seconds per C, and the
-objectives say which came further. `--gigabytes` fills the GPU until that much is free.
+Rows are Gaussian classes with a power-law spectrum, in a memmap of float16 as from the store. The peer is
+`torch.optim.LBFGS` on the mean loss from zero, its rows resident in float32, at `--peer-Cs` values spread evenly over
+the path and stopped after `--peer-iterations`; the ratio is one of seconds per C, and the objectives say which came
+further. `--gigabytes` fills the GPU until that much is free.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,21 +25,23 @@ from probe.heads.linear import LinearProbe
 CHUNK = 2**17
 
 
-def power_law(n: int, d: int, n_classes: int, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
-    """Gaussian classes in float16, variances 1, 1/2, 1/3, ... along random axes; some labels drawn at random."""
+def power_law(path: Path, n: int, d: int, n_classes: int, noise: float = 0.05) -> tuple[np.ndarray, np.ndarray]:
+    """Gaussian classes in a file, variances 1, 1/2, 1/3, ... along random axes; some labels drawn at random."""
     random = torch.Generator(device="cuda").manual_seed(0)
     options = {"generator": random, "device": "cuda"}
     scale = torch.arange(1, d + 1, device="cuda") ** -0.5
     axes = torch.linalg.qr(torch.randn(d, d, **options))[0] * (d / scale.square().sum()).sqrt()
     means = 0.15 * torch.randn(n_classes, d, **options)
     labels = torch.randint(n_classes, (n,), **options)
-    X = np.empty((n, d), dtype=np.float16)
+    X = np.lib.format.open_memmap(path, mode="w+", dtype=np.float16, shape=(n, d))
     for start in range(0, n, CHUNK):
         own = labels[start : start + CHUNK]
         rows = (torch.randn(len(own), d, **options) + means[own]) * scale @ axes.T
         X[start : start + CHUNK] = rows.half().cpu().numpy()
     drawn = torch.rand(n, **options) < noise
-    return X, torch.where(drawn, torch.randint(n_classes, (n,), **options), labels).cpu().numpy()
+    labels = torch.where(drawn, torch.randint(n_classes, (n,), **options), labels)
+    X.flush()
+    return np.load(path, mmap_mode="r"), labels.cpu().numpy()
 
 
 def objective(X: Tensor, y: Tensor, theta: Tensor, C: float) -> float:
@@ -95,14 +99,8 @@ def accuracy(X: Tensor, y: Tensor, theta: Tensor) -> float:
     return ((X @ theta[:, :-1].T.float() + theta[:, -1].float()).argmax(1) == y).double().mean().item()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    defaults = {"n": 1_281_167, "d": 768, "classes": 1000, "Cs": 45, "peer-Cs": 3, "peer-iterations": 100}
-    for name, default in {**defaults, "n-test": 50_000}.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--gigabytes", type=float)
-    options = parser.parse_args()
-    X, y = power_law(options.n + 2 * options.n_test, options.d, options.classes)
+def measure(options: argparse.Namespace, path: Path) -> None:
+    X, y = power_law(path, options.n + 2 * options.n_test, options.d, options.classes)
     places = np.split(np.arange(len(y)), [options.n, options.n + options.n_test])
     rows = {
         name: (X[part[0] : part[-1] + 1], y[part])
@@ -118,7 +116,10 @@ def main() -> None:
         f"{head.score(*rows['test']):.4f} (C = {head.C_:.3g}) |",
         flush=True,
     )
-    on_gpu = {name: (torch.from_numpy(X).cuda().float(), torch.from_numpy(y).cuda()) for name, (X, y) in rows.items()}
+    on_gpu = {
+        name: (torch.from_numpy(np.array(X)).cuda().float(), torch.from_numpy(y).cuda())
+        for name, (X, y) in rows.items()
+    }
     walls = []
     for i in np.unique(np.linspace(0, options.Cs - 1, options.peer_Cs).round().astype(int)):
         C = float(head.Cs_[i])
@@ -137,6 +138,17 @@ def main() -> None:
     if walls:
         ratio = np.mean(walls) / (seconds / options.Cs)
         print(f"\nseconds per C, LBFGS (over {len(walls)} values) / ours (over all {options.Cs}): {ratio:.1f}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    defaults = {"n": 1_281_167, "d": 768, "classes": 1000, "Cs": 45, "peer-Cs": 3, "peer-iterations": 100}
+    for name, default in {**defaults, "n-test": 50_000}.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    parser.add_argument("--gigabytes", type=float)
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        measure(options, Path(folder) / "rows.npy")
 
 
 if __name__ == "__main__":

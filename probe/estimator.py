@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from probe.arrays import RowReader, RowSubset, row_chunks, rows_of
 from probe.base import IntArray
 from probe.errors import InputError
+from probe.finite import check_finite
 
 Validation = tuple[Any, ArrayLike]
 FloatArray = NDArray[np.floating[Any]]
@@ -53,18 +54,6 @@ def resolve_device(device: str) -> str:
 def is_lazy(X: Any) -> bool:
     """True for float arrays that are only ever read in chunks: memmaps and selections of their rows."""
     return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
-
-
-def refuse_non_finite(chunk: FloatArray, first_row: int = 0, name: str = "X") -> None:
-    """Raises an InputError that names the first row of a 2D chunk that holds NaN or infinity."""
-    if np.isfinite(chunk.sum(dtype=np.float64)):
-        return
-    wrong = np.flatnonzero(~np.isfinite(chunk).all(axis=1))
-    if len(wrong):
-        raise InputError(
-            f"row {first_row + wrong[0]} of {name} holds NaN or inf, expected finite features: "
-            "leave that row out, or extract its features again"
-        )
 
 
 HELD_OUT = "a tenth of the training rows"
@@ -124,14 +113,14 @@ class Head(ClassifierMixin, BaseEstimator):
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
 
-        Finiteness of those is checked by whoever reads their chunks, with `refuse_non_finite`.
+        Finiteness of those is checked by whoever reads their chunks, with `check_finite`.
         """
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
         if not is_lazy(X):
             kinds = [np.float64, np.float32, np.float16]
             X = validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=False)
-            refuse_non_finite(X)
+            check_finite(X)
             return X
         if X.ndim != 2:
             raise InputError(f"Expected 2D array, got {X.ndim}D array instead: give features of shape (rows, width)")
@@ -154,7 +143,7 @@ class Head(ClassifierMixin, BaseEstimator):
             if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
                 raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
             if not is_lazy(array):
-                refuse_non_finite(array.reshape(len(array), -1), name=kind)
+                check_finite(array, kind)
         widths = {kind: array.shape[1 if kind == "map" else -1] for kind, array in arrays.items()}
         if reset:
             self.widths_ = widths

@@ -77,7 +77,7 @@ def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Reci
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     decayed, spared = [p for _, p in named if p.ndim > 1], [p for _, p in named if p.ndim < 2]
     groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate)
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, fused=True)
     steps_per_epoch = math.ceil(len(rows) / recipe.batch_size)
     n_steps, n_warmup = recipe.epochs * steps_per_epoch, min(recipe.warmup_epochs, recipe.epochs / 2) * steps_per_epoch
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, n_steps, n_warmup))

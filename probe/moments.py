@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 from probe.arrays import row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import Head, Validation, refuse_non_finite, resolve_device
+from probe.estimator import Head, Validation, resolve_device
+from probe.finite import refuse_non_finite
 from probe.passes import Second, Sweep
 
 Float64Array = NDArray[np.float64]
@@ -167,8 +168,7 @@ def eigenbasis(matrix: Float64Array, rounding: float) -> tuple[Float64Array, Flo
 def _refuse(X: Any) -> NoReturn:
     """Says why the sums of X are not finite."""
     for rows in row_chunks(X):
-        with np.errstate(invalid="ignore"):
-            refuse_non_finite(np.asarray(X[rows]), rows.start)
+        refuse_non_finite(np.asarray(X[rows]), rows.start)
     raise InputError("features are too large, their squares overflow: divide them by a power of ten")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -14,7 +12,7 @@ import numpy as np
 
 from probe.arrays import row_chunks
 from probe.base import IntArray
-from probe.estimator import is_lazy, refuse_non_finite
+from probe.finite import THREAD_ENTRIES, parts_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,34 +25,8 @@ BLOCK_BYTES = 2 * 2**20
 GPU_BLOCK_BYTES = 64 * 2**20
 # Products of matrices want more rows: below about 2 D of them, adding the (D, D) block to its total costs too much.
 PRODUCT_BLOCK_BYTES = 16 * 2**20
-# Numbers for a thread: fewer are read sooner than threads are started.
-THREAD_ENTRIES = 2**22
 # Second moments of all threads together.
 THREAD_BYTES = 2**28
-
-
-def parts_of(X: Any, n: int) -> list[slice]:
-    """Contiguous slices, n of about equal length, that cover the rows of X."""
-    bounds = np.linspace(0, len(X), n + 1).astype(int)
-    return [slice(int(a), int(b)) for a, b in itertools.pairwise(bounds)]
-
-
-def check_finite(X: Any, name: str = "X") -> None:
-    """Looks through arrays on disk, in threads; those in memory were checked already.
-
-    Raises:
-        InputError: NaN or infinity, naming the row.
-    """
-    if not is_lazy(X):
-        return
-
-    def look_through(part: slice) -> None:
-        for rows in row_chunks(X, within=part):
-            refuse_non_finite(X[rows], rows.start, name)
-
-    n_parts = max(1, min(os.cpu_count() or 1, len(X) * X.shape[1] // THREAD_ENTRIES))
-    with ThreadPoolExecutor(n_parts) as pool:
-        list(pool.map(look_through, parts_of(X, n_parts)))
 
 
 @dataclass

@@ -13,12 +13,12 @@ from torch import Tensor
 from probe.arrays import RowStack, RowSubset, at_epoch, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, resolve_device
+from probe.finite import check_finite
 from probe.gpu_memory import resident_rows
 from probe.linalg.eigen import SCALINGS, scale_rows
 from probe.minibatch import as_tensors
 from probe.moments import ClassMoments
-from probe.passes import check_finite
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
 
@@ -89,7 +89,8 @@ class LinearSGD(Head):
         """Trains every learning rate on (X, y) and chooses one on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
-        check_finite(X)
+        if is_lazy(X):
+            check_finite(X)
         for name in ("scores_", "selection_"):
             if hasattr(self, name):
                 delattr(self, name)
