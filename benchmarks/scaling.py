@@ -4,7 +4,7 @@
 
 cores      processes that decode and compute on the processor, one thread each: speed-up is bounded by the cores
 devices    processes that wait for a device, as with a GPU each: what is lost is lost to sharing the work
-costs      what one row, one claim and one merge cost here, for the model
+costs      what one row, one claim and one merge cost here, for the model; and one row on the GPU, where there is one
 model      ImageNet-21k x ViT-L on 1 to 256 GPUs: the rate of each resource, and which is the least
 Efficiency is the time of one process over (processes x their time), each after all have started.
 """
@@ -119,6 +119,8 @@ class Costs:
     hash_bytes: float
     claim: float
     merge: float
+    compute: float = 3_034.0
+    copy: float = 50e9
 
 
 CLAIMED = 512
@@ -148,12 +150,31 @@ def costs(folder: Path) -> Costs:
         hash_bytes=block.nbytes / timed(lambda: block_hash(block)),
         claim=claim_seconds(folder / "entry"),
         merge=timed(lambda: parts[0].merge(parts[1])),
+        **(gpu_costs() if torch.cuda.is_available() else {}),
     )
     print(f"decode   {measured.decode:.0f} images/s on a core, {path.stat().st_size / 1000:.0f} kB each")
     print(f"hash     {measured.hash_bytes / 1e9:.1f} GB/s")
     print(f"claim    {1000 * measured.claim:.2f} ms on this disk, {CLAIMED} ranges claimed by others")
-    print(f"merge    {measured.merge:.2f} s for 21,841 classes and 1,024 features, full second moments", flush=True)
+    print(f"merge    {measured.merge:.2f} s for 21,841 classes and 1,024 features, full second moments")
+    where = torch.cuda.get_device_name() if torch.cuda.is_available() else "NVIDIA H200, measured elsewhere"
+    print(f"compute  {measured.compute:.0f} images/s by ViT-L/16 in bfloat16 ({where})")
+    print(f"copy     {measured.copy / 1e9:.0f} GB/s from pinned memory to it", flush=True)
     return measured
+
+
+def gpu_costs() -> dict[str, float]:
+    backbone = TimmBackbone("vit_large_patch16_224", pretrained=False, precision="bfloat16").to("cuda")
+    batch = torch.randint(0, 256, (BATCH_ROWS, 3, 224, 224), dtype=torch.uint8)
+    on_host, on_gpu = batch.pin_memory(), batch.cuda()
+
+    def done(work: Callable[[], Any]) -> None:
+        work()
+        torch.cuda.synchronize()
+
+    return {
+        "compute": BATCH_ROWS / timed(lambda: done(lambda: backbone.extract(on_gpu, ["pooled"])), 2.0),
+        "copy": batch.nbytes / timed(lambda: done(lambda: on_gpu.copy_(on_host, non_blocking=True))),
+    }
 
 
 def claim_seconds(entry: Path) -> float:
@@ -173,8 +194,7 @@ def claim_seconds(entry: Path) -> float:
 # What follows is assumed, not measured.
 N_ROWS, BYTES_PER_IMAGE = 14_197_122, 1.31e12 / 14_197_122  # the full ImageNet-21k, fall 2011
 FEATURE_BYTES = {"pooled": 1024 * 4, "tokens": 197 * 1024 * 2}
-GPU_ROWS = 1_000.0  # ViT-L/16 at 224 px in bfloat16: 0.12 TFLOP an image at 40 % of 312 TFLOP/s
-PCIE_BYTES, INPUT_BYTES = 20e9, 3 * 224 * 224 * 4
+INPUT_BYTES = 3 * 224 * 224
 GPUS_PER_NODE, CORES_PER_GPU = 8, 12
 NODE_BYTES = 12.5e9  # one network port of 100 Gbit/s
 STORAGE_READ, STORAGE_WRITE = 20e9, 10e9  # of the file system, all nodes together
@@ -190,9 +210,9 @@ def limits(n_gpus: int, kinds: tuple[str, ...], measured: Costs, in_shards: bool
     n_nodes = -(-n_gpus // GPUS_PER_NODE)
     written = sum(FEATURE_BYTES[kind] for kind in kinds)
     return {
-        "compute": n_gpus * GPU_ROWS,
+        "compute": n_gpus * measured.compute,
         "decode": n_gpus * CORES_PER_GPU * measured.decode,
-        "copy": n_gpus * PCIE_BYTES / (INPUT_BYTES + written),
+        "copy": n_gpus * measured.copy / (INPUT_BYTES + written),
         "network": n_nodes * NODE_BYTES / (BYTES_PER_IMAGE + written),
         "read": STORAGE_READ / BYTES_PER_IMAGE,
         "open": np.inf if in_shards else STORAGE_OPENS,
@@ -209,10 +229,10 @@ def hours(n_gpus: int, kinds: tuple[str, ...], measured: Costs, in_shards: bool)
     range_rows = plan.blocks_per_range * BATCH_ROWS
     # What all share serves those that are left in the last round the faster; what each has of its own stands idle.
     idle_rows = rounds * n_gpus * range_rows - N_ROWS if least in ("compute", "decode", "copy") else 0
-    tail = idle_rows / (n_gpus * GPU_ROWS)
+    tail = idle_rows / (n_gpus * measured.compute)
     claims = rounds * max(measured.claim, OPERATIONS_PER_CLAIM * STORAGE_LATENCY)
     took = N_ROWS / rates[least] + tail + claims
-    return took / 3600, least, N_ROWS / GPU_ROWS / n_gpus / took
+    return took / 3600, least, N_ROWS / measured.compute / n_gpus / took
 
 
 def model(measured: Costs) -> None:
