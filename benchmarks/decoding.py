@@ -23,7 +23,7 @@ from PIL import Image
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
 from probe.features.extract import Reader, read_batches
-from probe.features.work import Plan
+from probe.features.plan import Plan
 from probe.partitions import ImageFiles
 
 BATCH = 64

@@ -30,8 +30,8 @@ from decoding import write_photographs
 from probe.backbones.timm import TimmBackbone
 from probe.base import Dataset, Partition
 from probe.features.extract import Reader, read_batches
+from probe.features.plan import Plan
 from probe.features.store import FeatureStore
-from probe.features.work import Plan
 from probe.partitions import ArrayPartition
 
 

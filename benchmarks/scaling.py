@@ -31,8 +31,10 @@ from PIL import Image
 from probe.backbones.timm import TimmBackbone
 from probe.base import Dataset
 from probe.features.entry import block_hash
+from probe.features.plan import Plan
 from probe.features.store import FeatureStore
-from probe.features.work import Plan, Work, Writer
+from probe.features.work import Work
+from probe.features.writer import Writer
 from probe.moments import ClassMoments
 
 BATCH = 16

@@ -20,7 +20,9 @@ from probe.errors import InputError, StoreError
 from probe.features.entry import block_hash
 from probe.features.forward import Arrays, Forward, Launched
 from probe.features.layout import HEADER_BYTES, array_file, npy_header, stored_dtype, sync_folder
-from probe.features.work import Block, Plan, Work, Writer
+from probe.features.plan import Block, Plan
+from probe.features.work import Work
+from probe.features.writer import Writer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -10,7 +10,8 @@ import numpy as np
 from probe.base import Backbone, Dataset, Partition
 from probe.features.extract import contribute
 from probe.features.finish import check_data, finish
-from probe.features.work import Work, Writer
+from probe.features.work import Work
+from probe.features.writer import Writer
 
 POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 2.0

@@ -28,7 +28,8 @@ from probe.features.layout import (
     write_file,
     write_json,
 )
-from probe.features.work import Block, Work
+from probe.features.plan import Block
+from probe.features.work import Work
 from probe.hashing import hash_bytes
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from probe.base import Backbone, Partition
 from probe.errors import InputError
 from probe.features.layout import stored_dtype
-from probe.features.work import Plan
+from probe.features.plan import Plan
 
 if TYPE_CHECKING:
     from torch import Tensor

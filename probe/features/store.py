@@ -18,7 +18,8 @@ from probe.features import layout
 from probe.features.entry import Pass, read_passes
 from probe.features.extraction import Extraction
 from probe.features.finish import whoami
-from probe.features.work import Plan, Work, works
+from probe.features.plan import Plan
+from probe.features.work import Work, works
 from probe.files import cache_root
 
 DTYPES = ("float16", "float32")

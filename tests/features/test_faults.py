@@ -23,8 +23,10 @@ import probe.features.work
 from probe.arrays import read_rows
 from probe.errors import StoreError
 from probe.features.layout import entry_digest
+from probe.features.plan import Block
 from probe.features.store import FeatureStore
-from probe.features.work import Writer, works
+from probe.features.work import works
+from probe.features.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("server")
 BATCH = 5
@@ -159,7 +161,7 @@ class TestCompany:
             while number not in (second.claim() or ()):  # the first look at a sign says nothing
                 pass
         before = set(work.done())
-        sleeper.record([probe.features.work.Block(number, {"pooled": 1, "tokens": 1})])
+        sleeper.record([Block(number, {"pooled": 1, "tokens": 1})])
         assert set(work.done()) == before
         sleeper.__exit__(None, None, None)
 

@@ -15,7 +15,8 @@ from extraction_parent import bytes_of, interrupt, start, wait_for
 
 import probe.features.work
 from probe.features import upkeep
-from probe.features.work import Work, Writer
+from probe.features.work import Work
+from probe.features.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("server")
 
