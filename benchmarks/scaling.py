@@ -174,7 +174,7 @@ def claim_seconds(entry: Path) -> float:
 N_ROWS, BYTES_PER_IMAGE = 14_197_122, 1.31e12 / 14_197_122  # the full ImageNet-21k, fall 2011
 FEATURE_BYTES = {"pooled": 1024 * 4, "tokens": 197 * 1024 * 2}
 GPU_ROWS = 1_000.0  # ViT-L/16 at 224 px in bfloat16: 0.12 TFLOP an image at 40 % of 312 TFLOP/s
-PCIE_BYTES, INPUT_BYTES = 20e9, 3 * 224 * 224 * 4
+PCIE_BYTES, INPUT_BYTES = 20e9, 3 * 224 * 224
 GPUS_PER_NODE, CORES_PER_GPU = 8, 12
 NODE_BYTES = 12.5e9  # one network port of 100 Gbit/s
 STORAGE_READ, STORAGE_WRITE = 20e9, 10e9  # of the file system, all nodes together
