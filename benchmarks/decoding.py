@@ -77,7 +77,7 @@ def loading(files: ImageFiles, backbone: TinyBackbone | TimmBackbone, n_workers:
 
 def forward(backbone: TinyBackbone | TimmBackbone, seconds: float = 10.0) -> float:
     """Images per second of the backbone alone."""
-    batch = torch.randn(BATCH, 3, *backbone.image_size)
+    batch = torch.randint(256, (BATCH, 3, *backbone.image_size), dtype=torch.uint8)  # as the loader gives it
     backbone.extract(batch[:2], ["pooled"])
     n, start = 0, time.perf_counter()
     while (took := time.perf_counter() - start) < seconds:

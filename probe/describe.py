@@ -143,8 +143,13 @@ def _class_of(label: Any, class_names: Sequence[str]) -> str:
 
 
 def _pixels(tensor: Tensor, mean: Any, std: Any) -> np.ndarray:
-    """(H, W, 3) uint8 pixels of a transformed image; without known statistics it is stretched to the whole range."""
-    values = tensor.permute(1, 2, 0).float().numpy()
+    """(H, W, 3) uint8 pixels of a transformed image; floats without known statistics are stretched to the range."""
+    import torch
+
+    tensor = tensor.permute(1, 2, 0)
+    if tensor.dtype == torch.uint8:
+        return tensor.numpy()
+    values = tensor.float().numpy()
     if mean is not None and std is not None:
         values = values * np.asarray(std) + np.asarray(mean)
     else:

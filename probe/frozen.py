@@ -40,6 +40,8 @@ class FrozenNetwork:
         n_prefix_tokens: How many tokens stand before the patches.
         channels_last: Whether four-dimensional layer outputs are (N, H, W, C) rather than (N, C, H, W).
         layout: How weights and images lie in memory, whatever the order of their axes; see `fast_layout`.
+        normalisation: What makes of the bytes that `transform` gives, on the device, what the network reads, such as
+            `probe.pixels.Normalisation`; None where `transform` gives that itself.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class FrozenNetwork:
         n_prefix_tokens: int = 0,
         channels_last: bool = False,
         layout: torch.memory_format = torch.preserve_format,
+        normalisation: nn.Module | None = None,
     ):
         if precision not in PRECISIONS:
             raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}: set one of them")
@@ -66,11 +69,12 @@ class FrozenNetwork:
         self.device = "cpu"
         self._channels_last = channels_last
         self._layout = layout
+        self._normalisation = normalisation or nn.Identity()
         self._asked = [tap for tap in taps if tap in KINDS]
         self._taps = expand([tap for tap in taps if tap not in KINDS], network, name)
 
     def transform(self, row: Any) -> Tensor:
-        """One image as a (3, H, W) tensor."""
+        """One image as a (3, H, W) tensor: uint8 where there is a normalisation, else as the network reads it."""
         raise NotImplementedError
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
@@ -129,11 +133,17 @@ class FrozenNetwork:
     def to(self, device: str) -> Self:
         """Moves the network; features are computed there."""
         self.network.to(device)
+        self._normalisation.to(device)
         self.device = device
         return self
 
     def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
-        """float32 features of a batch of transformed images, on the backbone's device."""
+        """float32 features, on the backbone's device.
+
+        Args:
+            batch: (N, 3, H, W) images as `transform` gives them, or in float32, normalised already.
+            kinds: Which features.
+        """
         unknown = sorted(set(kinds) - set(self.kinds))
         if unknown:
             raise InputError(
@@ -151,11 +161,13 @@ class FrozenNetwork:
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(full_precision())
+            # In float32 whatever the precision, and before the layout: channels side by side are slow to broadcast to.
+            images = self._normalisation(batch.to(device, non_blocking=True)).to(memory_format=self._layout)
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             for tap in taps:
                 stack.callback(self._listen(tap, tapped))
-            features = self._features(batch.to(device, non_blocking=True, memory_format=self._layout))
+            features = self._features(images)
         silent = sorted(set(taps) - tapped.keys())
         if silent:
             raise InputError(f"layers {silent} of backbone {self.name} are never run on an image: tap others")

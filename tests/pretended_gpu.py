@@ -3,9 +3,9 @@
 Tensors of the pretended device live in the memory of the CPU; their storages carry a mark. Code that forgets a copy
 fails as it would on a GPU: operations that mix both devices raise, and so does NumPy where it is handed a marked
 tensor. A copy to the host that nobody waits for holds NOT_YET until an event or the device is synchronised. Products of
-matrices are off by a rounding error, as a kernel that sums in another order has them, and convolutions keep the ten
-bits of TF32 where that is allowed, as it is by default. What it cannot show are the kernels themselves, their memory
-and their speed.
+matrices are off by a rounding error, as a kernel that sums in another order has them, convolutions keep the ten bits of
+TF32 where that is allowed, as it is by default, and a quotient by a plain number is a product with its reciprocal. What
+it cannot show are the kernels themselves, their memory and their speed.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ FREE_BYTES = 8 * 2**30
 ALLOWED_TO_MIX = {"aten::copy_", "aten::_to_copy"}
 NO_SCALARS = {"aten::cat", "aten::stack"}
 PRODUCTS = {"aten::mm", "aten::addmm", "aten::addmm_", "aten::bmm", "aten::baddbmm"}
+PRODUCT_FOR = {"aten::div": torch.ops.aten.mul.Tensor, "aten::div_": torch.ops.aten.mul_.Tensor}
 WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten::equal"}
 
 
@@ -160,6 +161,9 @@ class _Operations(TorchDispatchMode):
             raise RuntimeError(f"Expected all tensors to be on the same device, but found cuda:0 and cpu: {name}")
         if name == "aten::convolution" and torch.backends.cudnn.allow_tf32 and args[0].dtype == torch.float32:
             args = (*map(tf32, args[:2]), *args[2:])
+        by_number = name in PRODUCT_FOR and not kwargs and not (isinstance(args[1], Tensor) and on_gpu(args[1]))
+        if by_number and args[0].is_floating_point():
+            func, args = PRODUCT_FOR[name], (args[0], torch.ones((), dtype=args[0].dtype) / args[1])
         made = func(*args, **kwargs)
         if name in PRODUCTS:
             self._round(made, *args[-2:])

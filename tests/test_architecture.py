@@ -21,7 +21,7 @@ LAYERS = [
     {"record", "protocols", "heads", "features", "merging"},
     {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
-    {"estimator", "images", "files", "labels", "subsets", "taps"},
+    {"estimator", "images", "pixels", "files", "labels", "subsets", "taps"},
     {"targets", "facts", "passes", "gpu_memory"},
     {"hashing", "finite"},
     {"arrays"},

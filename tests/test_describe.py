@@ -78,7 +78,15 @@ def test_the_contact_sheet_shows_the_images_as_they_are():
     sheet = np.asarray(contact_sheet(backbone, data))
     assert sheet.shape == (4 * (96 + 16), 4 * (96 + 2), 3)
     expected = data.partitions["train"][0].convert("RGB").resize((32, 32), Image.Resampling.BICUBIC)
-    np.testing.assert_allclose(sheet[:96:3, :96:3].astype(int), np.asarray(expected).astype(int), atol=1)
+    np.testing.assert_array_equal(sheet[:96:3, :96:3], np.asarray(expected))
+
+
+def test_the_contact_sheet_undoes_the_normalisation_of_floats(monkeypatch):
+    data, backbone = sklearn.load("digits"), TinyBackbone(pretrained=False)
+    expected = np.asarray(contact_sheet(backbone, data)).astype(int)
+    to_bytes = backbone.transform
+    monkeypatch.setattr(backbone, "transform", lambda row: backbone._normalisation(to_bytes(row)))
+    np.testing.assert_allclose(np.asarray(contact_sheet(backbone, data)).astype(int), expected, atol=1)
 
 
 def test_the_command_prints_and_draws(capsys, tmp_path):

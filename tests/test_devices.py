@@ -10,8 +10,18 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from pretended_gpu import NOT_YET, pretended_gpu
 from sklearn.datasets import load_digits
+from timm.data import (
+    IMAGENET_DEFAULT_MEAN,
+    IMAGENET_DEFAULT_STD,
+    IMAGENET_INCEPTION_MEAN,
+    IMAGENET_INCEPTION_STD,
+    OPENAI_CLIP_MEAN,
+    OPENAI_CLIP_STD,
+)
+from torchvision.transforms import Compose, Normalize, ToTensor
 
 from probe import gpu_memory
 from probe.arrays import RowSubset
@@ -33,6 +43,7 @@ from probe.heads.one_vs_rest import OneVsRestLinear
 from probe.heads.ridge import RidgeProbe
 from probe.linalg import eigen
 from probe.partitions import ArrayPartition, make_dataset
+from probe.pixels import Normalisation
 from probe.protocols.full import Full
 from probe.request import Run
 
@@ -333,6 +344,24 @@ def test_extraction_agrees_with_the_cpu(place, name, n_workers, tmp_path):
         )
     for kind in kinds:
         assert_alike(np.asarray(found.arrays[kind]), np.asarray(expected.arrays[kind]))
+
+
+@every_device
+@pytest.mark.parametrize(
+    ("mean", "std"),
+    [
+        (IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD),
+        (OPENAI_CLIP_MEAN, OPENAI_CLIP_STD),
+        (IMAGENET_INCEPTION_MEAN, IMAGENET_INCEPTION_STD),
+    ],
+)
+def test_every_byte_is_normalised_to_the_bits_of_the_cpu(place, mean, std):
+    pixels = torch.arange(256, dtype=torch.uint8).expand(3, 256, 256)
+    expected = Compose([ToTensor(), Normalize(mean, std)])(Image.fromarray(pixels.permute(1, 2, 0).numpy()))
+    with there(place):
+        found = Normalisation(mean, std).to("cuda")(pixels[None].to("cuda"))
+        assert found.is_cuda
+        assert torch.equal(found.cpu()[0], expected)
 
 
 @every_device

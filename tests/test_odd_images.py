@@ -104,3 +104,13 @@ def test_damaged_files_are_skipped_on_request_and_no_others(root):
     found = features(root, on_error="skip", n_workers=1)
     left_out = {row_id.rpartition("/")[2] for row_id, valid in zip(found.ids, found.valid, strict=True) if not valid}
     assert left_out == set(DAMAGED)
+
+
+def test_what_stands_in_for_a_damaged_file_moves_no_bit_of_the_others(root):
+    for name, data in SOUND.items():
+        (root / "train/a" / name).write_bytes(data)
+    whole = features(root)
+    (root / "train/a/greyscale.png").write_bytes(b"damaged")
+    holed = features(root, on_error="skip")
+    assert holed.valid.sum() == len(whole.ids) - 1
+    np.testing.assert_array_equal(holed.arrays["pooled"][:][holed.valid], whole.arrays["pooled"][:][holed.valid])

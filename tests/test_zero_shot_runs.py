@@ -67,8 +67,9 @@ def test_logits_of_a_run_are_those_of_the_model_itself(request_of, backbone, dat
     request = request_of(ZeroShot(["a {}.", "the {}."]))
     folder = run(request)
     image = dataset.partitions["test"][3]
+    _, _, transform = open_clip.create_model_and_transforms("probe-test-zero-shot", pretrained_text=False)
     with torch.no_grad():
-        seen = backbone._model.encode_image(backbone.transform(image)[None], normalize=True)
+        seen = backbone._model.encode_image(transform(image.convert("RGB"))[None], normalize=True)
         tokens = open_clip.get_tokenizer("probe-test-zero-shot")(
             [f"{article} {name}." for name in dataset.class_names for article in ("a", "the")]
         )

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
@@ -20,6 +19,7 @@ from probe.errors import InputError
 from probe.frozen import KINDS, FrozenNetwork, output_kinds
 from probe.hashing import hash_bytes
 from probe.images import require_image
+from probe.pixels import Normalisation, to_bytes
 from probe.programs import Program, is_program, load_program
 
 HUB = "torch.hub:load"
@@ -118,19 +118,18 @@ class ModuleBackbone(FrozenNetwork):
             precision=precision,
             taps=taps,
             n_prefix_tokens=n_prefix_tokens,
+            normalisation=None if transform else Normalisation(mean, std),
         )
 
     def transform(self, row: Any) -> Tensor:
-        """One image as the (3, H, W) tensor that the network expects."""
+        """One image as (3, H, W) bytes, or what the transform of your own gives."""
         image = require_image(row, self.name)
         if self._own_transform is not None:
             return self._own_transform(image)
         steps: Any = self._steps
         if image.size != tuple(steps["size"]):
             image = ImageOps.fit(image, tuple(steps["size"]), RESAMPLING[steps["interpolation"]])
-        pixels = np.asarray(image, dtype=np.float32) / 255
-        normalised = (pixels - np.asarray(steps["mean"], np.float32)) / np.asarray(steps["std"], np.float32)
-        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+        return to_bytes(image)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.network(batch)

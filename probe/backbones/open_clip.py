@@ -21,6 +21,7 @@ from probe.checkpoints import check_misfits
 from probe.errors import DoesNotFit, InputError
 from probe.frozen import FrozenNetwork, fast_layout, map_kinds, output_kinds, token_kinds
 from probe.images import require_image
+from probe.pixels import split_transform
 
 
 class OpenClipBackbone(FrozenNetwork):
@@ -65,7 +66,7 @@ class OpenClipBackbone(FrozenNetwork):
         self._clip_name = name
         config = PreprocessCfg(**visual.preprocess_cfg)
         self._config = vars(config)
-        self._transform = image_transform_v2(config, is_train=False)
+        self._transform, normalisation = split_transform(image_transform_v2(config, is_train=False))
         trunk = getattr(visual, "trunk", None)
         network = visual if projection else _without_projection(visual, name)
         suffix = f":{Path(checkpoint).stem}" if checkpoint else f":{tag}" if tag else "-random"
@@ -80,10 +81,11 @@ class OpenClipBackbone(FrozenNetwork):
             else getattr(trunk, "num_prefix_tokens", 0),
             channels_last=getattr(trunk, "output_fmt", None) == "NHWC",
             layout=fast_layout(network),
+            normalisation=normalisation,
         )
 
     def transform(self, row: Any) -> Tensor:
-        """One image as the (3, H, W) tensor that the model expects."""
+        """One image as (3, H, W) bytes."""
         return self._transform(require_image(row, self.name))
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:

@@ -18,6 +18,7 @@ from probe.checkpoints import load_state, read_state
 from probe.errors import InputError
 from probe.frozen import FrozenNetwork, fast_layout, output_kinds
 from probe.images import require_image
+from probe.pixels import split_transform
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -81,7 +82,7 @@ class TimmBackbone(FrozenNetwork):
         if img_size and hasattr(network, "set_input_size"):
             network.set_input_size(img_size=self._config["input_size"][1:])
         self._pool = pool
-        self._transform = create_transform(**self._config, is_training=False)
+        self._transform, normalisation = split_transform(create_transform(**self._config, is_training=False))
         suffix = f":{Path(checkpoint).stem}" if checkpoint else "" if pretrained else "-random"
         super().__init__(
             network,
@@ -92,12 +93,13 @@ class TimmBackbone(FrozenNetwork):
             n_prefix_tokens=n_prefix_tokens(network),
             channels_last=getattr(network, "output_fmt", None) == "NHWC",
             layout=fast_layout(network),
+            normalisation=normalisation,
         )
         if pool == "cls" and self.n_prefix_tokens == 0:
             raise InputError(f"pool is 'cls', but backbone {self.name} has no prefix tokens: set backbone.pool=avg")
 
     def transform(self, row: Any) -> Tensor:
-        """One image as the (3, H, W) tensor that the model expects."""
+        """One image as (3, H, W) bytes, or float32 where normalising is not the last step of the model's transform."""
         image: Image = require_image(row, self.name)
         return self._transform(image)
 

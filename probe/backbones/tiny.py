@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
@@ -15,6 +14,7 @@ from probe.backbones.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
 from probe.checkpoints import load_state, read_state
 from probe.frozen import FrozenNetwork, fast_layout, map_kinds
 from probe.images import require_image
+from probe.pixels import Normalisation, to_bytes
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
 
@@ -60,16 +60,15 @@ class TinyBackbone(FrozenNetwork):
             precision=precision,
             taps=taps,
             layout=fast_layout(network),
+            normalisation=Normalisation(MEAN, STD),
         )
 
     def transform(self, row: Any) -> Tensor:
-        """One image as a normalised (3, 32, 32) tensor."""
+        """One image as (3, 32, 32) bytes."""
         image = require_image(row, self.name)
         if image.size != (IMAGE_SIZE, IMAGE_SIZE):
             image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
-        pixels = np.asarray(image, dtype=np.float32) / 255
-        normalised = (pixels - np.asarray(MEAN, np.float32)) / np.asarray(STD, np.float32)
-        return torch.from_numpy(normalised).permute(2, 0, 1).contiguous()
+        return to_bytes(image)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         feature_map = self.network.forward_features(batch)

@@ -140,9 +140,28 @@ def test_torch_hub_is_used_with_trust_alone(home, image):
     assert torch.equal(backbone.network.conv.weight, build(kwargs={"width": 5}).network.conv.weight)
 
 
-def test_own_transform_is_used(home, image):
+def seen_by(backbone, batch):
+    """What the network is given of a batch."""
+    seen = []
+    handle = backbone.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    backbone.extract(batch, ["pooled"])
+    handle.remove()
+    return seen[-1]
+
+
+def test_images_travel_as_bytes_and_are_normalised_by_mean_and_std(home, image):
+    mean, std = [0.5, 0.4, 0.3], [0.1, 0.2, 0.3]
+    backbone = build(mean=mean, std=std, size=7)
+    pixels = backbone.transform(image)
+    assert pixels.dtype == torch.uint8
+    expected = (pixels.permute(1, 2, 0).numpy().astype(np.float32) / 255 - np.float32(mean)) / np.float32(std)
+    assert torch.equal(seen_by(backbone, pixels[None])[0], torch.from_numpy(expected).permute(2, 0, 1))
+
+
+def test_own_transform_is_used_and_nothing_added_to_it(home, image):
     backbone = build(transform="probe_test_nets:halves")
     assert torch.equal(backbone.transform(image), torch.full((3, 8, 8), 0.5))
+    assert torch.equal(seen_by(backbone, backbone.transform(image)[None]), torch.full((1, 3, 8, 8), 0.5))
     assert backbone.identity()["preprocessing"]["transform"] == "probe_test_nets:halves"
 
 

@@ -35,14 +35,19 @@ def build(name="probe-test-vit", **options):
     return OpenClipBackbone(name, **{"pretrained": None, **options})
 
 
+def normalised(image, name="probe-test-vit"):
+    """A batch of one image as open_clip's own transform gives it."""
+    _, _, transform = open_clip.create_model_and_transforms(name, pretrained_text=False)
+    return transform(image)[None]
+
+
 @pytest.mark.parametrize("name", TOWERS)
 def test_pooled_is_what_encode_image_gives(name, image):
     backbone = build(name)
-    batch = backbone.transform(image)[None]
     with torch.no_grad():
-        expected = backbone._model.encode_image(batch)
+        expected = backbone._model.encode_image(normalised(image, name))
     assert backbone.shapes["pooled"] == (24,)
-    torch.testing.assert_close(backbone.extract(batch, ["pooled"])["pooled"], expected)
+    torch.testing.assert_close(backbone.extract(backbone.transform(image)[None], ["pooled"])["pooled"], expected)
 
 
 @pytest.mark.parametrize(
@@ -83,9 +88,14 @@ def test_normalised_features_have_unit_length_and_another_identity(image):
     assert len({json.dumps(i, sort_keys=True) for i in identities}) == 4
 
 
-def test_transform_is_that_of_open_clip(image):
-    _, _, expected = open_clip.create_model_and_transforms("probe-test-vit", pretrained_text=False)
-    assert torch.equal(build().transform(image), expected(image))
+def test_images_travel_as_bytes_and_the_network_sees_what_open_clip_gives(image, monkeypatch):
+    backbone, seen = build(), []
+    features = backbone._features
+    monkeypatch.setattr(backbone, "_features", lambda batch: seen.append(batch) or features(batch))
+    pixels = backbone.transform(image)
+    backbone.extract(pixels[None], ["pooled"])
+    assert pixels.dtype == torch.uint8
+    assert torch.equal(seen[-1], normalised(image))
 
 
 def test_text_features_are_those_of_encode_text():
@@ -128,9 +138,9 @@ def test_checkpoint_round_trip(tmp_path, image):
     model = open_clip.create_model("probe-test-vit", pretrained_text=False).eval()
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / "mine.safetensors")
     backbone = build(checkpoint=str(tmp_path / "mine.safetensors"))
-    batch = backbone.transform(image)[None]
     with torch.no_grad():
-        torch.testing.assert_close(backbone.extract(batch, ["pooled"])["pooled"], model.encode_image(batch))
+        expected = model.encode_image(normalised(image))
+    torch.testing.assert_close(backbone.extract(backbone.transform(image)[None], ["pooled"])["pooled"], expected)
     assert backbone.name == "open_clip/probe-test-vit:mine"
 
 

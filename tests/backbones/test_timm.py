@@ -25,12 +25,18 @@ def vit(**options):
     return TimmBackbone("vit_tiny_patch16_224", **{"pretrained": False, "model_kwargs": VIT, **options})
 
 
+def normalised(backbone, image):
+    """A batch of one image as timm's own transform gives it."""
+    config = timm.data.resolve_model_data_config(backbone.network)
+    config["input_size"] = (3, *backbone.image_size)
+    return timm.data.create_transform(**config, is_training=False)(image)[None]
+
+
 def test_cnn_gives_its_own_pooling_its_map_and_the_positions_as_tokens(image):
     backbone = cnn()
-    batch = backbone.transform(image)[None]
-    given = backbone.extract(batch, backbone.kinds)
+    given = backbone.extract(backbone.transform(image)[None], backbone.kinds)
     with torch.no_grad():
-        output = backbone.network.forward_features(batch)
+        output = backbone.network.forward_features(normalised(backbone, image))
         pooled = backbone.network.forward_head(output, pre_logits=True)
     assert torch.equal(given["map"], output)
     assert torch.equal(given["tokens"], output.flatten(2).transpose(1, 2))
@@ -40,10 +46,9 @@ def test_cnn_gives_its_own_pooling_its_map_and_the_positions_as_tokens(image):
 
 def test_vit_gives_tokens_with_prefix_first_and_a_map_of_the_patches(image):
     backbone = vit()
-    batch = backbone.transform(image)[None]
-    given = backbone.extract(batch, backbone.kinds)
+    given = backbone.extract(backbone.transform(image)[None], backbone.kinds)
     with torch.no_grad():
-        output = backbone.network.forward_features(batch)
+        output = backbone.network.forward_features(normalised(backbone, image))
         pooled = backbone.network.forward_head(output, pre_logits=True)
     assert backbone.shapes == {"pooled": (48,), "tokens": (17, 48), "map": (48, 4, 4)}
     assert backbone.n_prefix_tokens == 1
@@ -55,10 +60,9 @@ def test_vit_gives_tokens_with_prefix_first_and_a_map_of_the_patches(image):
 def test_channels_last_maps_are_turned(image):
     small = {"img_size": 64, "window_size": 4, "depths": (1, 1)}
     backbone = TimmBackbone("swin_tiny_patch4_window7_224", False, model_kwargs=small)
-    batch = backbone.transform(image)[None]
-    given = backbone.extract(batch, ["map", "pooled"])
+    given = backbone.extract(backbone.transform(image)[None], ["map", "pooled"])
     with torch.no_grad():
-        output = backbone.network.forward_features(batch)
+        output = backbone.network.forward_features(normalised(backbone, image))
     assert torch.equal(given["map"], output.permute(0, 3, 1, 2))
     torch.testing.assert_close(given["pooled"], given["map"].mean((2, 3)))
 
@@ -82,11 +86,29 @@ def test_models_that_keep_class_tokens_alone_have_no_patches():
         _ = TimmBackbone("pit_ti_224", False, pool="avg").kinds
 
 
-def test_transform_is_that_of_the_model(image):
-    backbone = cnn()
-    config = timm.data.resolve_model_data_config(timm.create_model(CNN))
-    expected = timm.data.create_transform(**config, is_training=False)(image)
-    assert torch.equal(backbone.transform(image), expected)
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize("build", [cnn, vit])
+def test_images_travel_as_bytes_and_the_network_sees_what_timm_gives(build, precision, image, monkeypatch):
+    backbone, seen = build(precision=precision), []
+    features = backbone._features
+    monkeypatch.setattr(backbone, "_features", lambda batch: seen.append(batch) or features(batch))
+    pixels = backbone.transform(image)
+    backbone.extract(pixels[None], ["pooled"])
+    assert pixels.dtype == torch.uint8
+    assert pixels.is_contiguous()
+    assert torch.equal(seen[-1], normalised(backbone, image))
+    assert backbone._layout == torch.channels_last
+    assert seen[-1].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("build", [cnn, vit])
+def test_bytes_have_the_features_of_the_floats_that_timm_gives(build, image):
+    backbone = build()
+    floats = normalised(backbone, image)
+    before = floats.clone()
+    found, expected = (backbone.extract(batch, backbone.kinds) for batch in (backbone.transform(image)[None], floats))
+    assert all(torch.equal(found[kind], expected[kind]) for kind in backbone.kinds)
+    assert torch.equal(floats, before)
 
 
 def test_greyscale_is_read_as_rgb():
@@ -110,10 +132,9 @@ def test_checkpoint_round_trip_leaves_the_classifier_out(tmp_path, image):
     network = timm.create_model(CNN, num_classes=7).eval()
     save_file(network.state_dict(), tmp_path / "seven.safetensors")
     backbone = cnn(pretrained=True, checkpoint=str(tmp_path / "seven.safetensors"))
-    batch = backbone.transform(image)[None]
     with torch.no_grad():
-        expected = network.forward_head(network.forward_features(batch), pre_logits=True)
-    torch.testing.assert_close(backbone.extract(batch, ["pooled"])["pooled"], expected)
+        expected = network.forward_head(network.forward_features(normalised(backbone, image)), pre_logits=True)
+    torch.testing.assert_close(backbone.extract(backbone.transform(image)[None], ["pooled"])["pooled"], expected)
     assert backbone.name == "timm/resnet10t:seven"
     assert "misfits" not in backbone.identity()["architecture"]
 

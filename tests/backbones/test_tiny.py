@@ -25,6 +25,10 @@ def image():
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8))
 
 
+def normalised(image):
+    return torch.from_numpy((np.asarray(image, np.float32) / 255 - np.float32(MEAN)) / np.float32(STD)).permute(2, 0, 1)
+
+
 def test_shapes_and_name():
     backbone = TinyBackbone(pretrained=False)
     assert backbone.name == "tiny-random"
@@ -42,9 +46,9 @@ def test_a_checkpoint_in_half_precision_gives_the_network_of_that_file(weights, 
     backbone = TinyBackbone(checkpoint=str(weights))
     network = build_network().eval()
     network.load_state_dict({k: v.float() for k, v in load_file(weights).items()}, strict=False)
-    batch = backbone.transform(image)[None]
+    pooled = backbone.extract(backbone.transform(image)[None], ["pooled"])["pooled"]
     with torch.no_grad():
-        torch.testing.assert_close(backbone.extract(batch, ["pooled"])["pooled"], network(batch))
+        torch.testing.assert_close(pooled, network(normalised(image)[None]))
     assert backbone.name == "tiny:mine"
 
 
@@ -65,11 +69,14 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone():
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_transform_normalises_with_the_training_statistics(image):
-    pixels = np.asarray(image) / 255
-    expected = ((pixels - MEAN) / STD).transpose(2, 0, 1)
-    given = TinyBackbone(pretrained=False).transform(image)
-    np.testing.assert_allclose(given.numpy(), expected, rtol=1e-4, atol=1e-5)
+def test_images_travel_as_bytes_and_are_normalised_with_the_training_statistics(image, monkeypatch):
+    backbone, seen = TinyBackbone(pretrained=False), []
+    features = backbone._features
+    monkeypatch.setattr(backbone, "_features", lambda batch: seen.append(batch) or features(batch))
+    pixels = backbone.transform(image)
+    backbone.extract(pixels[None], ["pooled"])
+    np.testing.assert_array_equal(pixels.permute(1, 2, 0), np.asarray(image))
+    assert torch.equal(seen[-1], normalised(image)[None])
 
 
 @pytest.mark.parametrize("size", [(8, 8), (500, 375), (1, 1), (32, 33)])
