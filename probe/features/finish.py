@@ -16,7 +16,6 @@ import numpy as np
 from probe.base import Backbone, Partition, digest
 from probe.errors import InputError, StoreError
 from probe.features.entry import block_hash
-from probe.features.extract import ArrayFiles
 from probe.features.layout import (
     SCHEMA,
     WORK_PREFIX,
@@ -29,6 +28,7 @@ from probe.features.layout import (
     write_json,
 )
 from probe.features.plan import Block
+from probe.features.sink import ArrayFiles
 from probe.features.work import Work
 from probe.hashing import hash_bytes
 

@@ -14,10 +14,10 @@ import tqdm  # noqa: F401
 from extraction_toys import ToyBackbone, toy_dataset
 
 import probe.estimator
-import probe.features.extract
 import probe.features.finish
 import probe.features.layout
 import probe.features.ranks
+import probe.features.sink
 import probe.features.store
 from probe.errors import InputError
 from probe.features.ranks import Ranks
@@ -43,7 +43,7 @@ class LoggingBackbone(ToyBackbone):
 
 def extract(root: Path, log: Path, n: int = 200, delay: float = 0.002, stall: int | None = None, **options: Any) -> Any:
     torch.set_num_threads(1)
-    probe.features.extract.SYNC_SECONDS = 0.0
+    probe.features.sink.SYNC_SECONDS = 0.0
     options = {"batch_size": 5, "progress": False, "device": "cpu"} | options
     return FeatureStore(root).get(LoggingBackbone(log, delay, stall), toy_dataset(n), "train", KINDS, **options)
 
@@ -96,7 +96,7 @@ def extract_and_die(root: Path, log: Path, at: int, done: Path) -> None:
 
     for name in ("rename", "replace", "fsync", "fdatasync", "mkdir", "unlink", "open", "link"):
         setattr(os, name, mortal(getattr(os, name)))
-    probe.features.extract.write_at = mortal(probe.features.extract.write_at)
+    probe.features.sink.write_at = mortal(probe.features.sink.write_at)
     extract(root, log, n=20, delay=0.0)
     os._exit(0 if done.write_text("") == 0 else 1)
 

@@ -18,7 +18,7 @@ import torch
 from extraction_parent import SERVER, bytes_of, interrupt, start, wait_for
 
 import probe.features.entry
-import probe.features.extract
+import probe.features.sink
 import probe.features.work
 from probe.arrays import read_rows
 from probe.errors import StoreError
@@ -215,18 +215,18 @@ class TestCompany:
 
 class TestFullDisk:
     def test_the_error_says_what_to_do_and_the_rest_follows_later(self, root, log, uninterrupted, monkeypatch):
-        write_at, left = probe.features.extract.write_at, iter(range(31))
+        write_at, left = probe.features.sink.write_at, iter(range(31))
 
         def full(file, offset, rows):
             if next(left, None) is None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             write_at(file, offset, rows)
 
-        monkeypatch.setattr(probe.features.extract, "write_at", full)
+        monkeypatch.setattr(probe.features.sink, "write_at", full)
         with pytest.raises(StoreError, match=r"no space left in the cache .* what is finished is kept; make room"):
             child.extract(root, log)
         assert not list(root.rglob("manifest.json"))
-        monkeypatch.setattr(probe.features.extract, "write_at", write_at)
+        monkeypatch.setattr(probe.features.sink, "write_at", write_at)
         before = child.rows_logged(log)
         assert bytes_of(child.extract(root, log)) == uninterrupted[200]
         assert child.rows_logged(log) - before == 200 - 15 * BATCH
@@ -246,7 +246,7 @@ class TestFullDisk:
         try:
             ballast = disk / "ballast"
             process_root = disk / "cache"
-            free = probe.features.extract.shutil.disk_usage
+            free = probe.features.sink.shutil.disk_usage
             ballast.write_bytes(bytes(250_000))
             try:
                 shutil.disk_usage = lambda path: free(path)._replace(free=10**9)
