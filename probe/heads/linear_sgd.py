@@ -250,4 +250,6 @@ class LinearSGD(Head):
         return move
 
     def _logits(self, X: Any) -> FloatArray:
-        return scale_rows(np.asarray(X, dtype=np.float32), self.scaling) @ self.coef_.T + self.intercept_
+        # Doubles in, doubles out: a row's logits then do not depend on the rows beside it.
+        rows = np.asarray(X, dtype=np.promote_types(X.dtype, np.float32))
+        return scale_rows(rows, self.scaling) @ self.coef_.T + self.intercept_
