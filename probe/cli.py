@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from probe import slurm, sweep
+from probe import ray_jobs, slurm, sweep
 from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
@@ -70,10 +71,9 @@ def main() -> None:
         sys.exit(130)
     except SystemExit as stop:  # hydra has told of the launcher's failure
         if stop.code and Sweep.started:
+            why = ray_jobs.became_of(stop.__context__) or slurm.became_of(stop.__context__)
             print(
-                f"\nprobe: the sweep ended early, {slurm.became_of(stop.__context__)}: the same command goes on with "
-                "what is missing",
-                file=sys.stderr,
+                f"\nprobe: the sweep ended early, {why}: the same command goes on with what is missing", file=sys.stderr
             )
         raise
     if Sweep.notes is not None:
@@ -293,12 +293,18 @@ class Sweep(Callback):
     tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        launcher = config.hydra.launcher
-        if launcher["_target_"].endswith(slurm.LAUNCHER):
-            check_slurm()
-            Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
+        launcher, notes = config.hydra.launcher, Path(config.hydra.sweep.dir) / sweep.NOTES
+        with heeded():
+            if launcher["_target_"].endswith(slurm.LAUNCHER):
+                warn(slurm.check())
+                Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
+            if on_ray := launcher["_target_"].endswith(ray_jobs.LAUNCHER):
+                asked: Any = OmegaConf.to_container(launcher.ray, resolve=True)
+                ray = ray_jobs.connect(asked["init"])
+            sweep.start(notes, n_jobs(config))
+            if on_ray:
+                warn(ray_jobs.check(ray, asked["remote"], notes / sweep.SWEEP))
         Sweep.started = True
-        sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -307,14 +313,19 @@ class Sweep(Callback):
         (folder / "multirun.yaml").unlink(missing_ok=True)
 
 
-def check_slurm() -> None:
+@contextmanager
+def heeded() -> Iterator[None]:
     """Ends the command where no job could be submitted; not by an exception, which Hydra turns into a warning."""
     try:
-        if warning := slurm.check():
-            print(f"probe: {warning}", file=sys.stderr)
+        yield
     except ProbeError as error:
         print(f"probe: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def warn(sentence: str) -> None:
+    if sentence:
+        print(f"probe: {sentence}", file=sys.stderr)
 
 
 def n_jobs(config: DictConfig) -> int | None:
