@@ -44,6 +44,8 @@ SUBCOMMANDS = {
     "extract": "probe.commands:extract",
     "reproduce": "probe.commands:reproduce",
 }
+# launcher of a plugin: extra that installs it
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
@@ -70,6 +72,8 @@ def main() -> None:
         print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
         sys.exit(130)
     except SystemExit as stop:  # hydra has told of the launcher's failure
+        if sentence := missing_launcher(stop.__context__):
+            print(f"\nprobe: {sentence}", file=sys.stderr)
         if stop.code and Sweep.started:
             why = ray_jobs.became_of(stop.__context__) or slurm.became_of(stop.__context__)
             print(
@@ -79,6 +83,14 @@ def main() -> None:
     if Sweep.notes is not None:
         sys.exit(end_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def missing_launcher(error: BaseException | None) -> str:
+    """How to get a launcher that a plugin brings, where that is what Hydra has missed; else nothing."""
+    group, _, name = str(getattr(error, "missing_cfg_file", "")).rpartition("/")
+    if group != "hydra/launcher" or name not in EXTRAS:
+        return ""
+    return f"the launcher {name} is a plugin that is not installed: pip install -e '.[{EXTRAS[name]}]'"
 
 
 def subcommand(word: str, argv: Sequence[str]) -> int:

@@ -199,3 +199,15 @@ def test_jobs_of_one_sweep_that_mean_the_same_run_once(tmp_path: Path) -> None:
     assert len(fits(tmp_path)) == len(runs(tmp_path)) == 2
     with (tmp_path / "runs" / "t" / "leaderboard.csv").open() as file:
         assert [row["n_seeds"] for row in csv.DictReader(file)] == ["1", "1"]
+
+
+@pytest.mark.parametrize("launcher", ["ray", "joblib", "slurm_cpu"])
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(tmp_path, launcher):
+    without = "import sys, hydra_plugins; hydra_plugins.__path__ = []; from probe.cli import main; main()"
+    words = [sys.executable, "-c", without, *SWEEP, f"hydra/launcher={launcher}"]
+    answer = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    name, extra = {"slurm_cpu": ("submitit_slurm", "slurm")}.get(launcher, (launcher, launcher))
+    assert answer.returncode == 1
+    assert answer.stderr.decode().endswith(
+        f"\nprobe: the launcher {name} is a plugin that is not installed: pip install -e '.[{extra}]'\n"
+    )
