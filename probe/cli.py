@@ -69,9 +69,10 @@ def main() -> None:
     try:
         hydra_app()
     except KeyboardInterrupt:
-        print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupted())
     except SystemExit as stop:  # hydra has told of the launcher's failure
+        if was_interrupted(stop):
+            sys.exit(interrupted())
         if sentence := missing_launcher(stop.__context__):
             print(f"\nprobe: {sentence}", file=sys.stderr)
         if stop.code and Sweep.started:
@@ -83,6 +84,18 @@ def main() -> None:
     if Sweep.notes is not None:
         sys.exit(end_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def interrupted() -> int:
+    print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
+    return 130
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: omegaconf, in the middle of a copy, fails on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
 
 
 def missing_launcher(error: BaseException | None) -> str:

@@ -124,6 +124,27 @@ def test_an_interrupted_sweep_goes_on_with_what_is_missing(launcher: str, reques
     assert f"{6 - len(before)} done, {len(before)} there" in (cwd / "stdout").read_text()
 
 
+def test_ctrl_c_while_a_job_is_composed_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hydra_app() -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+        except AttributeError:
+            sys.exit(1)
+
+    monkeypatch.setattr(cli, "hydra_app", hydra_app)
+    monkeypatch.setattr(sys, "argv", ["probe", "-m", "seed=0,1"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "\nprobe: interrupted; the same command goes on with what is missing\n"
+
+
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])
 def test_nothing_half_written_stays_behind(launcher: str, request: pytest.FixtureRequest) -> None:
     cwd = request.getfixturevalue(launcher)
