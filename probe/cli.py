@@ -13,7 +13,8 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from probe import slurm, sweep
+from probe import ray_jobs, slurm, sweep
 from probe.errors import DoesNotFit, InputError, ProbeError
 from probe.sweep import Outcome
 
@@ -43,6 +44,8 @@ SUBCOMMANDS = {
     "extract": "probe.commands:extract",
     "reproduce": "probe.commands:reproduce",
 }
+# launcher of a plugin: extra that installs it
+EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
@@ -66,19 +69,41 @@ def main() -> None:
     try:
         hydra_app()
     except KeyboardInterrupt:
-        print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(interrupted())
     except SystemExit as stop:  # hydra has told of the launcher's failure
+        if was_interrupted(stop):
+            sys.exit(interrupted())
+        if sentence := missing_launcher(stop.__context__):
+            print(f"\nprobe: {sentence}", file=sys.stderr)
         if stop.code and Sweep.started:
+            why = ray_jobs.became_of(stop.__context__) or slurm.became_of(stop.__context__)
             print(
-                f"\nprobe: the sweep ended early, {slurm.became_of(stop.__context__)}: the same command goes on with "
-                "what is missing",
-                file=sys.stderr,
+                f"\nprobe: the sweep ended early, {why}: the same command goes on with what is missing", file=sys.stderr
             )
         raise
     if Sweep.notes is not None:
         sys.exit(end_sweep(Sweep.notes))
     sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+
+
+def interrupted() -> int:
+    print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
+    return 130
+
+
+def was_interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an exception: omegaconf, in the middle of a copy, fails on its way out."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error is not None
+
+
+def missing_launcher(error: BaseException | None) -> str:
+    """How to get a launcher that a plugin brings, where that is what Hydra has missed; else nothing."""
+    group, _, name = str(getattr(error, "missing_cfg_file", "")).rpartition("/")
+    if group != "hydra/launcher" or name not in EXTRAS:
+        return ""
+    return f"the launcher {name} is a plugin that is not installed: pip install -e '.[{EXTRAS[name]}]'"
 
 
 def subcommand(word: str, argv: Sequence[str]) -> int:
@@ -293,12 +318,18 @@ class Sweep(Callback):
     tracker: DictConfig | None = None
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        launcher = config.hydra.launcher
-        if launcher["_target_"].endswith(slurm.LAUNCHER):
-            check_slurm()
-            Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
+        launcher, notes = config.hydra.launcher, Path(config.hydra.sweep.dir) / sweep.NOTES
+        with heeded():
+            if launcher["_target_"].endswith(slurm.LAUNCHER):
+                warn(slurm.check())
+                Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
+            if on_ray := launcher["_target_"].endswith(ray_jobs.LAUNCHER):
+                asked: Any = OmegaConf.to_container(launcher.ray, resolve=True)
+                ray = ray_jobs.connect(asked["init"])
+            sweep.start(notes, n_jobs(config))
+            if on_ray:
+                warn(ray_jobs.check(ray, asked["remote"], notes / sweep.SWEEP))
         Sweep.started = True
-        sweep.start(Path(config.hydra.sweep.dir) / sweep.NOTES, n_jobs(config))
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
@@ -307,14 +338,19 @@ class Sweep(Callback):
         (folder / "multirun.yaml").unlink(missing_ok=True)
 
 
-def check_slurm() -> None:
+@contextmanager
+def heeded() -> Iterator[None]:
     """Ends the command where no job could be submitted; not by an exception, which Hydra turns into a warning."""
     try:
-        if warning := slurm.check():
-            print(f"probe: {warning}", file=sys.stderr)
+        yield
     except ProbeError as error:
         print(f"probe: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def warn(sentence: str) -> None:
+    if sentence:
+        print(f"probe: {sentence}", file=sys.stderr)
 
 
 def n_jobs(config: DictConfig) -> int | None:

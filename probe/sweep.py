@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 NOTES = ".sweep"
+SWEEP = "sweep.json"
 STATUSES = ("done", "there", "unfit", "failed")
 
 
@@ -31,7 +32,7 @@ class Outcome:
 def start(notes: Path, n_jobs: int | None) -> None:
     shutil.rmtree(notes, ignore_errors=True)
     notes.mkdir(parents=True)
-    (notes / "sweep.json").write_text(json.dumps({"n_jobs": n_jobs, "started": time.time()}))
+    (notes / SWEEP).write_text(json.dumps({"n_jobs": n_jobs, "started": time.time()}))
 
 
 def begin(notes: Path, number: int) -> None:
@@ -50,7 +51,7 @@ def note(notes: Path, number: int, outcome: Outcome) -> None:
 
 def progress(notes: Path) -> str:
     """`[ 3/18, 2 running, 1 failed, 40 s left]`, from the notes of all processes."""
-    sweep = json.loads((notes / "sweep.json").read_text())
+    sweep = json.loads((notes / SWEEP).read_text())
     counts = Counter(path.suffix.removeprefix(".") for path in notes.iterdir())
     n_ended, n = sum(counts[status] for status in STATUSES), sweep["n_jobs"]
     told = "".join(f", {counts[status]} {status}" for status in ("running", "failed") if counts[status])

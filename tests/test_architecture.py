@@ -13,7 +13,7 @@ PACKAGE = ROOT / "probe"
 LAYERS = [
     {"__main__", "commands"},
     {"cli"},
-    {"sweep", "slurm"},
+    {"sweep", "slurm", "ray_jobs"},
     {"experiment", "extracting", "leaderboard", "trackers", "describe"},
     {"calibration"},
     {"request", "prompts"},

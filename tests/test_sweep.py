@@ -124,6 +124,27 @@ def test_an_interrupted_sweep_goes_on_with_what_is_missing(launcher: str, reques
     assert f"{6 - len(before)} done, {len(before)} there" in (cwd / "stdout").read_text()
 
 
+def test_ctrl_c_while_a_job_is_composed_is_an_interruption(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def hydra_app() -> None:
+        try:
+            try:
+                raise KeyboardInterrupt
+            finally:
+                raise AttributeError("'NoneType' object has no attribute '_invalidate_flags_cache'")
+        except AttributeError:
+            sys.exit(1)
+
+    monkeypatch.setattr(cli, "hydra_app", hydra_app)
+    monkeypatch.setattr(sys, "argv", ["probe", "-m", "seed=0,1"])
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    with pytest.raises(SystemExit) as stop:
+        cli.main()
+    assert stop.value.code == 130
+    assert capsys.readouterr().err == "\nprobe: interrupted; the same command goes on with what is missing\n"
+
+
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])
 def test_nothing_half_written_stays_behind(launcher: str, request: pytest.FixtureRequest) -> None:
     cwd = request.getfixturevalue(launcher)
@@ -199,3 +220,15 @@ def test_jobs_of_one_sweep_that_mean_the_same_run_once(tmp_path: Path) -> None:
     assert len(fits(tmp_path)) == len(runs(tmp_path)) == 2
     with (tmp_path / "runs" / "t" / "leaderboard.csv").open() as file:
         assert [row["n_seeds"] for row in csv.DictReader(file)] == ["1", "1"]
+
+
+@pytest.mark.parametrize("launcher", ["ray", "joblib", "slurm_cpu"])
+def test_a_launcher_that_is_not_installed_is_named_with_its_extra(tmp_path, launcher):
+    without = "import sys, hydra_plugins; hydra_plugins.__path__ = []; from probe.cli import main; main()"
+    words = [sys.executable, "-c", without, *SWEEP, f"hydra/launcher={launcher}"]
+    answer = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
+    name, extra = {"slurm_cpu": ("submitit_slurm", "slurm")}.get(launcher, (launcher, launcher))
+    assert answer.returncode == 1
+    assert answer.stderr.decode().endswith(
+        f"\nprobe: the launcher {name} is a plugin that is not installed: pip install -e '.[{extra}]'\n"
+    )

@@ -6,8 +6,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 
 from probe.errors import InputError, ProbeError
@@ -57,26 +58,57 @@ def on_all(ray: Any, function: Callable[[int], Answer], *, n_tasks: int | None, 
     return _gather(ray, [task.remote(i) for i in range(n_tasks)])
 
 
-def connect(address: str) -> Any:
-    """The module `ray`, connected."""
+def connect(
+    address: str | None,
+    *,
+    user: str = "extract.engine=ray",
+    setting: str = "extract.address",
+    runtime_env: Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """The module `ray`, connected.
+
+    Args:
+        address: As of `cluster`, or None for the cluster that was started here and else one of its own.
+        user: Who needs Ray, and `setting` what holds the address: for the sentences.
+        runtime_env: As of `ray.init`, which also gets the options.
+
+    Raises:
+        InputError: As `cluster`.
+    """
     try:
         import ray
     except ImportError:
-        raise InputError("extract.engine=ray needs Ray, which is not installed: pip install -e '.[ray]'") from None
-    if address == "auto":  # as Ray does, so that the sentence names what is tried
+        raise InputError(f"{user} needs Ray, which is not installed: pip install -e '.[ray]'") from None
+    if address in (None, "auto"):  # as Ray does, so that the sentence names what is tried
         address = os.environ.get("RAY_ADDRESS") or address
+    tried = address or _started_here() or "local"
+    address = "local" if tried == "local" else address  # else left to Ray, which may have a token for what it finds
     own: Any = {"object_store_memory": OBJECT_STORE_BYTES, "include_dashboard": False} if address == "local" else {}
-    path = {"env_vars": {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}}
+    asked = dict(runtime_env or {})
+    path = {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    asked["env_vars"] = path | dict(asked.get("env_vars") or {})
     try:
-        _knock(address)
-        ray.init(address=address, logging_level=logging.ERROR, runtime_env=path, **own)
-    except (OSError, RuntimeError, ValueError) as error:
+        _knock(tried)
+        ray.init(address=address, logging_level=logging.ERROR, runtime_env=asked, **{**own, **options})
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
+        if options and not isinstance(error, OSError):
+            raise InputError(
+                f"Ray does not start with {', '.join(options)} ({reason}): change what {user} is given"
+            ) from error
         raise InputError(
-            f"no Ray cluster answers at the address {address} ({reason}): start one (`ray start --head`), give its "
-            "address (extract.address=host:6379), or set extract.address=local"
+            f"no Ray cluster answers at the address {tried} ({reason}): start one (`ray start --head`), give its "
+            f"address ({setting}=host:6379), or set {setting}=local"
         ) from error
     return ray
+
+
+def _started_here() -> str:
+    """The address that the last `ray start` left on this machine, with which Ray itself begins; empty if none."""
+    folder = os.environ.get("RAY_TMPDIR") or (sys.platform == "linux" and os.environ.get("TMPDIR")) or "/tmp"
+    file = Path(folder) / "ray" / "ray_current_cluster"
+    return file.read_text().strip() if file.exists() else ""
 
 
 def _knock(address: str) -> None:
