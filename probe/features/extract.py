@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from probe.base import Backbone, Partition
@@ -68,6 +69,25 @@ def _as_it_is(batch: Any) -> Any:
     return batch
 
 
+@contextmanager
+def dying_workers(n_workers: int) -> Iterator[None]:
+    """Says what to do about workers that end without a word of their own; torch tells of it wherever it notices."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "shared memory" in str(error):
+            raise InputError(
+                f"{n_workers} workers ran out of shared memory, in which decoded batches wait: set features.n_workers "
+                "or features.batch_size lower, or give the container more (docker run --shm-size=8g)"
+            ) from error
+        if "DataLoader worker (pid" in str(error):
+            raise InputError(
+                f"one of {n_workers} workers that decode was killed, most likely for want of memory: set "
+                "features.n_workers or features.batch_size lower"
+            ) from error
+        raise
+
+
 def contribute(
     backbone: Backbone,
     partition: Partition,
@@ -86,7 +106,7 @@ def contribute(
 
     Raises:
         InputError: a row that cannot be decoded under `on_error="raise"`, features that are not finite or do not have
-            one shape. What was finished before stays finished.
+            one shape, workers that were killed. What was finished before stays finished.
     """
     import torch
 
@@ -109,7 +129,7 @@ def contribute(
     batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
     writer.keep_beating()
     clock = time.monotonic()
-    with Sink(writer) as sink, torch.inference_mode():
+    with dying_workers(n_workers), Sink(writer) as sink, torch.inference_mode():
         for one in delayed(launched(), forward.n_ahead):
             arrays = forward.collect(one)
             now = time.monotonic()
