@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe import cli
+from probe import building
 from probe.errors import InputError
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def differences(folder: Path) -> tuple[list[str], list[str]]:
             "again: give a run that the probe command made"
         )
     with tempfile.TemporaryDirectory() as scratch:
-        again = experiment.run(cli.build(old["config"] | {"runs": scratch, "force": True}, old.get("command", "")))
+        again = experiment.run(building.build(old["config"] | {"runs": scratch, "force": True}, old.get("command", "")))
         new = record.read_result(again)
         assert new is not None  # `run` returns complete folders only
         return record.compare(folder, old, again, new), record.compare_causes(old, new)
@@ -69,9 +69,9 @@ def describe(argv: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
-    config = cli.compose(options.overrides, options.config_dir)
-    cli.check(config)
-    dataset, backbone = cli.dataset_of(config), cli.backbone_of(config)
+    config = building.compose(options.overrides, options.config_dir)
+    building.check(config)
+    dataset, backbone = building.dataset_of(config), building.backbone_of(config)
     print(render(describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)))
     sheet = contact_sheet(backbone.to("cpu"), dataset)
     if sheet is not None:
@@ -88,7 +88,7 @@ def extract(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
-    for line in extract_together(prepare, cli.compose(options.overrides, options.config_dir)):
+    for line in extract_together(prepare, building.compose(options.overrides, options.config_dir)):
         print(line, flush=True)
     return 0
 
@@ -97,4 +97,4 @@ def prepare(config: Any) -> Extracting:
     """The part of this process, or of a task of Ray, in an extraction."""
     from probe.extracting import Extracting
 
-    return Extracting.of(cli.build(config, "probe extract"), config["extract"])
+    return Extracting.of(building.build(config, "probe extract"), config["extract"])

@@ -4,17 +4,17 @@ import copy
 
 import pytest
 
-from probe import cli
+from probe import building
 from probe.errors import InputError
 
 
 @pytest.fixture(scope="module")
 def config():
-    return cli.compose(["dataset=iris", "head=ncm"])
+    return building.compose(["dataset=iris", "head=ncm"])
 
 
 def test_the_default_configuration_passes(config):
-    cli.check(config)
+    building.check(config)
 
 
 @pytest.mark.parametrize(
@@ -33,9 +33,9 @@ def test_the_default_configuration_passes(config):
 )
 def test_a_value_of_another_kind_is_refused_by_its_key(config, override, sentence):
     with pytest.raises(InputError, match=sentence):
-        cli.check(copy.deepcopy(config) | override)
+        building.check(copy.deepcopy(config) | override)
 
 
 def test_a_run_checks_its_configuration_before_anything_is_built(config):
     with pytest.raises(InputError, match="seed is 'abc'"):
-        cli.build(config | {"seed": "abc", "backbone": {"_target_": "no.such.module"}}, "probe")
+        building.build(config | {"seed": "abc", "backbone": {"_target_": "no.such.module"}}, "probe")

@@ -13,16 +13,16 @@ import pytest
 from omegaconf import OmegaConf
 from safetensors.numpy import load_file, save_file
 
-from probe import cli, experiment
+from probe import building, cli, experiment
 
 
 def make(cwd: Path, *overrides: str) -> Path:
     """A run as the command makes it, without the command."""
     os.chdir(cwd)
-    with hydra.initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(building.CONF), version_base="1.3"):
         config = hydra.compose("config", ["backbone=identity", "dataset=iris", *overrides])
     container = OmegaConf.to_container(config, resolve=True)
-    return cwd / experiment.run(cli.build(container, "probe " + " ".join(overrides)))
+    return cwd / experiment.run(building.build(container, "probe " + " ".join(overrides)))
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +144,7 @@ def test_a_record_without_its_configuration_gets_one_sentence(run: Path, capfd: 
 
 
 def test_nothing_in_a_run_folder_says_where_it_was_made(made: Path) -> None:
-    places = [str(made.parent.parent).encode(), str(cli.PACKAGE.parent).encode(), str(Path.home()).encode() + b"/"]
+    places = [str(made.parent.parent).encode(), str(building.PACKAGE.parent).encode(), str(Path.home()).encode() + b"/"]
     for path in made.rglob("*"):
         if path.is_file():
             assert not [place for place in places if place in path.read_bytes()], path

@@ -19,7 +19,7 @@ import hydra
 import pytest
 
 from probe import slurm
-from probe.cli import CONF
+from probe.building import CONF
 from probe.errors import InputError
 
 ROOT = Path(__file__).parent.parent

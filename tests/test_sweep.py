@@ -15,7 +15,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from probe import cli
+from probe import building, cli
 from probe.record import content
 from probe.sweep import Outcome, begin, note, progress, start
 
@@ -208,7 +208,7 @@ EXPERIMENT = {"dataset": "digits,iris", "head": "ncm,ridge", "seed": "0,1,2"}
 )
 def test_a_sweep_knows_how_many_jobs_it_has(params: dict[str, str], words: list[str], n: int | None) -> None:
     config = OmegaConf.create({"hydra": {"sweeper": {"params": params}, "overrides": {"task": words}}})
-    with hydra.initialize_config_dir(str(cli.CONF), version_base="1.3"):
+    with hydra.initialize_config_dir(str(building.CONF), version_base="1.3"):
         assert cli.n_jobs(config) == n
 
 

@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.timm import TimmBackbone
-from probe.cli import build
+from probe.building import build
 from probe.datasets.sklearn import load
 from probe.errors import InputError
 from probe.estimator import Head
