@@ -122,7 +122,7 @@ def _on_ray(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
     # Facts come after the cluster, since to hash weights and rows may take long.
     with cluster(settings["address"]) as ray, shown(root, "the driver", work.facts) as card:
         task = partial(_ray_task, prepare, {**config, "cache": str(root)}, card)
-        yield from on_all(ray, task, n_tasks=settings["workers"], n_cpus=1 + config["features"]["n_workers"])[0]
+        yield from on_all(ray, task, n_tasks=settings["workers"], n_cpus=1 + (config["features"]["n_workers"] or 0))[0]
 
 
 def _ray_task(prepare: Prepare, config: Mapping[str, Any], driver: Card, number: int) -> list[str]:

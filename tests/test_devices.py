@@ -332,7 +332,7 @@ BACKBONES = {
 
 
 @every_device
-@pytest.mark.parametrize("n_workers", [0, 2])
+@pytest.mark.parametrize("n_workers", [0, 2, None])
 @pytest.mark.parametrize("name", BACKBONES)
 def test_extraction_agrees_with_the_cpu(place, name, n_workers, tmp_path):
     build, kinds = BACKBONES[name]

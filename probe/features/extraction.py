@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,9 +13,13 @@ import numpy as np
 from probe.base import Backbone, Dataset, Partition
 from probe.features.extract import contribute
 from probe.features.finish import check_data, finish
+from probe.features.plan import Plan
 from probe.features.work import Work
 from probe.features.writer import Writer
 
+SHARED_MEMORY = Path("/dev/shm")
+BATCHES_PER_WORKER = 3
+"""Two that a worker has ahead, and the one in work."""
 POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 2.0
 """Who waits looks ever more seldom: a look reads the journals of all writers."""
@@ -28,7 +35,7 @@ class Extraction:
         partition: str,
         identity: dict[str, Any],
         device: str,
-        n_workers: int,
+        n_workers: int | None,
         on_error: str,
         progress: bool,
     ):
@@ -59,6 +66,7 @@ class Extraction:
                 disable=not self.progress,
             ) as bar,
         ):
+            n_workers = self.n_workers if self.n_workers is not None else self._n_workers(work.plan)
             pause = POLL_SECONDS
             while not work.complete():
                 contribute(
@@ -67,7 +75,7 @@ class Extraction:
                     work,
                     writer,
                     device=self.device,
-                    n_workers=self.n_workers,
+                    n_workers=n_workers,
                     on_error=self.on_error,
                     advance=bar.update,
                 )
@@ -79,8 +87,29 @@ class Extraction:
                 time.sleep(POLL_SECONDS)
             finish(work, self.identity, self.backbone, self.name, self.rows)
 
+    def _n_workers(self, plan: Plan) -> int:
+        """As many as keep a GPU busy with images: the cores of this process but one, where there is room for batches.
+
+        On a CPU none: the network takes the cores.
+        """
+        if not self.device.startswith("cuda") or unit(self.rows) != " images" or not SHARED_MEMORY.is_dir():
+            return 0
+        height, width = getattr(self.backbone, "image_size", (224, 224))
+        bytes_per_worker = BATCHES_PER_WORKER * plan.block_rows * 3 * height * width * 4
+        room = shutil.disk_usage(SHARED_MEMORY).free // bytes_per_worker
+        return min(max(1, own_cores() - 1), plan.n_blocks, room)
+
     def _rows_done(self, work: Work) -> int:
         return sum(len(work.plan.rows(block)) for block in work.done())
+
+
+def own_cores() -> int:
+    """Those that are not for the other ranks of torchrun, or the other jobs of a sweep."""
+    import torch
+    from joblib import cpu_count
+
+    n_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return cpu_count() // n_ranks if n_ranks > 1 else torch.get_num_threads()
 
 
 def unit(rows: Partition) -> str:

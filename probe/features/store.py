@@ -71,7 +71,7 @@ class FeatureStore:
         *,
         dtypes: Mapping[str, str | None] | None = None,
         batch_size: int = 256,
-        n_workers: int = 0,
+        n_workers: int | None = None,
         device: str = "auto",
         on_error: str = "raise",
         progress: bool = True,
@@ -82,7 +82,8 @@ class FeatureStore:
             kinds: What the caller reads; all that is missing is extracted in one pass.
             dtypes: Kind -> stored dtype, `float16` or `float32`. By default, or told None, `pooled` and other arrays of
                 two axes are stored in float32, `tokens`, `map` and other larger arrays in float16.
-            n_workers: Processes that decode rows; 0 decodes in this one.
+            n_workers: Processes that decode rows; 0 decodes in this one. None: for images on a GPU as many as this
+                process has cores and shared memory for, else 0.
             on_error: `raise`, or `skip` to leave out rows that cannot be decoded and mark them in `valid`.
 
         Raises:
@@ -127,7 +128,7 @@ def check_request(
     kinds: Sequence[str],
     dtypes: Mapping[str, str],
     batch_size: int,
-    n_workers: int,
+    n_workers: int | None,
     on_error: str,
 ) -> None:
     """Refuses what cannot be extracted, all that is wrong in one sentence each."""
@@ -144,7 +145,7 @@ def check_request(
             wrong.append(f"dtypes.{kind} is {dtype!r}: choose from {list(DTYPES)}")
     if batch_size < 1:
         wrong.append(f"batch_size is {batch_size}: give 1 or more")
-    if n_workers < 0:
+    if n_workers is not None and n_workers < 0:
         wrong.append(f"n_workers is {n_workers}: give 0 or more")
     if on_error not in ("raise", "skip"):
         wrong.append(f"on_error is {on_error!r}: choose raise or skip")

@@ -1,15 +1,24 @@
-"""Processes that decode and end without a word of their own."""
+"""Processes that decode: how many there are, and those that end without a word of their own."""
 
 import os
 import signal
 import time
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+import torch
 from extraction_toys import ToyBackbone, toy_dataset
 
+from probe.base import Dataset
 from probe.errors import InputError
+from probe.features import extraction
 from probe.features.extract import dying_workers
+from probe.features.extraction import Extraction, own_cores
+from probe.features.plan import Plan
 from probe.features.store import FeatureStore
+from probe.partitions import ArrayPartition
 
 
 class Deadly(ToyBackbone):
@@ -50,3 +59,61 @@ def test_a_killed_one_says_what_to_do_and_what_is_finished_stays(tmp_path):
 def test_other_failures_come_as_they_are():
     with pytest.raises(RuntimeError, match="something else"), dying_workers(3):
         raise RuntimeError("something else")
+
+
+class Images(ToyBackbone):
+    """Of 10 x 20 pixels."""
+
+    image_size = (10, 20)
+
+
+def workers(rows, device="cuda", n_blocks=100):
+    dataset = Dataset("some", ("a",), {"train": rows})
+    one = Extraction(Images(), dataset, "train", {}, "cpu", None, "raise", False)
+    one.device = device
+    return one._n_workers(Plan(n_blocks * 5, 5, {"pooled": "float32"}, "toy", "some"))
+
+
+@pytest.fixture
+def sixteen_cores(monkeypatch, tmp_path):
+    monkeypatch.setattr(extraction, "SHARED_MEMORY", tmp_path)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 16)
+    monkeypatch.setattr("joblib.cpu_count", lambda: 32)
+    monkeypatch.delenv("LOCAL_WORLD_SIZE", raising=False)
+
+
+def picture(n=3):
+    return ArrayPartition(np.zeros((n, 8, 8, 3), dtype=np.uint8), np.zeros(n), [str(i) for i in range(n)])
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+def test_images_on_a_gpu_are_decoded_by_all_cores_but_one():
+    assert workers(picture()) == 15
+    assert workers(picture(), "cuda:3") == 15
+    assert workers(picture(), n_blocks=4) == 4
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+def test_on_a_cpu_and_of_rows_that_are_no_images_none_are():
+    assert workers(picture(), "cpu") == 0
+    vectors = ArrayPartition(np.zeros((3, 8), dtype=np.float32), np.zeros(3), ["a", "b", "c"])
+    assert workers(vectors) == 0
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+def test_each_has_room_for_its_batches(monkeypatch):
+    of_one = 3 * 5 * 3 * 10 * 20 * 4
+    for free, expected in ((of_one - 1, 0), (2.5 * of_one, 2), (1e12, 15)):
+        monkeypatch.setattr(extraction.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=int(free)))
+        assert workers(picture()) == expected
+    monkeypatch.setattr(extraction, "SHARED_MEMORY", Path("/nowhere"))
+    assert workers(picture()) == 0
+
+
+@pytest.mark.usefixtures("sixteen_cores")
+def test_ranks_of_torchrun_divide_the_cores(monkeypatch):
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
+    assert own_cores() == 16
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
+    assert own_cores() == 4  # whatever OMP_NUM_THREADS says, which torchrun sets to 1
+    assert workers(picture()) == 3
