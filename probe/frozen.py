@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, Self
 
@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.errors import InputError
+from probe.gpu import full_precision
 from probe.hashing import hash_tensors
 from probe.images import CONVERSION
 from probe.taps import LAST, READING, expand, join_blocks, last_blocks
@@ -262,14 +263,6 @@ def fast_layout(network: nn.Module) -> torch.memory_format:
     within = sum(p.numel() for m in network.modules() if isinstance(m, nn.Conv2d) for p in m.parameters(recurse=False))
     n_parameters = sum(p.numel() for p in network.parameters())
     return torch.channels_last if within and within >= n_parameters / 4 else torch.preserve_format
-
-
-def full_precision() -> AbstractContextManager[None]:
-    """CUDA convolutions of float32 as such, and in a fixed order; TF32, their default, keeps three digits.
-
-    Features of a backbone are looked up by its identity, in which the device has no part: they have to agree.
-    """
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def map_kinds(feature_map: Tensor) -> dict[str, Tensor]:

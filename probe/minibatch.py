@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -21,7 +20,7 @@ from probe.arrays import RowReader, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
-from probe.gpu_memory import ResidentRows, resident_rows
+from probe.gpu import ResidentRows, full_precision, resident_rows
 
 Batch = dict[str, Tensor]
 Backward = Callable[[nn.Module, Batch], Tensor]
@@ -46,11 +45,6 @@ def schedule(step: int, n_steps: int, n_warmup: float) -> float:
     if step < n_warmup:
         return (step + 1) / (n_warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1.0, n_steps - n_warmup)))
-
-
-def exact() -> AbstractContextManager[None]:
-    """CUDA convolutions in full float32 and in a fixed order; TF32, their default, keeps three digits."""
-    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.float32) -> Batch:
@@ -84,7 +78,7 @@ def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Reci
     average = {name: p.detach().clone() for name, p in named} if recipe.ema_decay is not None else {}
     rng = np.random.default_rng(recipe.seed)
     step = 0
-    with exact(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
+    with full_precision(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(recipe.seed)
         for epoch in range(recipe.epochs):
             for batch in batches(rows.at_epoch(epoch), recipe.batch_size, rng):
@@ -229,7 +223,7 @@ class MinibatchHead(Head):
     @torch.no_grad()
     def _module_logits(self, module: nn.Module, chunk: dict[str, Any]) -> FloatArray:
         parameter = next(module.parameters())
-        with exact():
+        with full_precision():
             return module(as_tensors(chunk, str(parameter.device), parameter.dtype)).cpu().numpy()
 
     def _logits(self, X: Any) -> FloatArray:

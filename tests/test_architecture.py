@@ -23,7 +23,7 @@ LAYERS = [
     {"backbones", "datasets", "metrics", "teacher", "views"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
     {"estimator", "images", "pixels", "files", "labels", "subsets", "taps"},
-    {"targets", "facts", "passes", "gpu_memory"},
+    {"targets", "facts", "passes", "gpu"},
     {"hashing", "finite"},
     {"arrays"},
     {"base", "errors"},

@@ -23,7 +23,7 @@ from timm.data import (
 )
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from probe import gpu_memory
+from probe import gpu
 from probe.arrays import RowSubset
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
@@ -201,7 +201,7 @@ def test_the_path_of_linear_agrees_with_the_cpu_chunk_by_chunk(place, dtype, hel
     X, y = pooled(dtype)
     expected = linear(device="cpu")().fit(X, y)
     if not held:
-        monkeypatch.setattr(gpu_memory, "free_bytes", lambda device: 0)
+        monkeypatch.setattr(gpu, "free_bytes", lambda device: 0)
     if place == "cuda":
         monkeypatch.setattr(eigen, "fast_bfloat16", lambda device: bfloat16)
     with there(place, bfloat16=bfloat16):

@@ -15,7 +15,7 @@ from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, resolve_device
 from probe.finite import check_finite
-from probe.gpu_memory import resident_rows
+from probe.gpu import resident_rows
 from probe.linalg.eigen import SCALINGS, scale_rows
 from probe.minibatch import as_tensors
 from probe.moments import ClassMoments

@@ -14,7 +14,7 @@ from probe.arrays import RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
 from probe.estimator import FloatArray
-from probe.gpu_memory import budget, resident_rows
+from probe.gpu import budget, resident_rows
 
 HOLD_BYTES = 4 * 2**30
 """Rotated rows up to this size are held in memory; larger ones are read again, chunk by chunk, in every pass."""

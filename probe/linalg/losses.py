@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from probe.gpu_memory import budget
+from probe.gpu import budget
 from probe.linalg.eigen import EigenRows
 
 CHUNK_ENTRIES = 2**19

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 from probe.errors import InputError
 from probe.estimator import Head
+from probe.gpu import full_precision
 from probe.heads.linear import LinearProbe
 from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
-from probe.minibatch import exact
 from probe.second_moment import n_pairs
 
 ROOT = Path(__file__).parents[2]
@@ -67,7 +67,7 @@ def oracle_module(data, device):
 def test_logits_loss_and_gradients_equal_the_released_ones(path, device):
     data = load_file(path)
     module, batch = oracle_module(data, device)
-    with exact():
+    with full_precision():
         logits = module(batch)
         loss = functional.cross_entropy(logits, data["labels"].to(device))
         loss.backward()

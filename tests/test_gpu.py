@@ -8,11 +8,11 @@ import pytest
 import torch
 from pretended_gpu import FREE_BYTES, pretended_gpu
 
-from probe import gpu_memory
+from probe import gpu
 from probe.arrays import DrawnViews, Entries, RowStack, RowSubset
 from probe.errors import InputError
 from probe.fitting import fit
-from probe.gpu_memory import budget, resident_rows
+from probe.gpu import budget, resident_rows
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
@@ -36,7 +36,7 @@ def test_what_torch_holds_in_reserve_is_free(monkeypatch):
     with pretended_gpu():
         monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 500)
         monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 300)
-        assert gpu_memory.free_bytes("cuda") == FREE_BYTES + 200
+        assert gpu.free_bytes("cuda") == FREE_BYTES + 200
 
 
 def test_rows_on_a_gpu_are_those_of_the_arrays(tmp_path):
@@ -66,7 +66,7 @@ def test_rows_stay_where_they_are_on_a_cpu_where_they_do_not_fit_and_where_each_
         views = DrawnViews(TOKENS, seed=0)
         for drawn in (views, RowSubset(views, np.arange(5)), RowStack([X, views]), Entries(views, 0)):
             assert resident_rows({"codes": Y, "pooled": drawn}, "cuda") is None
-        monkeypatch.setattr(gpu_memory, "free_bytes", lambda device: 3 * X.nbytes)
+        monkeypatch.setattr(gpu, "free_bytes", lambda device: 3 * X.nbytes)
         assert resident_rows({"pooled": X}, "cuda") is not None
         assert resident_rows({"pooled": X, "codes": Y}, "cuda") is None
 
@@ -86,7 +86,7 @@ def test_training_on_rows_that_lie_there_ends_at_the_same_bits(kind, place, monk
     logits = []
     with pretended_gpu() if place == "pretended" else nullcontext():
         for free in (FREE_BYTES, 0):
-            monkeypatch.setattr(gpu_memory, "free_bytes", lambda device, free=free: free)
+            monkeypatch.setattr(gpu, "free_bytes", lambda device, free=free: free)
             logits.append(kind(device="cuda").fit(features, Y).logits(features))
     np.testing.assert_array_equal(*logits)
 
@@ -94,7 +94,7 @@ def test_training_on_rows_that_lie_there_ends_at_the_same_bits(kind, place, monk
 def test_a_path_over_rows_in_half_precision_that_fit_there_while_rotated_ones_do_not(monkeypatch):
     halves = X.astype(np.float16)
     # A third is room for the rows in float16, a fourth less than the rotated ones take in float32.
-    monkeypatch.setattr(gpu_memory, "free_bytes", lambda device: 3 * halves.nbytes)
+    monkeypatch.setattr(gpu, "free_bytes", lambda device: 3 * halves.nbytes)
     expected = LinearProbe(Cs=[1e-2, 1.0], tol=1e-10, device="cpu").fit(halves, Y)
     with pretended_gpu():
         found = LinearProbe(Cs=[1e-2, 1.0], tol=1e-10, device="cuda").fit(halves, Y)

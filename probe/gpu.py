@@ -1,9 +1,10 @@
-"""What may be kept in the memory of a GPU, and rows that are."""
+"""What a GPU needs to give the numbers of a CPU, what may be kept in its memory, and rows that are."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +14,16 @@ from probe.base import IntArray
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+
+def full_precision() -> AbstractContextManager[None]:
+    """CUDA convolutions of float32 as such, and in a fixed order; TF32, their default, keeps three digits.
+
+    Features of a backbone are looked up by its identity, in which the device has no part: they have to agree.
+    """
+    import torch
+
+    return torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False)
 
 
 def free_bytes(device: str) -> int:
