@@ -20,6 +20,7 @@ from probe.features.writer import Writer
 SHARED_MEMORY = Path("/dev/shm")
 BATCHES_PER_WORKER = 3
 """Two that a worker has ahead, and the one in work."""
+USUAL_ROW_BYTES = 3 * 224 * 224 * 4
 POLL_SECONDS = 0.1
 MAX_POLL_SECONDS = 2.0
 """Who waits looks ever more seldom: a look reads the journals of all writers."""
@@ -94,9 +95,11 @@ class Extraction:
         """
         if not self.device.startswith("cuda") or unit(self.rows) != " images" or not SHARED_MEMORY.is_dir():
             return 0
-        height, width = getattr(self.backbone, "image_size", (224, 224))
-        bytes_per_worker = BATCHES_PER_WORKER * plan.block_rows * 3 * height * width * 4
-        room = shutil.disk_usage(SHARED_MEMORY).free // bytes_per_worker
+        try:
+            row_bytes = self.backbone.transform(self.rows[0]).nbytes
+        except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
+            row_bytes = USUAL_ROW_BYTES
+        room = shutil.disk_usage(SHARED_MEMORY).free // (BATCHES_PER_WORKER * plan.block_rows * row_bytes)
         return min(max(1, own_cores() - 1), plan.n_blocks, room)
 
     def _rows_done(self, work: Work) -> int:

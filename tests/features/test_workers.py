@@ -19,6 +19,7 @@ from probe.features.extraction import Extraction, own_cores
 from probe.features.plan import Plan
 from probe.features.store import FeatureStore
 from probe.partitions import ArrayPartition
+from probe.views import MultiView
 
 
 class Deadly(ToyBackbone):
@@ -61,15 +62,9 @@ def test_other_failures_come_as_they_are():
         raise RuntimeError("something else")
 
 
-class Images(ToyBackbone):
-    """Of 10 x 20 pixels."""
-
-    image_size = (10, 20)
-
-
-def workers(rows, device="cuda", n_blocks=100):
+def workers(rows, device="cuda", n_blocks=100, backbone=None):
     dataset = Dataset("some", ("a",), {"train": rows})
-    one = Extraction(Images(), dataset, "train", {}, "cpu", None, "raise", False)
+    one = Extraction(backbone or ToyBackbone(), dataset, "train", {}, "cpu", None, "raise", False)
     one.device = device
     return one._n_workers(Plan(n_blocks * 5, 5, {"pooled": "float32"}, "toy", "some"))
 
@@ -102,10 +97,12 @@ def test_on_a_cpu_and_of_rows_that_are_no_images_none_are():
 
 @pytest.mark.usefixtures("sixteen_cores")
 def test_each_has_room_for_its_batches(monkeypatch):
-    of_one = 3 * 5 * 3 * 10 * 20 * 4
+    of_one = 3 * 5 * 3 * 8 * 8 * 4  # three batches of five images in float32
     for free, expected in ((of_one - 1, 0), (2.5 * of_one, 2), (1e12, 15)):
         monkeypatch.setattr(extraction.shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=int(free)))
         assert workers(picture()) == expected
+    monkeypatch.setattr(extraction.shutil, "disk_usage", lambda _: SimpleNamespace(free=2 * of_one))
+    assert workers(picture(), backbone=MultiView(ToyBackbone(), n=2, kind="flips")) == 1
     monkeypatch.setattr(extraction, "SHARED_MEMORY", Path("/nowhere"))
     assert workers(picture()) == 0
 
