@@ -56,6 +56,12 @@ def is_lazy(X: Any) -> bool:
     return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
 
 
+def check_lazy(X: Any, name: str = "X") -> None:
+    """Refuses what is not finite in rows that `Head._check_rows` left on disk; others it has checked itself."""
+    if is_lazy(X):
+        check_finite(X, name)
+
+
 HELD_OUT = "a tenth of the training rows"
 """What `selection_` says where no validation rows were given."""
 
@@ -113,7 +119,7 @@ class Head(ClassifierMixin, BaseEstimator):
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
 
-        Finiteness of those is checked by whoever reads their chunks, with `check_finite`.
+        Finiteness of those is checked by whoever reads them, with `check_lazy` or chunk by chunk.
         """
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)

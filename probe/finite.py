@@ -44,7 +44,7 @@ def check_finite(X: Any, name: str = "X") -> None:
 
     n_threads = min(cpu_count(), int(np.prod(X.shape)) // THREAD_ENTRIES)
     if n_threads < 2:
-        return look_through(slice(0, len(X)))
-    with ThreadPoolExecutor(n_threads) as pool:
-        list(pool.map(look_through, parts_of(X, n_threads)))
-    return None
+        look_through(slice(0, len(X)))
+    else:
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(look_through, parts_of(X, n_threads)))

@@ -12,7 +12,7 @@ from sklearn.base import clone
 from probe.arrays import RowStack, RowSubset, places_in, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, resolve_device
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, check_lazy, hold_out, resolve_device
 from probe.finite import check_finite
 from probe.linalg.eigen import SCALINGS, EigenRows, hold_bytes, read_rows, scale_rows
 from probe.linalg.multinomial import MultinomialLoss
@@ -86,8 +86,7 @@ class LinearProbe(Head):
         """Solves the path on (X, y) and chooses C on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
-        if is_lazy(X):
-            check_finite(X)
+        check_lazy(X)
         self._forget()
         self.Cs_ = penalties(self.Cs)
         if validation is not None:
@@ -155,8 +154,7 @@ class LinearProbe(Head):
             raise InputError(f"validation has {len(X)} rows and {len(labels)} labels: give one label per row")
         if not len(X):
             raise InputError("validation has no rows, expected at least one: give validation=None to cut some from X")
-        if is_lazy(X):
-            check_finite(X, "the validation rows")
+        check_lazy(X, "the validation rows")
         return X, labels
 
     def _add_classes(self, codes: IntArray, y_val: np.ndarray[Any, Any]) -> IntArray:

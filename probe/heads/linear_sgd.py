@@ -13,10 +13,9 @@ from torch import Tensor
 from probe.arrays import RowStack, RowSubset, at_epoch, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, is_lazy, resolve_device
-from probe.finite import check_finite
+from probe.estimator import HELD_OUT, FloatArray, Head, Validation, check_lazy, hold_out, resolve_device
 from probe.gpu import resident_rows
-from probe.linalg.eigen import SCALINGS, scale_rows
+from probe.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
 from probe.minibatch import as_tensors
 from probe.moments import ClassMoments
 
@@ -89,8 +88,7 @@ class LinearSGD(Head):
         """Trains every learning rate on (X, y) and chooses one on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
-        if is_lazy(X):
-            check_finite(X)
+        check_lazy(X)
         for name in ("scores_", "selection_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -203,8 +201,7 @@ class LinearSGD(Head):
                 tensors = as_tensors(batch, device)
                 features = tensors["features"]
                 if self.scaling == "l2":
-                    norms = torch.linalg.vector_norm(features, dim=1, keepdim=True)
-                    features = features / torch.where(norms > 0, norms, 1)
+                    features = to_unit_length_(features)
                 elif self.scaling == "standard":
                     features = (features - shift) / spread
                 yield features, tensors["codes"]

@@ -11,8 +11,8 @@ from scipy.special import expit
 from probe.arrays import RowStack, RowSubset, row_chunks
 from probe.base import IntArray
 from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Validation, hold_out, is_lazy
-from probe.finite import check_finite, refuse_non_finite
+from probe.estimator import HELD_OUT, FloatArray, Validation, check_lazy, hold_out
+from probe.finite import refuse_non_finite
 from probe.heads.linear import LinearProbe, penalties
 from probe.linalg.binary import BinaryLosses
 from probe.linalg.newton import solve_path, warn_unconverged
@@ -85,8 +85,7 @@ class OneVsRestLinear(LinearProbe):
 
     def _path(self, X: Any, targets: IntArray, Cs: Any = None) -> tuple[FloatArray, FloatArray]:
         """Coefficients (n_Cs, K, D) and intercepts (n_Cs, K) for all Cs; sets `Cs_`."""
-        if is_lazy(X):
-            check_finite(X)
+        check_lazy(X)
         self.Cs_ = penalties(self.Cs if Cs is None else Cs)
         order, n_with = np.argsort(self.Cs_), targets.sum(axis=0)
         useful = np.flatnonzero((n_with > 0) & (n_with < len(targets)))

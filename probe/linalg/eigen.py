@@ -37,10 +37,13 @@ def read_rows(X: Any, rows: slice, dtype: torch.dtype, device: str, scaling: str
         chunk = X[rows].to(dtype, copy=True)
     else:
         chunk = torch.from_numpy(np.array(X[rows])).to(device).to(dtype)  # fewer bytes travel than converted here
-    if scaling == "l2":
-        norms = torch.linalg.vector_norm(chunk, dim=1, keepdim=True)
-        chunk /= torch.where(norms > 0, norms, 1)
-    return chunk
+    return to_unit_length_(chunk) if scaling == "l2" else chunk
+
+
+def to_unit_length_(rows: Tensor) -> Tensor:
+    """Divides each row by its Euclidean norm, in place; a row of zeros stays."""
+    norms = torch.linalg.vector_norm(rows, dim=1, keepdim=True)
+    return rows.div_(torch.where(norms > 0, norms, 1))
 
 
 class EigenRows:
