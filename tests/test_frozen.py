@@ -5,7 +5,8 @@ import torch
 from torch import nn
 
 from probe.errors import InputError
-from probe.frozen import FrozenNetwork, map_kinds, token_kinds
+from probe.frozen import FrozenNetwork
+from probe.outputs import map_kinds, token_kinds
 
 
 class Attention(nn.Module):

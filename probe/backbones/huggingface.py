@@ -12,8 +12,9 @@ from torch import Tensor
 
 from probe.checkpoints import check_misfits
 from probe.errors import InputError
-from probe.frozen import KINDS, FrozenNetwork, output_kinds
+from probe.frozen import FrozenNetwork
 from probe.images import require_image
+from probe.outputs import KINDS, output_kinds
 
 
 class HuggingFaceBackbone(FrozenNetwork):

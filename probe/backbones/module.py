@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from probe.checkpoints import load_state, read_state
 from probe.errors import InputError
-from probe.frozen import KINDS, FrozenNetwork, output_kinds
+from probe.frozen import FrozenNetwork
 from probe.hashing import hash_bytes
 from probe.images import require_image
+from probe.outputs import KINDS, output_kinds
 from probe.pixels import Normalisation, to_bytes
 from probe.programs import Program, is_program, load_program
 

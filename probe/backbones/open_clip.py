@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from probe.backbones.open_clip_text import OpenClipText
 from probe.checkpoints import check_misfits
 from probe.errors import DoesNotFit, InputError
-from probe.frozen import FrozenNetwork, fast_layout, map_kinds, output_kinds, token_kinds
+from probe.frozen import FrozenNetwork, fast_layout
 from probe.images import require_image
+from probe.outputs import map_kinds, output_kinds, token_kinds
 from probe.pixels import split_transform
 
 

@@ -16,8 +16,9 @@ from torch import Tensor
 
 from probe.checkpoints import load_state, read_state
 from probe.errors import InputError
-from probe.frozen import FrozenNetwork, fast_layout, output_kinds
+from probe.frozen import FrozenNetwork, fast_layout
 from probe.images import require_image
+from probe.outputs import output_kinds
 from probe.pixels import split_transform
 
 if TYPE_CHECKING:

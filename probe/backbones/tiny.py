@@ -12,8 +12,9 @@ from torch import Tensor
 
 from probe.backbones.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
 from probe.checkpoints import load_state, read_state
-from probe.frozen import FrozenNetwork, fast_layout, map_kinds
+from probe.frozen import FrozenNetwork, fast_layout
 from probe.images import require_image
+from probe.outputs import map_kinds
 from probe.pixels import Normalisation, to_bytes
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"

@@ -16,9 +16,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 from torch.nn import functional
 
+from probe.distillation import TwoHeads, align, binary_kl_norm, dual_backward, softmax_kd
 from probe.errors import InputError
 from probe.estimator import Head
-from probe.heads.dual_head_kd import ARMS, DualHeadKD, TwoHeads, align, binary_kl_norm, dual_backward, softmax_kd
+from probe.heads.dual_head_kd import ARMS, DualHeadKD
 
 ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
