@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.errors import InputError
-from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, SIGNED, can_rank, row_values
 from probe.leaderboard.select import add_fields, joined, natural
+from probe.leaderboard.standings import ranked
 from probe.leaderboard.statistics import Scores, intervals, scores
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ def build_table(
     frame, rows = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
     all_scores = _all_scores(frame, metric)
     cells = _cells(frame, all_scores, metric, [*rows, *columns])
-    cells, ranking = _ranked(cells, all_scores, rows, metric not in LOWER_IS_BETTER)
+    cells, ranking = ranked(cells, all_scores, rows, metric not in LOWER_IS_BETTER)
     notes = [*_notes(frame, cells, ranking, metric), *lacking, *records.notes]
     return Table(
         metric,
@@ -192,91 +192,6 @@ def _cells(
         n_seeds=[len(system.seeds) for system in found],
         mark="",
     )
-
-
-def _ranked(
-    cells: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], rows: Sequence[str], higher: bool
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Marks the cells and ranks the rows that have the same columns."""
-    columns = natural(cells["column"].unique())
-    present = {str(row): tuple(group["column"]) for row, group in cells.groupby("row", sort=True)}
-    complete = [row for row, has in present.items() if len(has) == len(columns)]
-    members = {column: [row for row, has in present.items() if column in has] for column in columns}
-    whole = rank([[all_scores[row, c] for row in members[c]] for c in columns], higher_is_better=higher)
-    marks: dict[tuple[str, str], str] = {}
-    for column, ranking in zip(columns, whole, strict=True):
-        values = np.array([all_scores[row, column].value for row in members[column]]) * (1 if higher else -1)
-        if len(values) > 1:
-            found = np.where(values == values.max(), "best", np.where(ranking.maybe_best, "tied", ""))
-            marks |= {(row, column): str(mark) for row, mark in zip(members[column], found, strict=True)}
-    cells["mark"] = [marks.get(key, "") for key in zip(cells["row"], cells["column"], strict=True)]
-    ranks: dict[str, tuple[float, float, float]] = {}
-    for has, block in _blocks(present, complete, columns).items():
-        same = len(complete) == len(present)
-        of_block = (
-            whole if same else rank([[all_scores[row, c] for row in block] for c in has], higher_is_better=higher)
-        )
-        ranks |= _average_ranks(block, has, of_block, all_scores, higher)
-    return cells, _ranking_frame(cells, present, ranks, columns, rows, higher, bool(complete))
-
-
-def _blocks(
-    present: dict[str, tuple[str, ...]], complete: list[str], columns: Sequence[str]
-) -> dict[tuple[str, ...], list[str]]:
-    """Rows that are ranked together: those without a missing cell, or, if all miss some, those with the same cells."""
-    blocks: dict[tuple[str, ...], list[str]] = {tuple(columns): complete} if complete else {}
-    for row, has in present.items():
-        if not complete:
-            blocks.setdefault(has, []).append(row)
-    return {has: block for has, block in blocks.items() if len(block) > 1}
-
-
-def _average_ranks(
-    members: list[str],
-    columns: Sequence[str],
-    found: Sequence[Any],
-    all_scores: dict[tuple[str, str], Scores],
-    higher: bool,
-) -> dict[str, tuple[float, float, float]]:
-    values = np.array([[all_scores[row, column].value for row in members] for column in columns])
-    values = -values if higher else values
-    below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
-    equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    average = (below + (equal + 1) / 2).mean(axis=0)
-    low, high = np.mean([r.low for r in found], axis=0), np.mean([r.high for r in found], axis=0)
-    return {row: (average[i], low[i], high[i]) for i, row in enumerate(members)}
-
-
-def _ranking_frame(
-    cells: pd.DataFrame,
-    present: dict[str, tuple[str, ...]],
-    ranks: dict[str, tuple[float, float, float]],
-    columns: Sequence[str],
-    rows: Sequence[str],
-    higher: bool,
-    some_complete: bool,
-) -> pd.DataFrame:
-    import pandas as pd
-
-    fields = cells.drop_duplicates("row").set_index("row", drop=False)[["row", *rows]].to_dict("index")
-    means = cells.groupby("row")["value"].mean().to_dict()
-    lines = []
-    for row, has in present.items():
-        missing = [column for column in columns if column not in has]
-        word = f"missing: {', '.join(missing)}" if missing else ""
-        if missing and row not in ranks:
-            word += "; not ranked"
-        average, low, high = ranks.get(row, (np.nan, np.nan, np.nan))
-        value = means[row]
-        order = (
-            -len(has) if some_complete else 0,
-            [columns.index(c) for c in has],
-            np.inf if np.isnan(average) else average,
-        )
-        line = {**fields[row], "rank": average, "rank_low": low, "rank_high": high, "note": word}
-        lines.append((line, (*order, -value if higher else value, row)))
-    lines.sort(key=lambda line: line[1])
-    return pd.DataFrame([line for line, _ in lines])
 
 
 def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metric: str) -> list[str]:
