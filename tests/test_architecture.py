@@ -23,7 +23,7 @@ LAYERS = [
     {"backbones", "datasets", "metrics", "teacher", "views", "distillation"},
     {"moments", "linalg", "second_moment", "minibatch", "frozen", "partitions", "checkpoints", "programs"},
     {"estimator", "images", "pixels", "outputs", "files", "labels", "subsets", "taps"},
-    {"targets", "facts", "passes", "gpu"},
+    {"targets", "facts", "passes", "gpu", "saving"},
     {"hashing", "finite"},
     {"arrays"},
     {"base", "errors"},
