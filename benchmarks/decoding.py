@@ -22,9 +22,9 @@ from PIL import Image
 
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
-from probe.features.extract import Reader, read_batches
-from probe.features.plan import Plan
-from probe.partitions import ImageFiles
+from probe.datasets.shared.partitions import ImageFiles
+from probe.features.extraction.contribute import Reader, read_batches
+from probe.features.extraction.plan import Plan
 
 BATCH = 64
 

@@ -29,10 +29,10 @@ from decoding import write_photographs
 from PIL import Image
 
 from probe.backbones.timm import TimmBackbone
-from probe.base import Dataset
+from probe.core.base import Dataset
+from probe.core.hashing import hash_tensors
 from probe.features import entry
 from probe.features.store import FeatureStore
-from probe.hashing import hash_tensors
 
 BATCH = 64
 

@@ -28,11 +28,11 @@ import torch
 from decoding import write_photographs
 
 from probe.backbones.timm import TimmBackbone
-from probe.base import Dataset, Partition
-from probe.features.extract import Reader, read_batches
-from probe.features.plan import Plan
+from probe.core.base import Dataset, Partition
+from probe.datasets.shared.partitions import ArrayPartition
+from probe.features.extraction.contribute import Reader, read_batches
+from probe.features.extraction.plan import Plan
 from probe.features.store import FeatureStore
-from probe.partitions import ArrayPartition
 
 
 class Timed(TimmBackbone):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.arrays import RowSubset
+from probe.core.arrays import RowSubset
 from probe.heads.moment_probing import MomentProbing
 
 

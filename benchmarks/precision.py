@@ -19,12 +19,12 @@ import torch
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
 from probe.datasets import sklearn
-from probe.experiment import run
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.protocols.full import Full
-from probe.record import read_result
-from probe.request import Run
+from probe.results.folder import read_result
 
 PRECISIONS = ("bfloat16", "float32")
 

@@ -29,13 +29,13 @@ from extraction import Rows
 from PIL import Image
 
 from probe.backbones.timm import TimmBackbone
-from probe.base import Dataset
+from probe.core.base import Dataset
 from probe.features.entry import block_hash
-from probe.features.plan import Plan
+from probe.features.extraction.plan import Plan
+from probe.features.extraction.work import Work
+from probe.features.extraction.writer import Writer
 from probe.features.store import FeatureStore
-from probe.features.work import Work
-from probe.features.writer import Writer
-from probe.moments import ClassMoments
+from probe.heads.shared.moments import ClassMoments
 
 BATCH = 16
 DEVICE_SECONDS = 0.05
@@ -205,7 +205,7 @@ STORAGE_READ, STORAGE_WRITE = 20e9, 10e9  # of the file system, all nodes togeth
 STORAGE_OPENS = 50_000.0  # files opened per second, all nodes together
 STORAGE_LATENCY = 1e-3  # of one operation on a folder, in place of the local disk's
 OPERATIONS_PER_CLAIM = 6
-DIGEST_THREADS = 8  # of `probe.files`
+DIGEST_THREADS = 8  # of `probe.core.files`
 BATCH_ROWS = 256
 
 

@@ -24,7 +24,7 @@ import numpy as np
 
 NO_OP = """
 import hydra
-from probe.cli import CONF
+from probe.command.cli import CONF
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
 def nothing(config):

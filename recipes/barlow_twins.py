@@ -25,7 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from probe.backbones.tiny_network import MEAN, STD, build_network
+from probe.backbones.shared.tiny_network import MEAN, STD, build_network
 
 RGB_TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
 LUMA = RGB_TO_YIQ[0]

@@ -1,6 +1,6 @@
 """Small parts of datasets, for runs in tests."""
 
-from probe.base import Dataset
+from probe.core.base import Dataset
 
 
 class FirstRows:

@@ -3,13 +3,13 @@
 import numpy as np
 import torch.distributed as dist
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
-from probe.merging import merge_ranks
-from probe.moments import MomentsHead
+from probe.heads.shared.merging import merge_ranks
+from probe.heads.shared.moments import MomentsHead
 
 HEADS = {
     "ncm": NearestClassMean(),

@@ -3,8 +3,8 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from probe.checkpoints import load_state, read_state
-from probe.errors import InputError
+from probe.backbones.shared.checkpoints import load_state, read_state
+from probe.core.errors import InputError
 
 
 def network() -> nn.Module:

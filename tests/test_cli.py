@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.numpy import load_file
 from sklearn.metrics import accuracy_score
 
-from probe.estimator import Head
+from probe.heads.shared.head import Head
 
 ROOT = Path(__file__).parent.parent
 

@@ -4,8 +4,8 @@ import copy
 
 import pytest
 
-from probe import building
-from probe.errors import InputError
+from probe.command import config as building
+from probe.core.errors import InputError
 
 
 @pytest.fixture(scope="module")

@@ -3,15 +3,16 @@ import pytest
 import torch
 from PIL import Image
 
-from probe import cli, commands
 from probe.backbones.identity import IdentityBackbone
+from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.views import MultiView
 from probe.backbones.tiny import TinyBackbone
-from probe.base import Dataset
+from probe.command import cli
+from probe.command import subcommands as commands
+from probe.command.describe import contact_sheet, describe
+from probe.core.base import Dataset
 from probe.datasets import gaussians, sklearn
-from probe.describe import contact_sheet, describe
-from probe.frozen import FrozenNetwork
-from probe.partitions import ArrayPartition
-from probe.views import MultiView
+from probe.datasets.shared.partitions import ArrayPartition
 
 
 def test_facts_of_images():

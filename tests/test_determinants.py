@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from probe.backbones.identity import IdentityBackbone
-from probe.base import SplitProtocol
+from probe.core.base import SplitProtocol
 from probe.datasets.sklearn import load
-from probe.determinants import extraction, head_parameters, one_spelling, protocol_parameters
-from probe.estimator import Head
-from probe.experiment import run_once
+from probe.experiment.identity import extraction, head_parameters, one_spelling, protocol_parameters
+from probe.experiment.request import Run
+from probe.experiment.run import run_once
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.lda import LinearDiscriminant
@@ -19,10 +19,10 @@ from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
+from probe.heads.shared.head import Head
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
-from probe.request import Run
 
 
 @pytest.mark.parametrize(

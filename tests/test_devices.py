@@ -23,29 +23,30 @@ from timm.data import (
 )
 from torchvision.transforms import Compose, Normalize, ToTensor
 
-from probe import gpu
-from probe.arrays import RowSubset
+from probe.backbones.shared.pixels import Normalisation
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
-from probe.errors import InputError
-from probe.estimator import Head, resolve_device
-from probe.experiment import run
+from probe.core import device as gpu
+from probe.core.arrays import RowSubset
+from probe.core.device import resolve_device
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.fixed_moments import FixedMoments
 from probe.heads.lda import LinearDiscriminant
+from probe.heads.linalg import eigen
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
 from probe.heads.moment_probing import MomentProbing
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
-from probe.heads.one_vs_rest import OneVsRestLinear
 from probe.heads.ridge import RidgeProbe
-from probe.linalg import eigen
-from probe.partitions import ArrayPartition, make_dataset
-from probe.pixels import Normalisation
+from probe.heads.shared.head import Head
+from probe.heads.shared.one_vs_rest import OneVsRestLinear
 from probe.protocols.full import Full
-from probe.request import Run
 
 DEVICES = ["pretended", pytest.param("cuda", marks=pytest.mark.gpu)]
 every_device = pytest.mark.parametrize("place", DEVICES)
@@ -222,7 +223,7 @@ def test_few_rows_two_classes_and_several_labels_agree_with_the_cpu(place):
 @every_device
 @pytest.mark.parametrize("dtype", [np.float16, np.float32])
 def test_products_in_float32_agree_with_the_cpu(place, dtype, monkeypatch):
-    monkeypatch.setattr("probe.moments.FLOAT64_PRODUCTS", 0)
+    monkeypatch.setattr("probe.heads.shared.moments.FLOAT64_PRODUCTS", 0)
     X, y = pooled(dtype)
     for kind in (partial(RidgeProbe, [10.0]), partial(LinearDiscriminant, 0.2)):
         fitted_on_both(place, kind, X, y, part=100)

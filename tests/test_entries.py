@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from probe.arrays import Entries, RowReader, RowStack, RowSubset, row_chunks
+from probe.core.arrays import Entries, RowReader, RowStack, RowSubset, row_chunks
 
 ARRAY = np.random.default_rng(0).normal(size=(7, 3, 4)).astype(np.float16)
 PICKS = {"one": 2, "each": np.array([0, 2, 1, 1, 0, 2, 2]), "mean": None}

@@ -3,9 +3,9 @@ import os
 
 import pytest
 
-from probe import files
-from probe.files import file_digests, remembered
-from probe.hashing import hash_bytes
+from probe.core import files
+from probe.core.files import file_digests, remembered
+from probe.core.hashing import hash_bytes
 
 OLD = 1_600_000_000 * 10**9
 

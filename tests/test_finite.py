@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
-from probe import finite
-from probe.arrays import RowSubset
-from probe.errors import InputError
-from probe.finite import check_finite
+from probe.core import finite
+from probe.core.arrays import RowSubset
+from probe.core.errors import InputError
+from probe.core.finite import check_finite
 
 
 @pytest.mark.parametrize("n_threads", [1, 3])
@@ -29,7 +29,7 @@ def test_rows_whose_sum_overflows_are_finite():
 
 
 def test_rows_on_disk_are_looked_through_in_chunks(tmp_path, monkeypatch):
-    monkeypatch.setattr("probe.arrays.CHUNK_BYTES", 64)
+    monkeypatch.setattr("probe.core.arrays.CHUNK_BYTES", 64)
     X = np.ones((50, 4), dtype=np.float32)
     X[17] = np.nan
     np.save(tmp_path / "x.npy", X)

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from probe.errors import InputError
-from probe.frozen import FrozenNetwork
-from probe.outputs import map_kinds, token_kinds
+from probe.backbones.shared.kinds import map_kinds, token_kinds
+from probe.backbones.shared.network import FrozenNetwork
+from probe.core.errors import InputError
 
 
 class Attention(nn.Module):

@@ -8,11 +8,11 @@ import pytest
 import torch
 from pretended_gpu import FREE_BYTES, pretended_gpu
 
-from probe import gpu
-from probe.arrays import DrawnViews, Entries, RowStack, RowSubset
-from probe.errors import InputError
-from probe.fitting import fit
-from probe.gpu import budget, resident_rows
+from probe.core import device as gpu
+from probe.core.arrays import DrawnViews, Entries, RowStack, RowSubset
+from probe.core.device import budget, resident_rows
+from probe.core.errors import InputError
+from probe.experiment.fitting import fit
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD

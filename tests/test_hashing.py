@@ -5,8 +5,8 @@ import pytest
 import torch
 import xxhash
 
-from probe.errors import InputError
-from probe.hashing import CHUNK_BYTES, hash_arrays, hash_bytes, hash_tensors
+from probe.core.errors import InputError
+from probe.core.hashing import CHUNK_BYTES, hash_arrays, hash_bytes, hash_tensors
 
 
 def weights() -> dict[str, torch.Tensor]:

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.errors import InputError
-from probe.images import read_image, require_image, to_rgb
+from probe.core.errors import InputError
+from probe.core.images import read_image, require_image, to_rgb
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:

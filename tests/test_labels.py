@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from probe.errors import InputError
-from probe.labels import encode_labels, read_class_names
-from probe.partitions import ArrayPartition, make_dataset
+from probe.core.errors import InputError
+from probe.datasets.shared.labels import encode_labels, read_class_names
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 
 
 def test_labels_may_be_numbers_or_names():

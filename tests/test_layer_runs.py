@@ -11,15 +11,15 @@ from torch import nn
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.module import ModuleBackbone
 from probe.backbones.timm import TimmBackbone
+from probe.core.errors import DoesNotFit
 from probe.datasets.sklearn import load
-from probe.errors import DoesNotFit
-from probe.estimator import Head
-from probe.experiment import run
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.moment_probing import MomentProbing
 from probe.heads.ncm import NearestClassMean
+from probe.heads.shared.head import Head
 from probe.protocols.full import Full
-from probe.request import Run
 
 CONF = Path(__file__).parents[1] / "conf"
 HEADS = "blocks.1.attn:heads"

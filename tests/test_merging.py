@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from merging_child import CLASSES, STREAMING, fresh, merge_as_rank, parts_of, rows
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
-from probe.merging import load_part, merge_heads, merge_tree, save_part
-from probe.moments import ClassMoments
+from probe.heads.shared.merging import load_part, merge_heads, merge_tree, save_part
+from probe.heads.shared.moments import ClassMoments
 
 
 def assert_same(head, other, rtol=1e-12):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from probe.arrays import RowSubset
-from probe.errors import InputError
-from probe.moments import ClassMoments
+from probe.core.arrays import RowSubset
+from probe.core.errors import InputError
+from probe.heads.shared.moments import ClassMoments
 
 SECONDS = ["none", "diagonal", "class_diagonal", "full"]
 
@@ -115,9 +115,9 @@ def test_memmap_row_subset_and_array_give_the_same_bits(tmp_path):
 def test_blocks_do_not_change_the_result(monkeypatch):
     X, y = rows()
     once = collect(X, y)
-    monkeypatch.setattr("probe.passes.BLOCK_BYTES", 7 * 4 * 11)
+    monkeypatch.setattr("probe.heads.shared.one_pass.BLOCK_BYTES", 7 * 4 * 11)
     for product_rows in (1, 11, 50, 1000):
-        monkeypatch.setattr("probe.passes.PRODUCT_BLOCK_BYTES", 7 * 4 * product_rows)
+        monkeypatch.setattr("probe.heads.shared.one_pass.PRODUCT_BLOCK_BYTES", 7 * 4 * product_rows)
         assert_same(once, collect(X, y))
 
 
@@ -125,7 +125,7 @@ def test_float32_products_are_close_to_float64(monkeypatch):
     X, y = rows(n=3000)
     X = X.astype(np.float32)
     exact = collect(X, y)
-    monkeypatch.setattr("probe.moments.FLOAT64_PRODUCTS", 0)
+    monkeypatch.setattr("probe.heads.shared.moments.FLOAT64_PRODUCTS", 0)
     narrow = collect(X, y)
     np.testing.assert_allclose(narrow.within(), exact.within(), rtol=1e-5, atol=1e-6 * exact.within().max())
     assert (exact.rounding, narrow.rounding) == (2.0**-52, 2.0**-23)
@@ -140,7 +140,7 @@ def test_threads_change_no_sum_of_float16_rows_and_others_by_rounding(monkeypatc
     X, y = rows()
     X = X.astype(dtype)
     alone, n_threads = collect(X, y, second), torch.get_num_threads()
-    monkeypatch.setattr("probe.passes.THREAD_ENTRIES", 100)
+    monkeypatch.setattr("probe.heads.shared.one_pass.THREAD_ENTRIES", 100)
     torch.set_num_threads(3)
     try:
         shared = collect(X, y, second)

@@ -13,21 +13,21 @@ from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score, f1_score
 
 from probe.backbones.identity import IdentityBackbone
+from probe.core.errors import InputError
 from probe.datasets import npz, sklearn
-from probe.errors import InputError
-from probe.estimator import Head
-from probe.experiment import run
+from probe.datasets.shared.subsets import limited
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.heads.ncm import NearestClassMean
+from probe.heads.shared.head import Head
 from probe.leaderboard.command import main, write_sweep_table
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.few_shot import FewShot
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.rows import RandomRows
-from probe.request import Run
-from probe.subsets import limited
 
 ROOT = Path(__file__).parent.parent
 

@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from probe.backbones.tiny import TinyBackbone
+from probe.core.errors import InputError
 from probe.datasets import folder
-from probe.errors import InputError
 from probe.features.store import FeatureStore
 
 GREY = np.random.default_rng(0).integers(0, 256, (24, 24), dtype=np.uint8)

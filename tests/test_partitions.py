@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from probe.errors import InputError
-from probe.partitions import (
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import (
     ArrayPartition,
     content_cut,
     count_duplicates,

@@ -10,7 +10,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torchvision.transforms import CenterCrop, Compose, Normalize, PILToTensor, ToTensor
 
-from probe.pixels import Normalisation, split_transform, to_bytes
+from probe.backbones.shared.pixels import Normalisation, split_transform, to_bytes
 
 SIZES = [(1, 1), (37, 53), (201, 300), (225, 224), (640, 97)]
 

@@ -11,7 +11,7 @@ from PIL import Image
 from torch import nn
 
 from probe.backbones.module import ModuleBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 ANY_BATCH = ({0: torch.export.Dim("batch")},)
 

@@ -10,27 +10,27 @@ import numpy as np
 import pytest
 
 from probe.backbones.identity import IdentityBackbone
-from probe.base import Dataset, SplitProtocol
+from probe.core.base import Dataset, SplitProtocol
+from probe.core.errors import DoesNotFit, InputError
 from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
-from probe.errors import DoesNotFit, InputError
-from probe.estimator import Head
-from probe.experiment import run
+from probe.experiment.fitting import fit_on_folds
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
-from probe.fitting import fit_on_folds
 from probe.heads.linear import LinearProbe
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
+from probe.heads.shared.head import Head
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.table import build_table
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
-from probe.protocols.files import write_rows
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
 from probe.protocols.long_tail import LongTail
 from probe.protocols.recorded import Recorded
-from probe.request import Run
+from probe.protocols.shared.rows_file import write_rows
 
 
 @pytest.fixture(scope="module")

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 
 import pytest
 
-from probe import ray_jobs
-from probe.errors import InputError
-from probe.features import ray_tasks
-from probe.record import content
+from probe.command import ray as ray_jobs
+from probe.core.errors import InputError
+from probe.features.processes import ray_tasks
+from probe.results.folder import content
 
 ROOT = Path(__file__).parent.parent
 ADDRESS = "hydra.launcher.ray.init.address"

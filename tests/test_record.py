@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from probe import record
 from probe.backbones.identity import IdentityBackbone
 from probe.datasets.sklearn import load
-from probe.experiment import run_once
+from probe.experiment.request import Run
+from probe.experiment.run import run_once
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
 from probe.metrics.scores import score_rows
 from probe.protocols.full import Full
-from probe.request import Run
+from probe.results import folder as record
 
 
 class Slow(NearestClassMean):

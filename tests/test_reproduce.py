@@ -13,7 +13,9 @@ import pytest
 from omegaconf import OmegaConf
 from safetensors.numpy import load_file, save_file
 
-from probe import building, cli, experiment
+from probe.command import cli
+from probe.command import config as building
+from probe.experiment import run as experiment
 
 
 def make(cwd: Path, *overrides: str) -> Path:

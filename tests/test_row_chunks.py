@@ -3,12 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from probe.arrays import RowSubset, row_chunks
+from probe.core.arrays import RowSubset, row_chunks
 
 
 @pytest.fixture
 def stored(tmp_path, monkeypatch):
-    monkeypatch.setattr("probe.arrays.CHUNK_BYTES", 2**16)
+    monkeypatch.setattr("probe.core.arrays.CHUNK_BYTES", 2**16)
     X = np.random.default_rng(0).normal(size=(5000, 40)).astype(np.float16)
     np.save(tmp_path / "x.npy", X)
     return tmp_path / "x.npy", X

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from probe.arrays import RowReader, RowStack, RowSubset, row_chunks
-from probe.errors import InputError, StoreError
+from probe.core.arrays import RowReader, RowStack, RowSubset, row_chunks
+from probe.core.errors import InputError, StoreError
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ import os, time
 from pathlib import Path
 os.umask(0o002)
 import probe.leaderboard.index
-from probe.cli import subcommand, hydra_app
+from probe.command.cli import subcommand, hydra_app
 probe.leaderboard.index.SETTLED_NS = -10**12
 hydra_app()
 subcommand("leaderboard", ["runs"])

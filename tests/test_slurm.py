@@ -18,9 +18,9 @@ from pathlib import Path
 import hydra
 import pytest
 
-from probe import slurm
-from probe.building import CONF
-from probe.errors import InputError
+from probe.command import slurm
+from probe.command.config import CONF
+from probe.core.errors import InputError
 
 ROOT = Path(__file__).parent.parent
 # Writes down the rows of each batch; 88 and 90 rows take 9 seconds together. The task MORTAL of srun dies on the way.
@@ -285,7 +285,9 @@ def test_on_a_cluster_a_killed_task_of_srun_holds_up_nobody(tmp_path):
 @pytest.mark.slow
 @pytest.mark.usefixtures("cluster")
 def test_on_a_cluster_a_cache_that_tasks_of_srun_do_not_share_is_noticed(tmp_path):
-    impatient = "import probe.cli, probe.features.steps as s; s.MEET_SECONDS = 20.0; probe.cli.main()"
+    impatient = (
+        "import probe.command.cli, probe.features.processes.steps as s; s.MEET_SECONDS = 20.0; probe.command.cli.main()"
+    )
     extract = shlex.join([sys.executable, "-c", impatient, "extract", *EXTRACTION, "head=ncm"])
     answer = srun(tmp_path, 2, "bash", "-c", f"PROBE_CACHE={tmp_path}/$SLURM_PROCID {extract}")
     for task in (0, 1):

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.errors import InputError
-from probe.facts import know
-from probe.partitions import ArrayPartition, ImageFiles, count_duplicates, make_dataset
-from probe.subsets import PartitionSubset, limited, spread_rows, subset
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import ArrayPartition, ImageFiles, count_duplicates, make_dataset
+from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.subsets import PartitionSubset, limited, spread_rows, subset
 
 
 @pytest.fixture(autouse=True)

@@ -15,9 +15,10 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from probe import building, cli
-from probe.record import content
-from probe.sweep import Outcome, begin, note, progress, start
+from probe.command import cli
+from probe.command import config as building
+from probe.command.sweep import Outcome, begin, note, progress, start
+from probe.results.folder import content
 
 ROOT = Path(__file__).parent.parent
 # A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
@@ -224,7 +225,7 @@ def test_jobs_of_one_sweep_that_mean_the_same_run_once(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("launcher", ["ray", "joblib", "slurm_cpu"])
 def test_a_launcher_that_is_not_installed_is_named_with_its_extra(tmp_path, launcher):
-    without = "import sys, hydra_plugins; hydra_plugins.__path__ = []; from probe.cli import main; main()"
+    without = "import sys, hydra_plugins; hydra_plugins.__path__ = []; from probe.command.cli import main; main()"
     words = [sys.executable, "-c", without, *SWEEP, f"hydra/launcher={launcher}"]
     answer = subprocess.run(words, cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)}, capture_output=True)
     name, extra = {"slurm_cpu": ("submitit_slurm", "slurm")}.get(launcher, (launcher, launcher))

@@ -9,7 +9,7 @@ import torch
 from probe.backbones.open_clip import OpenClipBackbone
 from probe.backbones.timm import TimmBackbone
 from probe.backbones.tiny import TinyBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 
 def vit(*taps, name="test_vit", **options):
@@ -106,5 +106,5 @@ def test_layers_before_the_class_token_joins_have_none(batch):
 def test_a_new_way_of_reading_layers_makes_new_features(monkeypatch):
     backbone = TinyBackbone(pretrained=False)
     before = backbone.identity()
-    monkeypatch.setattr("probe.frozen.READING", "another")
+    monkeypatch.setattr("probe.backbones.shared.network.READING", "another")
     assert backbone.identity() != before

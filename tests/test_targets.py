@@ -1,16 +1,16 @@
 import numpy as np
 import pytest
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.labels import encode_labels
-from probe.partitions import ArrayPartition, make_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.core.targets import is_multilabel, rows_per_class, strata, with_strata
+from probe.datasets.shared.labels import encode_labels
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.subsets import limited
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.rows import RandomRows
-from probe.subsets import limited
-from probe.targets import is_multilabel, rows_per_class, strata, with_strata
 
 
 def part(targets, start=0):

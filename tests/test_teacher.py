@@ -5,11 +5,11 @@ import pytest
 from scipy.special import logsumexp
 from sklearn.naive_bayes import GaussianNB
 
-from probe.errors import InputError
-from probe.estimator import Head
+from probe.core.errors import InputError
+from probe.experiment.teacher import fitted_logits, out_of_fold_logits, read_teacher, stratified_folds
 from probe.heads.dual_head_kd import ARMS, DualHeadKD
 from probe.heads.fixed_moments import FixedMoments
-from probe.teacher import fitted_logits, out_of_fold_logits, read_teacher, stratified_folds
+from probe.heads.shared.head import Head
 
 
 class Recorder(Head):

@@ -10,17 +10,17 @@ from omegaconf import OmegaConf
 
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.timm import TimmBackbone
-from probe.building import build
+from probe.command.config import build
+from probe.core.errors import InputError
 from probe.datasets.sklearn import load
-from probe.errors import InputError
-from probe.estimator import Head
-from probe.experiment import run
+from probe.experiment.request import Run, Teacher
+from probe.experiment.run import run
+from probe.experiment.teacher import out_of_fold_logits
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.lda import LinearDiscriminant
+from probe.heads.shared.head import Head
 from probe.protocols.full import Full
-from probe.request import Run, Teacher
-from probe.teacher import out_of_fold_logits
 
 CONF = Path(__file__).parents[1] / "conf"
 STUDENT = {"trunk_width": 8, "epochs": (2,), "learning_rates": (1e-2,)}

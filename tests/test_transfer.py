@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 from probe.backbones.identity import IdentityBackbone
-from probe.base import Dataset, Rows, Split
-from probe.errors import InputError
-from probe.experiment import run
+from probe.core.base import Dataset, Rows, Split
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.experiment.request import Run
+from probe.experiment.run import run
+from probe.experiment.transfer import transfer
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
-from probe.partitions import ArrayPartition, make_dataset
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.full import Full
-from probe.request import Run
-from probe.transfer import transfer
 
 MEANS = {"ant": (0.0, 0.0), "bee": (6.0, 0.0), "cow": (0.0, 6.0)}
 

@@ -9,21 +9,21 @@ from first_rows import first_rows
 from PIL import Image
 from sklearn.base import clone
 
-from probe import commands
-from probe.arrays import DrawnViews, RowReader, RowStack, RowSubset, at_epoch
+from probe.backbones.shared.views import MultiView, corners, crops, flips, scales
 from probe.backbones.tiny import TinyBackbone
+from probe.command import subcommands as commands
+from probe.core.arrays import DrawnViews, RowReader, RowStack, RowSubset, at_epoch
+from probe.core.errors import DoesNotFit, InputError
 from probe.datasets.sklearn import load
-from probe.errors import DoesNotFit, InputError
-from probe.estimator import Head
-from probe.experiment import run
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.linear_sgd import LinearSGD
 from probe.heads.moment_probing import MomentProbing
 from probe.heads.ncm import NearestClassMean
+from probe.heads.shared.head import Head
 from probe.protocols.full import Full
-from probe.request import Run
-from probe.views import MultiView, corners, crops, flips, scales
 
 
 @pytest.fixture(scope="module")

@@ -10,22 +10,22 @@ import torch
 from first_rows import first_rows
 
 from probe.backbones.open_clip import OpenClipBackbone
+from probe.backbones.shared.views import MultiView
 from probe.backbones.tiny import TinyBackbone
-from probe.base import Dataset
+from probe.core.base import Dataset
+from probe.core.errors import DoesNotFit, InputError
+from probe.core.hashing import hash_tensors
 from probe.datasets.sklearn import load
-from probe.errors import DoesNotFit, InputError
-from probe.estimator import Head
-from probe.experiment import run, run_once
+from probe.experiment.prompts import prompts_of
+from probe.experiment.request import Run, Teacher
+from probe.experiment.run import run, run_once
 from probe.features.store import FeatureStore
-from probe.hashing import hash_tensors
 from probe.heads.dual_head_kd import DualHeadKD
+from probe.heads.shared.head import Head
 from probe.heads.zero_shot import ZeroShot
-from probe.prompts import prompts_of
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
-from probe.request import Run, Teacher
-from probe.views import MultiView
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
@@ -90,7 +90,7 @@ def test_a_run_moves_no_weight_of_either_tower(request_of, backbone):
 
 def test_texts_are_extracted_once(request_of, monkeypatch):
     run(request_of())
-    monkeypatch.setattr("probe.backbones.open_clip_text.OpenClipText.extract", None)
+    monkeypatch.setattr("probe.backbones.shared.open_clip_text.OpenClipText.extract", None)
     folder, is_new = run_once(request_of(protocol=FewShot(k=2)))
     assert is_new
     assert result(folder)["metrics"]["top1"]["value"] >= 0

@@ -10,11 +10,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.checkpoints import check_misfits
-from probe.errors import InputError
-from probe.frozen import FrozenNetwork
-from probe.images import require_image
-from probe.outputs import KINDS, output_kinds
+from probe.backbones.shared.checkpoints import check_misfits
+from probe.backbones.shared.kinds import KINDS, output_kinds
+from probe.backbones.shared.network import FrozenNetwork
+from probe.core.errors import InputError
+from probe.core.images import require_image
 
 
 class HuggingFaceBackbone(FrozenNetwork):

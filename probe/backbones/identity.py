@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 
 class IdentityBackbone:

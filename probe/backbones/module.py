@@ -14,14 +14,14 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from probe.checkpoints import load_state, read_state
-from probe.errors import InputError
-from probe.frozen import FrozenNetwork
-from probe.hashing import hash_bytes
-from probe.images import require_image
-from probe.outputs import KINDS, output_kinds
-from probe.pixels import Normalisation, to_bytes
-from probe.programs import Program, is_program, load_program
+from probe.backbones.shared.checkpoints import load_state, read_state
+from probe.backbones.shared.kinds import KINDS, output_kinds
+from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.pixels import Normalisation, to_bytes
+from probe.backbones.shared.saved_networks import Program, is_program, load_program
+from probe.core.errors import InputError
+from probe.core.hashing import hash_bytes
+from probe.core.images import require_image
 
 HUB = "torch.hub:load"
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -16,13 +16,13 @@ import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
-from probe.backbones.open_clip_text import OpenClipText
-from probe.checkpoints import check_misfits
-from probe.errors import DoesNotFit, InputError
-from probe.frozen import FrozenNetwork, fast_layout
-from probe.images import require_image
-from probe.outputs import map_kinds, output_kinds, token_kinds
-from probe.pixels import split_transform
+from probe.backbones.shared.checkpoints import check_misfits
+from probe.backbones.shared.kinds import map_kinds, output_kinds, token_kinds
+from probe.backbones.shared.network import FrozenNetwork, fast_layout
+from probe.backbones.shared.open_clip_text import OpenClipText
+from probe.backbones.shared.pixels import split_transform
+from probe.core.errors import DoesNotFit, InputError
+from probe.core.images import require_image
 
 
 class OpenClipBackbone(FrozenNetwork):

@@ -14,12 +14,12 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from probe.checkpoints import load_state, read_state
-from probe.errors import InputError
-from probe.frozen import FrozenNetwork, fast_layout
-from probe.images import require_image
-from probe.outputs import output_kinds
-from probe.pixels import split_transform
+from probe.backbones.shared.checkpoints import load_state, read_state
+from probe.backbones.shared.kinds import output_kinds
+from probe.backbones.shared.network import FrozenNetwork, fast_layout
+from probe.backbones.shared.pixels import split_transform
+from probe.core.errors import InputError
+from probe.core.images import require_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image

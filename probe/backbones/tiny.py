@@ -10,12 +10,12 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from probe.backbones.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
-from probe.checkpoints import load_state, read_state
-from probe.frozen import FrozenNetwork, fast_layout
-from probe.images import require_image
-from probe.outputs import map_kinds
-from probe.pixels import Normalisation, to_bytes
+from probe.backbones.shared.checkpoints import load_state, read_state
+from probe.backbones.shared.kinds import map_kinds
+from probe.backbones.shared.network import FrozenNetwork, fast_layout
+from probe.backbones.shared.pixels import Normalisation, to_bytes
+from probe.backbones.shared.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
+from probe.core.images import require_image
 
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
 

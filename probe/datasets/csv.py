@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.facts import know
-from probe.labels import encode_labels, join_columns, label_columns, read_class_names
-from probe.partitions import ImageFiles, make_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.datasets.shared.partitions import ImageFiles, make_dataset
+from probe.datasets.shared.row_facts import know
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
 FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_id", "id")
@@ -55,7 +55,8 @@ def load(
         suffix: Put behind every file name, such as `.jpg`.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
-        group_column, session_column, hardness_column: What else is known of each row, see `probe.facts.FACTS`.
+        group_column, session_column, hardness_column: What else is known of each row, see
+            `probe.datasets.shared.row_facts.FACTS`.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import Dataset, digest
-from probe.errors import InputError
-from probe.files import file_digests, remembered
-from probe.hashing import hash_bytes
-from probe.labels import encode_labels, labels_as_read, read_class_names
-from probe.partitions import ArrayPartition, make_dataset
+from probe.core.base import Dataset, digest
+from probe.core.errors import InputError
+from probe.core.files import file_digests, remembered
+from probe.core.hashing import hash_bytes
+from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 FEATURES_KEYS = ("features", "pooled", "embeddings", "X", "x")
@@ -24,7 +24,7 @@ SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet")
 
 
 class FeaturesPartition(ArrayPartition):
-    """Vectors of a file; the fingerprint is that of the files' contents, see `probe.files`."""
+    """Vectors of a file; the fingerprint is that of the files' contents, see `probe.core.files`."""
 
     def __init__(self, rows: NDArray[Any], labels: Any, ids: Sequence[str], files: Sequence[Path], keys: Sequence[str]):
         super().__init__(rows, labels, ids)

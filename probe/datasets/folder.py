@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.images import EXTENSIONS
-from probe.labels import read_class_names
-from probe.partitions import ImageFiles, make_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.core.images import EXTENSIONS
+from probe.datasets.shared.labels import read_class_names
+from probe.datasets.shared.partitions import ImageFiles, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 """Names of folders that each partition may have."""

@@ -6,9 +6,9 @@ import math
 
 import numpy as np
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.partitions import ArrayPartition, make_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 
 
 def load(

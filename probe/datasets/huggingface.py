@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from probe.base import Dataset, IntArray, Partition, digest
-from probe.errors import InputError
-from probe.files import file_digests, remembered
-from probe.hashing import hash_bytes
-from probe.images import read_image
-from probe.labels import encode_labels, join_columns, label_columns, read_class_names
-from probe.partitions import content_cut, make_dataset
-from probe.subsets import subset
+from probe.core.base import Dataset, IntArray, Partition, digest
+from probe.core.errors import InputError
+from probe.core.files import file_digests, remembered
+from probe.core.hashing import hash_bytes
+from probe.core.images import read_image
+from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.datasets.shared.partitions import content_cut, make_dataset
+from probe.datasets.shared.subsets import subset
 
 SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 IMAGE_COLUMNS = ("image", "img", "pixel_values", "picture", "photo")

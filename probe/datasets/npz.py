@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.facts import FACTS, know
-from probe.labels import encode_labels, labels_as_read, read_class_names
-from probe.partitions import ArrayPartition, make_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.row_facts import FACTS, know
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid")}
 ROWS_KEYS = ("{}_images", "{}_features", "{}_data", "{}_x", "{}_X", "x_{}", "X_{}")
@@ -31,7 +31,8 @@ def load(
 
     Labels are (N,), or (N, K) zeros and ones where a row may have several. Rows are images, uint8 of shape (N, H, W),
     (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`. `train_groups`,
-    `train_sessions` and `train_hardness`, where they are there, say more of each row, see `probe.facts.FACTS`. The file
+    `train_sessions` and `train_hardness`, where they are there, say more of each row, see
+    `probe.datasets.shared.row_facts.FACTS`. The file
     is read into memory.
 
     Args:

@@ -17,14 +17,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from probe.base import Dataset, IntArray, digest
-from probe.errors import InputError
-from probe.facts import know
-from probe.files import file_digests, remembered
-from probe.hashing import hash_bytes
-from probe.images import read_image
-from probe.labels import encode_labels, join_columns, label_columns, read_class_names
-from probe.partitions import make_dataset
+from probe.core.base import Dataset, IntArray, digest
+from probe.core.errors import InputError
+from probe.core.files import file_digests, remembered
+from probe.core.hashing import hash_bytes
+from probe.core.images import read_image
+from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.datasets.shared.partitions import make_dataset
+from probe.datasets.shared.row_facts import know
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
@@ -144,7 +144,8 @@ def load(
             labels: a column of lists, or several columns of zeros and ones.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
-        group_column, session_column, hardness_column: What else is known of each row, see `probe.facts.FACTS`.
+        group_column, session_column, hardness_column: What else is known of each row, see
+            `probe.datasets.shared.row_facts.FACTS`.
     """
     if path is None:
         raise InputError(

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.hashing import hash_bytes
-from probe.partitions import ArrayPartition, content_cut, make_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.core.hashing import hash_bytes
+from probe.datasets.shared.partitions import ArrayPartition, content_cut, make_dataset
 
 NAMES = ("breast_cancer", "digits", "iris", "wine")
 

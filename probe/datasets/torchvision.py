@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from probe.base import Dataset, IntArray, Partition
-from probe.errors import InputError
-from probe.hashing import hash_bytes
-from probe.partitions import ArrayPartition, ImageFiles, content_cut, make_dataset
+from probe.core.base import Dataset, IntArray, Partition
+from probe.core.errors import InputError
+from probe.core.hashing import hash_bytes
+from probe.datasets.shared.partitions import ArrayPartition, ImageFiles, content_cut, make_dataset
 
 TRAIN_TEST = {"train": {"split": "train"}, "test": {"split": "test"}}
 TRAIN_VAL_TEST = {"train": {"split": "train"}, "validation": {"split": "val"}, "test": {"split": "test"}}

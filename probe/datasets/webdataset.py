@@ -15,13 +15,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 from PIL import Image
 
-from probe.base import Dataset, IntArray, digest
-from probe.errors import InputError
-from probe.files import remembered
-from probe.hashing import hash_bytes
-from probe.images import EXTENSIONS, read_image
-from probe.labels import encode_labels, read_class_names
-from probe.partitions import make_dataset
+from probe.core.base import Dataset, IntArray, digest
+from probe.core.errors import InputError
+from probe.core.files import remembered
+from probe.core.hashing import hash_bytes
+from probe.core.images import EXTENSIONS, read_image
+from probe.datasets.shared.labels import encode_labels, read_class_names
+from probe.datasets.shared.partitions import make_dataset
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test",), "validation": ("validation", "val", "valid")}
 LABEL_KEYS = ("cls", "label", "class", "txt")

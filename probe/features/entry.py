@@ -15,8 +15,9 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probe.base import digest
-from probe.errors import StoreError
+from probe.core.base import digest
+from probe.core.errors import StoreError
+from probe.core.hashing import hash_bytes
 from probe.features.layout import (
     HEADER_BYTES,
     PASS_NAME,
@@ -26,7 +27,6 @@ from probe.features.layout import (
     entry_digest,
     npy_header,
 )
-from probe.hashing import hash_bytes
 
 EAGER_BYTES = 8 * 2**20
 """Arrays up to this size are verified when they are opened (about a millisecond), larger ones as they are used."""

@@ -20,8 +20,8 @@ from urllib.parse import quote
 
 import numpy as np
 
-from probe.base import Backbone, Dataset, digest
-from probe.errors import StoreError
+from probe.core.base import Backbone, Dataset, digest
+from probe.core.errors import StoreError
 
 SCHEMA = 1
 WORK_PREFIX = ".work-"

@@ -12,15 +12,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import Backbone, Dataset, IntArray, digest
-from probe.errors import InputError, ProbeError
+from probe.core.base import Backbone, Dataset, IntArray, digest
+from probe.core.errors import InputError, ProbeError
+from probe.core.files import cache_root
 from probe.features import layout
 from probe.features.entry import Pass, read_passes
-from probe.features.extraction import Extraction
-from probe.features.finish import whoami
-from probe.features.plan import Plan
-from probe.features.work import Work, works
-from probe.files import cache_root
+from probe.features.extraction.finish import whoami
+from probe.features.extraction.plan import Plan
+from probe.features.extraction.session import Extraction
+from probe.features.extraction.work import Work, works
 
 DTYPES = ("float16", "float32")
 

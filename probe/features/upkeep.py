@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from probe.errors import InputError, StoreError
+from probe.core.errors import InputError, StoreError
 from probe.features import layout
 from probe.features.entry import Pass, read_pass
-from probe.features.work import Work, discard
+from probe.features.extraction.work import Work, discard
 
 SILENT_SECONDS = 3600.0
 """More than the clocks of a file server and its clients differ, so that no writer at work is taken for dead."""

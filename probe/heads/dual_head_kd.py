@@ -12,11 +12,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.arrays import RowReader, row_chunks
-from probe.distillation import TwoHeads, binary_kl_norm, dual_backward, softmax_kd
-from probe.errors import InputError
-from probe.estimator import Validation
-from probe.minibatch import Batch, MinibatchHead
+from probe.core.arrays import RowReader, row_chunks
+from probe.core.errors import InputError
+from probe.heads.shared.distillation import TwoHeads, binary_kl_norm, dual_backward, softmax_kd
+from probe.heads.shared.head import Validation
+from probe.heads.shared.minibatch import Batch, MinibatchHead
 
 ARMS = ("ce", "kd", "single", "dual")
 ALIGNMENTS = ("none", "released", "shared")

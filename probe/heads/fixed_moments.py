@@ -11,15 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.stats import ortho_group
 from torch.nn import functional
 
-from probe.arrays import RowReader, row_chunks
-from probe.base import IntArray
-from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, hold_out, resolve_device
-from probe.linalg.eigen import EigenRows
-from probe.linalg.multinomial import MultinomialLoss
-from probe.linalg.newton import solve_path, warn_unconverged
-from probe.minibatch import as_tensors
-from probe.second_moment import (
+from probe.core.arrays import RowReader, row_chunks
+from probe.core.base import IntArray
+from probe.core.device import resolve_device
+from probe.core.errors import InputError
+from probe.heads.linalg.eigen import EigenRows
+from probe.heads.linalg.multinomial import MultinomialLoss
+from probe.heads.linalg.newton import solve_path, warn_unconverged
+from probe.heads.shared.head import HELD_OUT, FloatArray, Head, Validation, hold_out
+from probe.heads.shared.minibatch import as_tensors
+from probe.heads.shared.token_moments import (
     check_moment_options,
     check_patches,
     cross_moments,

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils.metaestimators import available_if
 
-from probe.arrays import row_chunks
-from probe.base import IntArray
-from probe.errors import InputError
-from probe.estimator import FloatArray, Validation, resolve_device
-from probe.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
-from probe.passes import BLOCK_BYTES
+from probe.core.arrays import row_chunks
+from probe.core.base import IntArray
+from probe.core.device import resolve_device
+from probe.core.errors import InputError
+from probe.heads.shared.head import FloatArray, Validation
+from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.heads.shared.one_pass import BLOCK_BYTES
 
 # Share of a feature's total variance below which its variance within classes is no longer trusted, as in naive Bayes.
 VARIANCE_FLOOR = 1e-9

@@ -10,14 +10,14 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
-from probe.arrays import RowStack, RowSubset, at_epoch, row_chunks
-from probe.base import IntArray
-from probe.errors import InputError
-from probe.estimator import HELD_OUT, FloatArray, Head, Validation, check_lazy, hold_out, resolve_device
-from probe.gpu import resident_rows
-from probe.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
-from probe.minibatch import as_tensors
-from probe.moments import ClassMoments
+from probe.core.arrays import RowStack, RowSubset, at_epoch, row_chunks
+from probe.core.base import IntArray
+from probe.core.device import resident_rows, resolve_device
+from probe.core.errors import InputError
+from probe.heads.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
+from probe.heads.shared.head import HELD_OUT, FloatArray, Head, Validation, check_lazy, hold_out
+from probe.heads.shared.minibatch import as_tensors
+from probe.heads.shared.moments import ClassMoments
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
 

@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.arrays import RowReader
-from probe.errors import InputError
-from probe.estimator import Validation
-from probe.minibatch import Batch, MinibatchHead
-from probe.second_moment import (
+from probe.core.arrays import RowReader
+from probe.core.errors import InputError
+from probe.heads.shared.head import Validation
+from probe.heads.shared.minibatch import Batch, MinibatchHead
+from probe.heads.shared.token_moments import (
     check_moment_options,
     check_patches,
     cross_moments,

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import InputError
-from probe.estimator import FloatArray
-from probe.moments import ClassMoments, MomentsHead
-from probe.passes import Second
+from probe.core.errors import InputError
+from probe.heads.shared.head import FloatArray
+from probe.heads.shared.moments import ClassMoments, MomentsHead
+from probe.heads.shared.one_pass import Second
 
 
 class NaiveBayes(MomentsHead):

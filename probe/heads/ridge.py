@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from probe.arrays import read_rows, row_chunks
-from probe.base import IntArray
-from probe.errors import InputError
-from probe.estimator import FloatArray, Validation
-from probe.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.core.arrays import read_rows, row_chunks
+from probe.core.base import IntArray
+from probe.core.errors import InputError
+from probe.heads.shared.head import FloatArray, Validation
+from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 
 # Leave-one-out scores of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
 LEAVE_ONE_OUT_ROWS = 10_000

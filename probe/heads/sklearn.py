@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.pipeline import make_pipeline
 
-from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation
+from probe.core.errors import InputError
+from probe.heads.shared.head import FloatArray, Head, Validation
 
 SMALLEST = 1e-300
 """Probabilities below it count as it, so that their logarithms are finite."""

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probe.errors import InputError
-from probe.estimator import FloatArray, Head, Validation
+from probe.core.errors import InputError
+from probe.heads.shared.head import FloatArray, Head, Validation
 
 _ARTICLES = ("a", "the")
 _QUALITIES = ("small", "blurry", "dark", "bright", "low-resolution", "black and white")

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from probe.errors import InputError, ProbeError
+from probe.core.errors import InputError, ProbeError
 from probe.leaderboard import comparison, curves, export, gap, layers
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records

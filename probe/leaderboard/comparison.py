@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.export import WIDTH, clean, escape_markdown, latex_lines, markdown_lines, number, write
 from probe.leaderboard.statistics import Difference, compare, holm
 from probe.leaderboard.table import Table

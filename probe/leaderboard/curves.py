@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from probe.base import IntArray
-from probe.errors import InputError
+from probe.core.base import IntArray
+from probe.core.errors import InputError
 from probe.leaderboard.export import clean, number, title
 from probe.leaderboard.table import Table
 from probe.metrics.curves import TOLERANCE, crossing, rows_to_within

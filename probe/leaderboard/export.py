@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.leaderboard.rows import PERCENT
 from probe.leaderboard.table import Table
+from probe.metrics.per_row import PERCENT
 
 if TYPE_CHECKING:
     import pandas as pd

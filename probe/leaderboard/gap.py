@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.export import clean
 from probe.leaderboard.records import read_predictions
 from probe.leaderboard.table import Table

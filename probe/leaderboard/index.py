@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.records import PREDICTIONS, RESULT, Problem, Records, failure, read_run, walk
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.export import clean, number, title
 from probe.leaderboard.select import natural
 from probe.leaderboard.table import Table

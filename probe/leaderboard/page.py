@@ -13,8 +13,8 @@ import numpy as np
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title
 from probe.leaderboard.records import read_predictions, read_result
-from probe.leaderboard.rows import N_BINS, PERCENT, bins
 from probe.leaderboard.table import Table
+from probe.metrics.per_row import N_BINS, PERCENT, bins
 from probe.metrics.ranking import risk_coverage
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
 from probe.leaderboard.layers import Depth, gather
 from probe.leaderboard.records import read_predictions
-from probe.leaderboard.rows import PERCENT, PROPORTIONS
 from probe.leaderboard.table import Table
+from probe.metrics.per_row import PERCENT, PROPORTIONS
 from probe.metrics.ranking import risk_coverage
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.base import digest
-from probe.errors import InputError
-from probe.leaderboard.rows import KEPT, STORED, Predictions, row_values
+from probe.core.base import digest
+from probe.core.errors import InputError
+from probe.metrics.per_row import KEPT, STORED, Predictions, row_values
 
 if TYPE_CHECKING:
     import pandas as pd

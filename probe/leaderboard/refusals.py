@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.select import add_fields, differing, joined, text
 
 if TYPE_CHECKING:

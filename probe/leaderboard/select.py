@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.records import NOT_SETTINGS, read_result
 
 if TYPE_CHECKING:

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.records import Problem, Records, read_predictions
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
-from probe.leaderboard.rows import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, SIGNED, can_rank, row_values
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.standings import ranked
 from probe.leaderboard.statistics import Scores, intervals, scores
+from probe.metrics.per_row import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, SIGNED, can_rank, row_values
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from probe.base import IntArray
-from probe.errors import InputError
+from probe.core.base import IntArray
+from probe.core.errors import InputError
 from probe.metrics.intervals import FloatArray, percentile, resampled_means, wilson
 from probe.metrics.rows import Measured
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from probe.base import IntArray
-from probe.errors import InputError
+from probe.core.base import IntArray
+from probe.core.errors import InputError
 from probe.metrics.intervals import N_RESAMPLES, QUANTILES, FloatArray, Interval
 
 TOLERANCE = 0.01

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri
 
-from probe.base import IntArray
+from probe.core.base import IntArray
 from probe.metrics.intervals import QUANTILES, FloatArray, Interval, wilson
 from probe.metrics.rows import Measured
 

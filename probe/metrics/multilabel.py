@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import IntArray
-from probe.errors import InputError
+from probe.core.base import IntArray
+from probe.core.errors import InputError
 from probe.metrics.intervals import FloatArray, Interval
 from probe.metrics.ranking import interval, mean_precision_with_derivative
 

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtri, softmax
 
-from probe.base import IntArray
-from probe.errors import InputError
+from probe.core.base import IntArray
+from probe.core.errors import InputError
 from probe.metrics.intervals import QUANTILES, FloatArray, Interval, wilson
 from probe.metrics.scores import RowScores
 

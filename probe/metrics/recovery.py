@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.intervals import N_RESAMPLES, QUANTILES, Interval
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import IntArray
+from probe.core.base import IntArray
 from probe.metrics.intervals import FloatArray, Interval
 
 

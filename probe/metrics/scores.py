@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import log_softmax
 
-from probe.base import IntArray
-from probe.errors import InputError
+from probe.core.base import IntArray
+from probe.core.errors import InputError
 
 FloatArray = NDArray[np.float64]
 CHUNK_VALUES = 2**22

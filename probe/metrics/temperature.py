@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.optimize import brentq
 from scipy.special import softmax
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.intervals import FloatArray
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe.base import Dataset, IntArray, Rows, Split
-from probe.errors import InputError
-from probe.protocols.checks import check_labels_fit_folds
-from probe.protocols.draws import order_by_class, priorities
+from probe.core.base import Dataset, IntArray, Rows, Split
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import check_labels_fit_folds
+from probe.protocols.shared.draws import order_by_class, priorities
 
 
 @dataclass(frozen=True)

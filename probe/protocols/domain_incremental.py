@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import Dataset, IntArray, Partition, Rows, Split
-from probe.errors import InputError
-from probe.protocols.checks import all_rows
-from probe.protocols.draws import priorities
-from probe.protocols.incremental import Task
+from probe.core.base import Dataset, IntArray, Partition, Rows, Split
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import all_rows
+from probe.protocols.shared.draws import priorities
+from probe.protocols.shared.tasks import Task
 
 
 @dataclass(frozen=True)

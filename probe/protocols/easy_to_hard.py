@@ -9,12 +9,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.base import Dataset, IntArray, Rows, Split
-from probe.errors import InputError
-from probe.protocols.checks import check_fraction
-from probe.protocols.draws import priorities
-from probe.protocols.hardness import own_hardness, read_hardness
-from probe.protocols.validation import split_drawn
+from probe.core.base import Dataset, IntArray, Rows, Split
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import check_fraction
+from probe.protocols.shared.draws import priorities
+from probe.protocols.shared.hardness import own_hardness, read_hardness
+from probe.protocols.shared.validation import split_drawn
 
 PARTS = ("easy", "hard", "all")
 
@@ -31,8 +31,9 @@ class EasyToHard:
     2401.06751, whose released code calls this average MDL; the parts by class are ours, theirs are by quantile alone.
 
     Args:
-        hardness: Folder of those runs, see `probe.protocols.hardness`. They should be of another backbone than the one
-            under test: what a head gets wrong itself is hard by definition. None for the dataset's own hardness.
+        hardness: Folder of those runs, see `probe.protocols.shared.hardness`. They should be of another backbone than
+            the one under test: what a head gets wrong itself is hard by definition. None for the dataset's own
+            hardness.
         train: `easy`, `hard` or `all`.
         test: `easy`, `hard` or `all`.
         share: Of each class's rows, above 0 and at most 0.5.

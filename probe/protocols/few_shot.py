@@ -7,11 +7,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe.base import Dataset, Split
-from probe.errors import InputError
-from probe.protocols.checks import check_fraction
-from probe.protocols.draws import priorities, ranks_in_class
-from probe.protocols.validation import split_drawn
+from probe.core.base import Dataset, Split
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import check_fraction
+from probe.protocols.shared.draws import priorities, ranks_in_class
+from probe.protocols.shared.validation import split_drawn
 
 
 @dataclass(frozen=True)

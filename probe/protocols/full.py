@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from probe.base import Dataset, Split
-from probe.protocols.checks import all_rows, check_fraction
-from probe.protocols.validation import split_drawn
+from probe.core.base import Dataset, Split
+from probe.protocols.shared.checks import all_rows, check_fraction
+from probe.protocols.shared.validation import split_drawn
 
 
 @dataclass(frozen=True)

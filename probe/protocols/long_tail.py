@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe.base import Dataset, Rows, Split, SplitProtocol
-from probe.errors import InputError
-from probe.protocols.draws import priorities, ranks_in_class
+from probe.core.base import Dataset, Rows, Split, SplitProtocol
+from probe.core.errors import InputError
+from probe.protocols.shared.draws import priorities, ranks_in_class
 
 
 @dataclass(frozen=True)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from probe.base import Dataset, Split
-from probe.protocols.checks import all_rows
+from probe.core.base import Dataset, Split
+from probe.protocols.shared.checks import all_rows
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
-from probe.base import Dataset, Split
-from probe.protocols.files import read_rows
+from probe.core.base import Dataset, Split
+from probe.protocols.shared.rows_file import read_rows
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from probe.base import Dataset, Rows, Split
-from probe.errors import InputError
-from probe.protocols.checks import all_rows
-from probe.protocols.draws import priorities
+from probe.core.base import Dataset, Rows, Split
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import all_rows
+from probe.protocols.shared.draws import priorities
 
 N_TRAIN, N_VALIDATION = 800, 200
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from probe.backbones.huggingface import HuggingFaceBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 

@@ -4,7 +4,7 @@ import torch
 from PIL import Image
 
 from probe.backbones.identity import IdentityBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 
 def test_rows_pass_through():

@@ -7,7 +7,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from probe.backbones.module import ModuleBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 SOURCE = """
 from collections import OrderedDict

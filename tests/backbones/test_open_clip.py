@@ -8,7 +8,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from probe.backbones.open_clip import OpenClipBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 TOWERS = {

@@ -6,7 +6,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from probe.backbones.timm import TimmBackbone
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 VIT = {"img_size": 64, "depth": 3, "embed_dim": 48, "num_heads": 3}
 CNN = "resnet10t"

@@ -5,9 +5,9 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from probe.backbones import tiny
+from probe.backbones.shared.tiny_network import MEAN, STD, build_network
 from probe.backbones.tiny import WEIGHTS, TinyBackbone
-from probe.backbones.tiny_network import MEAN, STD, build_network
-from probe.errors import InputError
+from probe.core.errors import InputError
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Every backbone of `conf/backbone` keeps the contract of `probe.base.Backbone`."""
+"""Every backbone of `conf/backbone` keeps the contract of `probe.core.base.Backbone`."""
 
 import inspect
 import json
@@ -14,8 +14,8 @@ from hydra.utils import get_method, get_object, instantiate
 from PIL import Image
 
 from probe.backbones.tiny import WEIGHTS
-from probe.base import Backbone
-from probe.errors import InputError
+from probe.core.base import Backbone
+from probe.core.errors import InputError
 
 CONF = Path(__file__).parents[2] / "conf" / "backbone"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))

@@ -1,4 +1,4 @@
-"""Every dataset of `conf/dataset` keeps the contract of `probe.base.Dataset` and `probe.base.Partition`."""
+"""Every dataset of `conf/dataset` keeps the contract of `probe.core.base.Dataset` and `probe.core.base.Partition`."""
 
 import inspect
 import io
@@ -12,7 +12,7 @@ from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from PIL import Image
 
-from probe.base import Dataset, Partition
+from probe.core.base import Dataset, Partition
 
 CONF = Path(__file__).parents[2] / "conf" / "dataset"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))

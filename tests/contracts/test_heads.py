@@ -16,8 +16,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
-from probe.arrays import RowSubset
-from probe.estimator import Head
+from probe.core.arrays import RowSubset
+from probe.heads.shared.head import Head
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "head").glob("*.yaml"))
 

@@ -13,9 +13,9 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from safetensors.numpy import save_file
 
-from probe.base import Dataset, IntArray, Split, SplitProtocol
-from probe.protocols.files import write_rows
+from probe.core.base import Dataset, IntArray, Split, SplitProtocol
 from probe.protocols.full import Full
+from probe.protocols.shared.rows_file import write_rows
 
 FOLDER = Path(__file__).parents[2] / "conf" / "protocol"
 YAMLS = sorted(FOLDER.glob("*.yaml"))

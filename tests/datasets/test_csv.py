@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probe.core.errors import InputError
 from probe.datasets.csv import load
-from probe.errors import InputError
 
 
 @pytest.fixture

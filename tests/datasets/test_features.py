@@ -9,9 +9,9 @@ import torch
 from safetensors.numpy import save_file
 from safetensors.torch import save_file as save_torch
 
+from probe.core.errors import InputError
 from probe.datasets.features import load
-from probe.errors import InputError
-from probe.partitions import count_duplicates
+from probe.datasets.shared.partitions import count_duplicates
 
 ROWS = {
     part: np.random.default_rng(i).normal(size=(6, 4)).astype(np.float32) for i, part in enumerate(("train", "test"))

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probe.core.errors import InputError
 from probe.datasets.folder import load
-from probe.errors import InputError
 
 
 def write(path, value):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy.stats import norm
 
+from probe.core.errors import InputError
 from probe.datasets.gaussians import bayes_error, load
-from probe.errors import InputError
 
 
 @pytest.mark.parametrize("distance", [0.0, 0.5, 2.0, 6.0, 12.0])

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from probe.errors import InputError
-from probe.partitions import count_duplicates
-from probe.subsets import limited
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import count_duplicates
+from probe.datasets.shared.subsets import limited
 
 datasets = pytest.importorskip("datasets")
 

@@ -3,8 +3,8 @@ import pytest
 from scipy.stats import norm
 from sklearn.naive_bayes import GaussianNB
 
+from probe.core.errors import InputError
 from probe.datasets.ladder import load
-from probe.errors import InputError
 
 
 def test_means_and_variances_are_those_of_the_ladder():

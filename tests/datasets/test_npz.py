@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probe.core.errors import InputError
 from probe.datasets.npz import load
-from probe.errors import InputError
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
 LABELS = np.array([[0], [1], [1], [0]])

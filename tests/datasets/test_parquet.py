@@ -10,10 +10,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from probe.core.errors import InputError
 from probe.datasets import parquet
 from probe.datasets.parquet import load
-from probe.errors import InputError
-from probe.partitions import count_duplicates
+from probe.datasets.shared.partitions import count_duplicates
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 

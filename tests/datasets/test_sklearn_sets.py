@@ -3,8 +3,8 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
+from probe.core.errors import InputError
 from probe.datasets.sklearn import NAMES, load
-from probe.errors import InputError
 
 
 @pytest.mark.parametrize("name", NAMES)

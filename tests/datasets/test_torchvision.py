@@ -6,8 +6,8 @@ import pytest
 import torchvision.datasets
 from PIL import Image
 
+from probe.core.errors import InputError
 from probe.datasets.torchvision import SETS, load
-from probe.errors import InputError
 
 
 def write(path, value):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import count_duplicates
+from probe.datasets.shared.subsets import limited
 from probe.datasets.webdataset import load
-from probe.errors import InputError
-from probe.partitions import count_duplicates
-from probe.subsets import limited
 
 
 def encoded(value, kind="PNG"):

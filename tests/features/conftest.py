@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from extraction_toys import ToyBackbone, toy_dataset
 
-from probe.base import Dataset
+from probe.core.base import Dataset
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ import torch.distributed
 import tqdm  # noqa: F401
 from extraction_toys import ToyBackbone, toy_dataset
 
-import probe.estimator
-import probe.features.finish
+import probe.features.extraction.finish
+import probe.features.extraction.sink
 import probe.features.layout
-import probe.features.ranks
-import probe.features.sink
+import probe.features.processes.ranks
 import probe.features.store
-from probe.errors import InputError
-from probe.features.ranks import Ranks
+import probe.heads.shared.head
+from probe.core.errors import InputError
+from probe.features.processes.ranks import Ranks
 from probe.features.store import FeatureStore
 
 KINDS = ("pooled", "tokens")
@@ -43,7 +43,7 @@ class LoggingBackbone(ToyBackbone):
 
 def extract(root: Path, log: Path, n: int = 200, delay: float = 0.002, stall: int | None = None, **options: Any) -> Any:
     torch.set_num_threads(1)
-    probe.features.sink.SYNC_SECONDS = 0.0
+    probe.features.extraction.sink.SYNC_SECONDS = 0.0
     options = {"batch_size": 5, "progress": False, "device": "cpu"} | options
     return FeatureStore(root).get(LoggingBackbone(log, delay, stall), toy_dataset(n), "train", KINDS, **options)
 
@@ -56,9 +56,9 @@ def extract_when_all_are_ready(barrier: Any, root: Path, log: Path, **options: A
 def extract_as_rank(
     rank: int, n_ranks: int, port: int, root: Path, log: Path, answers: Any = None, seed: int = 0, **options: Any
 ) -> None:
-    """What a process of `torchrun -m probe.features.extract` does; sends the sentence that refuses it."""
+    """What a process of `torchrun -m probe.features.extraction.contribute` does; sends the sentence that refuses it."""
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(n_ranks), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    probe.features.ranks.SEE_SECONDS = 1.0
+    probe.features.processes.ranks.SEE_SECONDS = 1.0
     backbone, rows = ToyBackbone(seed=seed), toy_dataset(options.get("n", 200)).partitions["train"]
     facts = {"the weights": backbone.identity()["weights"], "the rows": rows.fingerprint}
     try:
@@ -96,7 +96,7 @@ def extract_and_die(root: Path, log: Path, at: int, done: Path) -> None:
 
     for name in ("rename", "replace", "fsync", "fdatasync", "mkdir", "unlink", "open", "link"):
         setattr(os, name, mortal(getattr(os, name)))
-    probe.features.sink.write_at = mortal(probe.features.sink.write_at)
+    probe.features.extraction.sink.write_at = mortal(probe.features.extraction.sink.write_at)
     extract(root, log, n=20, delay=0.0)
     os._exit(0 if done.write_text("") == 0 else 1)
 

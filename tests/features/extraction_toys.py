@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from probe.base import Dataset
-from probe.hashing import hash_arrays, hash_tensors
+from probe.core.base import Dataset
+from probe.core.hashing import hash_arrays, hash_tensors
 
 
 class ToyBackbone:

@@ -9,9 +9,9 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from probe.errors import InputError, StoreError
+from probe.core.errors import InputError, StoreError
 from probe.features import upkeep
-from probe.features.cache import main, n_bytes, span
+from probe.features.command import main, n_bytes, span
 from probe.features.store import FeatureStore
 
 
@@ -227,5 +227,5 @@ def test_wrong_sizes_and_times_say_how_to_write_them(root, argument, capsys):
 
 
 def test_the_command_needs_no_torch():
-    code = "import sys, probe.features.cache; print([m for m in ('torch', 'sklearn', 'pandas') if m in sys.modules])"
+    code = "import sys, probe.features.command; print([m for m in ('torch', 'sklearn', 'pandas') if m in sys.modules])"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "[]"

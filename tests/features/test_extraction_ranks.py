@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from probe import commands
-from probe.errors import InputError
-from probe.features.ranks import Card, Ranks, shown
+from probe.command import subcommands as commands
+from probe.core.errors import InputError
+from probe.features.processes.ranks import Card, Ranks, shown
 
 ROOT = Path(__file__).parent.parent.parent
 SERVER = multiprocessing.get_context("forkserver")
@@ -219,7 +219,14 @@ def test_the_command_under_torchrun_equals_one_process(tmp_path, monkeypatch, ca
     words = ["backbone=identity", "dataset=wine", "head=ncm", "features.batch_size=7"]
     monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "one"))
     commands.extract(words)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "probe.features.extract"]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc-per-node=2",
+        "-m",
+        "probe.features.extract",
+    ]
     env = os.environ | {"PROBE_CACHE": str(tmp_path / "two"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     answer = subprocess.run([*torchrun, *words], capture_output=True, text=True, cwd=tmp_path, env=env)
     assert answer.returncode == 0, answer.stdout + answer.stderr

@@ -18,15 +18,15 @@ import torch
 from extraction_parent import SERVER, bytes_of, interrupt, start, wait_for
 
 import probe.features.entry
-import probe.features.sink
-import probe.features.work
-from probe.arrays import read_rows
-from probe.errors import StoreError
+import probe.features.extraction.sink
+import probe.features.extraction.work
+from probe.core.arrays import read_rows
+from probe.core.errors import StoreError
+from probe.features.extraction.plan import Block
+from probe.features.extraction.work import works
+from probe.features.extraction.writer import Writer
 from probe.features.layout import entry_digest
-from probe.features.plan import Block
 from probe.features.store import FeatureStore
-from probe.features.work import works
-from probe.features.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("server")
 BATCH = 5
@@ -145,7 +145,7 @@ class TestCompany:
         interrupt(root, log, 20)
         (sign,) = root.rglob("writers/*.json")
         sign.write_text(json.dumps(json.loads(sign.read_text()) | {"host": "elsewhere"}))
-        monkeypatch.setattr(probe.features.work, "STALE_SECONDS", 0.5)
+        monkeypatch.setattr(probe.features.extraction.work, "STALE_SECONDS", 0.5)
         began = time.monotonic()
         assert bytes_of(child.extract(root, log, delay=0.0)) == uninterrupted[200]
         assert time.monotonic() - began > 0.5
@@ -157,7 +157,7 @@ class TestCompany:
         sleeper.__enter__()
         (number,) = sleeper.claim()
         with Writer(work) as second:
-            monkeypatch.setattr(probe.features.work, "STALE_SECONDS", -1)
+            monkeypatch.setattr(probe.features.extraction.work, "STALE_SECONDS", -1)
             while number not in (second.claim() or ()):  # the first look at a sign says nothing
                 pass
         before = set(work.done())
@@ -215,18 +215,18 @@ class TestCompany:
 
 class TestFullDisk:
     def test_the_error_says_what_to_do_and_the_rest_follows_later(self, root, log, uninterrupted, monkeypatch):
-        write_at, left = probe.features.sink.write_at, iter(range(31))
+        write_at, left = probe.features.extraction.sink.write_at, iter(range(31))
 
         def full(file, offset, rows):
             if next(left, None) is None:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             write_at(file, offset, rows)
 
-        monkeypatch.setattr(probe.features.sink, "write_at", full)
+        monkeypatch.setattr(probe.features.extraction.sink, "write_at", full)
         with pytest.raises(StoreError, match=r"no space left in the cache .* what is finished is kept; make room"):
             child.extract(root, log)
         assert not list(root.rglob("manifest.json"))
-        monkeypatch.setattr(probe.features.sink, "write_at", write_at)
+        monkeypatch.setattr(probe.features.extraction.sink, "write_at", write_at)
         before = child.rows_logged(log)
         assert bytes_of(child.extract(root, log)) == uninterrupted[200]
         assert child.rows_logged(log) - before == 200 - 15 * BATCH
@@ -246,7 +246,7 @@ class TestFullDisk:
         try:
             ballast = disk / "ballast"
             process_root = disk / "cache"
-            free = probe.features.sink.shutil.disk_usage
+            free = probe.features.extraction.sink.shutil.disk_usage
             ballast.write_bytes(bytes(250_000))
             try:
                 shutil.disk_usage = lambda path: free(path)._replace(free=10**9)

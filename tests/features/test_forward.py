@@ -7,10 +7,10 @@ import pytest
 import torch
 from extraction_toys import ToyBackbone, toy_dataset
 
-import probe.features.extract
-from probe.errors import InputError
-from probe.features.extract import delayed
-from probe.features.forward import Forward
+import probe.features.extraction.contribute
+from probe.core.errors import InputError
+from probe.features.extraction.contribute import delayed
+from probe.features.extraction.forward import Forward
 from probe.features.store import FeatureStore
 
 KINDS = ("pooled", "tokens")
@@ -31,7 +31,7 @@ def get(root: Path, monkeypatch, n_ahead, backbone=None, broken=(), **options):
             super().__init__(*arguments)
             self.n_ahead = n_ahead
 
-    monkeypatch.setattr(probe.features.extract, "Forward", Ahead)
+    monkeypatch.setattr(probe.features.extraction.contribute, "Forward", Ahead)
     options = {"batch_size": 7, "progress": False, "device": "cpu"} | options
     return FeatureStore(root).get(backbone or ToyBackbone(), toy_dataset(100, broken=broken), "train", KINDS, **options)
 

@@ -13,10 +13,10 @@ import extraction_child as child
 import pytest
 from extraction_parent import bytes_of, interrupt, start, wait_for
 
-import probe.features.work
+import probe.features.extraction.work
 from probe.features import upkeep
-from probe.features.work import Work
-from probe.features.writer import Writer
+from probe.features.extraction.work import Work
+from probe.features.extraction.writer import Writer
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -186,5 +186,5 @@ def test_a_folder_that_others_still_write_to_while_it_goes_leaves_nothing_behind
         plain(path, **options)
 
     monkeypatch.setattr(shutil, "rmtree", disturbed)
-    probe.features.work.discard(tmp_path / "work")
+    probe.features.extraction.work.discard(tmp_path / "work")
     assert not list(tmp_path.iterdir())

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from probe import commands
-from probe.errors import InputError
-from probe.features import ray_tasks
+from probe.command import subcommands as commands
+from probe.core.errors import InputError
+from probe.features.processes import ray_tasks
 
 ROOT = Path(__file__).parent.parent.parent
 WORDS = ["probe", "extract", "backbone=identity", "dataset=wine", "head=ncm", "features.batch_size=2"]
@@ -162,7 +162,7 @@ def test_an_address_where_nobody_listens_is_said_at_once(monkeypatch):
 def test_without_a_cluster_nothing_is_hashed(tmp_path, monkeypatch):
     pytest.importorskip("ray")
     monkeypatch.setenv("PROBE_CACHE", str(tmp_path))
-    monkeypatch.setattr("probe.extracting.entry_digest", lambda _: pytest.fail("hashed"))
+    monkeypatch.setattr("probe.experiment.extracting.entry_digest", lambda _: pytest.fail("hashed"))
     with pytest.raises(InputError, match="no Ray cluster answers at the address localhost:1 "):
         commands.extract([*WORDS[2:], "extract.engine=ray", "extract.address=localhost:1"])
 

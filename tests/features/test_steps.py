@@ -6,11 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from probe import commands
-from probe.errors import InputError, StoreError
-from probe.features import steps
-from probe.features.ranks import Ranks
-from probe.features.steps import Step
+from probe.command import subcommands as commands
+from probe.core.errors import InputError, StoreError
+from probe.features.processes import steps
+from probe.features.processes.ranks import Ranks
+from probe.features.processes.steps import Step
 
 WORDS = ["backbone=identity", "dataset=wine", "head=ncm"]
 
@@ -133,7 +133,7 @@ def test_another_version_in_one_task_is_refused_by_the_command(srun, monkeypatch
     srun(0, 2)
     commands.extract(WORDS)
     srun(1, 2)
-    monkeypatch.setattr("probe.extracting.versions", lambda: {"torch's version": "0"})
+    monkeypatch.setattr("probe.experiment.extracting.versions", lambda: {"torch's version": "0"})
     with pytest.raises(InputError, match=r"torch's version is 0 at task 1 on node1 and .* at task 0 on node0: "):
         commands.extract(WORDS)
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from probe.errors import InputError, StoreError
+from probe.core.errors import InputError, StoreError
+from probe.core.files import cache_root
 from probe.features.store import FeatureStore
-from probe.files import cache_root
 
 KINDS = ["pooled", "tokens", "map", "blocks.0"]
 

@@ -11,15 +11,15 @@ import pytest
 import torch
 from extraction_toys import ToyBackbone, toy_dataset
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.features import extraction
-from probe.features.extract import dying_workers
-from probe.features.extraction import Extraction, own_cores
-from probe.features.plan import Plan
+from probe.backbones.shared.views import MultiView
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import ArrayPartition
+from probe.features.extraction import session as extraction
+from probe.features.extraction.contribute import dying_workers
+from probe.features.extraction.plan import Plan
+from probe.features.extraction.session import Extraction, own_cores
 from probe.features.store import FeatureStore
-from probe.partitions import ArrayPartition
-from probe.views import MultiView
 
 
 class Deadly(ToyBackbone):

@@ -4,8 +4,8 @@ import numpy as np
 import torch
 import torch.distributed as dist
 
-from probe.errors import InputError
-from probe.heads.linear_shared import SharedLinearProbe
+from probe.core.errors import InputError
+from probe.heads.shared.linear_ranks import SharedLinearProbe
 
 
 def rows(n=600, width=12, n_classes=4, seed=0):

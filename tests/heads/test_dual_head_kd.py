@@ -16,10 +16,10 @@ from sklearn.utils.estimator_checks import check_estimator
 from torch import nn
 from torch.nn import functional
 
-from probe.distillation import TwoHeads, align, binary_kl_norm, dual_backward, softmax_kd
-from probe.errors import InputError
-from probe.estimator import Head
+from probe.core.errors import InputError
 from probe.heads.dual_head_kd import ARMS, DualHeadKD
+from probe.heads.shared.distillation import TwoHeads, align, binary_kl_norm, dual_backward, softmax_kd
+from probe.heads.shared.head import Head
 
 ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

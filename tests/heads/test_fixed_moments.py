@@ -11,10 +11,10 @@ from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from probe.errors import InputError
-from probe.estimator import Head
+from probe.core.errors import InputError
 from probe.heads.fixed_moments import FixedMoments
 from probe.heads.linear import LinearProbe
+from probe.heads.shared.head import Head
 
 ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

@@ -15,14 +15,14 @@ CHILD = """
 import resource, sys
 from pathlib import Path
 import numpy as np, torch
-import probe.arrays, probe.linalg.eigen, probe.linalg.losses
+import probe.core.arrays, probe.heads.linalg.eigen, probe.heads.linalg.losses
 from probe.heads.{module} import {name}
 
 torch.set_num_threads(1)
 # What is a share of memory at full size is one here too.
-probe.linalg.eigen.HOLD_BYTES = probe.linalg.losses.KEEP_BYTES = 4 * 2**20
-probe.linalg.losses.CHUNK_BYTES = 4 * 2**20
-probe.arrays.row_chunks.__defaults__ = (4 * 2**20, None)
+probe.heads.linalg.eigen.HOLD_BYTES = probe.heads.linalg.losses.KEEP_BYTES = 4 * 2**20
+probe.heads.linalg.losses.CHUNK_BYTES = 4 * 2**20
+probe.core.arrays.row_chunks.__defaults__ = (4 * 2**20, None)
 X = np.load(sys.argv[1], mmap_mode="r")
 y = np.load(sys.argv[2])
 # Libraries of linear algebra take their working memory, once, at the first product that is large enough.

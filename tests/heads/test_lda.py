@@ -6,7 +6,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.neighbors import NearestCentroid
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.lda import LinearDiscriminant
 
 
@@ -183,7 +183,7 @@ def test_constant_and_duplicated_features_give_finite_scores(shrinkage):
 
 
 def test_float32_products_do_not_turn_duplicated_features_into_signal(monkeypatch):
-    monkeypatch.setattr("probe.moments.FLOAT64_PRODUCTS", 0)
+    monkeypatch.setattr("probe.heads.shared.moments.FLOAT64_PRODUCTS", 0)
     X, y = load_wine(return_X_y=True)
     X = ((X - X.mean(axis=0)) / X.std(axis=0)).astype(np.float32)
     padded = np.column_stack([X, X[:, 3], X[:, :2].sum(axis=1)])

@@ -11,11 +11,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probe.arrays import RowSubset
-from probe.errors import InputError
+from probe.core.arrays import RowSubset
+from probe.core.errors import InputError
+from probe.heads.linalg import eigen, losses
+from probe.heads.linalg.newton import SeparableWarning
 from probe.heads.linear import LinearProbe
-from probe.linalg import eigen, losses
-from probe.linalg.newton import SeparableWarning
 
 SETS = {"digits": load_digits, "wine": load_wine, "breast_cancer": load_breast_cancer, "iris": load_iris}
 

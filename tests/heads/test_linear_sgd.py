@@ -8,8 +8,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from probe.arrays import RowSubset
-from probe.errors import InputError
+from probe.core.arrays import RowSubset
+from probe.core.errors import InputError
 from probe.heads.linear_sgd import SOLVERS, LinearSGD
 
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from shared_child import fit_as_rank, rows
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.linear import LinearProbe
-from probe.heads.linear_shared import SharedLinearProbe
+from probe.heads.shared.linear_ranks import SharedLinearProbe
 
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["shared_child"])

@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from sklearn.base import clone
 from torch.nn import functional
 
-from probe.errors import InputError
-from probe.estimator import Head
-from probe.gpu import full_precision
+from probe.core.device import full_precision
+from probe.core.errors import InputError
 from probe.heads.linear import LinearProbe
 from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
-from probe.second_moment import n_pairs
+from probe.heads.shared.head import Head
+from probe.heads.shared.token_moments import n_pairs
 
 ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]

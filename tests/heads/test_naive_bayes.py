@@ -9,7 +9,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wi
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.naive_bayes import GaussianNB
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
 

@@ -4,7 +4,7 @@ from known_bayes import correlated, diagonal, excess_in_standard_errors, isotrop
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.ncm import NearestClassMean
 
 DATASETS = [load_digits, load_wine, load_breast_cancer, load_iris]

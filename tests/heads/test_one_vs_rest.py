@@ -5,12 +5,12 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score
 from sklearn.multiclass import OneVsRestClassifier
 
-from probe.arrays import RowSubset
-from probe.errors import InputError
-from probe.estimator import Head
-from probe.fitting import fit
+from probe.core.arrays import RowSubset
+from probe.core.errors import InputError
+from probe.experiment.fitting import fit
 from probe.heads.linear import LinearProbe
-from probe.heads.one_vs_rest import OneVsRestLinear
+from probe.heads.shared.head import Head
+from probe.heads.shared.one_vs_rest import OneVsRestLinear
 
 
 def draw(n=240, seed=0, n_labels=4, width=6):

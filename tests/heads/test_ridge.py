@@ -6,7 +6,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import Ridge, RidgeClassifier, RidgeClassifierCV
 from sklearn.preprocessing import minmax_scale
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.heads.ridge import RidgeProbe
 
 DATASETS = [load_digits, load_wine, load_breast_cancer, load_iris]

@@ -7,9 +7,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler
 from sklearn.svm import SVC
 
-from probe.errors import InputError
-from probe.estimator import Head
+from probe.core.errors import InputError
 from probe.heads.ncm import NearestClassMean
+from probe.heads.shared.head import Head
 from probe.heads.sklearn import SklearnHead
 
 ESTIMATORS = [

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from probe.errors import InputError
-from probe.estimator import Head
+from probe.core.errors import InputError
+from probe.heads.shared.head import Head
 from probe.heads.zero_shot import TEMPLATES, ZeroShot
 
 RNG = np.random.default_rng(0)

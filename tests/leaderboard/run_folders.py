@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save_file
 
-from probe.leaderboard.rows import ROW_VALUES, STORED
+from probe.metrics.per_row import ROW_VALUES, STORED
 
 
 def digest(*parts: Any) -> str:

@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from run_folders import write_run
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.command import main
 from probe.leaderboard.comparison import compare_rows, find_row, frame
 from probe.leaderboard.index import read_folders

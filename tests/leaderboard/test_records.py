@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from run_folders import write_run
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.index import read_folders
 
 Add = Callable[..., Path]

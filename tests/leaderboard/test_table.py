@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from run_folders import digest, draw_predictions, write_run
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.leaderboard.command import main, sweep_columns, write_sweep_table
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.select import where

@@ -6,9 +6,9 @@ import torch
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from probe.linalg.binary import BinaryLosses
-from probe.linalg.eigen import EigenRows
-from probe.linalg.newton import solve_path
+from probe.heads.linalg.binary import BinaryLosses
+from probe.heads.linalg.eigen import EigenRows
+from probe.heads.linalg.newton import solve_path
 
 
 def rows_and_targets(n=300, d=12, K=6, dtype=np.float64):

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 import torch
 
-from probe.linalg import eigen
-from probe.linalg.eigen import EigenRows
+from probe.heads.linalg import eigen
+from probe.heads.linalg.eigen import EigenRows
 
 
 def rows(n, d, seed=0):

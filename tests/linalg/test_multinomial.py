@@ -3,9 +3,9 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from probe.linalg import eigen, losses
-from probe.linalg.eigen import EigenRows
-from probe.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
+from probe.heads.linalg import eigen, losses
+from probe.heads.linalg.eigen import EigenRows
+from probe.heads.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
 
 
 @pytest.fixture(params=["held", "chunked"])

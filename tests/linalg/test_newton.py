@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from probe.linalg import recycled
-from probe.linalg.eigen import EigenRows
-from probe.linalg.multinomial import MultinomialLoss
-from probe.linalg.newton import _extrapolate, _smallest_ritz_value, solve_path
+from probe.heads.linalg import recycled
+from probe.heads.linalg.eigen import EigenRows
+from probe.heads.linalg.multinomial import MultinomialLoss
+from probe.heads.linalg.newton import _extrapolate, _smallest_ritz_value, solve_path
 
 
 def problem(noise=1.0):

@@ -5,7 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.conformal import evaluate_sets, prediction_sets, threshold, thresholds
 
 

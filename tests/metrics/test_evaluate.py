@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import balanced_accuracy_score, log_loss, top_k_accuracy_score
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.evaluate import evaluate
 
 

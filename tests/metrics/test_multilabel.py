@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, f1_score
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.evaluate import evaluate
 from probe.metrics.multilabel import evaluate_targets, row_values
 

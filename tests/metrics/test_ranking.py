@@ -5,7 +5,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import average_precision_score, roc_auc_score
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.ranking import (
     aurc,
     auroc,

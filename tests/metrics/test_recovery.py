@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.recovery import gap_recovered
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.metrics.evaluate import evaluate
 from probe.metrics.temperature import fit_temperature, scale
 

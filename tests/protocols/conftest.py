@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from probe.base import Dataset, IntArray
+from probe.core.base import Dataset, IntArray
 
 
 @dataclass

@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.protocols.checks import check_dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import check_dataset
 
 
 def test_sound_dataset_passes(make_dataset):

@@ -4,15 +4,16 @@ import numpy as np
 import pytest
 from sklearn.base import clone
 
-from probe.errors import InputError
-from probe.estimator import Head
+from probe.core.base import Streams
+from probe.core.errors import InputError
+from probe.experiment.tasks import logits_after_each_task
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
+from probe.heads.shared.head import Head
 from probe.metrics.incremental import incremental_metrics
 from probe.protocols.class_incremental import ClassIncremental
-from probe.protocols.incremental import logits_after_each_task, streams
 
 
 @pytest.mark.parametrize(
@@ -80,8 +81,8 @@ HEADS = [NearestClassMean(), NaiveBayes(), RidgeProbe([1.0]), LinearDiscriminant
 
 
 def test_heads_of_class_moments_stream():
-    assert all(streams(head) for head in HEADS)
-    assert not streams(LinearDiscriminant("ledoit_wolf"))
+    assert all(isinstance(head, Streams) for head in HEADS)
+    assert not isinstance(LinearDiscriminant("ledoit_wolf"), Streams)
 
 
 @pytest.mark.parametrize("head", HEADS, ids=lambda head: type(head).__name__)
@@ -120,7 +121,7 @@ class Refitted(Head):
 
 def test_other_heads_are_fitted_on_all_rows_so_far():
     Refitted.calls = ()
-    assert not streams(Refitted())
+    assert not isinstance(Refitted(), Streams)
     logits, _ = learn(Refitted(), ORDERS[2])
     assert Refitted.calls == (40, 120)  # one class alone needs no head
     ncm, _ = learn(NearestClassMean(), ORDERS[2])

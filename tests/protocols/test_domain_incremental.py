@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from probe.backbones.identity import IdentityBackbone
-from probe.base import Dataset
-from probe.errors import InputError
-from probe.experiment import run
-from probe.facts import know
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.datasets.shared.partitions import ArrayPartition
+from probe.datasets.shared.row_facts import know
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.heads.ncm import NearestClassMean
-from probe.partitions import ArrayPartition
 from probe.protocols.domain_incremental import DomainIncremental
-from probe.request import Run
 
 
 def in_sessions(train, test, n=60, shift=4.0) -> Dataset:

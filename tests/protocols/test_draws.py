@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pytest
 
-from probe.base import digest
-from probe.protocols.draws import order_by_class, priorities, ranks_in_class, spread
+from probe.core.base import digest
+from probe.protocols.shared.draws import order_by_class, priorities, ranks_in_class, spread
 
 
 def test_random_words_are_frozen():

@@ -8,19 +8,19 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from probe.backbones.identity import IdentityBackbone
-from probe.base import Dataset
+from probe.core.base import Dataset
+from probe.core.errors import InputError
 from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
-from probe.errors import InputError
-from probe.experiment import run
+from probe.experiment.request import Run
+from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
 from probe.metrics.recovery import gap_recovered
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.easy_to_hard import EasyToHard
 from probe.protocols.full import Full
-from probe.protocols.hardness import read_hardness
-from probe.request import Run
+from probe.protocols.shared.hardness import read_hardness
 
 
 @pytest.fixture(scope="module")

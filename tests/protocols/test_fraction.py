@@ -5,8 +5,8 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from probe.base import digest
-from probe.errors import InputError
+from probe.core.base import digest
+from probe.core.errors import InputError
 from probe.protocols.fraction import Fraction
 
 

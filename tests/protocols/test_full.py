@@ -3,8 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.base import digest
-from probe.errors import InputError
+from probe.core.base import digest
+from probe.core.errors import InputError
 from probe.protocols.full import Full
 
 

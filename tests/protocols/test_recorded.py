@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.protocols.few_shot import FewShot
-from probe.protocols.files import write_rows
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
 from probe.protocols.recorded import Recorded
+from probe.protocols.shared.rows_file import write_rows
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import chisquare
 
-from probe.base import digest
-from probe.errors import InputError
+from probe.core.base import digest
+from probe.core.errors import InputError
 from probe.protocols.rows import RandomRows, chance_of_all_classes
 
 

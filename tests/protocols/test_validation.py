@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.protocols.validation import folds_within, split_drawn
+from probe.protocols.shared.validation import folds_within, split_drawn
 
 
 def test_from_five_rows_per_class_on_a_part_is_cut_off(make_dataset):

@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from probe.base import digest
-from probe.errors import InputError
+from probe.core.base import digest
+from probe.core.errors import InputError
 from probe.protocols.vtab1k import Vtab1k
 
 

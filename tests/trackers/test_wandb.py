@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from probe.errors import InputError
+from probe.core.errors import InputError
 from probe.trackers.wandb import WandbTracker, tables
 
 ROOT = Path(__file__).parent.parent.parent

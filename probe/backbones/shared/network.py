@@ -1,0 +1,264 @@
+"""What backbones made of a torch network share: frozen weights, precision, tapped layers, an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from functools import cached_property
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from probe.backbones.shared.kinds import KINDS
+from probe.backbones.shared.taps import LAST, READING, expand, join_blocks, last_blocks
+from probe.core.device import full_precision
+from probe.core.errors import InputError
+from probe.core.hashing import hash_tensors
+from probe.core.images import CONVERSION
+
+PRECISIONS = ("float32", "bfloat16")
+
+
+class FrozenNetwork:
+    """Base class of image backbones that run a network.
+
+    A subclass sets up the network and implements `transform`, `_features`, `_architecture` and `_preprocessing`.
+
+    Args:
+        network: Goes into eval mode, without gradients.
+        name: How tables call it.
+        image_size: Height and width of what `transform` gives, in pixels.
+        precision: `float32`, or `bfloat16` for autocast to it; features are float32 either way.
+        taps: Further layers to give, each `<layer>` or `<layer>:<reduction>`. A layer is a name inside the network,
+            where `*` stands for one part of a name (`blocks.*`). Reductions: `mean` over positions without prefix
+            tokens (the default; (N, D) output passes as it is), `cls` the first token, `tokens` all of them, and
+            `heads`, one vector per attention head before they are mixed, (N, heads, D): that of the first prefix
+            token, or the mean where there is none. The kind has the name of the expanded tap. `last<n>` is the last
+            n blocks of a vision transformer behind its final norm, their first tokens side by side (N, n D);
+            `last<n>:mean` their means, `last<n>:cls+mean` with the mean of the last block's patches at the end.
+        n_prefix_tokens: How many tokens stand before the patches.
+        channels_last: Whether four-dimensional layer outputs are (N, H, W, C) rather than (N, C, H, W).
+        layout: How weights and images lie in memory, whatever the order of their axes; see `fast_layout`.
+        normalisation: What makes of the bytes that `transform` gives, on the device, what the network reads, such as
+            `probe.backbones.shared.pixels.Normalisation`; None where `transform` gives that itself.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        image_size: tuple[int, int],
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+        n_prefix_tokens: int = 0,
+        channels_last: bool = False,
+        layout: torch.memory_format = torch.preserve_format,
+        normalisation: nn.Module | None = None,
+    ):
+        if precision not in PRECISIONS:
+            raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}: set one of them")
+        # Any: what a backbone calls on its network is beyond nn.Module.
+        self.network: Any = network.eval().requires_grad_(False).to(memory_format=layout)
+        self.name = name
+        self.image_size = image_size
+        self.precision = precision
+        self.n_prefix_tokens = n_prefix_tokens
+        self.n_parameters = sum(p.numel() for p in network.parameters())
+        self.device = "cpu"
+        self._channels_last = channels_last
+        self._layout = layout
+        self._normalisation = normalisation or nn.Identity()
+        self._asked = [tap for tap in taps if tap in KINDS]
+        self._taps = expand([tap for tap in taps if tap not in KINDS], network, name)
+
+    def transform(self, row: Any) -> Tensor:
+        """One image as a (3, H, W) tensor: uint8 where there is a normalisation, else as the network reads it."""
+        raise NotImplementedError
+
+    def _features(self, batch: Tensor) -> dict[str, Tensor]:
+        """All kinds of a batch but the taps."""
+        raise NotImplementedError
+
+    def _architecture(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    def _preprocessing(self) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @cached_property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """Shape of one row of each kind, found by running one blank image."""
+        blank = torch.zeros(1, 3, *self.image_size)
+        shapes = {kind: tuple(value.shape[1:]) for kind, value in self._run(blank, list(self._taps)).items()}
+        absent = [kind for kind in self._asked if kind not in shapes]
+        if absent:
+            raise InputError(
+                f"taps {absent} are not given by backbone {self.name}, it gives {list(shapes)}: leave them out"
+            )
+        return shapes
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of features it gives."""
+        return tuple(self.shapes)
+
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """The tapped layers, names expanded."""
+        return self._taps
+
+    @cached_property
+    def _weights(self) -> str:
+        return self.hash_weights()
+
+    def hash_weights(self) -> str:
+        """Digest of all parameters and persistent buffers as they are now.
+
+        Other buffers follow from the architecture, and some networks (ConViT) fill theirs on the first image.
+        """
+        return hash_tensors({k: v for k, v in self.network.state_dict().items() if isinstance(v, Tensor)})
+
+    def identity(self) -> dict[str, Any]:
+        """Facts that determine every feature. Taps are not among them: a kind's name says which layer it is."""
+        return {
+            "architecture": self._architecture(),
+            "weights": self._weights,
+            "preprocessing": {"conversion": CONVERSION, **self._preprocessing()},
+            "precision": self.precision,
+            "reading": READING,
+        }
+
+    def to(self, device: str) -> Self:
+        """Moves the network; features are computed there."""
+        self.network.to(device)
+        self._normalisation.to(device)
+        self.device = device
+        return self
+
+    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
+        """float32 features, on the backbone's device.
+
+        Args:
+            batch: (N, 3, H, W) images as `transform` gives them, or in float32, normalised already.
+            kinds: Which features.
+        """
+        unknown = sorted(set(kinds) - set(self.kinds))
+        if unknown:
+            raise InputError(
+                f"backbone {self.name} gives {list(self.kinds)}, not {unknown}: ask for these, or name a layer of the "
+                "network in backbone.taps"
+            )
+        features = self._run(batch, [kind for kind in kinds if kind in self._taps])
+        return {kind: features[kind].float().contiguous() for kind in kinds}
+
+    def _run(self, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+        tapped: dict[str, Tensor] = {}
+        if taps and self.n_prefix_tokens:
+            _ = self._n_tokens  # found by a run of its own, not in the midst of this one
+        device = torch.device(self.device)
+        with ExitStack() as stack:
+            stack.enter_context(torch.no_grad())
+            stack.enter_context(full_precision())
+            # In float32 whatever the precision, and before the layout: channels side by side are slow to broadcast to.
+            images = self._normalisation(batch.to(device, non_blocking=True)).to(memory_format=self._layout)
+            if self.precision == "bfloat16":
+                stack.enter_context(torch.autocast(device.type, torch.bfloat16))
+            for tap in taps:
+                stack.callback(self._listen(tap, tapped))
+            features = self._features(images)
+        silent = sorted(set(taps) - tapped.keys())
+        if silent:
+            raise InputError(f"layers {silent} of backbone {self.name} are never run on an image: tap others")
+        windows = [tap for tap, value in tapped.items() if len(value) != len(batch)]
+        if windows:
+            raise InputError(
+                f"layers {windows} of backbone {self.name} give {len(tapped[windows[0]])} rows for {len(batch)} "
+                "images, expected one each (they may look at windows): tap other layers"
+            )
+        return {**features, **tapped}
+
+    @cached_property
+    def _n_tokens(self) -> int | None:
+        """How many tokens come out at the end, found by running one blank image."""
+        tokens = self._run(torch.zeros(1, 3, *self.image_size), []).get("tokens")
+        return None if tokens is None else tokens.shape[1]
+
+    def _n_prefix(self, tokens: Tensor) -> int:
+        """How many tokens stand before the patches in a layer: none where they join behind it (CaiT, XCiT)."""
+        n = self.n_prefix_tokens
+        if n and tokens.ndim == 3 and self._n_tokens is not None and tokens.shape[1] == self._n_tokens - n:
+            return 0
+        return n
+
+    def _listen(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
+        """Puts a layer's reduced output into `tapped` under the tap's name, until what it returns is called."""
+        if LAST.fullmatch(tap):
+            return self._listen_last(tap, tapped)
+        layer, _, reduction = tap.partition(":")
+        module = self.network.get_submodule(layer)
+        if reduction == "heads":
+            n_heads, projection = getattr(module, "num_heads", None), getattr(module, "proj", None)
+            if not isinstance(n_heads, int) or not isinstance(projection, nn.Module):
+                raise InputError(
+                    f"tap {tap}: {layer} is a {type(module).__name__} without num_heads and proj, expected multi-head "
+                    "attention: tap another layer or leave :heads out"
+                )
+
+            def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+                heads = inputs[0].unflatten(-1, (n_heads, -1))
+                tapped[tap] = heads[:, 0] if self._n_prefix(inputs[0]) else heads.mean(1)
+
+            return projection.register_forward_pre_hook(before).remove
+
+        def after(_: nn.Module, __: Any, output: Any) -> None:
+            tapped[tap] = self._reduce(output[0] if isinstance(output, tuple | list) else output, tap)
+
+        return module.register_forward_hook(after).remove
+
+    def _listen_last(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
+        blocks, norm, reduction = last_blocks(tap, self.network, self.name)
+        outputs: list[Tensor] = []
+
+        def after(_: nn.Module, __: Any, output: Any) -> None:
+            outputs.append(output[0] if isinstance(output, tuple | list) else output)
+            if len(outputs) == len(blocks):
+                tapped[tap] = join_blocks(outputs, norm, reduction, self._n_prefix(outputs[-1]), tap)
+
+        stack = ExitStack()
+        for block in blocks:
+            stack.callback(block.register_forward_hook(after).remove)
+        return stack.close
+
+    def _reduce(self, output: Tensor, tap: str) -> Tensor:
+        reduction = tap.partition(":")[2] or "mean"
+        if output.ndim == 4:
+            output = (output if self._channels_last else output.permute(0, 2, 3, 1)).flatten(1, 2)
+            n_prefix = 0
+        else:
+            n_prefix = self._n_prefix(output)
+        if output.ndim not in (2, 3) or (output.ndim == 2 and reduction != "mean"):
+            raise InputError(
+                f"tap {tap} gives an output of shape {tuple(output.shape)}, expected tokens or a map: tap another layer"
+            )
+        if output.ndim == 2 or reduction == "tokens":
+            return output
+        if reduction == "cls":
+            if n_prefix == 0:
+                raise InputError(
+                    f"tap {tap}: backbone {self.name} has no prefix tokens there: use :mean instead of :cls"
+                )
+            return output[:, 0]
+        return output[:, n_prefix:].mean(1)
+
+
+def fast_layout(network: nn.Module) -> torch.memory_format:
+    """Channels last in memory where convolutions hold a quarter of the weights or more.
+
+    Their kernels work on pixels with all channels side by side, and would reorder each map before and after. Features
+    are the same but for rounding. Networks that take maps apart by `view` cannot be run so.
+    """
+    within = sum(p.numel() for m in network.modules() if isinstance(m, nn.Conv2d) for p in m.parameters(recurse=False))
+    n_parameters = sum(p.numel() for p in network.parameters())
+    return torch.channels_last if within and within >= n_parameters / 4 else torch.preserve_format

@@ -1,0 +1,92 @@
+"""Which layers of a network are read: names with wildcards, and the last blocks of a transformer together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from probe.core.errors import InputError
+
+READING = "version 2"
+"""How layers become features, here and in `frozen.py`: part of every identity, to be changed together with them."""
+REDUCTIONS = ("mean", "cls", "tokens", "heads")
+LAST = re.compile(r"last(\d+)(?::(.*))?")
+LAST_REDUCTIONS = ("cls", "mean", "cls+mean")
+BLOCKS = (
+    ("blocks", "norm"),
+    ("transformer.resblocks", "ln_post"),
+    ("encoder.layer", "layernorm"),
+    ("encoder.layers", "post_layernorm"),
+)
+"""Where vision transformers (timm, open_clip, transformers) keep their blocks and the norm behind the last one."""
+
+
+def expand(taps: Sequence[str], network: nn.Module, name: str) -> tuple[str, ...]:
+    """Taps with `*` replaced by the layers that it stands for, in the network's order, each once.
+
+    Raises:
+        InputError: A tap names no layer of the network, a reduction that there is not, or more blocks than it has.
+    """
+    layers = [layer for layer, _ in network.named_modules() if layer]
+    expanded: list[str] = []
+    for tap in taps:
+        pattern, colon, reduction = tap.partition(":")
+        allowed = LAST_REDUCTIONS if LAST.fullmatch(tap) else REDUCTIONS
+        if colon and reduction not in allowed:
+            raise InputError(f"tap {tap} asks for {reduction!r}, expected one of {', '.join(allowed)}: use one of them")
+        if LAST.fullmatch(tap):
+            last_blocks(tap, network, name)
+            expanded.append(tap)
+            continue
+        regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
+        found = [layer for layer in layers if regex.fullmatch(layer)]
+        if not found:
+            some = [layer for layer in layers if layer.count(".") <= 1]
+            raise InputError(
+                f"tap {tap} names no layer of backbone {name}, its layers are {', '.join(some[:20])}"
+                f"{', ...' if len(some) > 20 else ''}: name one of these or a part of one"
+            )
+        expanded += [f"{layer}{colon}{reduction}" for layer in found]
+    return tuple(dict.fromkeys(expanded))
+
+
+def last_blocks(tap: str, network: nn.Module, name: str) -> tuple[list[nn.Module], Any, str]:
+    """The blocks that a tap `last<n>` or `last<n>:<reduction>` means, the final norm, the reduction."""
+    found = LAST.fullmatch(tap)
+    n, reduction = (int(found[1]), found[2] or "cls") if found else (0, "")
+    for blocks_name, norm_name in BLOCKS:
+        blocks, norm = (_submodule(network, path) for path in (blocks_name, norm_name))
+        if isinstance(blocks, nn.ModuleList | nn.Sequential) and norm is not None:
+            if not 1 <= n <= len(blocks):
+                raise InputError(f"tap {tap} asks for {n} blocks, backbone {name} has {len(blocks)}: ask for fewer")
+            return list(blocks)[-n:], norm, reduction
+    raise InputError(
+        f"tap {tap} needs transformer blocks and a norm behind them, backbone {name} has no such: name layers instead"
+    )
+
+
+def join_blocks(outputs: Sequence[Tensor], norm: Any, reduction: str, n_prefix_tokens: int, tap: str) -> Tensor:
+    """(N, n D) normed outputs of blocks side by side; `cls+mean` ends with the mean of the last one's patches.
+
+    The feature sets of DINOv2's linear evaluation (Oquab et al., 2023, arXiv 2304.07193).
+    """
+    if any(output.ndim != 3 for output in outputs):
+        raise InputError(f"tap {tap}: the blocks give {tuple(outputs[0].shape)}, expected tokens: name layers instead")
+    if "cls" in reduction and n_prefix_tokens == 0:
+        raise InputError(f"tap {tap}: the backbone has no prefix tokens, expected a class token: ask for :mean")
+    normed = [norm(output) for output in outputs]
+    if reduction == "mean":
+        return torch.cat([tokens[:, n_prefix_tokens:].mean(1) for tokens in normed], dim=1)
+    parts = [tokens[:, 0] for tokens in normed]
+    return torch.cat([*parts, normed[-1][:, n_prefix_tokens:].mean(1)] if reduction == "cls+mean" else parts, dim=1)
+
+
+def _submodule(network: nn.Module, path: str) -> nn.Module | None:
+    try:
+        return network.get_submodule(path)
+    except AttributeError:
+        return None

@@ -1,0 +1,136 @@
+"""What a configuration describes, as objects."""
+
+from __future__ import annotations
+
+import functools
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import hydra
+from omegaconf import OmegaConf
+
+from probe.core.errors import InputError, ProbeError
+
+if TYPE_CHECKING:
+    from probe.core.base import Dataset
+    from probe.experiment.request import Run, Teacher
+
+KINDS: list[tuple[str, Any, str]] = [
+    ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
+    ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
+    ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
+    ("force calibrate save_logits save_rows skip_unfit", bool, "true or false"),
+    ("conformal_level", float, "a number between 0 and 1"),
+    ("name runs device cache", str, "a text"),
+]
+PACKAGE = Path(__file__).parents[1]
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+
+
+def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
+    """The resolved configuration of a run, for a subcommand."""
+    more = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir else []
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        return OmegaConf.to_container(hydra.compose("config", [*overrides, *more]), resolve=True)
+
+
+def build(config: Any, command: str) -> Run:
+    """Turns a resolved configuration into objects; backbones and datasets are built once per process."""
+    check(config)
+    from probe.experiment.request import Run
+    from probe.features.store import FeatureStore
+
+    # The teacher of a head is not built by the head: the run gives it the logits.
+    head = {key: value for key, value in config["head"].items() if key != "teacher"}
+    return Run(
+        backbone=backbone_of(config),
+        dataset=dataset_of(config),
+        protocol=instantiate(config["protocol"]),
+        head=instantiate(head),
+        teacher=build_teacher(config),
+        test_on=dataset_of(config, "test_on") if config.get("test_on") else None,
+        calibrate=config.get("calibrate", False),
+        conformal_level=config.get("conformal_level", 0.9),
+        store=FeatureStore(config["cache"]),
+        folder=Path(config["runs"]) / config["name"],
+        seed=config["seed"],
+        device=config["device"],
+        force=config["force"],
+        save_logits=config["save_logits"],
+        save_rows=config.get("save_rows", False),
+        reads=config["reads"],
+        features=config["features"],
+        config=config,
+        command=command,
+    )
+
+
+def check(config: Any) -> None:
+    """Refuses values that no part of the configuration could read; what they mean is for the parts to check."""
+    wrong = []
+    for keys, kind, expected in KINDS:
+        for key in keys.split():
+            value = functools.reduce(
+                lambda node, name: node.get(name) if isinstance(node, dict) else None, key.split("."), config
+            )
+            if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
+                wrong.append(f"{key} is {value!r}, expected {expected}")
+    if wrong:
+        raise InputError("; ".join(wrong) + ": change it on the command line or in the yaml")
+
+
+def backbone_of(config: Any) -> Any:
+    """The backbone, around it the views that the configuration asks for; records of older versions know none."""
+    backbone, views = shared(json.dumps(config["backbone"])), config.get("views")
+    if not views or views["n"] == 1:
+        return backbone
+    from probe.backbones.shared.views import MultiView
+
+    return MultiView(backbone, **views)
+
+
+def build_teacher(config: Any) -> Teacher | None:
+    """The teacher that a head names: the folder of a run, or a mapping with `backbone`, `head` and perhaps `reads`."""
+    from probe.experiment.request import Teacher
+    from probe.experiment.teacher import read_teacher
+
+    teacher = config["head"].get("teacher")
+    if teacher is None:
+        return None
+    if isinstance(teacher, str):
+        dataset = dataset_of(config)
+        run = read_teacher(teacher, fingerprint=dataset.fingerprint, class_names=dataset.class_names)
+        return Teacher(backbone_of(run.config), instantiate(run.config["head"]), run, run.config.get("reads") or {})
+    return Teacher(backbone_of(teacher), instantiate(teacher["head"]), reads=teacher.get("reads") or {})
+
+
+def dataset_of(config: Any, key: str = "dataset") -> Dataset:
+    """The dataset that a configuration names, cut to `limit` rows of each partition where that is set."""
+    return shared_dataset(json.dumps(config[key]), json.dumps(config.get("limit")))
+
+
+@functools.lru_cache(maxsize=8)
+def shared_dataset(node: str, limit: str) -> Dataset:
+    from probe.datasets.shared.subsets import limited
+
+    return limited(shared(node), json.loads(limit))
+
+
+@functools.lru_cache(maxsize=8)
+def shared(node: str) -> Any:
+    return instantiate(json.loads(node))
+
+
+def instantiate(node: Any) -> Any:
+    """`hydra.utils.instantiate`, with the sentence of a `ProbeError` in front instead of behind Hydra's own."""
+    from hydra.errors import InstantiationException
+    from hydra.utils import instantiate as hydra_instantiate
+
+    try:
+        return hydra_instantiate(node, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ProbeError):
+            raise error.__cause__ from None
+        raise ProbeError(str(error)) from error

@@ -1,0 +1,165 @@
+"""What a run would cost, before anything is extracted: the facts behind `probe describe`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.core.base import Backbone, Dataset
+from probe.core.targets import rows_per_class
+from probe.datasets.shared.partitions import count_duplicates
+from probe.features.layout import requested_dtypes, stored_dtype
+
+if TYPE_CHECKING:
+    from PIL import Image
+    from torch import Tensor
+
+N_BATCHES = 5
+N_PICTURES = 16
+PICTURE_PIXELS, CAPTION_PIXELS, GAP_PIXELS = 96, 16, 2
+"""Of the contact sheet: least side of a picture, what stands below it, and between two."""
+
+
+def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict[str, Any]:
+    """Facts about both, with the time measured on five batches of training rows in this process.
+
+    Bytes are those of the dtypes that are stored by default; FLOPs count a multiply-add as two.
+    """
+    import torch
+
+    train = dataset.partitions["train"]
+    rows = np.linspace(0, len(train) - 1, min(len(train), N_BATCHES * batch_size)).astype(int)
+    start = time.perf_counter()
+    tensors = torch.stack([backbone.transform(train[int(row)]) for row in rows])
+    transform_seconds = (time.perf_counter() - start) / len(rows)
+    batches = tensors.split(batch_size)
+    features = backbone.extract(batches[0], backbone.kinds)
+    shapes = {kind: tuple(value.shape[1:]) for kind, value in features.items()}
+    start = time.perf_counter()
+    for batch in batches:
+        given = backbone.extract(batch, backbone.kinds)
+    # Moving a value waits for the device.
+    float(next(iter(given.values())).flatten()[0])
+    forward_seconds = (time.perf_counter() - start) / len(rows)
+    n_rows = {part: len(p) for part, p in dataset.partitions.items()}
+    total = sum(n_rows.values())
+    counts = rows_per_class(train.labels, len(dataset.class_names))
+    return {
+        "backbone": backbone.name,
+        "n_parameters": backbone.n_parameters,
+        "flops_per_row": _flops(backbone, batches[0][:1]),
+        "shapes": shapes,
+        "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
+        "dataset": dataset.name,
+        "rows": n_rows,
+        "n_classes": len(dataset.class_names),
+        "train_rows_per_class": {
+            "least": int(counts.min()),
+            "median": float(np.median(counts)),
+            "most": int(counts.max()),
+        },
+        "rows_of_train_elsewhere": count_duplicates(dataset),
+        "transform_rows_per_second": 1 / transform_seconds,
+        "forward_rows_per_second": 1 / forward_seconds,
+        "minutes": total * (transform_seconds + forward_seconds) / 60,
+    }
+
+
+def _row_bytes(kind: str, shape: tuple[int, ...]) -> int:
+    dtype = stored_dtype(requested_dtypes({kind: None})[kind], 1 + len(shape))
+    return math.prod(shape) * np.dtype(dtype).itemsize
+
+
+def render(facts: dict[str, Any]) -> str:
+    """The facts as lines for a terminal."""
+    kinds = [
+        f"{k} {'x'.join(map(str, s))} ({facts['bytes_per_kind'][k] / 2**20:.1f} MiB)"
+        for k, s in facts["shapes"].items()
+    ]
+    per_class, speed = (
+        facts["train_rows_per_class"],
+        "{:,.0f} rows/s read and transformed, {:,.0f} through the backbone",
+    )
+    rows = ", ".join(f"{n:,} {part}" for part, n in facts["rows"].items())
+    copies = [f"{n:,} rows of {part} are in train too" for part, n in facts["rows_of_train_elsewhere"].items()]
+    flops = f"{facts['flops_per_row'] / 1e9:.3g} GFLOP per row"
+    lines = {
+        "backbone": f"{facts['backbone']}, {facts['n_parameters']:,} parameters, {flops}",
+        "features": "; ".join(kinds),
+        "dataset": f"{facts['dataset']}, {facts['n_classes']} classes, {rows}",
+        "train / class": f"{per_class['least']} to {per_class['most']}, median {per_class['median']:g}",
+        "leakage": ", ".join(copies) or "not known for this kind of dataset",
+        "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),
+        "extraction": f"about {_duration(facts['minutes'])} in one process without workers",
+    }
+    return "\n".join(f"{name:14} {text}" for name, text in lines.items())
+
+
+def _duration(minutes: float) -> str:
+    return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+
+
+def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
+    """Training images as the backbone sees them, each above its class; None for rows that are no images.
+
+    Several views of an image stand side by side. Small images are enlarged by a whole factor, pixel by pixel.
+    """
+    from PIL import Image, ImageDraw
+
+    train = dataset.partitions["train"]
+    rows = np.linspace(0, len(train) - 1, min(len(train), N_PICTURES)).astype(int)
+    tensors = [backbone.transform(train[int(row)]) for row in rows]
+    n_views = len(tensors[0]) if tensors[0].ndim == 4 else 1
+    if tensors[0].ndim == 4:
+        tensors, rows = [view for tensor in tensors for view in tensor], np.repeat(rows, n_views)
+    if tensors[0].ndim != 3 or len(tensors[0]) != 3:
+        return None
+    steps = backbone.identity().get("preprocessing", {})
+    pictures = [_pixels(tensor, steps.get("mean"), steps.get("std")) for tensor in tensors]
+    factor = math.ceil(PICTURE_PIXELS / min(pictures[0].shape[:2]))
+    height, width = (factor * side for side in pictures[0].shape[:2])
+    n_columns = n_views * max(1, round(math.sqrt(len(pictures)) / n_views))  # views of an image share a line
+    step_down, step_right = height + CAPTION_PIXELS, width + GAP_PIXELS
+    sheet = Image.new("RGB", (n_columns * step_right, math.ceil(len(pictures) / n_columns) * step_down), "white")
+    draw = ImageDraw.Draw(sheet)
+    for i, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
+        top, left = (i // n_columns) * step_down, (i % n_columns) * step_right
+        sheet.paste(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), (left, top))
+        caption = _class_of(train.labels[row], dataset.class_names)
+        while draw.textlength(caption) > width:
+            caption = caption[:-2] + "…"
+        draw.text((left, top + height + 1), caption, fill="black")
+    return sheet
+
+
+def _class_of(label: Any, class_names: Sequence[str]) -> str:
+    """The class of a row, or all its labels."""
+    codes = np.flatnonzero(label) if np.ndim(label) else [label]
+    return ", ".join(class_names[int(code)] for code in codes) or "-"
+
+
+def _pixels(tensor: Tensor, mean: Any, std: Any) -> np.ndarray:
+    """(H, W, 3) uint8 pixels of a transformed image; floats without known statistics are stretched to the range."""
+    import torch
+
+    tensor = tensor.permute(1, 2, 0)
+    if tensor.dtype == torch.uint8:
+        return tensor.numpy()
+    values = tensor.float().numpy()
+    if mean is not None and std is not None:
+        values = values * np.asarray(std) + np.asarray(mean)
+    else:
+        values = (values - values.min()) / max(float(np.ptp(values)), 1e-12)
+    return (values.clip(0, 1) * 255).round().astype(np.uint8)
+
+
+def _flops(backbone: Backbone, batch: Tensor) -> int:
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        backbone.extract(batch, backbone.kinds[:1])
+    return int(counter.get_total_flops())

@@ -1,0 +1,101 @@
+"""Subcommands that read a configuration as a run does: `probe reproduce`, `describe` and `extract`."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probe.command import config as building
+from probe.core.errors import InputError
+
+if TYPE_CHECKING:
+    from probe.experiment.extracting import Extracting
+
+# What `build` reads of a recorded configuration.
+RECORDED = {
+    "backbone", "dataset", "protocol", "head", "cache", "name", "seed", "device", "save_logits", "reads", "features",
+}  # fmt: skip
+
+
+def reproduce(argv: Sequence[str]) -> int:
+    """Runs recorded runs again and says whether they come out the same; returns 1 if one does not."""
+    parser = argparse.ArgumentParser("probe reproduce", description="Run a run folder again from its own record.")
+    parser.add_argument("folders", nargs="+", type=Path, help="run folders, such as runs/quickstart/tiny-…")
+    different = 0
+    for folder in parser.parse_args(argv).folders:
+        lines, causes = differences(folder)
+        print(f"{folder}: " + ("same bits" if not lines else "differs"))
+        for line in lines:
+            print(f"  {line}")
+        for cause in causes:
+            print(f"  {'possible cause: ' if lines else 'although '}{cause}")
+        if lines and not causes:
+            print("  nothing that the record tells explains it: was the folder edited?")
+        different += bool(lines)
+    return 1 if different else 0
+
+
+def differences(folder: Path) -> tuple[list[str], list[str]]:
+    """Runs a recorded run in a folder of its own; lists what came out differently, and what else is different."""
+    from probe.experiment import run as experiment
+    from probe.results import folder as record
+
+    old = record.read_result(folder)
+    if old is None:
+        raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
+    missing = RECORDED - (old.get("config") or {}).keys()
+    if missing:
+        raise InputError(
+            f"the record in {folder} lacks {', '.join(sorted(missing))} of the configuration, so that it cannot be run "
+            "again: give a run that the probe command made"
+        )
+    with tempfile.TemporaryDirectory() as scratch:
+        again = experiment.run(building.build(old["config"] | {"runs": scratch, "force": True}, old.get("command", "")))
+        new = record.read_result(again)
+        assert new is not None  # `run` returns complete folders only
+        return record.compare(folder, old, again, new), record.compare_causes(old, new)
+
+
+def describe(argv: Sequence[str]) -> int:
+    """Says what a run would cost and shows a few images as the backbone sees them; extracts nothing."""
+    from probe.command.describe import contact_sheet, describe, render
+    from probe.core.device import resolve_device
+
+    parser = argparse.ArgumentParser("probe describe", description=describe.__doc__)
+    parser.add_argument("overrides", nargs="*", help="those of a run: backbone=… dataset=… device=…")
+    parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
+    options = parser.parse_args(argv)
+    config = building.compose(options.overrides, options.config_dir)
+    building.check(config)
+    dataset, backbone = building.dataset_of(config), building.backbone_of(config)
+    print(render(describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)))
+    sheet = contact_sheet(backbone.to("cpu"), dataset)
+    if sheet is not None:
+        sheet.save(options.sheet)
+        print(f"pictures       {options.sheet}")
+    return 0
+
+
+def extract(argv: Sequence[str]) -> int:
+    """Extracts the features that a run would read; several processes share the work, under torchrun or without."""
+    from probe.experiment.extracting import extract_together
+
+    parser = argparse.ArgumentParser("probe extract", description=extract.__doc__)
+    parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
+    parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
+    options = parser.parse_args(argv)
+    for line in extract_together(prepare, building.compose(options.overrides, options.config_dir)):
+        print(line, flush=True)
+    return 0
+
+
+def prepare(config: Any) -> Extracting:
+    """The part of this process, or of a task of Ray, in an extraction."""
+    from probe.experiment.extracting import Extracting
+
+    return Extracting.of(building.build(config, "probe extract"), config["extract"])

@@ -1,0 +1,109 @@
+"""What a sweep keeps while it runs: one note per ended job, from which progress and the final report are read.
+
+The notes lie in a folder beside the run folders, since jobs may run in other processes than the one that launched them.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NOTES = ".sweep"
+SWEEP = "sweep.json"
+STATUSES = ("done", "there", "unfit", "failed")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one job of a sweep, or the only run, ended: `done`, `there` (was complete), `unfit` or `failed`."""
+
+    job: str
+    status: str
+    folder: str | None = None
+    error: str | None = None
+
+
+def start(notes: Path, n_jobs: int | None) -> None:
+    shutil.rmtree(notes, ignore_errors=True)
+    notes.mkdir(parents=True)
+    (notes / SWEEP).write_text(json.dumps({"n_jobs": n_jobs, "started": time.time()}))
+
+
+def begin(notes: Path, number: int) -> None:
+    """Says that a job is running."""
+    (notes / f"{number:06d}.running").touch()
+
+
+def note(notes: Path, number: int, outcome: Outcome) -> None:
+    """Leaves the outcome where `report` finds it: jobs may run in other processes than the launcher."""
+    running = notes / f"{number:06d}.running"
+    partial = running.with_suffix(".partial")
+    partial.write_text(json.dumps(vars(outcome)))
+    partial.rename(running.with_suffix(f".{outcome.status}"))
+    running.unlink(missing_ok=True)
+
+
+def progress(notes: Path) -> str:
+    """`[ 3/18, 2 running, 1 failed, 40 s left]`, from the notes of all processes."""
+    sweep = json.loads((notes / SWEEP).read_text())
+    counts = Counter(path.suffix.removeprefix(".") for path in notes.iterdir())
+    n_ended, n = sum(counts[status] for status in STATUSES), sweep["n_jobs"]
+    told = "".join(f", {counts[status]} {status}" for status in ("running", "failed") if counts[status])
+    if n is None:
+        return f"[{n_ended}{told}]"
+    left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
+    return f"[{n_ended:{len(str(n))}}/{n}{told}, {left:.0f} s left]"
+
+
+def report(notes: Path, tracker: Any) -> int:
+    """Prints the ranked table of a finished sweep and what failed, hands the table on; returns the exit code."""
+    import pandas as pd
+
+    from probe.leaderboard.command import write_sweep_table
+
+    paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
+    ended = [Outcome(**json.loads(path.read_text())) for path in paths]
+    folders = sorted({outcome.folder for outcome in ended if outcome.folder})
+    if folders:
+        print(write_sweep_table(notes.parent, [Path(folder) for folder in folders]))
+        if hasattr(tracker, "log_sweep"):
+            tracker.log_sweep(pd.read_csv(notes.parent / "leaderboard.csv"), notes.parent)
+    failed = [outcome for outcome in ended if outcome.status == "failed"]
+    counts = {status: sum(o.status == status for o in ended) for status in STATUSES}
+    print(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    for outcome in failed:
+        print(f"failed: {outcome.job}\n  {last_line(outcome.error)}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def last_line(text: str | None) -> str:
+    return (text or "").strip().rpartition("\n")[2]
+
+
+def show_run(folder: Path, *, was_there: bool) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from probe.results import folder as record
+
+    result = record.read_result(folder) or {}
+    labels, console = result["labels"], Console(highlight=False)
+    table = Table(title=f"{labels['head']} on {labels['backbone']} x {labels['dataset']}, seed {result['seed']}")
+    for column in ("metric", "value", "95 % interval"):
+        table.add_column(column, justify="left" if column == "metric" else "right")
+    for name, m in result["metrics"].items():
+        table.add_row(name, f"{m['value']:.4f}", f"{m['low']:.4f} to {m['high']:.4f}")
+    console.print(table)
+    if result["selection"]:
+        console.print(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}", soft_wrap=True)
+    if leaked := result.get("leakage", {}).get("test", 0):
+        console.print(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows", soft_wrap=True)
+    if was_there:
+        console.print("complete already, not run again (force=true runs it anew)")
+    console.print(f"[bold]{folder}[/bold]", soft_wrap=True)

@@ -1,0 +1,175 @@
+"""Partitions of arrays and of files, and the checks that every dataset passes before anything slow starts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from probe.core.base import Dataset, IntArray, Partition, digest
+from probe.core.errors import InputError
+from probe.core.files import file_digests
+from probe.core.hashing import hash_arrays, hash_bytes
+from probe.core.images import read_image
+from probe.core.targets import strata, target_faults
+from probe.datasets.shared.labels import IGNORED
+from probe.datasets.shared.subsets import subset
+
+
+class ArrayPartition:
+    """Rows of one array: vectors (N, D), or images as uint8 (N, H, W) greyscale or (N, H, W, 3) RGB."""
+
+    def __init__(self, rows: NDArray[Any], labels: ArrayLike, ids: Sequence[str]):
+        self.rows = rows
+        self.labels: IntArray = np.asarray(labels, dtype=np.int64)
+        self.ids = list(ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of rows, labels and ids."""
+        return hash_arrays({"rows": self.rows, "labels": self.labels, "ids": np.asarray(self.ids, dtype=np.str_)})
+
+    def row_digests(self) -> list[str]:
+        """Digest of each row's content: equal rows have equal ones."""
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        return [hash_bytes(np.ascontiguousarray(row).tobytes()) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, row: int) -> Any:
+        """A PIL image where rows are images, else a (D,) array."""
+        value = self.rows[row]
+        return Image.fromarray(np.ascontiguousarray(value)) if value.ndim > 1 else value
+
+
+class ImageFiles:
+    """Image files in a given order, decoded when asked for.
+
+    The ids are the paths below the dataset's folder. The fingerprint is that of the files' contents, of labels, ids
+    and order; see `probe.core.files` for how it is remembered.
+    """
+
+    def __init__(self, root: Path, ids: Sequence[str], labels: ArrayLike):
+        self.root = root
+        self.ids = list(ids)
+        self.labels: IntArray = np.asarray(labels, dtype=np.int64)
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """Digest of each file's content."""
+        return file_digests(self.root, self.ids)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of contents, labels and ids, in order."""
+        return digest([self.ids, self.labels.tolist(), self.digests])
+
+    def row_digests(self) -> list[str]:
+        """Digest of each file's content: copies of a file have equal ones."""
+        return self.digests
+
+    def subset(self, rows: IntArray) -> ImageFiles:
+        """Some of the files; the others are not read for its fingerprint."""
+        return ImageFiles(self.root, [self.ids[row] for row in rows], self.labels[rows])
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, row: int) -> Image.Image:
+        return read_image(self.root / self.ids[row], f"{self.root / self.ids[row]} (row {row})")
+
+
+def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> NDArray[np.bool_]:
+    """(N,) mask of test rows for a dataset without any: within each class, those with the lowest digests.
+
+    Neither a seed nor the order of the rows moves the cut. Rows with equal digests stay together.
+    """
+    if not 0 < fraction < 1:
+        raise InputError(f"test_fraction is {fraction}, expected a share between 0 and 1: set 0.5, say")
+    labels = strata(labels)
+    values = np.asarray(digests)
+    test = np.zeros(len(values), dtype=bool)
+    for label in np.unique(labels):
+        members = np.flatnonzero(labels == label)
+        last = np.sort(values[members])[max(round(len(members) * fraction), 1) - 1]
+        test[members] = values[members] <= last
+    return test
+
+
+def count_duplicates(data: Dataset, test_on: Dataset | None = None) -> dict[str, int]:
+    """Rows of every other partition whose exact content is a training row too: leakage.
+
+    Args:
+        data: Partitions whose rows have no digests are left out.
+        test_on: Whose partition test takes the place of the own one.
+    """
+    parts = {**data.partitions, **({} if test_on is None else {"test": test_on.partitions["test"]})}
+    digests = {part: p.row_digests() for part, p in parts.items() if hasattr(p, "row_digests")}
+    train = set(digests.get("train", ())) - {""}
+    return {part: sum(d in train for d in ds) for part, ds in digests.items() if part != "train"}
+
+
+def _without_rows_ignored(partition: Partition) -> Partition:
+    ignored = np.asarray(partition.labels) == IGNORED
+    return subset(partition, np.flatnonzero(~ignored)) if ignored.any() else partition
+
+
+def make_dataset(
+    name: str,
+    class_names: Sequence[str],
+    partitions: Mapping[str, Partition],
+    notes: Mapping[str, Any] | None = None,
+) -> Dataset:
+    """A dataset whose labels were checked, without the rows whose label is ignored.
+
+    Raises:
+        InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
+            rows, labels out of range, a class without a training row.
+    """
+    class_names = tuple(class_names)
+    n_classes = len(class_names)
+    partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
+    several = any(p.labels.ndim == 2 for p in partitions.values())
+    faults: list[str] = []
+    if n_classes < 2:
+        faults.append(f"it has {n_classes} class{'' if n_classes == 1 else 'es'} ({', '.join(class_names)})")
+    twice = sorted({c for c in class_names if class_names.count(c) > 1}) if len(set(class_names)) < n_classes else []
+    if twice:
+        faults.append(f"class name {twice[0]!r} stands for more than one class")
+    for part in ("train", "test"):
+        if part not in partitions:
+            faults.append(f"it has no {part} partition, only {', '.join(partitions) or 'nothing'}")
+    for part, partition in partitions.items():
+        labels = partition.labels
+        if several:
+            faults += target_faults(part, labels, class_names)
+            continue
+        outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+        if len(labels) == 0:
+            faults.append(f"{part} has no rows")
+        elif len(outside):
+            row = outside[0]
+            faults.append(
+                f"{part} has {len(outside)} labels out of range, the first is {labels[row]} in row {row} "
+                f"({partition.ids[row]})"
+            )
+        elif part == "train":
+            empty = np.flatnonzero(np.bincount(labels, minlength=n_classes) == 0)
+            if len(empty):
+                names = ", ".join(class_names[i] for i in empty[:3]) + (", ..." if len(empty) > 3 else "")
+                faults.append(f"train ({len(labels)} rows) has no row of {len(empty)} of {n_classes} classes ({names})")
+    if faults:
+        raise InputError(
+            f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "
+            f"{max(n_classes - 1, 1)} and a training row of every class: mend its labels or leave such classes out"
+        )
+    return Dataset(name, class_names, partitions, dict(notes or {}))

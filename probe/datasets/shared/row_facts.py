@@ -1,0 +1,59 @@
+"""What a partition may know of each row beside its label."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.core.base import IntArray, Partition
+from probe.core.errors import InputError
+
+FACTS = ("groups", "sessions", "hardness")
+"""Groups (patients, scenes) are never divided by
+cross-validation; sessions come one after the other in `domain_incremental`; the higher the hardness, the harder a row
+is for `easy_to_hard`. None of it changes a feature, so none of it is part of a fingerprint."""
+
+
+def know(partition: Partition, facts: Mapping[str, ArrayLike | None], part: str) -> Partition:
+    """The partition, with what is known of its rows as attributes, (N,) each; facts that are None are not known.
+
+    Raises:
+        InputError: One value per row is missing, or a hardness is no number.
+    """
+    for name, given in facts.items():
+        if given is None:
+            continue
+        values = np.asarray(given)
+        if values.shape != (len(partition),):
+            raise InputError(
+                f"{name} of {part} have shape {values.shape}, expected one value for each of its {len(partition)} "
+                "rows: mend the data"
+            )
+        if name == "hardness":
+            values = _numbers(values, part)
+        setattr(partition, name, values)
+    return partition
+
+
+def _numbers(values: NDArray[Any], part: str) -> NDArray[np.float64]:
+    try:
+        numbers = values.astype(np.float64)
+    except (TypeError, ValueError):
+        numbers = np.full(len(values), np.nan)
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        raise InputError(
+            f"hardness of row {wrong[0]} of {part} is {str(values[wrong[0]])!r}, expected a finite number, larger "
+            "where a row is harder: mend the data"
+        )
+    return numbers
+
+
+def keep_facts(part: Partition, whole: Partition, rows: IntArray) -> None:
+    """Hands what is known of the rows of a partition on to some of them."""
+    for name in FACTS:
+        if hasattr(whole, name):
+            setattr(part, name, np.asarray(getattr(whole, name))[rows])

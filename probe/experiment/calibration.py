@@ -1,0 +1,139 @@
+"""Temperature scaling and conformal sets of a run, from training rows that a second fit never sees."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.arrays import rows_of
+from probe.core.base import Dataset, IntArray, Split, SplitProtocol
+from probe.core.errors import InputError
+from probe.experiment.fitting import fit
+from probe.heads.shared.head import Head
+from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
+from probe.metrics.conformal import LEVEL, check_level, evaluate_sets, prediction_sets, thresholds
+from probe.metrics.evaluate import evaluate
+from probe.metrics.rows import Measured, gap_rows
+from probe.metrics.scores import RowScores, score_rows
+from probe.metrics.temperature import fit_temperature, scale
+from probe.protocols.shared.draws import priorities, ranks_in_class, spread
+from probe.protocols.shared.tasks import ComesInTasks
+from probe.results.folder import full_width
+
+FRACTION = 0.2
+SCALED = ("log_loss", "brier", "ece", "ece_equal_mass", "rms_calibration_error")
+BEFORE = ("top1", "log_loss", "brier", "ece")
+
+
+@dataclass(frozen=True)
+class Calibrated:
+    """What the held-out rows gave: metrics on the test rows, and for the record what they belong to."""
+
+    measured: Measured
+    record: dict[str, Any]
+
+
+def settings(level: float) -> dict[str, float]:
+    """What determines a calibration, for the record."""
+    return {"fraction": FRACTION, "level": level}
+
+
+def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) -> IntArray:
+    """A seeded fifth of the training rows, stratified by class; every class keeps a row to train on.
+
+    Rows that validate stay what they are: the head chooses on them, so they cannot calibrate it.
+
+    Raises:
+        InputError: The level is none, or they would be too few for a conformal set at it.
+    """
+    check_level(level)
+    labels = np.asarray(dataset.partitions[split.train.partition].labels)
+    seen = labels if split.train_labels is None else split.train_labels
+    rows = split.train.indices
+    counts = np.bincount(seen[rows])
+    n_held = np.minimum(spread(counts, FRACTION), np.maximum(counts - 1, 0))
+    priority = priorities(len(labels), dataset.fingerprint, seed, "calibration")[rows]
+    held = rows[ranks_in_class(seen[rows], priority) < n_held[seen[rows]]]
+    needed = int(np.ceil(round(level / (1 - level), 9)))
+    if len(held) < needed:
+        raise InputError(
+            f"calibrate=true holds out {len(held)} of {len(rows)} training rows, sets at {100 * level:g} % need "
+            f"{needed}: train on more rows, or set calibrate=false or a lower conformal_level"
+        )
+    return held
+
+
+def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:
+    """Refuses runs in which rows cannot be kept from all that is fitted."""
+    if teacher or isinstance(protocol, ComesInTasks):
+        why = "a teacher has seen these too" if teacher else f"protocol {protocol.name} streams every row once"
+        raise InputError(
+            f"calibrate=true fits once more without a fifth of the training rows, but {why}: set calibrate=false"
+        )
+
+
+def calibrate(
+    head: Head,
+    train: tuple[Any, IntArray],
+    held: NDArray[np.bool_],
+    validation: tuple[Any, IntArray],
+    folds: IntArray | None,
+    test: tuple[Any, IntArray],
+    *,
+    n_classes: int,
+    seed: int,
+    level: float = LEVEL,
+) -> Calibrated:
+    """Fits a head without the held-out rows, selection included, and calibrates it with these.
+
+    The sets are those of the head's own probabilities, not of the scaled ones: only what saw none of the held-out rows
+    keeps the promise of conformal sets. Test rows of another distribution, such as of another dataset or under label
+    noise, are promised nothing; neither are rows in groups, which are not held out together.
+
+    Args:
+        head: Unfitted.
+        train: Features and labels of all training rows.
+        held: Which of these are held out.
+        validation: Features and labels of the validation rows.
+        folds: Of the training rows, as `fit` takes them.
+        test: Features and labels of the test rows.
+        n_classes: Of the dataset.
+        seed: Of the bootstrap resamples.
+        level: Wanted chance that a set holds the true class.
+    """
+    (X, y), inside, outside = train, np.flatnonzero(held), np.flatnonzero(~held)
+    if folds is not None:
+        folds = np.where(np.bincount(y[outside])[y[outside]] > 1, folds[outside], -1)  # never a class's last row
+    head = fit(head, (rows_of(X, outside), y[outside]), validation, folds, {})
+    held_logits, logits = (
+        full_width(head.logits(rows), head.classes_, n_classes) for rows in (rows_of(X, inside), test[0])
+    )
+    temperature = fit_temperature(held_logits, y[inside])
+    measured = Measured()
+    measured.add(scaled_metrics(score_rows(scale(logits, temperature), test[1]), seed), "scaled_")
+    for prefix, by_class in (("", False), ("class_conditional_", True)):
+        limits = thresholds(held_logits, y[inside], level, class_conditional=by_class)
+        measured.add(evaluate_sets(prediction_sets(logits, limits), test[1], seed=seed), prefix)
+    before = evaluate(logits, test[1], seed=seed)
+    record = {
+        "n_held_out": len(inside),
+        **settings(level),
+        "temperature": temperature,
+        "unscaled": {name: vars(before[name]) for name in BEFORE},
+        "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),
+    }
+    return Calibrated(measured, record)
+
+
+def scaled_metrics(scores: RowScores, seed: int) -> Measured:
+    """How far probabilities can be believed, after scaling."""
+    found = calibration(scores, seed)
+    rows = {
+        "log_loss": row_log_losses(scores),
+        "brier": brier_rows(scores),
+        "ece": gap_rows(scores.confidence, scores.correct, equal_width_bins(scores.confidence)),
+    }
+    return Measured({name: found[name] for name in SCALED}, rows)

@@ -1,0 +1,179 @@
+"""What determines a run: equal facts name one run, however its configuration was spelled."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from probe import __version__
+from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, Streams, digest
+from probe.features.layout import DEFAULT_DTYPES
+from probe.protocols.shared.tasks import ComesInTasks
+from probe.results.folder import slug
+
+if TYPE_CHECKING:
+    from probe.heads.shared.head import Head
+
+# Parameters of a head that follow from the run, not from the method; they do not make it another head.
+FILLED_IN = ("random_state", "device", "n_prefix_tokens")
+
+
+def parts_of(split: Split) -> dict[str, Rows]:
+    """The rows of a split by the part they play."""
+    return {"train": split.train, "validation": split.validation, "test": split.test}
+
+
+def head_name(head: Head) -> str:
+    """The head's file and yaml name."""
+    return type(head).__module__.rpartition(".")[2]
+
+
+def head_parameters(head: Head) -> dict[str, Any]:
+    """Parameters of the method, in one spelling."""
+    parameters = {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
+    return one_spelling(type(head), parameters)
+
+
+def one_spelling(kind: type, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters such that equal meanings are equal values.
+
+    Numbers where the constructor is annotated with `float` and not with `int` are floats (1 means 1.0), lists that
+    the class names in `unordered` are sorted, without duplicates.
+    """
+    declared = inspect.signature(kind).parameters
+    found = {}
+    for name, value in parameters.items():
+        annotation = str(declared[name].annotation) if name in declared else ""
+        if isinstance(value, (list, tuple)):
+            if re.search(r"\[float\b", annotation):
+                value = [as_float(item) for item in value]
+            if name in getattr(kind, "unordered", ()) and all(isinstance(item, float) for item in value):
+                value = sorted(set(value))
+        elif re.search(r"\bfloat\b(?!\])", annotation) and not re.search(r"\bint\b", annotation):
+            value = as_float(value)
+        found[name] = value
+    return found
+
+
+def as_float(value: Any) -> Any:
+    """A whole number as a float; anything else as it is, for the head to judge."""
+    return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+def extraction(features: Mapping[str, Any], kinds: Sequence[str]) -> dict[str, Any]:
+    """What of the extraction's settings bears on these kinds; a default that is written out says nothing."""
+    dtypes = features.get("dtypes") or {}
+    told = {kind: dtypes[kind] for kind in kinds if dtypes.get(kind) not in (None, DEFAULT_DTYPES.get(kind))}
+    return {"on_error": features.get("on_error", "raise"), "dtypes": told}
+
+
+def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
+    """Parameters by name, in one spelling; a protocol inside another one as its own name and parameters."""
+    parameters = {
+        key: {"name": value.name, **protocol_parameters(value)} if isinstance(value, SplitProtocol) else value
+        for key, value in vars(protocol).items()
+    }
+    return one_spelling(type(protocol), parameters)
+
+
+def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+    """A display name that tells variants apart: the name, then the parameters that differ from the defaults."""
+    # Configurations know lists where Python's defaults are tuples.
+    known = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
+    given = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
+    changed = [f"{key}={short(value)}" for key, value in sorted(given.items()) if value != known.get(key)]
+    return f"{name}({','.join(changed)})" if changed else name
+
+
+def short(value: Any) -> str:
+    """A parameter's value as a label shows it: the name of a thing that has one, else the value."""
+    return str(value.get("name", value) if isinstance(value, Mapping) else value).replace(" ", "")
+
+
+def defaults_of(kind: type, parameters: Any) -> dict[str, Any]:
+    """Default parameters of a head or protocol; none where it cannot be made without arguments."""
+    try:
+        return dict(parameters(kind()))
+    except TypeError:
+        return {}
+
+
+def describe(
+    backbone: Backbone,
+    dataset: Dataset,
+    protocol: SplitProtocol,
+    head: Head,
+    split: Split,
+    *,
+    seed: int,
+    extraction: Mapping[str, Any],
+    reads: Mapping[str, str],
+    teacher: Mapping[str, Any] | None,
+    test_on: Dataset | None = None,
+    calibration: Mapping[str, Any] | None = None,
+    texts: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """The determinants of a run, as they stand in its `result.json`."""
+    parameters = head_parameters(head)
+    if teacher is not None:
+        parameters["teacher"] = dict(teacher)
+    rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
+    other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
+    if test_on is not None:
+        rows["test"][1] = digest([rows["test"][1], test_on.fingerprint])  # the same numbers are other rows there
+    if tasks := describe_tasks(protocol, dataset if test_on is None else test_on, dataset, seed):
+        rows["tasks"] = tasks
+    folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
+    joint = " (joint)" if isinstance(protocol, ComesInTasks) and not isinstance(head, Streams) else ""
+    return {
+        "labels": {
+            "backbone": label(backbone.name, reads, {}),
+            "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
+            "head": label(head_name(head), parameters, defaults_of(type(head), head_parameters)) + joint,
+            "protocol": label(
+                protocol.name, protocol_parameters(protocol), defaults_of(type(protocol), protocol_parameters)
+            ),
+        },
+        "seed": seed,
+        "dataset": {
+            "name": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "class_names": list(dataset.class_names),
+            "test_rows": rows["test"][1],
+            **other,
+        },
+        "protocol": {
+            "name": protocol.name,
+            "parameters": protocol_parameters(protocol),
+            **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
+            "rows": digest([rows, folds, labels]),
+        },
+        "backbone": {
+            "name": backbone.name,
+            "identity": digest(backbone.identity()),
+            "n_parameters": backbone.n_parameters,
+        },
+        "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
+        "extraction": {**extraction, "reads": dict(reads)},
+        **({} if calibration is None else {"calibrate": dict(calibration)}),
+        **({} if texts is None else {"texts": dict(texts)}),
+        "version": __version__,
+    }
+
+
+def describe_tasks(protocol: SplitProtocol, tested: Dataset, dataset: Dataset, seed: int) -> list[str]:
+    """What tells which training rows come when, and which test rows ask for them; empty where all come at once."""
+    if not isinstance(protocol, ComesInTasks):
+        return []
+    sessions = getattr(tested.partitions["test"], "sessions", None)
+    named = [digest([task.name, task.rows.indices.tolist()]) for task in protocol.tasks(dataset, seed)]
+    return named if sessions is None else [*named, digest([str(session) for session in sessions])]
+
+
+def run_name(determinants: Mapping[str, Any]) -> str:
+    """The run folder's name: what it is, for people, and the digest of what determines it."""
+    labels, head = determinants["labels"], determinants["head"]["name"]
+    parts = [labels["backbone"], labels["dataset"], determinants["protocol"]["name"], head]
+    return slug(*parts, f"s{determinants['seed']}", digest(determinants)[:8])

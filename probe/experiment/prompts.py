@@ -1,0 +1,108 @@
+"""Texts of classes as features: prompts are rows of a dataset, whose features the store keeps like any others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.base import Backbone, Dataset, IntArray, digest
+from probe.core.errors import DoesNotFit
+from probe.core.hashing import hash_arrays
+from probe.experiment.identity import head_name
+
+if TYPE_CHECKING:
+    from probe.features.store import FeatureStore
+    from probe.heads.shared.head import Head
+
+PARTITION = "texts"
+
+
+class TextTower(Backbone, Protocol):
+    """A backbone of tokenised texts, whose `pooled` features lie beside those of images."""
+
+    @property
+    def temperature(self) -> float:
+        """What cosine similarities are divided by to become logits."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> IntArray:
+        """(n, L) token ids."""
+        ...
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Tokenised texts as a partition: (n, L) tokens, the class of each, the texts as ids."""
+
+    tokens: IntArray
+    labels: IntArray
+    ids: tuple[str, ...]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of tokens, labels and texts: another tokenizer makes other rows."""
+        return digest([hash_arrays({"tokens": self.tokens, "labels": self.labels}), list(self.ids)])
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, row: int) -> IntArray:
+        return self.tokens[row]
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """The texts of every class, and the tower that reads them."""
+
+    tower: TextTower
+    dataset: Dataset
+    temperature: float
+
+    def describe(self) -> dict[str, Any]:
+        """What determines the logits of a zero-shot classifier, beside the images."""
+        return {
+            "tower": digest(self.tower.identity()),
+            "prompts": self.dataset.fingerprint,
+            "temperature": self.temperature,
+        }
+
+    def class_features(self, store: FeatureStore, device: str) -> NDArray[np.float64]:
+        """(K, D) mean feature of the texts of each class, through the store."""
+        found = store.get(self.tower, self.dataset, PARTITION, ["pooled"], device=device)
+        features = np.asarray(found.arrays["pooled"][:], dtype=np.float64)
+        return np.stack([features[found.labels == k].mean(axis=0) for k in range(len(self.dataset.class_names))])
+
+
+def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[str, str]) -> Prompts | None:
+    """The prompts of a head that reads texts, None for any other.
+
+    Raises:
+        DoesNotFit: The backbone has no text tower, or another layer than its pooled features is read.
+        InputError: Its features are not projected into the space of texts.
+    """
+    if not head.reads_texts:
+        return None
+    tower: TextTower | None = getattr(backbone, "text", None)
+    name = head_name(head)
+    if tower is None:
+        raise DoesNotFit(
+            f"head {name} compares images with texts, backbone {backbone.name} has no text tower: set "
+            "backbone=open_clip, or choose another head"
+        )
+    if reads.get("pooled", "pooled") != "pooled":
+        raise DoesNotFit(
+            f"head {name} compares images with texts, layer {reads['pooled']} has no texts beside it: set "
+            "reads.pooled=pooled"
+        )
+    texts = head.prompts(dataset.class_names)
+    labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])
+    flat = tuple(text for of_class in texts for text in of_class)
+    rows = TokenRows(tower.tokenize(flat), labels, flat)
+    prompts = Dataset(f"{dataset.name} prompts", dataset.class_names, {PARTITION: rows})
+    temperature = head.get_params()["temperature"]
+    return Prompts(tower, prompts, tower.temperature if temperature is None else temperature)

@@ -1,0 +1,112 @@
+"""How a head learns what comes task by task, and what the record says of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.arrays import RowStack
+from probe.core.base import IntArray, SplitProtocol, Streams
+from probe.core.errors import DoesNotFit, InputError
+from probe.heads.shared.head import Head
+from probe.metrics.incremental import accuracy_matrix, incremental_metrics
+from probe.metrics.rows import Measured
+from probe.protocols.shared.tasks import ComesInTasks, Task
+
+
+@dataclass(frozen=True)
+class TaskByTask:
+    """Metrics over all tasks; for the record the classes, the accuracy matrix and whether the head streamed."""
+
+    measured: Measured
+    record: dict[str, Any]
+
+
+def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
+    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper."""
+    inner = getattr(protocol, "protocol", None)
+    if isinstance(inner, ComesInTasks):
+        raise InputError(
+            f"protocol {protocol.name} changes rows that come at once, protocol {inner.name} gives them task by task: "
+            "set protocol.protocol to another one, such as full"
+        )
+    if not isinstance(protocol, ComesInTasks) or isinstance(head, Streams):
+        return
+    if teacher or len(head.consumes) > 1:
+        raise DoesNotFit(
+            f"head {type(head).__name__} consumes {', '.join(head.consumes)}{' and a teacher' * teacher} and does not "
+            f"stream, protocol {protocol.name} refits heads of one kind of features without a teacher: choose another "
+            "head or protocol"
+        )
+
+
+def fit_tasks(
+    head: Head,
+    tasks: Sequence[Task],
+    parts: Sequence[tuple[Any, IntArray, IntArray]],
+    test: tuple[Any, IntArray],
+    tasks_of_test_rows: IntArray,
+    n_classes: int,
+) -> TaskByTask:
+    """Fits a head task by task, predicting the test rows after each.
+
+    Args:
+        head: Is fitted.
+        tasks: In the order in which they come.
+        parts: Features, class codes and row numbers of the training rows of each task.
+        test: Features and class codes of all test rows.
+        tasks_of_test_rows: Task of each of them, -1 for none.
+        n_classes: Of the dataset.
+    """
+    X_test, y_test = test
+    steps = logits_after_each_task(head, [(X, y) for X, y, _ in parts], X_test, n_classes)
+    predicted = np.stack([logits.argmax(axis=1) for logits in steps])
+    matrix = accuracy_matrix(predicted, y_test, tasks_of_test_rows)
+    record = {
+        "names": [task.name for task in tasks],
+        "classes": [task.classes.tolist() for task in tasks],
+        "n_rows": [len(y) for _, y, _ in parts],
+        "accuracies": [_accuracy_of_seen(predicted[t] == y_test, tasks_of_test_rows, t) for t in range(len(tasks))],
+        "accuracy_matrix": [[None if np.isnan(a) else a for a in row] for row in matrix.tolist()],
+        "streamed": isinstance(head, Streams),
+    }
+    return TaskByTask(incremental_metrics(predicted, y_test, tasks_of_test_rows), record)
+
+
+def logits_after_each_task(
+    head: Head, tasks: Sequence[tuple[Any, IntArray]], X_test: Any, n_classes: int
+) -> Iterator[NDArray[Any]]:
+    """Yields (N, K) logits of the test rows after each task, -inf for the classes that have not come yet.
+
+    A head that streams gets `partial_fit` with the rows of the task alone. Any other is fitted afresh on the rows of
+    all tasks so far.
+
+    Args:
+        head: Is fitted, and after the last step has seen all tasks.
+        tasks: Features and class codes of the training rows of each task.
+        X_test: Features of all test rows, of all classes.
+        n_classes: K.
+    """
+    seen = np.zeros(n_classes, dtype=bool)
+    for i, (X, y) in enumerate(tasks):
+        seen[y] = True
+        logits = np.where(seen, 0.0, -np.inf) * np.ones((len(X_test), 1))
+        if isinstance(head, Streams):
+            head.partial_fit(X, y, classes=np.arange(n_classes))
+        elif seen.sum() > 1:
+            so_far = tasks[: i + 1]
+            head.fit(RowStack([x for x, _ in so_far])[:], np.concatenate([codes for _, codes in so_far]))
+        if seen.sum() > 1:  # one class alone needs no head, and most heads refuse it
+            logits[:, head.classes_] += head.logits(X_test)
+            logits[:, ~seen] = -np.inf
+        yield logits
+
+
+def _accuracy_of_seen(correct: NDArray[np.bool_], tasks: IntArray, task: int) -> float | None:
+    """Accuracy after a task on the test rows of this and all earlier ones; None where there is no such row."""
+    seen = tasks <= task
+    return float(correct[seen].mean()) if seen.any() else None

@@ -1,0 +1,143 @@
+"""Teacher logits for distillation: out of fold through the teacher's own head, or of a finished run's fitted head.
+
+The rows are always those that the student trains on: no test row reaches a teacher.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.core.arrays import RowStack, rows_of
+from probe.core.base import IntArray
+from probe.core.errors import InputError
+from probe.heads.shared.head import Head, Validation
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """A finished run that teaches.
+
+    Attributes:
+        folder: Its run folder.
+        digest: Its digest, one of the facts that determine a student's run.
+        config: Its resolved configuration; `backbone` and `head` say how to build the teacher again.
+        rows: Digest of the rows of its split.
+    """
+
+    folder: Path
+    digest: str
+    config: Mapping[str, Any]
+    rows: str
+
+
+def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[str]) -> TeacherRun:
+    """Reads a run folder; refuses one that is not complete, or of another dataset or other classes."""
+    folder = Path(folder)
+    try:
+        result = json.loads((folder / "result.json").read_text())
+    except (OSError, json.JSONDecodeError) as error:
+        raise InputError(
+            f"teacher {folder} holds no readable result.json: give the folder of a complete run, such as runs/a/b"
+        ) from error
+    dataset = result["dataset"]
+    if list(dataset["class_names"]) != list(class_names):
+        raise InputError(
+            f"teacher {folder} knows {len(dataset['class_names'])} classes of {dataset['name']}, which are not the "
+            f"{len(class_names)} of this dataset: give a run on the same dataset"
+        )
+    if dataset["fingerprint"] != fingerprint:
+        raise InputError(
+            f"teacher {folder} was run on {dataset['name']} with fingerprint {dataset['fingerprint']}, and this "
+            f"dataset has {fingerprint}: give a run on the same dataset"
+        )
+    return TeacherRun(folder, result["run"]["digest"], result["config"], result["protocol"]["rows"])
+
+
+def fitted_logits(
+    teacher: TeacherRun, X: Any, y: ArrayLike, *, rows: str, validation: Validation | None = None
+) -> NDArray[np.float32]:
+    """Logits of the run's own fitted head, which has seen these very rows and so tells less than out-of-fold ones.
+
+    Args:
+        teacher: What `read_teacher` gave.
+        X: The teacher's features of the student's training rows.
+        y: Their labels.
+        rows: Digest of the student's split. A teacher of another split may have seen test rows and is refused.
+        validation: The teacher's features and the labels of the student's validation rows.
+    """
+    if rows != teacher.rows:
+        raise InputError(
+            f"teacher {teacher.folder} was fitted on other rows than this run trains on (split {teacher.rows}, here "
+            f"{rows}): run it with the same protocol and seed, or set head.teacher_folds=5 for out-of-fold logits"
+        )
+    head = Head.load(teacher.folder / "head.safetensors")
+    if not np.array_equal(head.classes_, np.unique(np.asarray(y))):
+        raise InputError(
+            f"teacher {teacher.folder} was fitted on the classes {head.classes_.tolist()}, which are not those of the "
+            "training rows: run it with the same protocol and seed"
+        )
+    parts = [X] if validation is None else [X, validation[0]]
+    return np.concatenate([head.logits(part) for part in parts]).astype(np.float32)
+
+
+def out_of_fold_logits(
+    head: Head, X: Any, y: ArrayLike, *, validation: Validation | None = None, n_folds: int = 5, seed: int = 0
+) -> NDArray[np.float32]:
+    """Logits for every row from a teacher that was fitted without that row.
+
+    Args:
+        head: The teacher's head, fitted or not; clones of it are fitted.
+        X: The teacher's features of the student's training rows: one array, or a mapping where it consumes several.
+        y: Their labels.
+        validation: The teacher's features and the labels of the student's validation rows, on which the student is
+            refitted in the end. Rows of classes that no training row has get logits and teach nothing.
+        n_folds: Folds, stratified by class and drawn with `seed`.
+        seed: Seed of the folds.
+
+    Returns:
+        (N, K), or (N + N_validation, K) with the validation rows behind; columns in the order of the sorted classes
+        of y. The scale is the teacher's own.
+    """
+    if int(n_folds) != n_folds or n_folds < 2:
+        raise InputError(f"n_folds is {n_folds}, expected a whole number from 2: set head.teacher_folds=5")
+    labels = np.asarray(y)
+    classes = np.unique(labels)
+    if validation is not None:
+        X, labels = _stack(X, validation[0]), np.concatenate([labels, np.asarray(validation[1])])
+    known = np.isin(labels, classes)
+    lonely = [name for name in classes.tolist() if np.count_nonzero(labels == name) < 2]
+    if lonely:
+        raise InputError(
+            f"{len(lonely)} classes have a single row, the first is {lonely[0]!r}, and out-of-fold logits need two of "
+            "each: give more rows, or set head.teacher_folds=null for the logits of the fitted teacher"
+        )
+    folds = stratified_folds(labels, int(n_folds), seed)
+    logits = np.empty((len(labels), len(classes)), dtype=np.float32)
+    insides = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
+    outsides = [np.flatnonzero((folds != fold) & known) for fold in np.unique(folds)]
+    teachers = head.fit_splits(X, labels, [(outside, None) for outside in outsides])
+    for inside, teacher in zip(insides, teachers, strict=True):
+        logits[inside] = teacher.logits(rows_of(X, inside))
+    return logits
+
+
+def stratified_folds(labels: NDArray[Any], n_folds: int, seed: int) -> IntArray:
+    """Fold of every row, (N,): rows in random order within their class are dealt out in turn."""
+    shuffled = np.random.default_rng(seed).permutation(len(labels))
+    order = shuffled[np.argsort(labels[shuffled], kind="stable")]
+    folds = np.empty(len(labels), dtype=np.int64)
+    folds[order] = np.arange(len(labels)) % n_folds
+    return folds
+
+
+def _stack(first: Any, second: Any) -> Any:
+    if isinstance(first, Mapping):
+        return {kind: RowStack([array, second[kind]]) for kind, array in first.items()}
+    return RowStack([first, second])

@@ -1,0 +1,70 @@
+"""Testing on another dataset: its test rows take the place of the own ones, its labels become codes of the first."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from probe.core.base import Dataset, IntArray, Rows, Split
+from probe.core.errors import InputError
+from probe.protocols.shared.checks import label_problems, listing
+
+if TYPE_CHECKING:
+    from probe.features.store import Features
+
+PARTITION = "test"
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """The test partition of another dataset, in terms of the one that the head is fitted on.
+
+    The head predicts among all classes that it knows, also where the other dataset has only some of them.
+
+    Attributes:
+        dataset: The other dataset.
+        codes: Code of each of its classes in the first dataset, -1 where none of its test rows has the class.
+    """
+
+    dataset: Dataset
+    codes: IntArray
+
+    def split(self, split: Split) -> Split:
+        """The same rows train and validate; all test rows of the other dataset test."""
+        if PARTITION in (split.train.partition, split.validation.partition):
+            raise InputError("rows of partition test train or validate here, which test_on replaces: draw other rows")
+        return replace(split, test=Rows(PARTITION, np.arange(len(self.dataset.partitions[PARTITION]), dtype=np.int64)))
+
+    def features(self, features: Features) -> Features:
+        """Its features with labels of the first dataset."""
+        return replace(features, labels=self.codes[features.labels])
+
+
+def transfer(dataset: Dataset, other: Dataset) -> Transfer:
+    """Matches the classes of two datasets by name.
+
+    Raises:
+        InputError: The other one cannot be tested on, or has test rows of a class that the first does not know.
+    """
+    if PARTITION not in other.partitions:
+        raise InputError(
+            f"dataset {other.name} has no partition test, only {sorted(other.partitions)}: give one to test_on that has"
+        )
+    labels = np.asarray(other.partitions[PARTITION].labels)
+    if problems := label_problems(PARTITION, labels, other.class_names):
+        raise InputError(
+            f"dataset {other.name} cannot be tested on: {'; '.join(problems)}: mend the data or its labels"
+        )
+    known = {name: code for code, name in enumerate(dataset.class_names)}
+    tested = np.unique(labels)
+    unknown = [other.class_names[k] for k in tested if other.class_names[k] not in known]
+    if unknown:
+        raise InputError(
+            f"dataset {other.name} tests {listing(unknown)} that dataset {dataset.name} does not know, which has "
+            f"{listing(list(dataset.class_names))}: give a dataset to test_on whose class names are among these"
+        )
+    codes = np.full(len(other.class_names), -1, dtype=np.int64)
+    codes[tested] = [known[other.class_names[k]] for k in tested]
+    return Transfer(other, codes)

@@ -1,0 +1,154 @@
+"""The end of an extraction: the work folder's data becomes a finished pass by one rename."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import os
+import socket
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probe.core.base import Backbone, Partition, digest
+from probe.core.errors import InputError, StoreError
+from probe.core.hashing import hash_bytes
+from probe.features.entry import block_hash
+from probe.features.extraction.plan import Block
+from probe.features.extraction.sink import ArrayFiles
+from probe.features.extraction.work import Work
+from probe.features.layout import (
+    SCHEMA,
+    WORK_PREFIX,
+    array_file,
+    checksum_file,
+    listed,
+    sync_folder,
+    write_array,
+    write_file,
+    write_json,
+)
+
+
+def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: str, partition: Partition) -> None:
+    """Completes the data folder and renames it to its final name. Repeating it after a kill is harmless.
+
+    Raises:
+        InputError: no row at all could be decoded.
+    """
+    plan, blocks = work.plan, work.done()
+    if not work.there():  # by others, whom this process took for dead
+        raise FileNotFoundError(work.data)
+    invalid = {int(row): why for block in blocks.values() for row, why in block.invalid.items()}
+    if len(invalid) == plan.n_rows:
+        first = min(invalid)
+        work.discard()
+        raise InputError(
+            f"none of the {plan.n_rows} rows of {dataset} could be decoded (row {first}, {partition.ids[first]}: "
+            f"{invalid[first]}): look at the files and at the transform of backbone {backbone.name}"
+        )
+    for leftover in work.data.glob("*.tmp"):  # of a finish that was killed
+        leftover.unlink(missing_ok=True)
+    shapes = next(block.shapes for block in blocks.values() if block.shapes)
+    hashes = fill_empty_blocks(work, blocks, shapes)
+    valid = np.ones(plan.n_rows, dtype=np.bool_)
+    valid[list(invalid)] = False
+    write_array(work.data / "valid.npy", valid)
+    write_array(work.data / "labels.npy", np.asarray(partition.labels, dtype=np.int64))
+    write_file(work.data / "ids.json", json.dumps(list(partition.ids), ensure_ascii=False).encode())
+    for kind, values in hashes.items():
+        write_array(work.data / checksum_file(kind), values)
+    small = ["valid.npy", "labels.npy", "ids.json", *(checksum_file(kind) for kind in plan.kinds)]
+    files = ArrayFiles(work.data, plan)
+    seconds = sum(block.seconds for block in blocks.values())
+    manifest = {
+        "schema": SCHEMA,
+        "identity": identity,
+        "n_rows": plan.n_rows,
+        "block_rows": plan.block_rows,
+        "kinds": {
+            kind: {
+                "file": array_file(kind),
+                "shape": [plan.n_rows, *shapes[kind]],
+                "dtype": files.dtype(kind, shapes[kind]).name,
+                "requested": plan.kinds[kind],
+            }
+            for kind in plan.kinds
+        },
+        "skipped": {str(row): [partition.ids[row], why] for row, why in sorted(invalid.items())},
+        "files": {name: hash_bytes((work.data / name).read_bytes()) for name in small},
+        "provenance": {
+            "backbone": backbone.name,
+            "dataset": dataset,
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "by": whoami(),
+            "seconds": round(seconds, 3),
+            "versions": {name: version(name) for name in ("torch", "numpy")},
+        },
+    }
+    write_json(work.data / "manifest.json", {**manifest, "digest": digest(manifest)})
+    sync_folder(work.data)
+    final = work.folder.parent / work.folder.name.removeprefix(WORK_PREFIX)
+    try:
+        os.rename(work.data, final)
+    except OSError:  # already there counts as done
+        if work.there() and not listed(final):
+            raise
+    sync_folder(work.folder.parent)
+    work.discard()
+
+
+def fill_empty_blocks(work: Work, blocks: dict[int, Block], shapes: Any) -> dict[str, np.ndarray]:
+    """Kind -> checksum of each block; writes NaN to the blocks of which no row could be decoded."""
+    plan = work.plan
+    hashes = {kind: np.zeros(plan.n_blocks, dtype=np.uint64) for kind in plan.kinds}
+    files = ArrayFiles(work.data, plan)
+    for number, block in blocks.items():
+        for kind in plan.kinds:
+            if block.hashes:
+                hashes[kind][number] = block.hashes[kind]
+                continue
+            rows = plan.rows(number)
+            empty = np.full((len(rows), *shapes[kind]), np.nan, files.dtype(kind, shapes[kind]))
+            files.write(kind, rows[0], empty)
+            hashes[kind][number] = block_hash(empty)
+    files.sync()
+    files.close()
+    return hashes
+
+
+def check_data(work: Work) -> None:
+    """Refuses to go on with an interrupted extraction whose arrays were removed or cut off."""
+    blocks = [block for block in work.done().values() if block.shapes]
+    files = ArrayFiles(work.data, work.plan)
+    if not work.there():
+        raise FileNotFoundError(work.data)
+    for kind in work.plan.kinds if blocks else ():
+        shape = blocks[0].shapes[kind]
+        path = work.data / array_file(kind)
+        if file_size(path) != files.bytes(kind, shape) and work.there():
+            raise StoreError(
+                f"the interrupted extraction in {work.folder} has lost rows of {path.name}: "
+                "delete that folder and run again"
+            )
+
+
+def file_size(path: Path) -> int | None:
+    """The size of a file, or None. It is opened, for `stat` may answer from an NFS client's memory."""
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        return None
+
+
+def whoami() -> str:
+    """User and machine, for the record; the user's number where the machine knows no name."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):
+        user = str(os.getuid()) if hasattr(os, "getuid") else "unknown"
+    return f"{user}@{socket.gethostname()}"

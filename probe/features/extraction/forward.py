@@ -1,0 +1,153 @@
+"""Batches through the backbone, as checked arrays; a GPU computes one while the one before is collected."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from numpy.typing import NDArray
+
+from probe.core.base import Backbone, Partition
+from probe.core.errors import InputError
+from probe.features.extraction.plan import Plan
+from probe.features.layout import stored_dtype
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Launched:
+    """A batch that was handed to the device.
+
+    Attributes:
+        failed: Row -> why it could not be decoded.
+        features: Kind -> what the backbone gave, on the device.
+        stored: Kind -> the same as it is to be stored, on its way to the host.
+        finite: Kind -> smallest and largest number, as finite as all are; on its way too.
+        arrived: Tells when both are there; None where nothing had to travel.
+    """
+
+    block: int
+    failed: Mapping[int, str]
+    features: Mapping[str, Tensor]
+    stored: Mapping[str, Tensor]
+    finite: Mapping[str, Tensor]
+    arrived: Any
+
+
+class Forward:
+    """Turns batches into what is stored of them: one shape for all rows, finite, of the stored dtype.
+
+    On a GPU nothing waits between `launch` and `collect`: with `n_ahead` batches between them, the device computes
+    while the host checks the batch before, and copies in on a stream of their own.
+    """
+
+    def __init__(self, backbone: Backbone, partition: Partition, plan: Plan, device: str):
+        import torch
+
+        self.backbone, self.partition, self.plan, self.device = backbone, partition, plan, device
+        self.shapes: dict[str, tuple[int, ...]] = {}
+        self.on_gpu = device.startswith("cuda")
+        self.n_ahead = 1 if self.on_gpu else 0
+        self._copies = torch.cuda.Stream(device) if self.on_gpu else None
+
+    def launch(self, block: int, batch: Tensor | None, failed: Mapping[int, str]) -> Launched:
+        """Hands a batch to the device; None where no row of the block could be decoded."""
+        import torch
+
+        if batch is None:
+            return Launched(block, failed, {}, {}, {}, None)
+        rows, kinds = self.plan.rows(block), list(self.plan.kinds)
+        try:
+            features = self.backbone.extract(self._moved(batch), kinds)
+            stored = {kind: self._stored(features[kind], kind, rows, failed) for kind in kinds}
+            # NaN if any number is, infinite if any is in the stored dtype.
+            finite = {
+                kind: torch.stack(torch.aminmax(_decoded(features[kind], rows, failed))).to(stored[kind].dtype)
+                for kind in kinds
+            }
+            # Not waited for: into pinned memory, in the order of the device's stream.
+            stored = {kind: tensor.to("cpu", non_blocking=True) for kind, tensor in stored.items()}
+            finite = {kind: ends.to("cpu", non_blocking=True) for kind, ends in finite.items()}
+        except torch.OutOfMemoryError:
+            raise InputError(
+                f"{self.device} ran out of memory on a batch of {len(batch)} rows through backbone "
+                f"{self.backbone.name}: set batch_size to {max(1, len(batch) // 2)} or less"
+            ) from None
+        arrived = torch.cuda.current_stream(self.device).record_event() if self.on_gpu else None
+        return Launched(block, failed, features, stored, finite, arrived)
+
+    def collect(self, launched: Launched) -> Arrays:
+        """The features of a batch, once they are there; NaN in the rows that failed."""
+        import torch
+
+        if launched.arrived is not None:
+            launched.arrived.synchronize()
+        for kind, ends in launched.finite.items():
+            if not torch.isfinite(ends).all():
+                self._refuse_not_finite(launched.features[kind], ends.dtype, kind, launched)
+        return {kind: stored.contiguous().numpy() for kind, stored in launched.stored.items()}
+
+    def _moved(self, batch: Tensor) -> Tensor:
+        """The batch on the device, copied while the device computes the one before."""
+        import torch
+
+        if self._copies is None:
+            return batch.to(self.device)
+        with torch.cuda.stream(self._copies):
+            moved = batch.to(self.device, non_blocking=True)
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._copies)
+        moved.record_stream(current)
+        return moved
+
+    def _stored(self, features: Tensor, kind: str, rows: range, failed: Mapping[int, str]) -> Tensor:
+        import torch
+
+        self._check_shape(features, kind, rows)
+        stored = features.detach().to(getattr(torch, stored_dtype(self.plan.kinds[kind], features.ndim)))
+        if failed:
+            stored = stored.clone()
+            stored[[row - rows[0] for row in failed]] = torch.nan
+        return stored
+
+    def _check_shape(self, features: Tensor, kind: str, rows: range) -> None:
+        if features.ndim < 2 or len(features) != len(rows):
+            raise InputError(
+                f"backbone {self.backbone.name} gave {kind} of shape {tuple(features.shape)} for a batch of "
+                f"{len(rows)} rows, expected one row of features for each"
+            )
+        shape = tuple(features.shape[1:])
+        if self.shapes.setdefault(kind, shape) != shape:
+            raise InputError(
+                f"backbone {self.backbone.name} gave {kind} of shape {shape} at {self._name(rows[0])} and "
+                f"{self.shapes[kind]} before, expected one shape for all rows: resize them to one size in the transform"
+            )
+
+    def _refuse_not_finite(self, features: Tensor, dtype: Any, kind: str, launched: Launched) -> None:
+        import torch
+
+        for i, row in enumerate(self.plan.rows(launched.block)):
+            if row in launched.failed or torch.isfinite(features[i].to(dtype)).all():
+                continue
+            name = f"{kind} features of {self._name(row)} from backbone {self.backbone.name}"
+            if torch.isfinite(features[i]).all():
+                raise InputError(
+                    f"{name} reach {float(features[i].abs().max()):g}, too large for {str(dtype)[6:]}: "
+                    f"store them with dtypes.{kind}=float32"
+                )
+            raise InputError(
+                f"{name} are not finite (NaN or infinite), expected finite numbers: look at this row and at the "
+                "checkpoint, or extract in float32"
+            )
+
+    def _name(self, row: int) -> str:
+        return f"row {row} ({self.partition.ids[row]})"
+
+
+def _decoded(features: Tensor, rows: range, failed: Mapping[int, str]) -> Tensor:
+    return features[[i for i, row in enumerate(rows) if row not in failed]] if failed else features

@@ -1,0 +1,123 @@
+"""One call's way through an extraction: contribute, wait for the others, finish."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from probe.core.base import Backbone, Dataset, Partition
+from probe.features.extraction.contribute import contribute
+from probe.features.extraction.finish import check_data, finish
+from probe.features.extraction.plan import Plan
+from probe.features.extraction.work import Work
+from probe.features.extraction.writer import Writer
+
+SHARED_MEMORY = Path("/dev/shm")
+BATCHES_PER_WORKER = 3
+"""Two that a worker has ahead, and the one in work."""
+USUAL_ROW_BYTES = 3 * 224 * 224 * 4
+POLL_SECONDS = 0.1
+MAX_POLL_SECONDS = 2.0
+"""Who waits looks ever more seldom: a look reads the journals of all writers."""
+
+
+class Extraction:
+    """Takes part in extractions of one backbone on one partition, with a progress bar."""
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        dataset: Dataset,
+        partition: str,
+        identity: dict[str, Any],
+        device: str,
+        n_workers: int | None,
+        on_error: str,
+        progress: bool,
+    ):
+        from probe.core.device import resolve_device
+
+        self.device = resolve_device(device)
+        self.backbone = backbone.to(self.device)
+        self.name = f"{dataset.name}/{partition}"
+        self.rows = dataset.partitions[partition]
+        self.identity, self.n_workers, self.on_error, self.progress = identity, n_workers, on_error, progress
+
+    def run(self, work: Work) -> None:
+        """Returns when the pass is finished, by whomever.
+
+        Raises:
+            FileNotFoundError: the work folder went away, because another process finished it or threw it away.
+        """
+        from tqdm import tqdm
+
+        check_data(work)
+        with (
+            Writer(work) as writer,
+            tqdm(
+                total=work.plan.n_rows,
+                initial=self._rows_done(work),
+                desc=f"{self.backbone.name} {self.name}",
+                unit=unit(self.rows),
+                disable=not self.progress,
+            ) as bar,
+        ):
+            n_workers = self.n_workers if self.n_workers is not None else self._n_workers(work.plan)
+            pause = POLL_SECONDS
+            while not work.complete():
+                contribute(
+                    self.backbone,
+                    self.rows,
+                    work,
+                    writer,
+                    device=self.device,
+                    n_workers=n_workers,
+                    on_error=self.on_error,
+                    advance=bar.update,
+                )
+                bar.update(self._rows_done(work) - bar.n)
+                if not work.complete():
+                    time.sleep(pause)
+                    pause = min(1.5 * pause, MAX_POLL_SECONDS)
+            while not writer.claim_finish():
+                time.sleep(POLL_SECONDS)
+            finish(work, self.identity, self.backbone, self.name, self.rows)
+
+    def _n_workers(self, plan: Plan) -> int:
+        """As many as keep a GPU busy with images: the cores of this process but one, where there is room for batches.
+
+        On a CPU none: the network takes the cores.
+        """
+        if not self.device.startswith("cuda") or unit(self.rows) != " images" or not SHARED_MEMORY.is_dir():
+            return 0
+        try:
+            row_bytes = self.backbone.transform(self.rows[0]).nbytes
+        except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
+            row_bytes = USUAL_ROW_BYTES
+        room = shutil.disk_usage(SHARED_MEMORY).free // (BATCHES_PER_WORKER * plan.block_rows * row_bytes)
+        return min(max(1, own_cores() - 1), plan.n_blocks, room)
+
+    def _rows_done(self, work: Work) -> int:
+        return sum(len(work.plan.rows(block)) for block in work.done())
+
+
+def own_cores() -> int:
+    """Those that are not for the other ranks of torchrun, or the other jobs of a sweep."""
+    import torch
+    from joblib import cpu_count
+
+    n_ranks = int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return cpu_count() // n_ranks if n_ranks > 1 else torch.get_num_threads()
+
+
+def unit(rows: Partition) -> str:
+    """What the progress bar counts."""
+    try:
+        return " rows" if isinstance(rows[0], np.ndarray) else " images"
+    except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
+        return " images"

@@ -1,0 +1,121 @@
+"""Sums over many rows of a loss of linear scores: value, gradient and Hessian products, chunk by chunk.
+
+Coefficients and intercepts travel together as theta (K, R + 1), the intercepts in the last column.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from probe.core.device import budget
+from probe.heads.linalg.eigen import EigenRows
+
+CHUNK_ENTRIES = 2**19
+"""Logits per chunk: few enough to stay in cache between the elementwise steps."""
+CHUNK_BYTES = 64 * 2**20
+"""Rows per chunk, counted in float64."""
+KEEP_BYTES = 2 * 2**30
+"""Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
+LOGITS_BYTES = KEEP_BYTES // 4
+"""Logits up to this size are kept as well: a path needs those of two solutions and of the point in work."""
+KEEP_PART, LOGITS_PART = 3, 12
+"""The same in parts of the memory that a GPU has free."""
+
+
+Preconditioner = Callable[[Tensor], Tensor]
+
+
+class LinearLoss(ABC):
+    """Sum over rows of a convex loss of W x + b, with W (K, R) and b (K,).
+
+    Args:
+        features: The rows.
+        n_rows: How many of them are read here.
+        n_scores: K.
+    """
+
+    def __init__(self, features: EigenRows, n_rows: int, n_scores: int):
+        self.features = features
+        self.n_rows, self.n_scores = n_rows, n_scores
+        device = features.eigenvalues.device
+        # Few scores would make long chunks, and a chunk is a copy where rows come from disk or another precision.
+        entries, n_bytes = (CHUNK_ENTRIES, CHUNK_BYTES) if device.type == "cpu" else (2**27, 2**30)
+        self.step = max(1, min(entries // n_scores, n_bytes // (8 * max(1, features.rank))))
+        self.kept: Tensor | None = None
+        self.logits: Tensor | None = None
+        self._logits_bytes = budget(str(device), LOGITS_BYTES, LOGITS_PART)
+        if n_rows * n_scores * features.dtype.itemsize <= budget(str(device), KEEP_BYTES, KEEP_PART):
+            self.kept = torch.empty(n_rows, n_scores, dtype=features.dtype, device=device)
+
+    @abstractmethod
+    def prior(self) -> Tensor:
+        """The optimum without features: zero coefficients, and the intercepts that the labels' frequencies ask for."""
+
+    @abstractmethod
+    def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
+        """About the inverse Hessian of C * loss + 1/2 ||W||^2 at theta, the last point of `value_and_gradient`."""
+
+    @abstractmethod
+    def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """Derivatives (n, K) of the loss by the logits, and the loss of each row; may take the logits' place."""
+
+    @abstractmethod
+    def _curve(self, rows: slice, residuals: Tensor, moves: Tensor) -> Tensor:
+        """Changes (n, K) of the residuals as the logits move by `moves`, whose place they may take."""
+
+    def value_and_gradient(self, theta: Tensor, logits: Tensor | None = None) -> tuple[float, Tensor]:
+        """The sum in float64 and its (K, R + 1) gradient; residuals are kept for `hessian_product`.
+
+        Computes in the precision of theta, whatever that of the features. `logits` (N, K) of theta save half of the
+        work where they are known; where they are kept, they are in `logits` after the call.
+        """
+        W, b = self.features.enter(theta[:, :-1]), theta[:, -1]
+        value = torch.zeros((), dtype=torch.float64, device=theta.device)
+        coef, intercept = torch.zeros_like(W), torch.zeros_like(b)
+        self.logits = logits if logits is not None else self._room_for_logits(theta)
+        for rows in self.features.slices(self.step):
+            chunk = self.features.chunk(rows).to(W.dtype)
+            if logits is not None:
+                own = logits[rows].clone()
+            else:
+                own = torch.addmm(b, chunk, W.T)
+                if self.logits is not None:
+                    self.logits[rows] = own
+            residuals, losses = self._residuals(rows, own)
+            value += losses.sum(dtype=torch.float64)
+            coef.addmm_(residuals.T, chunk)
+            intercept += residuals.sum(0)
+            if self.kept is not None:
+                self.kept[rows] = residuals
+        return value.item(), torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
+
+    def _room_for_logits(self, theta: Tensor) -> Tensor | None:
+        size = self.n_rows * self.n_scores * theta.itemsize
+        return theta.new_empty(self.n_rows, self.n_scores) if size <= self._logits_bytes else None
+
+    def residuals(self, rows: slice, theta: Tensor) -> Tensor:
+        """Residuals at the theta of the last `value_and_gradient`."""
+        if self.kept is not None:
+            return self.kept[rows]
+        theta = theta.to(self.features.dtype)
+        W = self.features.enter(theta[:, :-1])
+        return self._residuals(rows, torch.addmm(theta[:, -1], self.features.chunk(rows), W.T))[0]
+
+    def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
+        """The Hessian at theta, the last point of `value_and_gradient`, times a (K, R + 1) direction.
+
+        Computes in the precision of the features, its matrix products in bfloat16 where the features offer that.
+        """
+        V, c = self.features.enter(direction[:, :-1]), direction[:, -1]
+        coef, intercept = torch.zeros_like(V), torch.zeros_like(c)
+        for rows in self.features.slices(self.step):
+            chunk = self.features.coarse_chunk(rows)
+            moves = torch.mm(chunk, V.T.to(chunk.dtype)).to(V.dtype).add_(c)
+            weighted = self._curve(rows, self.residuals(rows, theta), moves)
+            coef += torch.mm(weighted.T.to(chunk.dtype), chunk)
+            intercept += weighted.sum(0)
+        return torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)

@@ -1,0 +1,91 @@
+"""Cross-entropy of a linear classifier over many rows, and a preconditioner for its Hessian."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from probe.core.base import IntArray
+from probe.heads.linalg.eigen import EigenRows
+from probe.heads.linalg.losses import LinearLoss, Preconditioner
+
+
+class MultinomialLoss(LinearLoss):
+    """Sum over rows of -log softmax(W x + b)_y, with W (K, R) and b (K,).
+
+    A row whose probability is nearly all on its label has a residual near 0 that 1 - p would round away: the label's
+    own entry is always computed from the others, so that separated rows keep their digits in float32.
+    """
+
+    def __init__(self, features: EigenRows, codes: IntArray, n_classes: int):
+        super().__init__(features, len(codes), n_classes)
+        self.codes = torch.as_tensor(codes, dtype=torch.int64, device=features.eigenvalues.device)[:, None]
+        self.counts = torch.bincount(self.codes[:, 0], minlength=n_classes)
+
+    def prior(self) -> Tensor:
+        """Zero coefficients, log class frequencies as intercepts."""
+        theta = torch.zeros(self.n_scores, self.features.rank + 1, dtype=self.features.dtype, device=self.codes.device)
+        log_counts = self.counts.double().log()
+        theta[:, -1] = log_counts - log_counts.mean()
+        return theta
+
+    def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
+        return KroneckerPreconditioner(self.class_curvature(theta), self.features.eigenvalues, C)
+
+    def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        """softmax - onehot, (n, K), and the cross-entropy of each row; takes the logits' place."""
+        codes = self.codes[rows]
+        logits -= logits.gather(1, codes)
+        top = logits.amax(1, keepdim=True)
+        residuals = logits.sub_(top).exp_()
+        own = residuals.gather(1, codes)
+        residuals.scatter_(1, codes, 0)
+        others = residuals.sum(1, keepdim=True)
+        losses = top + torch.log1p(others + (own - 1))
+        residuals /= others + own
+        return residuals.scatter_(1, codes, -others / (others + own)), losses
+
+    def _curve(self, rows: slice, residuals: Tensor, moves: Tensor) -> Tensor:
+        codes = self.codes[rows]
+        moves -= moves.gather(1, codes)
+        mean = torch.einsum("nk,nk->n", residuals, moves)[:, None]
+        weighted = moves.sub_(mean).mul_(residuals)
+        return weighted.scatter_(1, codes, -(1 + residuals.gather(1, codes)) * mean)
+
+    def class_curvature(self, theta: Tensor) -> Tensor:
+        """(K, K) sum over rows of diag(p) - p p^T at theta, the last point of `value_and_gradient`."""
+        curvature = self.features.eigenvalues.new_zeros(self.n_scores, self.n_scores)
+        for rows in self.features.slices(self.step):
+            codes, residuals = self.codes[rows], self.residuals(rows, theta)
+            probabilities = residuals.to(self.features.coarse_dtype, copy=True)
+            probabilities.scatter_(1, codes, (1 + residuals.gather(1, codes)).to(probabilities.dtype))
+            curvature -= torch.mm(probabilities.T, probabilities)
+        # Rows of the curvature sum to zero; a diagonal from 1 - p would lose the digits of separated rows.
+        curvature = curvature.double()
+        curvature.fill_diagonal_(0)
+        return curvature - torch.diag(curvature.sum(1))
+
+
+class KroneckerPreconditioner:
+    """Inverse of C * S (x) covariance + I, S the curvature summed over rows: diagonal in two eigenbases.
+
+    The Hessian of the cross-entropy is a sum over rows of (diag(p) - p p^T) (x) x x^T; its Kronecker approximation
+    takes both factors as independent (Martens and Grosse, Optimizing Neural Networks with Kronecker-factored
+    Approximate Curvature, 2015, arXiv:1503.05671). The intercept counts as a feature of variance 1 without penalty.
+    """
+
+    def __init__(self, curvature: Tensor, eigenvalues: Tensor, C: float):
+        # Adding one vector to the rows of all classes changes no probability: that direction has no curvature, and
+        # rounding errors along it must not be blown up.
+        values, vectors = torch.linalg.eigh(curvature + curvature.diagonal().mean())
+        values = values.clamp(min=float(values[-1]) * 1e-9 + 1e-30)
+        self._vectors = vectors.to(eigenvalues.dtype)
+        variances = torch.cat([eigenvalues.double(), eigenvalues.new_ones(1, dtype=torch.float64)])
+        scale = C * values[:, None] * variances
+        scale[:, :-1] += 1
+        self._scale = scale.to(eigenvalues.dtype)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The step that would undo the gradient."""
+        step = self._vectors @ ((self._vectors.T @ gradient) / self._scale)
+        return step - step.mean(0)

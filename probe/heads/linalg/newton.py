@@ -1,0 +1,255 @@
+"""The whole regularisation path of logistic regression by preconditioned Newton steps.
+
+What one C teaches of the curvature serves the next: see `recycled.py`.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy.linalg import eigvalsh_tridiagonal
+from sklearn.exceptions import ConvergenceWarning
+from torch import Tensor
+
+from probe.heads.linalg.losses import LinearLoss, Preconditioner
+from probe.heads.linalg.recycled import Curvature, RecycledCurvature, dot
+
+MAX_CG_STEPS = 100
+LOOSEST = 0.001
+"""The largest gap relative to the objective: separable rows at a large C have a loss that any tolerance exceeds."""
+
+
+class SeparableWarning(ConvergenceWarning):
+    """The solver stopped short of the optimum, which runs off to infinity as C grows: the rows are separable."""
+
+
+@dataclass
+class Solution:
+    """Where the solver stopped for one C; minimises f = C * loss + 1/2 ||W||^2.
+
+    Attributes:
+        theta: (K, R + 1) coefficients and, last, intercepts.
+        value: f.
+        loss: Sum of cross-entropies.
+        gradient_norm: Euclidean norm of the gradient of f. f is 1-strongly convex in W, so with a vanishing gradient
+            of the intercepts the optimum is at most gradient_norm^2 / 2 below.
+        gap: Estimate of value - optimum.
+        softest: The smallest curvature, relative to the preconditioner's, that was seen last.
+        n_iter: Newton steps.
+        converged: Whether the gap is at most tol * C per row, and a thousandth of the value.
+    """
+
+    theta: Tensor
+    value: float
+    loss: float
+    gradient: Tensor
+    gradient_norm: float
+    gap: float
+    softest: float
+    n_iter: int
+    converged: bool
+
+
+class _Point:
+    """f and its gradient at one theta; the logits (N, K) too where they are kept."""
+
+    def __init__(self, loss: LinearLoss, theta: Tensor, C: float, logits: Tensor | None = None):
+        self.theta = theta
+        self.loss, self.gradient = loss.value_and_gradient(theta, logits)
+        self.logits = loss.logits
+        self.gradient *= C
+        self.gradient[:, :-1] += theta[:, :-1]
+        self.value = objective(self.loss, theta, C)
+
+
+def objective(loss: float, theta: Tensor, C: float) -> float:
+    """C * loss + 1/2 ||W||^2, in float64."""
+    return C * loss + 0.5 * theta[:, :-1].double().square().sum().item()
+
+
+def solve_path(
+    loss: LinearLoss, Cs: Sequence[float], *, tol: float, max_iter: int, start: Tensor | None = None
+) -> list[Solution]:
+    """Minimises C * loss + 1/2 ||W||^2 for each of the ascending, distinct Cs, to within tol * C per row.
+
+    The optimum is a smooth function of log C: each solve starts from the line through the last two. A parabola comes
+    closer to an exact path, but it multiplies what the tolerance left of errors by seven, a line by three.
+    """
+    path: list[Solution] = []
+    points: list[_Point] = []
+    recycled, softest = RecycledCurvature(), math.inf
+    for i, C in enumerate(Cs):
+        if points:
+            point = _ahead(loss, Cs[max(0, i - 2) : i], points, C)
+        else:
+            point = _Point(loss, loss.prior() if start is None else start, C)
+        # Where the loss alone is flat, curvature relative to a preconditioner that takes it for curved falls as 1 / C.
+        point, solution = _newton(loss, point, C, tol, max_iter, recycled, softest / (2 * C))
+        softest = solution.softest * C
+        points = [*points[-1:], point]
+        path.append(solution)
+    return path
+
+
+def _ahead(loss: LinearLoss, Cs: Sequence[float], points: Sequence[_Point], C: float) -> _Point:
+    """On the line through the last solutions, or at the last one where f is lower."""
+    last, xs = points[-1], np.log(Cs)
+    logits = [point.logits for point in points if point.logits is not None and point.logits.dtype == last.theta.dtype]
+    point = _Point(
+        loss,
+        _extrapolate(xs, [point.theta for point in points], math.log(C)),
+        C,
+        # Logits are linear in theta: none need computing.
+        _extrapolate(xs, logits, math.log(C)) if len(logits) == len(points) else None,
+    )
+    return point if point.value <= objective(last.loss, last.theta, C) else _Point(loss, last.theta, C, last.logits)
+
+
+def warn_unconverged(solutions: Sequence[Solution], Cs: Sequence[float]) -> None:
+    """One warning for the Cs at which the solver stopped short, and a class of its own where the rows are separable.
+
+    A loss below log(2) says that every row is on its side: a misplaced one alone costs that much.
+    """
+    short = [(s, C) for s, C in zip(solutions, Cs, strict=True) if not s.converged]
+    separable = [C for s, C in short if s.loss < math.log(2)]
+    if separable:
+        warnings.warn(
+            f"the rows are separable, and as C grows the optimum runs off to infinity: the solver stopped short of it "
+            f"for C = {_listed(separable)}; choose smaller Cs, or a larger max_iter",
+            SeparableWarning,
+            stacklevel=4,
+        )
+    others = [C for s, C in short if s.loss >= math.log(2)]
+    if others:
+        worst = max(s.gap / s.value for s, _ in short)
+        warnings.warn(
+            f"the solver stopped short of tol for C = {_listed(others)}, by a gap of {worst:.0e} of the objective: "
+            "scale the features, or raise tol or max_iter",
+            ConvergenceWarning,
+            stacklevel=4,
+        )
+
+
+def _listed(Cs: Sequence[float]) -> str:
+    return ", ".join(f"{C:.3g}" for C in Cs)
+
+
+def _extrapolate(xs: np.ndarray, thetas: Sequence[Tensor], x: float) -> Tensor:
+    """Value at x of the polynomial through (xs, thetas), in Lagrange's form."""
+    total = torch.zeros_like(thetas[-1])
+    for j, theta in enumerate(thetas):
+        others = np.delete(xs, j)
+        total += float(np.prod((x - others) / (xs[j] - others))) * theta.to(total.dtype)
+    return total
+
+
+def _newton(
+    loss: LinearLoss,
+    point: _Point,
+    C: float,
+    tol: float,
+    max_iter: int,
+    recycled: RecycledCurvature,
+    softest: float,
+) -> tuple[_Point, Solution]:
+    n_iter = 0
+    while True:
+        precondition = recycled.preconditioner(loss.preconditioner(point.theta, C), C)
+        norm = point.gradient.double().norm().item()
+        gradient = point.gradient.to(loss.features.dtype)
+        gap = _gap(gradient, precondition(gradient), softest)
+        allowed = min(tol * C * loss.features.n_rows, LOOSEST * point.value)
+        if gap <= allowed or n_iter == max_iter:
+            break
+        accuracy = max(0.02, 0.7 * math.sqrt(allowed / gap))
+        direction, softest, seen = _newton_direction(loss, point.theta, gradient, C, precondition, accuracy)
+        recycled.remember(seen)
+        better = _search(loss, point, direction, C)
+        if better is None and point.theta.dtype == torch.float64:
+            break
+        # Where float32 cannot tell a decrease from rounding, values and gradients go on in float64; Hessian products
+        # need not.
+        point = _Point(loss, point.theta.double(), C) if better is None else better
+        n_iter += 1
+    return point, Solution(
+        point.theta, point.value, point.loss, point.gradient, norm, gap, softest, n_iter, converged=bool(gap <= allowed)
+    )
+
+
+def _gap(gradient: Tensor, step: Tensor, softest: float) -> float:
+    """Estimate of f - min f from the gradient, the preconditioned one, and the softest preconditioned curvature seen.
+
+    Before any is seen, W's part is the bound from 1-strong convexity; the intercepts have the curvature of their step.
+    """
+    bound = dot(gradient[:, :-1], gradient[:, :-1]) + dot(gradient[:, -1], step[:, -1])
+    if math.isinf(softest):
+        return 0.5 * bound
+    return 0.5 * min(bound, dot(gradient, step) / min(softest, 0.5))
+
+
+def _search(loss: LinearLoss, point: _Point, direction: Tensor, C: float) -> _Point | None:
+    """The first of the steps 1, 1/2, 1/4, ... that decreases f enough; None where rounding hides any decrease."""
+    slope = dot(point.gradient, direction)
+    rounding = torch.finfo(point.theta.dtype).eps * point.value
+    for halvings in range(12):
+        step = 0.5**halvings
+        trial = _Point(loss, point.theta + step * direction, C)
+        if trial.value <= point.value + 1e-4 * step * slope:
+            return trial
+        if abs(slope) * step < rounding:
+            break
+    loss.value_and_gradient(point.theta)
+    return None
+
+
+def _newton_direction(
+    loss: LinearLoss,
+    theta: Tensor,
+    gradient: Tensor,
+    C: float,
+    precondition: Preconditioner,
+    accuracy: float,
+) -> tuple[Tensor, float, list[Curvature]]:
+    """Solves H p = -gradient by conjugate gradients until the preconditioned residual shrank by `accuracy`.
+
+    Also returns the smallest Ritz value of the preconditioned Hessian (what the preconditioner says of a distance to
+    the optimum is to be divided by it) and the curvatures met on the way.
+    """
+    solution = torch.zeros_like(gradient)
+    residual = -gradient
+    conjugate = preconditioned = precondition(residual)
+    size = first = dot(residual, preconditioned)
+    steps, ratios = [], []
+    seen: list[Curvature] = []
+    for _ in range(MAX_CG_STEPS):
+        of_loss = loss.hessian_product(theta, conjugate)
+        product = C * of_loss
+        product[:, :-1] += conjugate[:, :-1]
+        curvature = dot(conjugate, product)
+        if curvature <= 0:
+            break
+        seen.append((conjugate, of_loss))
+        steps.append(size / curvature)
+        solution += steps[-1] * conjugate
+        residual = residual - steps[-1] * product
+        preconditioned = precondition(residual)
+        size, last = dot(residual, preconditioned), size
+        ratios.append(size / last)
+        if size <= accuracy**2 * first:
+            break
+        conjugate = preconditioned + ratios[-1] * conjugate
+    if not steps:
+        return preconditioned, 1.0, seen
+    return solution, _smallest_ritz_value(np.array(steps), np.array(ratios[:-1])), seen
+
+
+def _smallest_ritz_value(steps: np.ndarray, ratios: np.ndarray) -> float:
+    """Of the Lanczos matrix that the step lengths and ratios of conjugate gradients spell out."""
+    diagonal = 1 / steps
+    diagonal[1:] += ratios / steps[:-1]
+    return float(eigvalsh_tridiagonal(diagonal, np.sqrt(ratios) / steps[:-1])[0])

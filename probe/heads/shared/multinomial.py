@@ -1,0 +1,147 @@
+"""Multinomial logistic regression over a path of penalties, and the choice among them on validation rows."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from probe.core.arrays import RowStack, RowSubset, row_chunks
+from probe.core.base import IntArray
+from probe.core.device import resolve_device
+from probe.core.errors import InputError
+from probe.heads.linalg.eigen import read_rows
+from probe.heads.linalg.multinomial import MultinomialLoss
+from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
+from probe.heads.shared.head import HELD_OUT, FloatArray, Validation, check_lazy, hold_out
+from probe.heads.shared.logistic import LogisticPath, penalties
+
+
+class MultinomialPath(LogisticPath):
+    """The numerics of `probe.heads.linear.LinearProbe`, which says what is computed."""
+
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
+        """Solves the path on (X, y) and chooses C on the validation rows."""
+        self.check_parameters()
+        X, codes = self._check_fit(X, y)
+        check_lazy(X)
+        self._forget()
+        self.Cs_ = penalties(self.Cs)
+        if validation is not None:
+            X_val, y_val = self._check_validation(*validation)
+            codes = self._add_classes(codes, y_val)
+            return self._fit_path(X, codes, X_val, self._validation_codes(y_val))
+        held_out = hold_out(codes, self.random_state) if len(self.Cs_) > 1 else np.zeros(len(codes), dtype=bool)
+        if not held_out.any():
+            return self._fit_path(X, codes, None, None)
+        train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
+        self.selection_["on"] = HELD_OUT
+        return self
+
+    def _check_validation(self, X: Any, y: ArrayLike) -> tuple[Any, np.ndarray[Any, Any]]:
+        X, labels = self._check_rows(X, reset=False), np.asarray(y).reshape(-1)
+        if len(X) != len(labels):
+            raise InputError(f"validation has {len(X)} rows and {len(labels)} labels: give one label per row")
+        if not len(X):
+            raise InputError("validation has no rows, expected at least one: give validation=None to cut some from X")
+        check_lazy(X, "the validation rows")
+        return X, labels
+
+    def _add_classes(self, codes: IntArray, y_val: np.ndarray[Any, Any]) -> IntArray:
+        """Codes under classes that include those of the validation rows, where these are fitted in the end."""
+        if not self.refit:
+            return codes
+        known = self.classes_
+        self.classes_ = np.union1d(known, y_val)
+        return np.searchsorted(self.classes_, known)[codes].astype(np.int64)
+
+    def _fit_path(self, X: Any, codes: IntArray, X_val: Any, val_codes: IntArray | None) -> Self:
+        order = np.argsort(self.Cs_)
+        coefs, intercepts, solutions = self._solve(X, codes, self.Cs_[order])
+        back = np.argsort(order)
+        self.coefs_path_, self.intercepts_path_ = coefs[back], intercepts[back]
+        self.n_iter_ = np.array([s.n_iter for s in solutions])[back]
+        self.grad_norms_ = np.array([s.gradient_norm for s in solutions])[back]
+        if len(self.classes_) == 2:
+            self.grad_norms_ *= np.sqrt(2)
+        best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
+        self.C_ = float(self.Cs_[best])
+        self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]
+        if self.refit and val_codes is not None:
+            self._refit(RowStack([X, X_val]), np.concatenate([codes, val_codes]))
+        return self
+
+    def _solve(
+        self, X: Any, codes: IntArray, Cs: FloatArray, start: tuple[FloatArray, FloatArray] | None = None
+    ) -> tuple[FloatArray, FloatArray, list[Solution]]:
+        """Coefficients, intercepts and solutions for ascending Cs."""
+        K = len(self.classes_)
+        present, loss = self._problem(X, codes)
+        features = loss.features
+        # The sigmoid form with w = w_1 - w_0 = 2 w_1 has half the penalty of two rows at the same C.
+        factor = 0.5 if K == 2 else 1.0
+        theta = None
+        if start is not None:
+            theta = features.rotate(*_two_rows(*start)) if K == 2 else features.rotate(*start)
+        solutions = solve_path(loss, (factor * Cs).tolist(), tol=self.tol, max_iter=self.max_iter, start=theta)
+        warn_unconverged(solutions, Cs.tolist())
+        dtype = np.float64 if X.dtype == np.float64 else np.float32
+        coefs = np.zeros((len(Cs), K, X.shape[1]), dtype=dtype)
+        intercepts = np.full((len(Cs), K), -np.inf, dtype=dtype)
+        for i, solution in enumerate(solutions):
+            # What is common to all classes moves no probability: the optimum has none of it, rounding leaves some.
+            coefs[i, present], intercepts[i, present] = features.unrotate(solution.theta - solution.theta.mean(0))
+        if K == 2:
+            coefs, intercepts = np.diff(coefs, axis=1), np.diff(intercepts, axis=1)
+        return coefs, intercepts, solutions
+
+    def _problem(self, X: Any, codes: IntArray) -> tuple[IntArray, MultinomialLoss]:
+        """The classes that have rows, and the loss over these."""
+        present, codes = np.unique(codes, return_inverse=True)
+        return present, MultinomialLoss(self._rotated(X), codes, len(present))
+
+    def _summed(self, *counts: FloatArray) -> tuple[FloatArray, ...]:
+        """Over all parts of the rows; there is one here."""
+        return counts
+
+    def _choose(self, X: Any, codes: IntArray) -> int:
+        """Sets `scores_` and `selection_`; the index of the best C."""
+        correct, losses = self._validate(X, codes)
+        correct, losses, n_rows = self._summed(correct, losses, np.array([float(len(codes))]))
+        self.scores_ = correct / n_rows
+        best = int(np.lexsort((self.Cs_, losses, -self.scores_))[0])
+        searched = [{"C": float(C), "score": float(score)} for C, score in zip(self.Cs_, self.scores_, strict=True)]
+        self.selection_ = {"on": "validation", "searched": searched, "chosen": {"C": float(self.Cs_[best])}}
+        return best
+
+    def _validate(self, X: Any, codes: IntArray) -> tuple[FloatArray, FloatArray]:
+        """(n_Cs,) rows that are right, and sums of cross-entropies over the rows of known classes."""
+        import torch
+        from torch.nn.functional import cross_entropy, pad
+
+        device = resolve_device(self.device)
+        coefs, intercepts = (torch.from_numpy(a).to(device) for a in (self.coefs_path_, self.intercepts_path_))
+        totals = torch.zeros(2, len(coefs), dtype=torch.float64, device=device)
+        for rows in row_chunks(X):
+            chunk = read_rows(X, rows, coefs.dtype, device, self.scaling)
+            labels = torch.from_numpy(codes[rows]).to(device)
+            known = labels >= 0
+            for i in range(len(coefs)):
+                logits = torch.addmm(intercepts[i], chunk, coefs[i].T)
+                logits = pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
+                totals[0, i] += (logits.argmax(1) == labels).sum()
+                totals[1, i] += cross_entropy(logits[known].double(), labels[known], reduction="sum")
+        correct, losses = totals.cpu().numpy()
+        return correct, losses
+
+    def _refit(self, X: Any, codes: IntArray) -> None:
+        start = (self.coef_, self.intercept_) if np.isfinite(self.intercept_).all() else None
+        coefs, intercepts, _ = self._solve(X, codes, np.array([self.C_]), start)
+        self.coef_, self.intercept_ = coefs[0], intercepts[0]
+
+
+def _two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
+    """Softmax coefficients (2, D) of a sigmoid's (1, D)."""
+    return np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2

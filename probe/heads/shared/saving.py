@@ -1,0 +1,78 @@
+"""Fitted heads as files of safetensors, in which nothing is pickled."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
+
+from probe.core.errors import InputError
+
+ROOM = "probe.heads."
+MOVED = {"one_vs_rest": "shared.one_vs_rest", "linear_shared": "shared.linear_ranks"}
+"""Modules of saved heads, below their room, that stand elsewhere now."""
+SavedHead = TypeVar("SavedHead", bound=BaseEstimator)
+
+
+def save(head: Any, path: str | Path) -> None:
+    """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
+    from safetensors.numpy import save as to_bytes
+
+    check_is_fitted(head)
+    fitted = {name: value for name, value in vars(head).items() if name.endswith("_") and not name.startswith("_")}
+    arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
+    strings = {k: v.tolist() for k, v in arrays.items() if v.dtype.kind not in "fiub"}
+    others = {k: v for k, v in fitted.items() if k not in arrays} | strings
+    # What a run filled in as an array is among the fitted attributes already.
+    given = {k: None if isinstance(v, np.ndarray) else v for k, v in head.get_params(deep=False).items()}
+    header = {
+        "class": f"{type(head).__module__}:{type(head).__qualname__}",
+        "parameters": json.dumps(given, default=_plain),
+        "attributes": json.dumps(others, default=_plain),
+        "strings": json.dumps(sorted(strings)),
+    }
+    # `save_file` would keep the group out, whatever the umask says.
+    Path(path).write_bytes(to_bytes({k: v for k, v in arrays.items() if k not in strings}, metadata=header))
+
+
+def load(cls: type[SavedHead], path: str | Path) -> SavedHead:
+    """Reads a head that `save` wrote; refuses files of another class."""
+    from safetensors import safe_open
+
+    with safe_open(path, framework="numpy") as file:
+        header = file.metadata() or {}
+        module, _, name = header.get("class", ":").partition(":")
+        # A file never decides which foreign code is imported: its own class has to be there already.
+        own = header.get("class") == f"{cls.__module__}:{cls.__qualname__}"
+        if not own and not module.startswith(ROOM):
+            raise InputError(
+                f"{path} holds a {name or 'file'} from {module or 'elsewhere'}, which is no head of this package: "
+                "give a head.safetensors that a run wrote, and load a head of your own with its class"
+            )
+        below = module.removeprefix(ROOM)
+        kind: type[SavedHead] = cls if own else getattr(importlib.import_module(ROOM + MOVED.get(below, below)), name)
+        if not issubclass(kind, cls):
+            raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
+        head = kind(**json.loads(header["parameters"]))
+        # JSON knows lists alone.
+        defaults = kind().get_params(deep=False)
+        tuples = {k: tuple(v) for k, v in head.get_params(deep=False).items() if isinstance(defaults[k], tuple)}
+        head.set_params(**tuples)
+        attributes: Mapping[str, Any] = json.loads(header["attributes"])
+        for key in json.loads(header["strings"]):
+            attributes = {**attributes, key: np.asarray(attributes[key])}
+        head.__dict__.update(attributes, **{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+    return head
+
+
+def _plain(value: Any) -> Any:
+    """JSON for numpy scalars and arrays inside parameters and attributes."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    raise TypeError(f"{type(value).__name__} cannot be saved with a head")

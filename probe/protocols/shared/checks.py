@@ -1,0 +1,84 @@
+"""What every protocol refuses before anything slow starts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probe.core.base import Dataset, IntArray, Rows
+from probe.core.errors import InputError
+
+
+def check_dataset(dataset: Dataset) -> None:
+    """Refuses a dataset that nothing can be measured on; everything wrong with it is reported together."""
+    problems = []
+    n_classes = len(dataset.class_names)
+    if n_classes < 2:
+        problems.append(f"it names {n_classes} class{'es' * (n_classes != 1)}, at least 2 are needed")
+    if "train" not in dataset.partitions:
+        problems.append(f"it has no partition train, only {sorted(dataset.partitions)}")
+    for name, partition in dataset.partitions.items():
+        problems += label_problems(name, np.asarray(partition.labels), dataset.class_names)
+    if problems:
+        raise InputError(f"dataset {dataset.name} cannot be used: {'; '.join(problems)}: mend the data or its labels")
+
+
+def label_problems(name: str, labels: IntArray, class_names: tuple[str, ...]) -> list[str]:
+    """What is wrong with the labels of a partition."""
+    n_classes = len(class_names)
+    if len(labels) == 0:
+        return [f"partition {name} has no rows"]
+    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
+    if len(outside):
+        return [
+            f"row {outside[0]} of {name} has label {labels[outside[0]]} ({len(outside)} such rows), "
+            f"labels must lie in 0..{n_classes - 1}"
+        ]
+    if name != "train":
+        return []
+    if len(labels) < n_classes:
+        return [f"train has {len(labels)} rows, fewer than its {n_classes} classes"]
+    empty = np.flatnonzero(np.bincount(labels, minlength=n_classes) == 0)
+    return [f"{listing([class_names[k] for k in empty])} without any row in train"] if len(empty) else []
+
+
+def listing(names: list[str]) -> str:
+    """`class a`, or `3 classes (a, b, c)`, cut after five names."""
+    if len(names) == 1:
+        return f"class {names[0]}"
+    return f"{len(names)} classes ({', '.join(names[:5])}{', …' if len(names) > 5 else ''})"
+
+
+def all_rows(dataset: Dataset, partition: str) -> Rows:
+    """Every row of a partition, which must be there."""
+    if partition not in dataset.partitions:
+        raise InputError(
+            f"dataset {dataset.name} has no partition {partition}, only {sorted(dataset.partitions)}: "
+            "take another protocol, such as cross_validation, which needs train alone"
+            if partition == "test"
+            else f"dataset {dataset.name} has no partition {partition}, only {sorted(dataset.partitions)}: "
+            "take protocol full, which cuts validation rows from train"
+        )
+    return Rows(partition, np.arange(len(dataset.partitions[partition]), dtype=np.int64))
+
+
+def check_fraction(name: str, value: float) -> None:
+    """Refuses a validation fraction outside [0, 0.5]: no more rows validate than train."""
+    if not 0 <= value <= 0.5:
+        raise InputError(
+            f"{name} is {value}, expected from 0 to 0.5, so that no more rows validate than train: 0.2 is usual"
+        )
+
+
+def check_labels_fit_folds(dataset: Dataset, labels: IntArray, n_folds: int) -> None:
+    """Refuses folds that are empty, or that can take all rows of a class out of training."""
+    counts = np.bincount(labels, minlength=len(dataset.class_names))
+    if len(labels) < n_folds:
+        raise InputError(
+            f"dataset {dataset.name} has {len(labels)} training rows, too few for {n_folds} folds: "
+            f"set protocol.n_folds to {len(labels)} or less"
+        )
+    if counts.min() < 3:
+        raise InputError(
+            f"class {dataset.class_names[counts.argmin()]} of dataset {dataset.name} has {counts.min()} training rows, "
+            "cross-validation needs 3 of each class (to test, to validate and to train): add rows or drop the class"
+        )
