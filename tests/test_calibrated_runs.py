@@ -15,7 +15,9 @@ from probe.core.base import Dataset, SplitProtocol
 from probe.core.errors import InputError
 from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
-from probe.experiment.calibration import calibrate, check_calibrate, hold_out
+from probe.experiment.calibration import calibrate, hold_out
+from probe.experiment.checks import check_calibrate
+from probe.experiment.reading import Part, ReadRows
 from probe.experiment.request import Run
 from probe.experiment.run import run
 from probe.features.store import FeatureStore
@@ -53,7 +55,10 @@ def draw(n: int, rng: np.random.Generator, n_classes: int = 3) -> tuple[np.ndarr
     return rng.normal(size=(n, 2 * n_classes)) + 1.5 * np.eye(n_classes, 2 * n_classes)[y], y
 
 
-NOTHING = (None, np.empty(0, np.int64))
+def rows(train, test, folds=None):
+    """What a run reads: these rows, and none that validate."""
+    train, test, nothing = (Part(X, y, np.arange(len(y))) for X, y in (train, test, (None, np.empty(0, np.int64))))
+    return ReadRows({}, train, nothing, test, folds)
 
 
 def test_plain_metrics_stay_and_the_others_are_added(result):
@@ -106,8 +111,7 @@ def test_labels_of_held_out_rows_reach_the_temperature_and_not_the_fit():
     (X, y), test, held = draw(100, rng), draw(200, rng), np.arange(100) < 30
     shuffled = np.where(held, (y + 1) % 3, y)
     found = [
-        calibrate(LinearProbe(Cs=[1.0]), (X, labels), held, NOTHING, None, test, n_classes=3, seed=0)
-        for labels in (y, shuffled)
+        calibrate(LinearProbe(Cs=[1.0]), rows((X, labels), test), held, n_classes=3, seed=0) for labels in (y, shuffled)
     ]
     assert found[0].record["unscaled"] == found[1].record["unscaled"]
     assert found[0].record["temperature"] < found[1].record["temperature"]
@@ -118,7 +122,7 @@ def test_sets_hold_the_label_at_the_level_over_many_draws():
     for _ in range(80):
         train, test, held = draw(250, rng), draw(400, rng), np.arange(250) < 50
         found.append(
-            calibrate(NearestClassMean(), train, held, NOTHING, None, test, n_classes=3, seed=0)
+            calibrate(NearestClassMean(), rows(train, test), held, n_classes=3, seed=0)
             .measured.metrics["coverage"].value
         )  # fmt: skip
     # Coverage of one draw follows Beta(46, 5): mean 0.902, deviation 0.041.
@@ -131,7 +135,7 @@ def test_temperature_mends_an_overconfident_head():
     (X, y), (X_test, y_test) = draw(600, rng), draw(600, rng)
     X, X_test = np.tile(X, 8), np.tile(X_test, 8)  # naive Bayes counts every copy as news
     found = calibrate(
-        NaiveBayes(), (X, y), np.arange(600) < 120, NOTHING, None, (X_test, y_test), n_classes=3, seed=0
+        NaiveBayes(), rows((X, y), (X_test, y_test)), np.arange(600) < 120, n_classes=3, seed=0
     )  # fmt: skip
     assert 4 < found.record["temperature"] < 16
     assert found.measured.metrics["scaled_log_loss"].value < 0.6 * found.record["unscaled"]["log_loss"]["value"]
@@ -146,7 +150,7 @@ def test_choice_on_folds_goes_on_without_the_held_out_rows():
     folds = np.empty(48, dtype=np.int64)
     folds[np.argsort(y, kind="stable")] = np.arange(48) % 5
     found = calibrate(
-        LinearProbe(Cs=[0.1, 1.0]), (X, y), held, NOTHING, folds, draw(60, rng, 12), n_classes=12, seed=0
+        LinearProbe(Cs=[0.1, 1.0]), rows((X, y), draw(60, rng, 12), folds), held, n_classes=12, seed=0
     )  # fmt: skip
     assert found.record["chosen"]["C"] in (0.1, 1.0)
     assert found.record["n_held_out"] == 9

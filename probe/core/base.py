@@ -76,7 +76,7 @@ class Backbone(Protocol):
         n_prefix_tokens: How many of the tokens stand before the patches.
         n_parameters: Number of weights.
 
-    One with a text tower has that as `text`, a `probe.experiment.prompts.TextTower`.
+    What one may have besides: `Tapped`, `ReadsTexts`.
     """
 
     name: str
@@ -144,8 +144,73 @@ class SplitProtocol(Protocol):
     def split(self, dataset: Dataset, seed: int) -> Split: ...
 
 
-@runtime_checkable
-class Streams(Protocol):
-    """A head that learns rows as they come, without those that came before."""
+class TextTower(Backbone, Protocol):
+    """A backbone of tokenised texts, whose `pooled` features lie beside those of images."""
 
-    def partial_fit(self, X: Any, y: Any, classes: Any = None) -> Any: ...
+    @property
+    def temperature(self) -> float:
+        """What cosine similarities are divided by to become logits."""
+        ...
+
+    def tokenize(self, texts: Sequence[str]) -> IntArray:
+        """(n, L) token ids."""
+        ...
+
+
+# Abilities that some of them have besides. Whether one does is asked by isinstance, never by its name.
+
+
+@runtime_checkable
+class Tapped(Protocol):
+    """A backbone whose layers can be read: what each kind looks like for one row, and the layers asked for."""
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
+    @property
+    def taps(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class ReadsTexts(Protocol):
+    """A backbone with a text tower."""
+
+    @property
+    def text(self) -> TextTower: ...
+
+
+@runtime_checkable
+class Grouped(Protocol):
+    """A partition whose rows belong to groups, (N,), which are not to be torn apart."""
+
+    @property
+    def groups(self) -> NDArray[Any]: ...
+
+
+@runtime_checkable
+class InSessions(Protocol):
+    """A partition whose rows were taken in sessions, (N,)."""
+
+    @property
+    def sessions(self) -> NDArray[Any]: ...
+
+
+@runtime_checkable
+class Graded(Protocol):
+    """A partition that knows how hard each row is, (N,), larger is harder."""
+
+    @property
+    def hardness(self) -> NDArray[np.float64]: ...
+
+
+@runtime_checkable
+class DigestsRows(Protocol):
+    """A partition that can tell equal rows."""
+
+    def row_digests(self) -> Any: ...
+
+
+@runtime_checkable
+class CutsItself(Protocol):
+    """A partition that makes one of some of its rows."""
+
+    def subset(self, rows: IntArray) -> Partition: ...

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.base import clone
 
 from probe.core.arrays import rows_of
-from probe.core.base import Dataset, IntArray, Split, SplitProtocol
+from probe.core.base import Dataset, IntArray, Split
 from probe.core.errors import InputError
 from probe.experiment.fitting import fit
+from probe.experiment.reading import ReadRows
 from probe.heads.shared.head import Head
 from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
 from probe.metrics.conformal import LEVEL, check_level, evaluate_sets, prediction_sets, thresholds
@@ -20,7 +22,6 @@ from probe.metrics.rows import Measured, gap_rows
 from probe.metrics.scores import RowScores, score_rows
 from probe.metrics.temperature import fit_temperature, scale
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
-from probe.protocols.shared.tasks import ComesInTasks
 from probe.results.folder import full_width
 
 FRACTION = 0.2
@@ -66,22 +67,10 @@ def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) ->
     return held
 
 
-def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:
-    """Refuses runs in which rows cannot be kept from all that is fitted."""
-    if teacher or isinstance(protocol, ComesInTasks):
-        why = "a teacher has seen these too" if teacher else f"protocol {protocol.name} streams every row once"
-        raise InputError(
-            f"calibrate=true fits once more without a fifth of the training rows, but {why}: set calibrate=false"
-        )
-
-
 def calibrate(
     head: Head,
-    train: tuple[Any, IntArray],
+    rows: ReadRows,
     held: NDArray[np.bool_],
-    validation: tuple[Any, IntArray],
-    folds: IntArray | None,
-    test: tuple[Any, IntArray],
     *,
     n_classes: int,
     seed: int,
@@ -95,29 +84,28 @@ def calibrate(
 
     Args:
         head: Unfitted.
-        train: Features and labels of all training rows.
-        held: Which of these are held out.
-        validation: Features and labels of the validation rows.
-        folds: Of the training rows, as `fit` takes them.
-        test: Features and labels of the test rows.
+        rows: Of the run.
+        held: Which of the training rows are held out.
         n_classes: Of the dataset.
         seed: Of the bootstrap resamples.
         level: Wanted chance that a set holds the true class.
     """
-    (X, y), inside, outside = train, np.flatnonzero(held), np.flatnonzero(~held)
+    X, y, folds, test = rows.train.X, rows.train.y, rows.folds, rows.test
+    inside, outside = np.flatnonzero(held), np.flatnonzero(~held)
     if folds is not None:
         folds = np.where(np.bincount(y[outside])[y[outside]] > 1, folds[outside], -1)  # never a class's last row
-    head = fit(head, (rows_of(X, outside), y[outside]), validation, folds, {})
+    validation = rows.validation.X, rows.validation.y
+    head = fit(clone(head), (rows_of(X, outside), y[outside]), validation, folds, {})
     held_logits, logits = (
-        full_width(head.logits(rows), head.classes_, n_classes) for rows in (rows_of(X, inside), test[0])
+        full_width(head.logits(part), head.classes_, n_classes) for part in (rows_of(X, inside), test.X)
     )
     temperature = fit_temperature(held_logits, y[inside])
     measured = Measured()
-    measured.add(scaled_metrics(score_rows(scale(logits, temperature), test[1]), seed), "scaled_")
+    measured.add(scaled_metrics(score_rows(scale(logits, temperature), test.y), seed), "scaled_")
     for prefix, by_class in (("", False), ("class_conditional_", True)):
         limits = thresholds(held_logits, y[inside], level, class_conditional=by_class)
-        measured.add(evaluate_sets(prediction_sets(logits, limits), test[1], seed=seed), prefix)
-    before = evaluate(logits, test[1], seed=seed)
+        measured.add(evaluate_sets(prediction_sets(logits, limits), test.y, seed=seed), prefix)
+    before = evaluate(logits, test.y, seed=seed)
     record = {
         "n_held_out": len(inside),
         **settings(level),

@@ -12,7 +12,9 @@ from typing import Any, Self
 
 from probe.core.base import digest
 from probe.core.errors import InputError
-from probe.experiment.request import Run, check_fit, fetch, sources
+from probe.experiment.checks import check_fit
+from probe.experiment.reading import fetch, sources
+from probe.experiment.request import Run
 from probe.features.layout import entry_digest, entry_identity
 from probe.features.processes.ranks import Card, Ranks, shown, versions
 from probe.features.processes.ray_tasks import cluster, on_all

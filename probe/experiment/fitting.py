@@ -2,16 +2,69 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from sklearn.base import clone
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.experiment.reading import ReadRows
+from probe.experiment.request import Checked, Named
+from probe.experiment.tasks import TaskByTask, fit_tasks
+from probe.experiment.teacher import teach
 from probe.heads.shared.head import Head
+from probe.protocols.shared.tasks import ComesInTasks
+from probe.results.folder import full_width
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A fitted head and what it says of the test rows.
+
+    Attributes:
+        unfitted: The same head as it was before.
+        logits: (N, K) over all classes of the dataset.
+        tasks: Where the training rows came in tasks: what it knew after each.
+        seconds: For `fit` and `predict`.
+    """
+
+    unfitted: Head
+    head: Head
+    logits: NDArray[np.float32]
+    tasks: TaskByTask | None
+    seconds: Mapping[str, float]
+
+
+def fit_run(named: Named, rows: ReadRows) -> Fitted:
+    """Fits the head of a run on its training rows, all at once or task by task, and predicts the test rows."""
+    drawn, asked = named.drawn, named.drawn.checked.asked
+    clocks = [time.perf_counter()]
+    unfitted, tasks = with_prompts(drawn.checked), None
+    head = clone(unfitted)
+    if isinstance(asked.protocol, ComesInTasks):
+        tasks = fit_tasks(head, asked, rows)
+    else:
+        extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"])
+        head = fit(head, (rows.train.X, rows.train.y), (rows.validation.X, rows.validation.y), rows.folds, extras)
+    clocks.append(time.perf_counter())
+    logits = full_width(head.logits(rows.test.X), head.classes_, len(asked.dataset.class_names))
+    clocks.append(time.perf_counter())
+    return Fitted(unfitted, head, logits, tasks, dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True)))
+
+
+def with_prompts(checked: Checked) -> Head:
+    """The head, with the features of the texts of its classes where it reads texts."""
+    if checked.prompts is None:
+        return checked.head
+    head: Head = clone(checked.head)
+    texts = checked.prompts.class_features(checked.asked.store, checked.asked.device)
+    return head.set_params(class_features=texts, temperature=checked.prompts.temperature)
 
 
 def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras: Mapping[str, Any]) -> Head:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from probe import __version__
-from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, Streams, digest
+from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
 from probe.features.layout import DEFAULT_DTYPES
 from probe.protocols.shared.tasks import ComesInTasks
 from probe.results.folder import slug
@@ -126,7 +126,7 @@ def describe(
     if tasks := describe_tasks(protocol, dataset if test_on is None else test_on, dataset, seed):
         rows["tasks"] = tasks
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
-    joint = " (joint)" if isinstance(protocol, ComesInTasks) and not isinstance(head, Streams) else ""
+    joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {
             "backbone": label(backbone.name, reads, {}),

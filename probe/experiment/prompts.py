@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Backbone, Dataset, IntArray, digest
+from probe.core.base import Backbone, Dataset, IntArray, ReadsTexts, TextTower, digest
 from probe.core.errors import DoesNotFit
 from probe.core.hashing import hash_arrays
 from probe.experiment.identity import head_name
@@ -20,19 +20,6 @@ if TYPE_CHECKING:
     from probe.heads.shared.head import Head
 
 PARTITION = "texts"
-
-
-class TextTower(Backbone, Protocol):
-    """A backbone of tokenised texts, whose `pooled` features lie beside those of images."""
-
-    @property
-    def temperature(self) -> float:
-        """What cosine similarities are divided by to become logits."""
-        ...
-
-    def tokenize(self, texts: Sequence[str]) -> IntArray:
-        """(n, L) token ids."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -87,9 +74,8 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
     """
     if not head.reads_texts:
         return None
-    tower: TextTower | None = getattr(backbone, "text", None)
     name = head_name(head)
-    if tower is None:
+    if not isinstance(backbone, ReadsTexts):
         raise DoesNotFit(
             f"head {name} compares images with texts, backbone {backbone.name} has no text tower: set "
             "backbone=open_clip, or choose another head"
@@ -99,6 +85,7 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
             f"head {name} compares images with texts, layer {reads['pooled']} has no texts beside it: set "
             "reads.pooled=pooled"
         )
+    tower = backbone.text
     texts = head.prompts(dataset.class_names)
     labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])
     flat = tuple(text for of_class in texts for text in of_class)

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.arrays import RowStack
-from probe.core.base import IntArray, SplitProtocol, Streams
-from probe.core.errors import DoesNotFit, InputError
+from probe.core.base import IntArray
+from probe.experiment.reading import ReadRows, select
+from probe.experiment.request import Run
 from probe.heads.shared.head import Head
 from probe.metrics.incremental import accuracy_matrix, incremental_metrics
 from probe.metrics.rows import Measured
-from probe.protocols.shared.tasks import ComesInTasks, Task
+from probe.protocols.shared.tasks import ComesInTasks
 
 
 @dataclass(frozen=True)
@@ -26,53 +27,25 @@ class TaskByTask:
     record: dict[str, Any]
 
 
-def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
-    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper."""
-    inner = getattr(protocol, "protocol", None)
-    if isinstance(inner, ComesInTasks):
-        raise InputError(
-            f"protocol {protocol.name} changes rows that come at once, protocol {inner.name} gives them task by task: "
-            "set protocol.protocol to another one, such as full"
-        )
-    if not isinstance(protocol, ComesInTasks) or isinstance(head, Streams):
-        return
-    if teacher or len(head.consumes) > 1:
-        raise DoesNotFit(
-            f"head {type(head).__name__} consumes {', '.join(head.consumes)}{' and a teacher' * teacher} and does not "
-            f"stream, protocol {protocol.name} refits heads of one kind of features without a teacher: choose another "
-            "head or protocol"
-        )
-
-
-def fit_tasks(
-    head: Head,
-    tasks: Sequence[Task],
-    parts: Sequence[tuple[Any, IntArray, IntArray]],
-    test: tuple[Any, IntArray],
-    tasks_of_test_rows: IntArray,
-    n_classes: int,
-) -> TaskByTask:
-    """Fits a head task by task, predicting the test rows after each.
-
-    Args:
-        head: Is fitted.
-        tasks: In the order in which they come.
-        parts: Features, class codes and row numbers of the training rows of each task.
-        test: Features and class codes of all test rows.
-        tasks_of_test_rows: Task of each of them, -1 for none.
-        n_classes: Of the dataset.
-    """
-    X_test, y_test = test
-    steps = logits_after_each_task(head, [(X, y) for X, y, _ in parts], X_test, n_classes)
+def fit_tasks(head: Head, asked: Run, rows: ReadRows) -> TaskByTask:
+    """Fits a head task by task, predicting the test rows after each."""
+    protocol, dataset, seed, y_test = asked.protocol, asked.dataset, asked.seed, rows.test.y
+    assert isinstance(protocol, ComesInTasks)
+    tasks = protocol.tasks(dataset, seed)
+    parts = [select(rows.features, task.rows, head.consumes) for task in tasks]
+    test = (asked.test_on or dataset).partitions["test"]
+    tasks_of_test_rows = protocol.tasks_of_test_rows(dataset, test, y_test, rows.test.rows, seed)
+    n_classes = len(dataset.class_names)
+    steps = logits_after_each_task(head, [(part.X, part.y) for part in parts], rows.test.X, n_classes)
     predicted = np.stack([logits.argmax(axis=1) for logits in steps])
     matrix = accuracy_matrix(predicted, y_test, tasks_of_test_rows)
     record = {
         "names": [task.name for task in tasks],
         "classes": [task.classes.tolist() for task in tasks],
-        "n_rows": [len(y) for _, y, _ in parts],
+        "n_rows": [len(part.y) for part in parts],
         "accuracies": [_accuracy_of_seen(predicted[t] == y_test, tasks_of_test_rows, t) for t in range(len(tasks))],
         "accuracy_matrix": [[None if np.isnan(a) else a for a in row] for row in matrix.tolist()],
-        "streamed": isinstance(head, Streams),
+        "streamed": head.streams,
     }
     return TaskByTask(incremental_metrics(predicted, y_test, tasks_of_test_rows), record)
 
@@ -95,7 +68,7 @@ def logits_after_each_task(
     for i, (X, y) in enumerate(tasks):
         seen[y] = True
         logits = np.where(seen, 0.0, -np.inf) * np.ones((len(X_test), 1))
-        if isinstance(head, Streams):
+        if head.streams:
             head.partial_fit(X, y, classes=np.arange(n_classes))
         elif seen.sum() > 1:
             so_far = tasks[: i + 1]

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +14,13 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.core.arrays import RowStack, rows_of
-from probe.core.base import IntArray
+from probe.core.base import IntArray, Split, digest
 from probe.core.errors import InputError
+from probe.experiment.checks import check_fit
+from probe.experiment.identity import head_name, head_parameters
+from probe.experiment.reading import fetch, filled_in, select
+from probe.experiment.request import Run, Teacher, TeacherRun
 from probe.heads.shared.head import Head, Validation
-
-
-@dataclass(frozen=True)
-class TeacherRun:
-    """A finished run that teaches.
-
-    Attributes:
-        folder: Its run folder.
-        digest: Its digest, one of the facts that determine a student's run.
-        config: Its resolved configuration; `backbone` and `head` say how to build the teacher again.
-        rows: Digest of the rows of its split.
-    """
-
-    folder: Path
-    digest: str
-    config: Mapping[str, Any]
-    rows: str
 
 
 def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[str]) -> TeacherRun:
@@ -141,3 +127,35 @@ def _stack(first: Any, second: Any) -> Any:
     if isinstance(first, Mapping):
         return {kind: RowStack([array, second[kind]]) for kind, array in first.items()}
     return RowStack([first, second])
+
+
+def describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
+    """What determines the teacher's logits; the name is what tables show."""
+    if teacher is None:
+        return None
+    name = f"{head_name(teacher.head)} on {teacher.backbone.name}"
+    if teacher.run is not None:
+        return {"name": name, "run": teacher.run.digest}
+    return {
+        "name": name,
+        "backbone": digest(teacher.backbone.identity()),
+        "head": {"name": head_name(teacher.head), "parameters": head_parameters(teacher.head)},
+        **({"reads": dict(teacher.reads)} if teacher.reads else {}),
+    }
+
+
+def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
+    """Teacher logits of the rows that the student trains on, as arguments of `fit`; nothing without a teacher."""
+    if request.teacher is None:
+        return {}
+    backbone, reads = request.teacher.backbone, request.teacher.reads
+    head = filled_in(request.teacher.head, backbone, request)
+    check_fit(head, backbone, reads)
+    names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
+    taught = {name: fetch(request, backbone, name, head.consumes, reads) for name in names}
+    train, held = (select(taught, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation))
+    X, y, validation = train.X, train.y, (held.X, held.y) if len(held.y) else None
+    folds = request.head.get_params()["teacher_folds"]
+    if folds is None and request.teacher.run is not None:
+        return {"teacher_logits": fitted_logits(request.teacher.run, X, y, rows=digest_of_rows, validation=validation)}
+    return {"teacher_logits": out_of_fold_logits(head, X, y, validation=validation, n_folds=folds, seed=request.seed)}

@@ -75,6 +75,11 @@ class Head(ClassifierMixin, BaseEstimator):
     selection_: dict[str, Any]
 
     @property
+    def streams(self) -> bool:
+        """Whether it learns rows as they come, by `partial_fit`, without those that came before."""
+        return hasattr(self, "partial_fit")
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether `fit` wants the argument `teacher_logits`."""
         return False

@@ -1,0 +1,128 @@
+"""Whether the parts of a run fit each other: one sentence if not, before anything slow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from probe.backbones.shared.views import MultiView
+from probe.core.base import Backbone, SplitProtocol, Tapped
+from probe.core.errors import DoesNotFit, InputError
+from probe.core.targets import is_multilabel
+from probe.experiment.identity import head_name
+from probe.experiment.reading import sources
+from probe.experiment.request import Run
+from probe.heads.shared.head import N_AXES
+from probe.protocols.shared.tasks import ComesInTasks
+
+if TYPE_CHECKING:
+    from probe.heads.shared.head import Head
+
+MULTILABEL_PROTOCOLS = frozenset(("full", "official", "fraction", "rows", "vtab1k", "cross_validation", "recorded"))
+"""Protocols whose draws mean something by the rarest label of each row, too; see `probe.core.targets.strata`."""
+
+
+def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
+    """Refuses a head whose kinds of features the backbone does not give, or gives in another shape."""
+    wanted = dict(zip(head.consumes, sources(head.consumes, reads), strict=True))
+    missing = {kind: read for kind, (read, _) in wanted.items() if read not in backbone.kinds}
+    if missing:
+        raise DoesNotFit(
+            f"head {head_name(head)} reads {', '.join(missing.values())}, backbone {backbone.name} gives "
+            f"{list(backbone.kinds)}: {_remedy(missing, backbone)}"
+        )
+    if isinstance(backbone, MultiView) and backbone.use == "draw" and not head.draws_views:
+        raise DoesNotFit(
+            f"head {head_name(head)} does not train epoch by epoch and cannot draw a view in each: set views.use=mean, "
+            "or choose linear_sgd, moment_probing or dual_head_kd"
+        )
+    shapes = backbone.shapes if isinstance(backbone, Tapped) else {}
+    for kind, (read, entry) in wanted.items():
+        shape = shapes.get(read)
+        if shape is None:
+            continue
+        if entry is not None and entry >= shape[0]:
+            raise DoesNotFit(
+                f"reads.{kind} asks for attention head {entry} of {read}, there are {shape[0]}: count from 0"
+            )
+        n_axes = 1 + len(shape) - (entry is not None)
+        if n_axes != N_AXES.get(kind, n_axes):
+            raise DoesNotFit(
+                f"head {head_name(head)} reads {kind} as an array of {N_AXES[kind]} axes, {read} of backbone "
+                f"{backbone.name} has {n_axes}: set reads.{kind} to another layer"
+                + (f", or to one attention head of it, {read}.0" if read.endswith(":heads") else "")
+            )
+
+
+def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
+    """The overrides with which a backbone gives what a head reads, or another head that reads what it gives."""
+    instead = ", or head=linear, which reads pooled" if "pooled" in backbone.kinds else ""
+    if not isinstance(backbone, Tapped) or not backbone.shapes:
+        return f"it has no layers to tap, set another backbone{instead}"
+    ends = {"pooled": "", "tokens": ":tokens"}
+    layers = {kind: f"<layer>{ends[read]}" if read in ends else read for kind, read in missing.items()}
+    taps = ",".join(dict.fromkeys([*backbone.taps, *layers.values()]))
+    reads = "".join(f" and reads.{kind}={layer}" for kind, layer in layers.items() if layer != missing[kind])
+    return f"set backbone.taps=[{taps}]{reads}{instead if reads else ''}"
+
+
+def check_multilabel(request: Run) -> None:
+    """Refuses what knows one label per row only, where rows have several."""
+    if request.test_on is not None and is_multilabel(request.test_on):
+        raise InputError(f"dataset {request.test_on.name} has several labels per row: test_on takes one label per row")
+    if not is_multilabel(request.dataset):
+        return
+    several = f"dataset {request.dataset.name} has several labels per row"
+    if request.head.for_targets() is None:
+        raise DoesNotFit(f"{several}, head {head_name(request.head)} gives one class to each: choose head=linear")
+    if request.protocol.name not in MULTILABEL_PROTOCOLS:
+        raise InputError(
+            f"{several}, protocol {request.protocol.name} draws by class: choose one of "
+            f"{', '.join(sorted(MULTILABEL_PROTOCOLS))}"
+        )
+    others = {"test_on": request.test_on, "calibrate": request.calibrate, "head.teacher": request.teacher}
+    if asked := [name for name, value in others.items() if value]:
+        raise InputError(f"{several}, {', '.join(asked)} need one label per row: leave them out")
+
+
+def with_teacher(request: Run) -> Run:
+    """The request without a teacher that its head does not listen to; refuses parameters that cannot be fitted with."""
+    request.head.check_parameters()
+    if request.head.needs_teacher and request.teacher is None:
+        raise InputError(
+            f"head {head_name(request.head)} learns from a teacher and none is named: set head.teacher=<run folder>, "
+            "or to a mapping with backbone and head, or choose head.arm=ce"
+        )
+    if not request.head.needs_teacher:
+        return replace(request, teacher=None)
+    if request.teacher is not None and request.teacher.head.reads_texts:
+        raise InputError(f"head {head_name(request.teacher.head)} cannot teach yet: choose a teacher that is fitted")
+    return request
+
+
+def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
+    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper."""
+    inner = getattr(protocol, "protocol", None)
+    if isinstance(inner, ComesInTasks):
+        raise InputError(
+            f"protocol {protocol.name} changes rows that come at once, protocol {inner.name} gives them task by task: "
+            "set protocol.protocol to another one, such as full"
+        )
+    if not isinstance(protocol, ComesInTasks) or head.streams:
+        return
+    if teacher or len(head.consumes) > 1:
+        raise DoesNotFit(
+            f"head {type(head).__name__} consumes {', '.join(head.consumes)}{' and a teacher' * teacher} and does not "
+            f"stream, protocol {protocol.name} refits heads of one kind of features without a teacher: choose another "
+            "head or protocol"
+        )
+
+
+def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:
+    """Refuses runs in which rows cannot be kept from all that is fitted."""
+    if teacher or isinstance(protocol, ComesInTasks):
+        why = "a teacher has seen these too" if teacher else f"protocol {protocol.name} streams every row once"
+        raise InputError(
+            f"calibrate=true fits once more without a fifth of the training rows, but {why}: set calibrate=false"
+        )

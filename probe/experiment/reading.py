@@ -1,0 +1,122 @@
+"""What a head reads: its kinds of features of the rows of a split, under the names that it knows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from probe.backbones.shared.views import MultiView
+from probe.core.arrays import DrawnViews, Entries, RowSubset
+from probe.core.base import Backbone, IntArray, Rows, Tapped
+from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
+from probe.experiment.request import Drawn, Run
+from probe.experiment.transfer import PARTITION
+
+if TYPE_CHECKING:
+    from probe.features.store import Features
+    from probe.heads.shared.head import Head
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some rows of a split as a head takes them.
+
+    Attributes:
+        X: Features, or a mapping of one array per kind; None where there are no rows.
+        y: (N,) labels.
+        rows: (N,) their numbers in the partition.
+    """
+
+    X: Any
+    y: IntArray
+    rows: IntArray
+
+
+@dataclass(frozen=True)
+class ReadRows:
+    """All that a run reads.
+
+    Attributes:
+        features: By partition.
+        folds: Of the training rows, as `Split` has them.
+    """
+
+    features: Mapping[str, Features]
+    train: Part
+    validation: Part
+    test: Part
+    folds: IntArray | None
+
+
+def read(drawn: Drawn) -> ReadRows:
+    """The features of all rows of a split, extracted where they are missing."""
+    asked, head, split = drawn.checked.asked, drawn.checked.head, drawn.split
+    names = sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
+    features = {name: fetch(asked, asked.backbone, name, head.consumes, asked.reads) for name in names}
+    if drawn.elsewhere:
+        features[PARTITION] = drawn.elsewhere.features(features[PARTITION])
+    train, validation = (
+        select(features, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation)
+    )
+    folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
+    return ReadRows(features, train, validation, select(features, split.test, head.consumes), folds)
+
+
+def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | None]]:
+    """For each kind that a head reads the kind that is extracted, and which attention head of it.
+
+    `<layer>:heads.<number>` is one attention head of the kind `<layer>:heads`.
+    """
+    found: list[tuple[str, int | None]] = []
+    for read in (reads.get(kind, kind) for kind in consumed):
+        kind, _, entry = read.rpartition(".")
+        of_heads = kind.endswith(":heads") and entry.isdecimal()
+        found.append((kind, int(entry)) if of_heads else (read, None))
+    return found
+
+
+def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
+    """A fresh head with the parameters that follow from the run: seed, device, prefix tokens of the backbone.
+
+    The other parameters are spelled as the run's digest spells them: equal digests are equal computations.
+    """
+    from sklearn.base import clone
+
+    values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
+    fresh: Head = clone(head).set_params(**head_parameters(head))
+    return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
+
+
+def fetch(
+    request: Run, backbone: Backbone, partition: str, consumed: tuple[str, ...], reads: Mapping[str, str]
+) -> Features:
+    """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
+    wanted = sources(consumed, reads)
+    asked = dict.fromkeys([*(kind for kind, _ in wanted), *(backbone.taps if isinstance(backbone, Tapped) else ())])
+    dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
+    found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
+    seen: Mapping[str, Any] = found.arrays
+    if isinstance(backbone, MultiView):
+        drawn = backbone.use == "draw"
+        seen = {k: DrawnViews(a, request.seed) if drawn else Entries(a, None) for k, a in found.arrays.items()}
+    arrays: list[Any] = [seen[kind] if entry is None else Entries(seen[kind], entry) for kind, entry in wanted]
+    return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
+
+
+def select(
+    features: Mapping[str, Features], rows: Rows, kinds: tuple[str, ...], train_labels: IntArray | None = None
+) -> Part:
+    """Some rows, those left out that could not be decoded.
+
+    Rows of the partition train take their labels from `train_labels` where given.
+    """
+    if not len(rows):
+        return Part(None, np.empty(0, np.int64), rows.indices)
+    part = features[rows.partition]
+    indices = rows.indices[part.valid[rows.indices]]
+    arrays = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
+    labels = train_labels if train_labels is not None and rows.partition == "train" else part.labels
+    return Part(arrays[kinds[0]] if len(kinds) == 1 else arrays, labels[indices], indices)
