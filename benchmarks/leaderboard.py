@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "leaderboard"))
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from run_folders import write_run
 
 from probe.leaderboard.index import INDEX, read_folders

@@ -5,9 +5,9 @@ import json
 import pickle
 import tempfile
 from functools import cache
-from pathlib import Path
 
 import numpy as np
+import places
 import pytest
 import torch
 from hydra.utils import get_method, get_object, instantiate
@@ -17,7 +17,7 @@ from probe.backbones.tiny import WEIGHTS
 from probe.core.base import Backbone
 from probe.core.errors import InputError
 
-CONF = Path(__file__).parents[2] / "conf" / "backbone"
+CONF = places.CONF / "backbone"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 OFFLINE = {
     "tiny": {} if WEIGHTS.exists() else {"pretrained": False},

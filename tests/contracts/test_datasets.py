@@ -4,9 +4,9 @@ import inspect
 import io
 import pickle
 import tarfile
-from pathlib import Path
 
 import numpy as np
+import places
 import pytest
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
@@ -14,7 +14,7 @@ from PIL import Image
 
 from probe.core.base import Dataset, Partition
 
-CONF = Path(__file__).parents[2] / "conf" / "dataset"
+CONF = places.CONF / "dataset"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
 
 

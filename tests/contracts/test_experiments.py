@@ -1,12 +1,10 @@
 """Every experiment that is shipped: overrides only, opens with its command, composes."""
 
-from pathlib import Path
-
 import hydra
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from places import CONF
 
-CONF = Path(__file__).parents[2] / "conf"
 EXPERIMENTS = sorted((CONF / "experiment").glob("*.yaml"))
 
 

@@ -4,11 +4,11 @@ import importlib
 import inspect
 import pickle
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from places import CONF, TESTS
 from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -19,7 +19,7 @@ from sklearn.utils.estimator_checks import check_estimator
 from probe.core.arrays import RowSubset
 from probe.heads.shared.head import Head
 
-CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "head").glob("*.yaml"))
+CONFIGS = sorted((CONF / "head").glob("*.yaml"))
 
 
 def target(path):
@@ -61,7 +61,7 @@ def test_yaml_lists_every_parameter_with_its_default(path):
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_file_yaml_and_test_share_a_name(path):
     assert target(path).__module__ == f"probe.heads.{path.stem}"
-    assert (Path(__file__).parents[1] / "heads" / f"test_{path.stem}.py").exists()
+    assert (TESTS / "heads" / f"test_{path.stem}.py").exists()
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)

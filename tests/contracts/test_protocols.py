@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
+from places import CONF, TESTS
 from safetensors.numpy import save_file
 
 from probe.core.base import Dataset, IntArray, Split, SplitProtocol
 from probe.protocols.full import Full
 from probe.protocols.shared.rows_file import write_rows
 
-FOLDER = Path(__file__).parents[2] / "conf" / "protocol"
+FOLDER = CONF / "protocol"
 YAMLS = sorted(FOLDER.glob("*.yaml"))
 
 
@@ -84,7 +85,7 @@ def test_name_is_that_of_the_file(path):
     protocol = build(path)
     assert protocol.name == path.stem
     assert type(protocol).__module__ == f"probe.protocols.{path.stem}"
-    assert (Path(__file__).parents[1] / "protocols" / f"test_{path.stem}.py").exists()
+    assert (TESTS / "protocols" / f"test_{path.stem}.py").exists()
 
 
 def test_train_validation_and_test_share_no_row(path):

@@ -1,12 +1,12 @@
 import inspect
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 import yaml
 from oracles import assert_relative, files_of
+from places import ROOT
 from safetensors.torch import load_file
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
@@ -21,7 +21,6 @@ from probe.heads.dual_head_kd import ARMS, DualHeadKD
 from probe.heads.shared.distillation import TwoHeads, align, binary_kl_norm, dual_backward, softmax_kd
 from probe.heads.shared.head import Head
 
-ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 

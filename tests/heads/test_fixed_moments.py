@@ -1,11 +1,11 @@
 import inspect
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
 from known_bayes import correlated_tokens
+from places import ROOT
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 from sklearn.linear_model import LogisticRegression
@@ -16,7 +16,6 @@ from probe.heads.fixed_moments import FixedMoments
 from probe.heads.linear import LinearProbe
 from probe.heads.shared.head import Head
 
-ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 

@@ -2,13 +2,12 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 from numpy.lib.format import open_memmap
+from places import ROOT
 
-ROOT = Path(__file__).parents[2]
 N, D, SPARE = 500_000, 256, 80 * 2**20
 
 CHILD = """

@@ -1,6 +1,5 @@
 import inspect
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +7,7 @@ import torch
 import yaml
 from known_bayes import correlated_tokens
 from oracles import assert_relative, files_of
+from places import ROOT
 from safetensors.torch import load_file
 from sklearn.base import clone
 from torch.nn import functional
@@ -19,7 +19,6 @@ from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduc
 from probe.heads.shared.head import Head
 from probe.heads.shared.token_moments import n_pairs
 
-ROOT = Path(__file__).parents[2]
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 RENAMED = {
     "proj.": "projection.",

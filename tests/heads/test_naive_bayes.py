@@ -1,9 +1,8 @@
-from pathlib import Path
-
 import numpy as np
 import pytest
 from known_bayes import correlated, diagonal, excess_in_standard_errors, offline_accuracies
 from oracles import files_of
+from places import ROOT
 from safetensors.numpy import load_file
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -230,7 +229,7 @@ def test_rows_needed_do_not_grow_with_features_but_those_of_logistic_regression_
     """The card's table: two classes, 8.0 and 7.6 rows for naive Bayes, 107 and 408 for logistic regression."""
     import importlib.util
 
-    path = Path(__file__).parents[2] / "benchmarks" / "naive_bayes_samples.py"
+    path = ROOT / "benchmarks" / "naive_bayes_samples.py"
     spec = importlib.util.spec_from_file_location("naive_bayes_samples", path)
     table = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(table)

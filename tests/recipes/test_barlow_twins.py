@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from places import ROOT
 from safetensors.torch import load_file
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "recipes"))
+sys.path.insert(0, str(ROOT / "recipes"))
 import barlow_twins
 from barlow_twins import barlow_twins_loss
 

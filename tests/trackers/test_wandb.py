@@ -9,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from places import ROOT
 
 from probe.core.errors import InputError
 from probe.trackers.wandb import WandbTracker, tables
 
-ROOT = Path(__file__).parent.parent.parent
 RESULT: dict[str, Any] = {
     "config": {"seed": 0},
     "labels": {"head": "ncm"},

@@ -7,15 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+from places import ROOT
 
 from probe.command import subcommands as commands
 from probe.core.errors import InputError
 from probe.features.processes import ray_tasks
 
-ROOT = Path(__file__).parent.parent.parent
 WORDS = ["probe", "extract", "backbone=identity", "dataset=wine", "head=ncm", "features.batch_size=2"]
 RAY = ["extract.engine=ray", "extract.address=local", "extract.workers=2"]
 SLOW = """

@@ -13,16 +13,15 @@ import subprocess
 import sys
 import time
 import uuid
-from pathlib import Path
 
 import hydra
 import pytest
+from places import ROOT
 
 from probe.command import slurm
 from probe.command.config import CONF
 from probe.core.errors import InputError
 
-ROOT = Path(__file__).parent.parent
 # Writes down the rows of each batch; 88 and 90 rows take 9 seconds together. The task MORTAL of srun dies on the way.
 SLOW = """
 import os

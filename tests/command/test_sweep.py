@@ -14,13 +14,13 @@ import joblib
 import pytest
 import torch
 from omegaconf import OmegaConf
+from places import ROOT
 
 from probe.command import cli
 from probe.command import config as building
 from probe.command.sweep import Outcome, begin, note, progress, start
 from probe.results.folder import content
 
-ROOT = Path(__file__).parent.parent
 # A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
 SLOW = """
 import os, time

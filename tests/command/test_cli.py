@@ -11,12 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from places import ROOT
 from safetensors.numpy import load_file
 from sklearn.metrics import accuracy_score
 
 from probe.heads.shared.head import Head
-
-ROOT = Path(__file__).parent.parent
 
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:

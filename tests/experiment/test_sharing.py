@@ -5,13 +5,11 @@ import stat
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-
-ROOT = Path(__file__).parent.parent
+from places import ROOT
 
 
 @pytest.mark.skipif(os.name != "posix", reason="groups and modes of POSIX")

@@ -4,9 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from places import TESTS
 from safetensors import safe_open
 
-FOLDER = Path(os.environ.get("PROBE_ORACLES") or Path(__file__).parents[1] / "oracles")
+FOLDER = Path(os.environ.get("PROBE_ORACLES") or TESTS / "oracles")
 FORMS = {
     "moment_probing": "param.proj.weight",
     "dual_head_kd": "input.teacher_logits",

@@ -3,17 +3,16 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from places import ROOT
 
 from probe.command import ray as ray_jobs
 from probe.core.errors import InputError
 from probe.features.processes import ray_tasks
 from probe.results.folder import content
 
-ROOT = Path(__file__).parent.parent
 ADDRESS = "hydra.launcher.ray.init.address"
 SWEEP = ["-m", "name=t", "backbone=identity", "dataset=iris,wine", "head=ncm,ridge"]
 DEATHS = "+hydra.launcher.ray.init.runtime_env.env_vars.DEATHS"

@@ -1,11 +1,10 @@
 """Runs on tapped layers and single attention heads, through the store."""
 
-from pathlib import Path
-
 import hydra
 import numpy as np
 import pytest
 from first_rows import first_rows
+from places import CONF
 from torch import nn
 
 from probe.backbones.identity import IdentityBackbone
@@ -21,7 +20,6 @@ from probe.heads.ncm import NearestClassMean
 from probe.heads.shared.head import Head
 from probe.protocols.full import Full
 
-CONF = Path(__file__).parents[1] / "conf"
 HEADS = "blocks.1.attn:heads"
 
 

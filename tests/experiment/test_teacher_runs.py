@@ -1,12 +1,12 @@
 """Runs whose head learns from a teacher, from the configuration to the run folder."""
 
 import json
-from pathlib import Path
 
 import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from places import CONF
 
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.timm import TimmBackbone
@@ -22,7 +22,6 @@ from probe.heads.lda import LinearDiscriminant
 from probe.heads.shared.head import Head
 from probe.protocols.full import Full
 
-CONF = Path(__file__).parents[1] / "conf"
 STUDENT = {"trunk_width": 8, "epochs": (2,), "learning_rates": (1e-2,)}
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import ROOT
 from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score, f1_score
 
@@ -28,8 +29,6 @@ from probe.protocols.few_shot import FewShot
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.rows import RandomRows
-
-ROOT = Path(__file__).parent.parent
 
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> str:

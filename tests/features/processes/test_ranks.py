@@ -6,18 +6,17 @@ import socket
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import extraction_child as child
 import numpy as np
 import pytest
 import torch
+from places import ROOT
 
 from probe.command import subcommands as commands
 from probe.core.errors import InputError
 from probe.features.processes.ranks import Card, Ranks, shown
 
-ROOT = Path(__file__).parent.parent.parent
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["extraction_child"])
 

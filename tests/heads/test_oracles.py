@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
+from places import TESTS
 
-HEADS = Path(__file__).parent / "heads"
+HEADS = TESTS / "heads"
 sys.path.insert(0, str(HEADS))
 from oracles import FORMS, form  # noqa: E402
 from rewritten import write_all  # noqa: E402
