@@ -12,6 +12,7 @@ from sklearn.base import clone
 from probe.core.arrays import rows_of
 from probe.core.base import Dataset, IntArray, Split
 from probe.core.errors import InputError
+from probe.core.targets import full_width
 from probe.experiment.fitting import fit
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.head import Head
@@ -22,7 +23,6 @@ from probe.metrics.rows import Measured, gap_rows
 from probe.metrics.scores import RowScores, score_rows
 from probe.metrics.temperature import fit_temperature, scale
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
-from probe.results.folder import full_width
 
 FRACTION = 0.2
 SCALED = ("log_loss", "brier", "ece", "ece_equal_mass", "rms_calibration_error")

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from probe.backbones.shared.views import MultiView
 from probe.core.base import Backbone, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
-from probe.core.targets import is_multilabel
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run
@@ -18,9 +17,6 @@ from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
     from probe.heads.shared.head import Head
-
-MULTILABEL_PROTOCOLS = frozenset(("full", "official", "fraction", "rows", "vtab1k", "cross_validation", "recorded"))
-"""Protocols whose draws mean something by the rarest label of each row, too; see `probe.core.targets.strata`."""
 
 
 def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
@@ -65,25 +61,6 @@ def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
     taps = ",".join(dict.fromkeys([*backbone.taps, *layers.values()]))
     reads = "".join(f" and reads.{kind}={layer}" for kind, layer in layers.items() if layer != missing[kind])
     return f"set backbone.taps=[{taps}]{reads}{instead if reads else ''}"
-
-
-def check_multilabel(request: Run) -> None:
-    """Refuses what knows one label per row only, where rows have several."""
-    if request.test_on is not None and is_multilabel(request.test_on):
-        raise InputError(f"dataset {request.test_on.name} has several labels per row: test_on takes one label per row")
-    if not is_multilabel(request.dataset):
-        return
-    several = f"dataset {request.dataset.name} has several labels per row"
-    if request.head.for_targets() is None:
-        raise DoesNotFit(f"{several}, head {head_name(request.head)} gives one class to each: choose head=linear")
-    if request.protocol.name not in MULTILABEL_PROTOCOLS:
-        raise InputError(
-            f"{several}, protocol {request.protocol.name} draws by class: choose one of "
-            f"{', '.join(sorted(MULTILABEL_PROTOCOLS))}"
-        )
-    others = {"test_on": request.test_on, "calibrate": request.calibrate, "head.teacher": request.teacher}
-    if asked := [name for name, value in others.items() if value]:
-        raise InputError(f"{several}, {', '.join(asked)} need one label per row: leave them out")
 
 
 def with_teacher(request: Run) -> Run:

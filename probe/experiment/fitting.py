@@ -20,7 +20,6 @@ from probe.experiment.tasks import TaskByTask, fit_tasks
 from probe.experiment.teacher import teach
 from probe.heads.shared.head import Head
 from probe.protocols.shared.tasks import ComesInTasks
-from probe.results.folder import full_width
 
 
 @dataclass(frozen=True)
@@ -46,14 +45,20 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     drawn, asked = named.drawn, named.drawn.checked.asked
     clocks = [time.perf_counter()]
     unfitted, tasks = with_prompts(drawn.checked), None
-    head = clone(unfitted)
+    head, target = clone(unfitted), asked.dataset.target
     if isinstance(asked.protocol, ComesInTasks):
         tasks = fit_tasks(head, asked, rows)
     else:
         extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"])
-        head = fit(head, (rows.train.X, rows.train.y), (rows.validation.X, rows.validation.y), rows.folds, extras)
+        head = fit(
+            head.for_target(target.name),
+            (rows.train.X, rows.train.y),
+            (rows.validation.X, rows.validation.y),
+            rows.folds,
+            extras,
+        )
     clocks.append(time.perf_counter())
-    logits = full_width(head.logits(rows.test.X), head.classes_, len(asked.dataset.class_names))
+    logits = target.outputs(head, rows.test.X, len(asked.dataset.class_names))
     clocks.append(time.perf_counter())
     return Fitted(unfitted, head, logits, tasks, dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True)))
 
@@ -79,8 +84,6 @@ def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras:
         extras: Further arguments of `fit`, such as teacher logits.
     """
     X, y = train
-    if y.ndim == 2:
-        head = head.for_targets() or head
     try:
         if folds is not None and len(np.unique(folds[folds >= 0])) > 1:
             return fit_on_folds(head, X, y, folds, extras)

@@ -141,6 +141,7 @@ def describe(
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
+            "target": dataset.target.name,
             "test_rows": rows["test"][1],
             **other,
         },

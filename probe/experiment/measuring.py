@@ -30,9 +30,10 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
 
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
-    n_classes = len(drawn.checked.asked.dataset.class_names)
-    measured, more = Measured(evaluate(fitted.logits, rows.test.y)), {}
-    if rows.test.y.ndim == 1:
+    dataset = drawn.checked.asked.dataset
+    n_classes, target = len(dataset.class_names), dataset.target
+    measured, more = Measured(evaluate(fitted.logits, rows.test.y, target=target.name)), {}
+    if target.exclusive:
         counts = np.bincount(np.concatenate([rows.train.y, rows.validation.y]), minlength=n_classes)
         measured.add(by_frequency(score_rows(fitted.logits, rows.test.y), counts, seed=0))
     if fitted.tasks:

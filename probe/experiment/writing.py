@@ -21,11 +21,13 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
     """Writes the run folder, all or nothing."""
     asked = named.drawn.checked.asked
     predictions = results.prediction_arrays(
-        fitted.logits, rows.test.y, rows.test.rows, asked.save_logits, scored.measured.rows
+        asked.dataset.target, fitted.logits, rows.test.y, rows.test.rows, asked.save_logits, scored.measured.rows
     )
 
     def write_own_rows(partial: Path) -> None:
-        own = asked.protocol.split(asked.dataset, asked.seed)  # with its own test rows where another dataset tests
+        own = asked.protocol.split(
+            named.drawn.checked.strata, asked.seed
+        )  # with its own test rows where another dataset tests
         write_rows(partial / "rows.json", asked.dataset, asked.protocol.name, asked.seed, own)
 
     results.write_run(

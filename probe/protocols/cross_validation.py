@@ -29,6 +29,7 @@ class CrossValidation:
     n_folds: int = 5
     fold: int = 0
     name: ClassVar[str] = "cross_validation"
+    by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.n_folds < 3 or not 0 <= self.fold < self.n_folds:

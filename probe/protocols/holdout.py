@@ -28,6 +28,7 @@ class Holdout:
     test_fraction: float = 0.5
     validation_fraction: float = 0.2
     name: ClassVar[str] = "holdout"
+    by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)
