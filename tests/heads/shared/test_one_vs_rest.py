@@ -96,7 +96,8 @@ def test_save_and_load_keep_every_bit(tmp_path):
 
 def test_few_rows_choose_on_folds():
     X, targets = draw(40)
-    head = fit(LinearProbe(Cs=[0.01, 1.0]), (X, targets), (None, targets[:0]), np.arange(40) % 5, {})
+    head = LinearProbe(Cs=[0.01, 1.0]).for_target("labels")
+    head = fit(head, (X, targets), (None, targets[:0]), np.arange(40) % 5, {})
     assert isinstance(head, OneVsRestLinear)
     assert head.selection_["on"] == "5 folds of the training rows"
     assert head.selection_["chosen"] == {"C": head.C_}
