@@ -137,7 +137,8 @@ class Split:
     Attributes:
         folds: Where the training rows are too few for a validation part (`validation` is empty then): the fold in
             which each of them is held out to choose on, -1 for never, (n_train,) int64, as scikit-learn's
-            `PredefinedSplit` takes it. None where there is a validation part, or nothing at all to choose on.
+            `PredefinedSplit` takes it. None where there is a validation part, or nothing at all to choose on. -1 alone
+            where rows belong to groups and none can be spared: then nothing is chosen.
         train_labels: Labels of the whole partition `train` as rows that train or validate are to see them, where the
             protocol changes them (label noise), (N,) int64; None where they stand as they are. Rows that test keep
             their own in any case.

@@ -78,15 +78,25 @@ def with_teacher(request: Run) -> Run:
     return request
 
 
-def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
-    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper."""
+def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool, grouped: bool = False) -> None:
+    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper.
+
+    Rows in groups also refuse a head that chooses as it streams: it cannot keep a group from its choice.
+    """
     inner = getattr(protocol, "protocol", None)
     if isinstance(inner, ComesInTasks):
         raise InputError(
             f"protocol {protocol.name} changes rows that come at once, protocol {inner.name} gives them task by task: "
             "set protocol.protocol to another one, such as full"
         )
-    if not isinstance(protocol, ComesInTasks) or head.streams:
+    if not isinstance(protocol, ComesInTasks):
+        return
+    if head.streams and grouped and head.chooses_in_stream:
+        raise DoesNotFit(
+            f"head {head_name(head)} chooses on the rows that it streams, where the rows of a group are much alike: "
+            f"give it a single candidate, such as head.{(*head.unordered, 'C')[0]}=[1.0], or take protocol full"
+        )
+    if head.streams:
         return
     if teacher or len(head.consumes) > 1:
         raise DoesNotFit(

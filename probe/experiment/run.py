@@ -18,6 +18,7 @@ from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
 from probe.experiment.writing import write
 from probe.protocols.shared.checks import check_dataset
+from probe.protocols.shared.groups import groups_of, keep_together
 from probe.protocols.shared.strata import with_strata
 from probe.results import folder as results
 
@@ -54,7 +55,8 @@ def check(request: Run) -> Checked:
     resolve_device(request.device)
     request = with_teacher(request)
     check_fit(request.head, request.backbone, request.reads)
-    check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
+    grouped = groups_of(request.dataset) is not None
+    check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
     prompts = prompts_of(request.head, request.backbone, request.dataset, request.reads)
@@ -64,7 +66,7 @@ def check(request: Run) -> Checked:
 def draw(checked: Checked) -> Drawn:
     """Step 2: the rows that train, validate and test, from the dataset and the seed alone."""
     asked = checked.asked
-    split = asked.protocol.split(checked.strata, asked.seed)
+    split = keep_together(checked.strata, asked.protocol.split(checked.strata, asked.seed), asked.protocol.name)
     elsewhere = None if asked.test_on is None else transfer(asked.dataset, asked.test_on)
     if elsewhere:
         split = elsewhere.split(split)

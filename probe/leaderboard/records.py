@@ -126,6 +126,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "selection": selection["on"] if selection else "",
         "conformal_level": _finite("conformal_level", result.get("calibrate", {}).get("level", 0)),
         "skipped": result.get("skipped_rows", {}).get("test", 0),
+        "divided": result.get("divided_groups") or 0,
         "leaked": result.get("leakage", {}).get("test", 0),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"]]),

@@ -82,6 +82,11 @@ class Head(ClassifierMixin, BaseEstimator):
         return hasattr(self, "partial_fit")
 
     @property
+    def chooses_in_stream(self) -> bool:
+        """Whether `partial_fit` chooses among candidates, on the very rows that it learns from."""
+        return False
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether `fit` wants the argument `teacher_logits`."""
         return False
