@@ -7,7 +7,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
-from probe.experiment.fitting import fit
+from probe.experiment.choosing import fit
 from probe.heads.linear import LinearProbe
 from probe.heads.shared.head import Head
 from probe.heads.shared.one_vs_rest import OneVsRestLinear
