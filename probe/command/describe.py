@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probe.core.base import Backbone, Dataset
-from probe.core.targets import rows_per_class
 from probe.datasets.shared.partitions import count_duplicates
 from probe.features.layout import requested_dtypes, stored_dtype
 
@@ -47,7 +45,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     forward_seconds = (time.perf_counter() - start) / len(rows)
     n_rows = {part: len(p) for part, p in dataset.partitions.items()}
     total = sum(n_rows.values())
-    counts = rows_per_class(train.labels, len(dataset.class_names))
+    counts = dataset.target.counts(train.labels, len(dataset.class_names))
     return {
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,
@@ -129,17 +127,11 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
     for i, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
         top, left = (i // n_columns) * step_down, (i % n_columns) * step_right
         sheet.paste(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), (left, top))
-        caption = _class_of(train.labels[row], dataset.class_names)
+        caption = dataset.target.shown(train.labels[row], dataset.class_names)
         while draw.textlength(caption) > width:
             caption = caption[:-2] + "…"
         draw.text((left, top + height + 1), caption, fill="black")
     return sheet
-
-
-def _class_of(label: Any, class_names: Sequence[str]) -> str:
-    """The class of a row, or all its labels."""
-    codes = np.flatnonzero(label) if np.ndim(label) else [label]
-    return ", ".join(class_names[int(code)] for code in codes) or "-"
 
 
 def _pixels(tensor: Tensor, mean: Any, std: Any) -> np.ndarray:

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.targets import Target
+from probe.core.targets.one_class import ONE_CLASS
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -33,7 +36,7 @@ class Partition(Protocol):
     """Labelled rows that are read lazily, one at a time.
 
     Attributes:
-        labels: (N,) int64 class codes, known without decoding any row.
+        labels: What the dataset's target says, such as (N,) int64 class codes; known without decoding any row.
         ids: N stable names of the rows (a file name, a row number).
         fingerprint: Digest of the content of every row, the labels, the ids and their order.
     """
@@ -59,10 +62,27 @@ class Dataset:
     partitions: Mapping[str, Partition]
     notes: Mapping[str, Any] = field(default_factory=dict)
     """Facts for the record that determine nothing, such as a known Bayes error."""
+    target: Target = ONE_CLASS
+    """What a label is; declared, never guessed from the labels."""
 
     @cached_property
     def fingerprint(self) -> str:
         return digest([self.class_names, {name: p.fingerprint for name, p in self.partitions.items()}])
+
+    def faults(self) -> list[str]:
+        """What makes it useless to a measurement, a clause each."""
+        n_classes, found = len(self.class_names), []
+        if n_classes < 2:
+            named = f" ({', '.join(self.class_names)})" if n_classes else ""
+            found.append(f"it names {n_classes} class{'es' * (n_classes != 1)}{named}, at least 2 are needed")
+        if len(set(self.class_names)) < n_classes:
+            twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
+            found.append(f"class name {twice[0]!r} stands for more than one class")
+        if "train" not in self.partitions:
+            found.append(f"it has no partition train, only {sorted(self.partitions)}")
+        for name, partition in self.partitions.items():
+            found += self.target.faults(name, np.asarray(partition.labels), self.class_names, partition.ids)
+        return found
 
 
 @runtime_checkable
@@ -117,7 +137,8 @@ class Split:
     Attributes:
         folds: Where the training rows are too few for a validation part (`validation` is empty then): the fold in
             which each of them is held out to choose on, -1 for never, (n_train,) int64, as scikit-learn's
-            `PredefinedSplit` takes it. None where there is a validation part, or nothing at all to choose on.
+            `PredefinedSplit` takes it. None where there is a validation part, or nothing at all to choose on. -1 alone
+            where rows belong to groups and none can be spared: then nothing is chosen.
         train_labels: Labels of the whole partition `train` as rows that train or validate are to see them, where the
             protocol changes them (label noise), (N,) int64; None where they stand as they are. Rows that test keep
             their own in any case.
@@ -137,7 +158,11 @@ class Split:
 
 @runtime_checkable
 class SplitProtocol(Protocol):
-    """Names rows from the dataset and the seed alone, never from backbone or head."""
+    """Names rows from the dataset and the seed alone, never from backbone or head.
+
+    One whose draw means something by strata too, where rows have no single class, says `by_class = False`: see
+    `DrawsByStratum`.
+    """
 
     @property
     def name(self) -> str: ...
@@ -176,6 +201,13 @@ class ReadsTexts(Protocol):
 
     @property
     def text(self) -> TextTower: ...
+
+
+@runtime_checkable
+class DrawsByStratum(Protocol):
+    """A protocol that says whether it needs one class per row; those that say nothing do."""
+
+    by_class: bool
 
 
 @runtime_checkable

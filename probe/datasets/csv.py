@@ -10,7 +10,7 @@ from typing import Any
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
-from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
 from probe.datasets.shared.partitions import ImageFiles, make_dataset
 from probe.datasets.shared.row_facts import know
 
@@ -72,13 +72,15 @@ def load(
         texts[part] = {column: [row[column].strip() for row in rows] for column in columns}
     _check_files(root, ids)
     given = read_class_names(class_names) or (columns if len(columns) > 1 else None)
-    codes, names = encode_labels(_typed(texts, separator), str(source), given, ignore_label)
+    raw = _typed(texts, separator)
+    codes, names = encode_labels(raw, str(source), given, ignore_label)
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     partitions = {}
     for part, rows in tables.items():
         facts = {fact: _fact(rows, column, part, source) for fact, column in known.items()}
         partitions[part] = know(ImageFiles(root, ids[part], codes[part]), facts, part)
-    return make_dataset(name or (source.resolve().name if source.is_dir() else source.stem), names, partitions)
+    shown = name or (source.resolve().name if source.is_dir() else source.stem)
+    return make_dataset(shown, names, partitions, target=target_of(raw))
 
 
 def _fact(rows: Table, column: str | None, part: str, source: Path) -> list[str] | None:

@@ -14,7 +14,7 @@ from probe.core.base import Dataset, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
-from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names
+from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
@@ -88,7 +88,7 @@ def load(
     for part, (rows, _, keys) in content.items():
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]
         partitions[part] = FeaturesPartition(rows, codes[part], [str(i) for i in range(len(rows))], sources, keys)
-    return make_dataset(name or root.resolve().name, names, partitions)
+    return make_dataset(name or root.resolve().name, names, partitions, target=target_of(raw))
 
 
 def _files(root: Path) -> dict[str, Path]:

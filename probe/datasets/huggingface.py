@@ -15,7 +15,8 @@ from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
 from probe.core.images import read_image
-from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.core.targets import Target
+from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
 from probe.datasets.shared.partitions import content_cut, make_dataset
 from probe.datasets.shared.subsets import subset
 
@@ -129,8 +130,8 @@ def load(
         for part, rows in found.items()
     }
     if test_fraction is not None:
-        partitions |= _cut(partitions["train"], test_fraction)
-    return make_dataset(name or Path(path).name, names, partitions)
+        partitions |= _cut(partitions["train"], target_of(raw), test_fraction)
+    return make_dataset(name or Path(path).name, names, partitions, target=target_of(raw))
 
 
 def _values(rows: Any, columns: Sequence[str]) -> dict[str, list[Any]]:
@@ -240,8 +241,8 @@ def _columns(features: Mapping[str, Any]) -> str:
     return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
 
 
-def _cut(train: Partition, fraction: float) -> dict[str, Partition]:
+def _cut(train: Partition, target: Target, fraction: float) -> dict[str, Partition]:
     """Train and test parts of a split without another one."""
     assert isinstance(train, HuggingFacePartition)
-    test = content_cut(train.row_digests(), train.labels, fraction)
+    test = content_cut(train.row_digests(), target.strata(train.labels), fraction)
     return {"train": subset(train, np.flatnonzero(~test)), "test": subset(train, np.flatnonzero(test))}

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
-from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names
+from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.row_facts import FACTS, know
 
@@ -65,7 +65,7 @@ def load(
         p: know(ArrayPartition(rows[p], codes[p], [str(i) for i in range(len(rows[p]))]), _facts(arrays, p), p)
         for p in found
     }
-    return make_dataset(name or file.stem, names, partitions)
+    return make_dataset(name or file.stem, names, partitions, target=target_of(raw))
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:

@@ -22,7 +22,7 @@ from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
 from probe.core.images import read_image
-from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names
+from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
 from probe.datasets.shared.partitions import make_dataset
 from probe.datasets.shared.row_facts import know
 
@@ -165,7 +165,7 @@ def load(
     for part, files in found.items():
         facts = {fact: _fact(files, column, part) for fact, column in known.items()}
         partitions[part] = know(ParquetPartition(files, image, label, codes[part]), facts, part)
-    return make_dataset(name or root.resolve().name, names, partitions)
+    return make_dataset(name or root.resolve().name, names, partitions, target=target_of(raw))
 
 
 def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | None:

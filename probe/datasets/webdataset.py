@@ -20,7 +20,7 @@ from probe.core.errors import InputError
 from probe.core.files import remembered
 from probe.core.hashing import hash_bytes
 from probe.core.images import EXTENSIONS, read_image
-from probe.datasets.shared.labels import encode_labels, read_class_names
+from probe.datasets.shared.labels import encode_labels, read_class_names, target_of
 from probe.datasets.shared.partitions import make_dataset
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test",), "validation": ("validation", "val", "valid")}
@@ -131,7 +131,7 @@ def load(
     for part, shards in found.items():
         ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples[part], images[part], strict=True)]
         partitions[part] = TarPartition(shards, images[part], ids, codes[part])
-    return make_dataset(name or root.resolve().name, names, partitions)
+    return make_dataset(name or root.resolve().name, names, partitions, target=target_of(raw))
 
 
 def _shards(path: str | None, asked: dict[str, str | Sequence[str] | None]) -> tuple[Path, dict[str, list[Path]]]:

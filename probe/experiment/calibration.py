@@ -12,7 +12,8 @@ from sklearn.base import clone
 from probe.core.arrays import rows_of
 from probe.core.base import Dataset, IntArray, Split
 from probe.core.errors import InputError
-from probe.experiment.fitting import fit
+from probe.core.targets import full_width
+from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.head import Head
 from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
@@ -22,7 +23,7 @@ from probe.metrics.rows import Measured, gap_rows
 from probe.metrics.scores import RowScores, score_rows
 from probe.metrics.temperature import fit_temperature, scale
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
-from probe.results.folder import full_width
+from probe.protocols.shared.groups import grouped_folds, groups_among, held_out_groups
 
 FRACTION = 0.2
 SCALED = ("log_loss", "brier", "ece", "ece_equal_mass", "rms_calibration_error")
@@ -45,7 +46,8 @@ def settings(level: float) -> dict[str, float]:
 def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) -> IntArray:
     """A seeded fifth of the training rows, stratified by class; every class keeps a row to train on.
 
-    Rows that validate stay what they are: the head chooses on them, so they cannot calibrate it.
+    Where the dataset names groups, whole groups are held out. Rows that validate stay what they are: the head chooses
+    on them, so they cannot calibrate it.
 
     Raises:
         InputError: The level is none, or they would be too few for a conformal set at it.
@@ -58,6 +60,9 @@ def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) ->
     n_held = np.minimum(spread(counts, FRACTION), np.maximum(counts - 1, 0))
     priority = priorities(len(labels), dataset.fingerprint, seed, "calibration")[rows]
     held = rows[ranks_in_class(seen[rows], priority) < n_held[seen[rows]]]
+    if (groups := groups_among(dataset, split.train)) is not None:
+        chance = priorities(int(groups.max()) + 1, dataset.fingerprint, seed, "calibration")
+        held = rows[held_out_groups(seen[rows], groups, FRACTION, chance)]
     needed = int(np.ceil(round(level / (1 - level), 9)))
     if len(held) < needed:
         raise InputError(
@@ -75,12 +80,13 @@ def calibrate(
     n_classes: int,
     seed: int,
     level: float = LEVEL,
+    groups: IntArray | None = None,
 ) -> Calibrated:
     """Fits a head without the held-out rows, selection included, and calibrates it with these.
 
     The sets are those of the head's own probabilities, not of the scaled ones: only what saw none of the held-out rows
     keeps the promise of conformal sets. Test rows of another distribution, such as of another dataset or under label
-    noise, are promised nothing; neither are rows in groups, which are not held out together.
+    noise, are promised nothing. Rows in groups are held out together, and promise what as many groups would.
 
     Args:
         head: Unfitted.
@@ -89,10 +95,13 @@ def calibrate(
         n_classes: Of the dataset.
         seed: Of the bootstrap resamples.
         level: Wanted chance that a set holds the true class.
+        groups: Of the training rows, where the dataset names some.
     """
     X, y, folds, test = rows.train.X, rows.train.y, rows.folds, rows.test
     inside, outside = np.flatnonzero(held), np.flatnonzero(~held)
-    if folds is not None:
+    if folds is not None and groups is not None:
+        folds = grouped_folds(y[outside], groups[outside])
+    elif folds is not None:
         folds = np.where(np.bincount(y[outside])[y[outside]] > 1, folds[outside], -1)  # never a class's last row
     validation = rows.validation.X, rows.validation.y
     head = fit(clone(head), (rows_of(X, outside), y[outside]), validation, folds, {})

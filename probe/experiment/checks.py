@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from probe.backbones.shared.views import MultiView
 from probe.core.base import Backbone, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
-from probe.core.targets import is_multilabel
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run
@@ -18,9 +17,6 @@ from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
     from probe.heads.shared.head import Head
-
-MULTILABEL_PROTOCOLS = frozenset(("full", "official", "fraction", "rows", "vtab1k", "cross_validation", "recorded"))
-"""Protocols whose draws mean something by the rarest label of each row, too; see `probe.core.targets.strata`."""
 
 
 def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
@@ -67,25 +63,6 @@ def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
     return f"set backbone.taps=[{taps}]{reads}{instead if reads else ''}"
 
 
-def check_multilabel(request: Run) -> None:
-    """Refuses what knows one label per row only, where rows have several."""
-    if request.test_on is not None and is_multilabel(request.test_on):
-        raise InputError(f"dataset {request.test_on.name} has several labels per row: test_on takes one label per row")
-    if not is_multilabel(request.dataset):
-        return
-    several = f"dataset {request.dataset.name} has several labels per row"
-    if request.head.for_targets() is None:
-        raise DoesNotFit(f"{several}, head {head_name(request.head)} gives one class to each: choose head=linear")
-    if request.protocol.name not in MULTILABEL_PROTOCOLS:
-        raise InputError(
-            f"{several}, protocol {request.protocol.name} draws by class: choose one of "
-            f"{', '.join(sorted(MULTILABEL_PROTOCOLS))}"
-        )
-    others = {"test_on": request.test_on, "calibrate": request.calibrate, "head.teacher": request.teacher}
-    if asked := [name for name, value in others.items() if value]:
-        raise InputError(f"{several}, {', '.join(asked)} need one label per row: leave them out")
-
-
 def with_teacher(request: Run) -> Run:
     """The request without a teacher that its head does not listen to; refuses parameters that cannot be fitted with."""
     request.head.check_parameters()
@@ -101,15 +78,25 @@ def with_teacher(request: Run) -> Run:
     return request
 
 
-def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool) -> None:
-    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper."""
+def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool, grouped: bool = False) -> None:
+    """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper.
+
+    Rows in groups also refuse a head that chooses as it streams: it cannot keep a group from its choice.
+    """
     inner = getattr(protocol, "protocol", None)
     if isinstance(inner, ComesInTasks):
         raise InputError(
             f"protocol {protocol.name} changes rows that come at once, protocol {inner.name} gives them task by task: "
             "set protocol.protocol to another one, such as full"
         )
-    if not isinstance(protocol, ComesInTasks) or head.streams:
+    if not isinstance(protocol, ComesInTasks):
+        return
+    if head.streams and grouped and head.chooses_in_stream:
+        raise DoesNotFit(
+            f"head {head_name(head)} chooses on the rows that it streams, where the rows of a group are much alike: "
+            f"give it a single candidate, such as head.{(*head.unordered, 'C')[0]}=[1.0], or take protocol full"
+        )
+    if head.streams:
         return
     if teacher or len(head.consumes) > 1:
         raise DoesNotFit(

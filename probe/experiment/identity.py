@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probe import __version__
 from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
 from probe.features.layout import DEFAULT_DTYPES
+from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 from probe.results.folder import slug
 
@@ -141,6 +142,8 @@ def describe(
             "name": dataset.name,
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
+            "target": dataset.target.name,
+            **describe_groups(dataset),
             "test_rows": rows["test"][1],
             **other,
         },
@@ -161,6 +164,12 @@ def describe(
         **({} if texts is None else {"texts": dict(texts)}),
         "version": __version__,
     }
+
+
+def describe_groups(dataset: Dataset) -> dict[str, str]:
+    """What tells which training rows belong together: no part of a fingerprint, but of what a choice is made on."""
+    groups = groups_of(dataset)
+    return {} if groups is None else {"groups": digest(groups.tolist())}
 
 
 def describe_tasks(protocol: SplitProtocol, tested: Dataset, dataset: Dataset, seed: int) -> list[str]:

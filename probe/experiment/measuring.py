@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from probe.core.base import Rows
 from probe.experiment.calibration import calibrate
 from probe.experiment.fitting import Fitted
 from probe.experiment.reading import ReadRows
@@ -15,6 +16,7 @@ from probe.metrics.classification import by_frequency
 from probe.metrics.evaluate import evaluate
 from probe.metrics.rows import Measured
 from probe.metrics.scores import score_rows
+from probe.protocols.shared.groups import groups_among
 
 
 @dataclass(frozen=True)
@@ -30,9 +32,10 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
 
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
-    n_classes = len(drawn.checked.asked.dataset.class_names)
-    measured, more = Measured(evaluate(fitted.logits, rows.test.y)), {}
-    if rows.test.y.ndim == 1:
+    dataset = drawn.checked.asked.dataset
+    n_classes, target = len(dataset.class_names), dataset.target
+    measured, more = Measured(evaluate(fitted.logits, rows.test.y, target=target.name)), {}
+    if target.exclusive:
         counts = np.bincount(np.concatenate([rows.train.y, rows.validation.y]), minlength=n_classes)
         measured.add(by_frequency(score_rows(fitted.logits, rows.test.y), counts, seed=0))
     if fitted.tasks:
@@ -42,6 +45,7 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         calibrated = calibrate(
             fitted.unfitted, rows, np.isin(rows.train.rows, drawn.held_out),
             n_classes=n_classes, seed=0, level=drawn.checked.asked.conformal_level,
+            groups=groups_among(dataset, Rows(drawn.split.train.partition, rows.train.rows)),
         )  # fmt: skip
         measured.add(calibrated.measured)
         more["calibration"] = calibrated.record

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from probe.core.device import resolve_device
-from probe.core.targets import with_strata
 from probe.experiment import calibration, identity
-from probe.experiment.checks import check_calibrate, check_fit, check_multilabel, check_tasks, with_teacher
+from probe.experiment.checks import check_calibrate, check_fit, check_tasks, with_teacher
+from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
 from probe.experiment.measuring import measure
 from probe.experiment.prompts import prompts_of
@@ -18,6 +18,8 @@ from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
 from probe.experiment.writing import write
 from probe.protocols.shared.checks import check_dataset
+from probe.protocols.shared.groups import groups_of, keep_together
+from probe.protocols.shared.strata import with_strata
 from probe.results import folder as results
 
 
@@ -48,23 +50,23 @@ def run_once(request: Run) -> tuple[Path, bool]:
 
 def check(request: Run) -> Checked:
     """Step 1: do the parts fit each other?"""
-    strata = with_strata(request.dataset)
-    check_dataset(strata)
-    check_multilabel(request)
+    check_dataset(request.dataset)
+    check_target(request)
     resolve_device(request.device)
     request = with_teacher(request)
     check_fit(request.head, request.backbone, request.reads)
-    check_tasks(request.protocol, request.head, teacher=request.teacher is not None)
+    grouped = groups_of(request.dataset) is not None
+    check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
     prompts = prompts_of(request.head, request.backbone, request.dataset, request.reads)
-    return Checked(request, filled_in(request.head, request.backbone, request), strata, prompts)
+    return Checked(request, filled_in(request.head, request.backbone, request), with_strata(request.dataset), prompts)
 
 
 def draw(checked: Checked) -> Drawn:
     """Step 2: the rows that train, validate and test, from the dataset and the seed alone."""
     asked = checked.asked
-    split = asked.protocol.split(checked.strata, asked.seed)
+    split = keep_together(checked.strata, asked.protocol.split(checked.strata, asked.seed), asked.protocol.name)
     elsewhere = None if asked.test_on is None else transfer(asked.dataset, asked.test_on)
     if elsewhere:
         split = elsewhere.split(split)

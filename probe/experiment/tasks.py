@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.arrays import RowStack
-from probe.core.base import IntArray
+from probe.core.base import IntArray, Rows
+from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows, select
 from probe.experiment.request import Run
 from probe.heads.shared.head import Head
 from probe.metrics.incremental import accuracy_matrix, incremental_metrics
 from probe.metrics.rows import Measured
+from probe.protocols.shared.groups import grouped_folds, groups_among
 from probe.protocols.shared.tasks import ComesInTasks
 
 
@@ -36,7 +38,8 @@ def fit_tasks(head: Head, asked: Run, rows: ReadRows) -> TaskByTask:
     test = (asked.test_on or dataset).partitions["test"]
     tasks_of_test_rows = protocol.tasks_of_test_rows(dataset, test, y_test, rows.test.rows, seed)
     n_classes = len(dataset.class_names)
-    steps = logits_after_each_task(head, [(part.X, part.y) for part in parts], rows.test.X, n_classes)
+    groups = [groups_among(dataset, Rows("train", part.rows)) for part in parts]
+    steps = logits_after_each_task(head, [(part.X, part.y) for part in parts], rows.test.X, n_classes, groups)
     predicted = np.stack([logits.argmax(axis=1) for logits in steps])
     matrix = accuracy_matrix(predicted, y_test, tasks_of_test_rows)
     record = {
@@ -51,7 +54,11 @@ def fit_tasks(head: Head, asked: Run, rows: ReadRows) -> TaskByTask:
 
 
 def logits_after_each_task(
-    head: Head, tasks: Sequence[tuple[Any, IntArray]], X_test: Any, n_classes: int
+    head: Head,
+    tasks: Sequence[tuple[Any, IntArray]],
+    X_test: Any,
+    n_classes: int,
+    groups: Sequence[IntArray | None] = (),
 ) -> Iterator[NDArray[Any]]:
     """Yields (N, K) logits of the test rows after each task, -inf for the classes that have not come yet.
 
@@ -63,7 +70,9 @@ def logits_after_each_task(
         tasks: Features and class codes of the training rows of each task.
         X_test: Features of all test rows, of all classes.
         n_classes: K.
+        groups: Of the training rows of each task, where the dataset names some: a head chooses on folds of them then.
     """
+    parameters = head.get_params(deep=False)
     seen = np.zeros(n_classes, dtype=bool)
     for i, (X, y) in enumerate(tasks):
         seen[y] = True
@@ -71,8 +80,10 @@ def logits_after_each_task(
         if head.streams:
             head.partial_fit(X, y, classes=np.arange(n_classes))
         elif seen.sum() > 1:
-            so_far = tasks[: i + 1]
-            head.fit(RowStack([x for x, _ in so_far])[:], np.concatenate([codes for _, codes in so_far]))
+            X_far, y_far = RowStack([x for x, _ in tasks[: i + 1]])[:], np.concatenate([c for _, c in tasks[: i + 1]])
+            named = [group for group in groups[: i + 1] if group is not None]
+            folds = grouped_folds(y_far, np.concatenate(named)) if named else None
+            fit(head.set_params(**parameters), (X_far, y_far), (None, y_far[:0]), folds, {})
         if seen.sum() > 1:  # one class alone needs no head, and most heads refuse it
             logits[:, head.classes_] += head.logits(X_test)
             logits[:, ~seen] = -np.inf

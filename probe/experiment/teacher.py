@@ -6,21 +6,24 @@ The rows are always those that the student trains on: no test row reaches a teac
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from sklearn.base import clone
 
 from probe.core.arrays import RowStack, rows_of
-from probe.core.base import IntArray, Split, digest
+from probe.core.base import IntArray, Rows, Split, digest
 from probe.core.errors import InputError
 from probe.experiment.checks import check_fit
+from probe.experiment.choosing import fit
 from probe.experiment.identity import head_name, head_parameters
 from probe.experiment.reading import fetch, filled_in, select
 from probe.experiment.request import Run, Teacher, TeacherRun
 from probe.heads.shared.head import Head, Validation
+from probe.protocols.shared.groups import grouped_folds, groups_across
 
 
 def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[str]) -> TeacherRun:
@@ -74,7 +77,14 @@ def fitted_logits(
 
 
 def out_of_fold_logits(
-    head: Head, X: Any, y: ArrayLike, *, validation: Validation | None = None, n_folds: int = 5, seed: int = 0
+    head: Head,
+    X: Any,
+    y: ArrayLike,
+    *,
+    validation: Validation | None = None,
+    n_folds: int = 5,
+    seed: int = 0,
+    groups: IntArray | None = None,
 ) -> NDArray[np.float32]:
     """Logits for every row from a teacher that was fitted without that row.
 
@@ -86,6 +96,8 @@ def out_of_fold_logits(
             refitted in the end. Rows of classes that no training row has get logits and teach nothing.
         n_folds: Folds, stratified by class and drawn with `seed`.
         seed: Seed of the folds.
+        groups: (N,) or (N + N_validation,) of all these rows: no group is in two folds, and the teacher chooses on
+            folds of groups too.
 
     Returns:
         (N, K), or (N + N_validation, K) with the validation rows behind; columns in the order of the sorted classes
@@ -105,13 +117,32 @@ def out_of_fold_logits(
             "each: give more rows, or set head.teacher_folds=null for the logits of the fitted teacher"
         )
     folds = stratified_folds(labels, int(n_folds), seed)
+    if groups is not None:
+        folds = _grouped(labels, groups, int(n_folds))
     logits = np.empty((len(labels), len(classes)), dtype=np.float32)
     insides = [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
     outsides = [np.flatnonzero((folds != fold) & known) for fold in np.unique(folds)]
-    teachers = head.fit_splits(X, labels, [(outside, None) for outside in outsides])
+    teachers: Iterable[Head] = head.fit_splits(X, labels, [(outside, None) for outside in outsides])
+    if groups is not None:
+        teachers = (_taught(clone(head), rows_of(X, rows), labels[rows], groups[rows]) for rows in outsides)
     for inside, teacher in zip(insides, teachers, strict=True):
         logits[inside] = teacher.logits(rows_of(X, inside))
     return logits
+
+
+def _grouped(labels: NDArray[Any], groups: IntArray, n_folds: int) -> IntArray:
+    folds = grouped_folds(labels, groups, n_folds)
+    if (folds < 0).any():
+        raise InputError(
+            f"{(folds < 0).sum()} training rows belong to groups that cannot be left out, since no other group has "
+            "their class, and out-of-fold logits need two groups of each: give more groups, or set "
+            "head.teacher_folds=null for the logits of the fitted teacher"
+        )
+    return folds
+
+
+def _taught(head: Head, X: Any, y: IntArray, groups: IntArray) -> Head:
+    return fit(head, (X, y), (None, y[:0]), grouped_folds(y, groups), {})
 
 
 def stratified_folds(labels: NDArray[Any], n_folds: int, seed: int) -> IntArray:
@@ -158,4 +189,7 @@ def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
     folds = request.head.get_params()["teacher_folds"]
     if folds is None and request.teacher.run is not None:
         return {"teacher_logits": fitted_logits(request.teacher.run, X, y, rows=digest_of_rows, validation=validation)}
-    return {"teacher_logits": out_of_fold_logits(head, X, y, validation=validation, n_folds=folds, seed=request.seed)}
+    rows = [Rows(rows.partition, part.rows) for rows, part in ((split.train, train), (split.validation, held))]
+    groups = groups_across(request.dataset, rows)
+    logits = out_of_fold_logits(head, X, y, validation=validation, n_folds=folds, seed=request.seed, groups=groups)
+    return {"teacher_logits": logits}

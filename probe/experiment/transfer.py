@@ -9,7 +9,7 @@ import numpy as np
 
 from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
-from probe.protocols.shared.checks import label_problems, listing
+from probe.protocols.shared.checks import listing
 
 if TYPE_CHECKING:
     from probe.features.store import Features
@@ -53,7 +53,7 @@ def transfer(dataset: Dataset, other: Dataset) -> Transfer:
             f"dataset {other.name} has no partition test, only {sorted(other.partitions)}: give one to test_on that has"
         )
     labels = np.asarray(other.partitions[PARTITION].labels)
-    if problems := label_problems(PARTITION, labels, other.class_names):
+    if problems := other.target.faults(PARTITION, labels, other.class_names):
         raise InputError(
             f"dataset {other.name} cannot be tested on: {'; '.join(problems)}: mend the data or its labels"
         )

@@ -13,6 +13,7 @@ from probe.experiment.fitting import Fitted
 from probe.experiment.measuring import Scored
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Named
+from probe.protocols.shared.groups import divided_groups, keep_together
 from probe.protocols.shared.rows_file import write_rows
 from probe.results import folder as results
 
@@ -21,11 +22,13 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
     """Writes the run folder, all or nothing."""
     asked = named.drawn.checked.asked
     predictions = results.prediction_arrays(
-        fitted.logits, rows.test.y, rows.test.rows, asked.save_logits, scored.measured.rows
+        asked.dataset.target, fitted.logits, rows.test.y, rows.test.rows, asked.save_logits, scored.measured.rows
     )
 
     def write_own_rows(partial: Path) -> None:
-        own = asked.protocol.split(asked.dataset, asked.seed)  # with its own test rows where another dataset tests
+        strata, protocol = named.drawn.checked.strata, asked.protocol
+        # With its own test rows where another dataset tests.
+        own = keep_together(strata, protocol.split(strata, asked.seed), protocol.name)
         write_rows(partial / "rows.json", asked.dataset, asked.protocol.name, asked.seed, own)
 
     results.write_run(
@@ -61,6 +64,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
             "total": total_seconds,
         },
         "leakage": count_duplicates(asked.dataset, None if elsewhere is None else elsewhere.dataset),
+        "divided_groups": divided_groups(asked.dataset, named.drawn.split, tests=elsewhere is None),
         "skipped_rows": {name: int((~part.valid).sum()) for name, part in rows.features.items()},
         "versions": results.versions(),
         "commit": results.commit(),

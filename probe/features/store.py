@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from probe.core.base import Backbone, Dataset, IntArray, digest
 from probe.core.errors import InputError, ProbeError
 from probe.core.files import cache_root
+from probe.core.targets import stored
 from probe.features import layout
 from probe.features.entry import Pass, read_passes
 from probe.features.extraction.finish import whoami
@@ -208,7 +209,7 @@ def read_features(
             (one.folder.parent / "used").write_text(whoami())
     return Features(
         arrays={kind: p.array(kind) for kind, p in found.items()},
-        labels=np.asarray(rows.labels, dtype=np.int64),
+        labels=stored(rows.labels),
         ids=rows.ids,
         valid=valid,
         digest=digest(

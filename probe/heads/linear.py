@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
+from probe.heads.shared.head import Head
 from probe.heads.shared.multinomial import MultinomialPath
 from probe.heads.shared.one_vs_rest import OneVsRestLinear
 
@@ -47,5 +50,7 @@ class LinearProbe(MultinomialPath):
         selection_: What was searched; absent where nothing was.
     """
 
-    def for_targets(self) -> OneVsRestLinear:
-        return OneVsRestLinear(**self.get_params(deep=False))
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
+
+    def for_target(self, target: str) -> Head:
+        return OneVsRestLinear(**self.get_params(deep=False)) if target == "labels" else self

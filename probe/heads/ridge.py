@@ -68,6 +68,10 @@ class RidgeProbe(MomentsHead):
         self._set_linear_form(moments, basis)
         return self
 
+    @property
+    def chooses_in_stream(self) -> bool:
+        return len(self._check_alphas()) > 1
+
     def _new_moments(self) -> ClassMoments:
         self.alphas_ = self._check_alphas()
         return ClassMoments(len(self.classes_), self.n_features_in_, second="full", device=self.device)

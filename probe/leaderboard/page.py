@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.core.targets import recorded
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title
 from probe.leaderboard.records import read_predictions, read_result
@@ -103,7 +104,7 @@ def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, li
     if whole:
         classes.setdefault(run["dataset.classes"], [clean(name) for name in result["dataset"]["class_names"]])
         predictions = read_predictions(run["folder"])
-        if predictions["label"].ndim == 1:  # none of these diagrams knows several labels per row
+        if recorded(result["dataset"]).exclusive:  # all of these diagrams are of classes
             facts["detail"] = _detail(predictions, run["n_classes"])
     return facts
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.core.targets import named
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
 from probe.leaderboard.layers import Depth, gather
@@ -140,14 +141,14 @@ def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
 
     None where all rows have several labels.
     """
-    folders = frame.set_index("name")["folder"]
+    folders, targets = (frame.set_index("name")[field] for field in ("folder", "dataset.target"))
     figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
     for panel, column in zip(panels, table.column_names, strict=True):
         cells = table.cells[table.cells["column"] == column].head(MAX_LINES)
         for row, names in zip(cells["row"], cells["runs"], strict=True):
-            runs = [read_predictions(folders[name]) for name in names]
-            if runs[0]["label"].ndim == 2:  # several labels per row have no one confidence
+            if not named(targets[names[0]]).exclusive:  # several labels per row have no one confidence
                 continue
+            runs = [read_predictions(folders[name]) for name in names]
             confidence = np.concatenate([run["predicted_probability"] for run in runs]).astype(np.float64)
             coverage, share = risk_coverage(confidence, np.concatenate([run["label_rank"] == 0 for run in runs]))
             shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))

@@ -14,6 +14,7 @@ import numpy as np
 
 from probe.core.base import digest
 from probe.core.errors import InputError
+from probe.core.targets import recorded
 from probe.metrics.per_row import KEPT, STORED, Predictions, row_values
 
 if TYPE_CHECKING:
@@ -95,8 +96,7 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         _check_predictions(record, predictions)
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error})") from error
-    several = predictions["label"].ndim == 2
-    correct = np.zeros(0, bool) if several else predictions["label_rank"] == 0
+    correct = predictions["label_rank"] == 0 if recorded(result["dataset"]).exclusive else np.zeros(0, bool)
     return record | {"n_scored": len(predictions["row"]), "correct": np.packbits(correct).tobytes()}
 
 
@@ -113,6 +113,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "name": result["run"]["name"],
         "digest": result["run"]["digest"],
         "seed": result["seed"],
+        "dataset.target": recorded(dataset).name,
         "dataset.fingerprint": dataset["fingerprint"],
         "dataset.test_rows": dataset["test_rows"],
         "dataset.classes": digest(list(dataset["class_names"])),
@@ -125,6 +126,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "selection": selection["on"] if selection else "",
         "conformal_level": _finite("conformal_level", result.get("calibrate", {}).get("level", 0)),
         "skipped": result.get("skipped_rows", {}).get("test", 0),
+        "divided": result.get("divided_groups") or 0,
         "leaked": result.get("leakage", {}).get("test", 0),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"]]),

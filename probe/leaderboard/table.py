@@ -214,6 +214,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
     for dataset, n in frame[frame["leaked"] > 0].groupby("dataset")["leaked"].max().items():
         notes.append(f"Leakage: {int(n)} test rows of {dataset} are copies of training rows.")
+    for dataset, n in frame[frame["divided"] > 0].groupby("dataset")["divided"].max().items():
+        notes.append(f"Groups: {int(n)} groups of {dataset} stand in more than one of training, validation and test.")
     if frame["skipped"].sum():
         notes.append(
             f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,14 +10,20 @@ from numpy.typing import NDArray
 from probe.metrics.calibration import calibration
 from probe.metrics.classification import mean_per_class, top_k, worst_class
 from probe.metrics.intervals import Interval
-from probe.metrics.multilabel import evaluate_targets
+from probe.metrics.multilabel import evaluate_targets, row_values
 from probe.metrics.ranking import aurc, auroc, average_precision
 from probe.metrics.scores import score_rows
 
 MAX_RANKED_CLASSES = 100
+BY_TARGET: dict[str, Callable[..., dict[str, Interval]]] = {"labels": evaluate_targets}
+"""What scores the outputs for other targets than one class per row."""
+ROWS_BY_TARGET: dict[str, Callable[..., dict[str, Any]]] = {"labels": row_values}
+"""What each row adds to each of their metrics."""
 
 
-def evaluate(logits: NDArray[Any], labels: NDArray[Any], *, seed: int = 0) -> dict[str, Interval]:
+def evaluate(
+    logits: NDArray[Any], labels: NDArray[Any], *, target: str = "one_class", seed: int = 0
+) -> dict[str, Interval]:
     """Scores logits.
 
     Accuracies: `top1`, `top5` (from 5 classes on), `mean_per_class`, `worst_class`. Probabilities: `log_loss` (nats),
@@ -25,11 +32,12 @@ def evaluate(logits: NDArray[Any], labels: NDArray[Any], *, seed: int = 0) -> di
 
     Args:
         logits: (N, K) unnormalised log-probabilities; -inf for a class that no training row had.
-        labels: (N,) class codes 0..K-1; targets (N, K) are scored by `evaluate_targets`.
+        labels: (N,) class codes 0..K-1; those of the target `labels`, (N, K), are scored by `evaluate_targets`.
+        target: Name of what they are.
         seed: Of the bootstrap resamples.
     """
-    if labels.ndim == 2:
-        return evaluate_targets(logits, labels)
+    if target != "one_class":
+        return BY_TARGET[target](logits, labels)
     scores = score_rows(logits, labels)
     metrics = {"top1": top_k(scores, 1)}
     if scores.n_classes >= 5:

@@ -11,6 +11,7 @@ from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
 from probe.protocols.shared.checks import check_labels_fit_folds
 from probe.protocols.shared.draws import order_by_class, priorities
+from probe.protocols.shared.groups import groups_of, rows_by_class, share_out
 
 
 @dataclass(frozen=True)
@@ -29,6 +30,7 @@ class CrossValidation:
     n_folds: int = 5
     fold: int = 0
     name: ClassVar[str] = "cross_validation"
+    by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         if self.n_folds < 3 or not 0 <= self.fold < self.n_folds:
@@ -39,12 +41,11 @@ class CrossValidation:
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
-        partition = dataset.partitions["train"]
-        labels, groups = np.asarray(partition.labels), getattr(partition, "groups", None)
+        labels, groups = np.asarray(dataset.partitions["train"].labels), groups_of(dataset)
         if groups is None:
             folds = self._stratified(dataset, labels, seed)
         else:
-            folds = self._grouped(dataset, labels, np.unique(groups, return_inverse=True)[1], seed)
+            folds = self._grouped(dataset, labels, groups, seed)
         tests, validates = folds == self.fold, folds == (self.fold + 1) % self.n_folds
         train, validation, test = (
             Rows("train", np.flatnonzero(mask)) for mask in (~tests & ~validates, validates, tests)
@@ -60,25 +61,14 @@ class CrossValidation:
         return folds
 
     def _grouped(self, dataset: Dataset, labels: IntArray, groups: IntArray, seed: int) -> IntArray:
-        """Fold of each row: the largest group first, each to the fold that it leaves nearest to equal shares.
-
-        Nearness is the sum of squares over folds and classes of the share of the class that the fold holds.
-        """
-        n_groups, n_classes = int(groups.max()) + 1, len(dataset.class_names)
+        """Fold of each row: the largest group first, each to the fold that it leaves nearest to equal shares."""
+        n_groups = int(groups.max()) + 1
         if n_groups < self.n_folds:
             raise InputError(
                 f"dataset {dataset.name} has {n_groups} groups, too few for {self.n_folds} folds, one of which would "
                 f"be empty: set protocol.n_folds to {n_groups} or less"
             )
-        table = np.bincount(groups * n_classes + labels, minlength=n_groups * n_classes).reshape(n_groups, n_classes)
-        shares = table / np.maximum(table.sum(axis=0), 1)
+        _, table = rows_by_class(labels, groups)
         chance = priorities(n_groups, dataset.fingerprint, seed, "folds")
-        held, fold_of = np.zeros((self.n_folds, n_classes)), np.empty(n_groups, dtype=np.int64)
-        for i, group in enumerate(np.lexsort((chance, -table.sum(axis=1)))):
-            cost = 2 * (held * shares[group]).sum(axis=1)
-            empty = np.flatnonzero(held.sum(axis=1) == 0)
-            forced = len(empty) and n_groups - i <= len(empty)
-            fold = empty[0] if forced else int(cost.argmin())
-            fold_of[group] = fold
-            held[fold] += shares[group]
-        return fold_of[groups]
+        largest_first = np.lexsort((chance, -table.sum(axis=1)))
+        return share_out(table, [1.0] * self.n_folds, largest_first)[groups]

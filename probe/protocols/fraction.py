@@ -26,6 +26,7 @@ class Fraction:
     fraction: float = 0.1
     validation_fraction: float = 0.2
     name: ClassVar[str] = "fraction"
+    by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)

@@ -21,6 +21,7 @@ class Full:
 
     validation_fraction: float = 0.2
     name: ClassVar[str] = "full"
+    by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)

@@ -14,6 +14,7 @@ class Official:
     """Trains on all of train, validates on all of validation, tests on all of test; the seed draws nothing."""
 
     name: ClassVar[str] = "official"
+    by_class: ClassVar[bool] = False
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""

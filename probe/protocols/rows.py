@@ -33,6 +33,7 @@ class RandomRows:
     stratified: bool = False
     validation_fraction: float = 0.2
     name: ClassVar[str] = "rows"
+    by_class: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)

@@ -26,6 +26,7 @@ class Vtab1k:
     """
 
     name: ClassVar[str] = "vtab1k"
+    by_class: ClassVar[bool] = False
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from probe import __version__
 from probe.core.base import IntArray
-from probe.metrics.multilabel import row_values
+from probe.core.targets import Target
+from probe.metrics.evaluate import ROWS_BY_TARGET
 
 SCHEMA = 1
 MAX_CLASSES_WITH_LOGITS = 100
@@ -73,49 +74,24 @@ def commit() -> str | None:
     return answer.stdout.strip() or None
 
 
-def full_width(logits: NDArray[Any], classes: IntArray, n_classes: int) -> NDArray[np.float32]:
-    """Logits over all classes of the dataset; a class that the head never saw gets -inf and is never predicted."""
-    full = np.full((len(logits), n_classes), -np.inf, dtype=np.float32)
-    full[:, classes] = logits
-    return full
-
-
 def prediction_arrays(
-    logits: NDArray[np.float32],
-    labels: IntArray,
+    target: Target,
+    outputs: NDArray[np.float32],
+    labels: NDArray[Any],
     rows: IntArray,
     save_logits: bool | None,
     measured: Mapping[str, NDArray[np.float64]],
 ) -> dict[str, NDArray[Any]]:
-    """What is kept per test row: enough for paired tests and calibration, and the logits where they are few.
+    """What is kept per test row: what the target keeps, and the outputs as `logits` where they are few.
 
-    `metric.<name>` are the values per row of metrics that do not follow from these logits alone. `label_rank` is 0
-    where the label has the highest logit; among equal logits the lower class code comes first, and a label of logit
-    -inf, whose class no training row had, is last. Rows with several labels have targets, predictions (both (N, K)
-    zeros and ones) and their part in each metric.
+    `metric.<name>` are the values per row of metrics that do not follow from these alone. Rows with several labels
+    have their part in each metric under its own name.
     """
-    from scipy.special import softmax
-
-    keeps_logits = save_logits or (save_logits is None and logits.shape[1] <= MAX_CLASSES_WITH_LOGITS)
-    if labels.ndim == 2:
-        found: dict[str, NDArray[Any]] = {"row": rows, "label": labels.astype(np.uint8)}
-        found["predicted"] = (logits > 0).astype(np.uint8)
-        return found | row_values(logits, labels) | ({"logits": logits} if keeps_logits else {})
-    probabilities = softmax(logits.astype(np.float64), axis=1)
-    at_label = np.take_along_axis(logits, labels[:, None], axis=1)
-    before = (logits == at_label) & (np.arange(logits.shape[1]) < labels[:, None])
-    ahead = ((logits > at_label) | before).sum(axis=1)
-    predicted = logits.argmax(axis=1)
-    arrays: dict[str, NDArray[Any]] = {
-        "row": rows,
-        "label": labels,
-        "predicted": predicted.astype(np.int64),
-        "predicted_probability": np.take_along_axis(probabilities, predicted[:, None], axis=1)[:, 0].astype(np.float32),
-        "label_probability": np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0].astype(np.float32),
-        "label_rank": np.where(np.isneginf(at_label[:, 0]), logits.shape[1] - 1, ahead).astype(np.int64),
-    }
-    if keeps_logits:
-        arrays["logits"] = logits
+    arrays = {"row": rows, **target.predictions(outputs, labels)}
+    if target.name in ROWS_BY_TARGET:
+        arrays |= ROWS_BY_TARGET[target.name](outputs, labels)
+    if save_logits or (save_logits is None and outputs.shape[1] <= MAX_CLASSES_WITH_LOGITS):
+        arrays["logits"] = outputs
     return arrays | {f"metric.{name}": values.astype(np.float32) for name, values in measured.items()}
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from probe.core.errors import InputError
+from probe.core.targets import recorded
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,9 +136,9 @@ def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
     if predictions.exists() and "dataset" in result:
         from safetensors.numpy import load_file
 
-        arrays, names = load_file(predictions), result["dataset"]["class_names"]
-        if arrays["label"].ndim == 2:  # several labels per row have no one right class
+        if not recorded(result["dataset"]).exclusive:  # several labels per row have no one right class
             return found
+        arrays, names = load_file(predictions), result["dataset"]["class_names"]
         n = np.bincount(arrays["label"], minlength=len(names))
         right = np.bincount(arrays["label"][arrays["label_rank"] == 0], minlength=len(names))
         share = [float(r) / int(total) if total else None for r, total in zip(right, n, strict=True)]

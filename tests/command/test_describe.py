@@ -11,6 +11,7 @@ from probe.command import cli
 from probe.command import subcommands as commands
 from probe.command.describe import contact_sheet, describe
 from probe.core.base import Dataset
+from probe.core.targets.labels import Labels
 from probe.datasets import gaussians, sklearn
 from probe.datasets.shared.partitions import ArrayPartition
 
@@ -55,7 +56,9 @@ def test_captions_name_the_class_or_all_labels():
     targets[0] = 0
     targets[0, [1, 3]] = 1
     several = ArrayPartition(data.partitions["train"].rows, targets, data.partitions["train"].ids)
-    sheet = contact_sheet(TinyBackbone(pretrained=False), Dataset("y", tuple("abcdefghij"), {"train": several}))
+    sheet = contact_sheet(
+        TinyBackbone(pretrained=False), Dataset("y", tuple("abcdefghij"), {"train": several}, target=Labels())
+    )
     assert sheet.size == plain.size
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,9 +14,13 @@ from omegaconf import OmegaConf
 from places import CONF, TESTS
 from safetensors.numpy import save_file
 
-from probe.core.base import Dataset, IntArray, Split, SplitProtocol
+from probe.core.base import Dataset, DrawsByStratum, IntArray, Split, SplitProtocol
+from probe.core.errors import InputError
+from probe.core.targets.labels import Labels
 from probe.protocols.full import Full
+from probe.protocols.shared.groups import keep_together
 from probe.protocols.shared.rows_file import write_rows
+from probe.protocols.shared.strata import with_strata
 
 FOLDER = CONF / "protocol"
 YAMLS = sorted(FOLDER.glob("*.yaml"))
@@ -132,3 +136,28 @@ def test_folds_are_named_only_where_nothing_validates(path):
 def test_instances_are_frozen(path):
     with pytest.raises(AttributeError):
         build(path).name = "other"
+
+
+def test_groups_are_kept_together_or_the_protocol_is_refused_by_name(path):
+    data = dataset()
+    groups = np.random.default_rng(0).permutation(4000) // 8
+    data.partitions["train"].groups = groups
+    protocol = build(path)
+    split = protocol.split(data, 0)
+    parts = [set(groups[rows.indices]) for rows in split.parts.values() if rows.partition == "train"]
+    if sum(map(len, parts)) > len(set.union(*parts)):
+        with pytest.raises(InputError, match=f"protocol {protocol.name} divides"):
+            keep_together(data, split, protocol.name)
+    else:
+        kept = keep_together(data, split, protocol.name)
+        assert len(kept.validation) or kept.folds is not None
+
+
+def test_a_protocol_that_draws_by_stratum_takes_strata_for_classes(path):
+    protocol, data = build(path), dataset()
+    if not isinstance(protocol, DrawsByStratum) or protocol.by_class:
+        return
+    targets = {name: np.eye(4, dtype=np.int64)[p.labels] for name, p in data.partitions.items()}
+    parts = {name: LabelsOnly(labels, f"f/{name}") for name, labels in targets.items()}
+    seen = with_strata(replace(data, partitions=parts, target=Labels()))
+    assert len(protocol.split(seen, 0).train)

@@ -12,7 +12,7 @@ from probe.core import device as gpu
 from probe.core.arrays import DrawnViews, Entries, RowStack, RowSubset
 from probe.core.device import budget, resident_rows
 from probe.core.errors import InputError
-from probe.experiment.fitting import fit
+from probe.experiment.choosing import fit
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD

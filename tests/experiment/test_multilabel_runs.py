@@ -28,6 +28,7 @@ from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.few_shot import FewShot
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
+from probe.protocols.holdout import Holdout
 from probe.protocols.rows import RandomRows
 
 
@@ -121,10 +122,13 @@ def test_runs_with_one_and_with_several_labels_have_tables_of_their_own(folder: 
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"head": NearestClassMean()}, "several has several labels per row, head ncm gives one class to each: choose"),
+        (
+            {"head": NearestClassMean()},
+            "several has several labels per row, head ncm fits one class per row: choose head=linear",
+        ),
         ({"protocol": FewShot()}, "protocol few_shot draws by class: choose one of cross_validation, fraction, full"),
-        ({"calibrate": True}, "dataset several has several labels per row, calibrate need one label per row"),
-        ({"test_on": sklearn.load("iris")}, "several has several labels per row, test_on need one label per row"),
+        ({"calibrate": True}, "dataset several has several labels per row, calibrate need one class per row"),
+        ({"test_on": sklearn.load("iris")}, "several has several labels per row, test_on need one class per row"),
     ],
 )
 def test_what_knows_one_label_per_row_is_refused_early(folder: Path, changes: dict[str, Any], text: str) -> None:
@@ -134,11 +138,13 @@ def test_what_knows_one_label_per_row_is_refused_early(folder: Path, changes: di
 
 def test_several_labels_cannot_test_what_one_label_trained(folder: Path) -> None:
     several = npz.load(str(folder / "several.npz"))
-    with pytest.raises(InputError, match="dataset several has several labels per row: test_on takes one label"):
+    with pytest.raises(InputError, match="dataset several has several labels per row: test_on takes one class"):
         in_process(folder, folder / "refused", dataset=sklearn.load("iris"), test_on=several)
 
 
-@pytest.mark.parametrize("protocol", [Fraction(0.3), RandomRows(n=12), CrossValidation()], ids=lambda p: p.name)
+@pytest.mark.parametrize(
+    "protocol", [Fraction(0.3), RandomRows(n=12), CrossValidation(), Holdout()], ids=lambda p: p.name
+)
 def test_other_protocols_run(folder: Path, tmp_path: Path, protocol: Any) -> None:
     result = json.loads((in_process(folder, tmp_path, protocol=protocol) / "result.json").read_text())
     assert result["protocol"]["name"] == protocol.name

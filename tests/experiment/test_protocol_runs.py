@@ -14,7 +14,7 @@ from probe.core.base import Dataset, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.datasets.gaussians import load as gaussians
 from probe.datasets.sklearn import load
-from probe.experiment.fitting import fit_on_folds
+from probe.experiment.choosing import fit_on_folds
 from probe.experiment.request import Run
 from probe.experiment.run import run
 from probe.features.store import FeatureStore

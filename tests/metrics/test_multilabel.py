@@ -21,7 +21,7 @@ def test_values_are_those_of_scikit_learn():
     assert found["mAP"].value == pytest.approx(average_precision_score(targets, logits), abs=1e-12)
     assert found["micro_f1"].value == pytest.approx(f1_score(targets, predicted, average="micro"), abs=1e-12)
     assert found["macro_f1"].value == pytest.approx(f1_score(targets, predicted, average="macro"), abs=1e-12)
-    assert list(evaluate(logits, targets)) == list(found)
+    assert list(evaluate(logits, targets, target="labels")) == list(found)
 
 
 def test_labels_without_a_test_row_are_left_out_of_the_means():

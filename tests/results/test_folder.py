@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from probe.backbones.identity import IdentityBackbone
+from probe.core.targets.one_class import OneClass
 from probe.datasets.sklearn import load
 from probe.experiment.request import Run
 from probe.experiment.run import run_once
@@ -147,6 +148,6 @@ def test_changes_names_the_leaves() -> None:
 def test_a_label_whose_class_was_never_trained_has_the_last_rank_as_in_the_metrics() -> None:
     logits = np.array([[0.0, -np.inf, -np.inf], [1.0, 0.0, -np.inf]], dtype=np.float32)
     labels = np.array([1, 1])
-    kept = record.prediction_arrays(logits, labels, np.arange(2), None, {})
+    kept = record.prediction_arrays(OneClass(), logits, labels, np.arange(2), None, {})
     np.testing.assert_array_equal(kept["label_rank"], [2, 1])
     np.testing.assert_array_equal(kept["label_rank"], score_rows(logits, labels).label_rank)

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.core.targets import encode_targets, holds_targets
+from probe.core.targets import Target
+from probe.core.targets.labels import Labels, encode_targets, has_columns, holds_targets
+from probe.core.targets.one_class import ONE_CLASS
 
 IGNORED = np.iinfo(np.int64).min
 """Code of rows whose label is to be ignored; `make_dataset` leaves these rows out."""
@@ -57,6 +59,11 @@ def encode_labels(
     return _without_ignored(codes, order, ignored, f"{source} has no label {ignore_label!r}")
 
 
+def target_of(raw: Mapping[str, Sequence[Any]]) -> Target:
+    """What labels as they were read are: several per row where they are lists, or columns of zeros and ones."""
+    return Labels() if holds_targets(raw) else ONE_CLASS
+
+
 def _codes_of_names(raw: Mapping[str, Sequence[Any]], source: str, class_names: Any, ignore_label: Any) -> Encoded:
     skipped = None if ignore_label is None else str(ignore_label)
     texts = {part: np.array([str(value) for value in values], dtype=object) for part, values in raw.items()}
@@ -90,7 +97,7 @@ def _refuse_unknown(texts: Mapping[str, NDArray[Any]], names: Sequence[str], sou
 
 def labels_as_read(labels: NDArray[Any]) -> Any:
     """An array of labels as `encode_labels` takes it: a list, or the array itself where it has a column per label."""
-    return labels if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1).tolist()
+    return labels if has_columns(labels) else labels.reshape(-1).tolist()
 
 
 def label_columns(asked: str | Sequence[str] | None) -> list[str | None]:

@@ -16,7 +16,8 @@ from probe.core.errors import InputError
 from probe.core.files import file_digests
 from probe.core.hashing import hash_arrays, hash_bytes
 from probe.core.images import read_image
-from probe.core.targets import strata, target_faults
+from probe.core.targets import Target, class_codes
+from probe.core.targets.one_class import ONE_CLASS
 from probe.datasets.shared.labels import IGNORED
 from probe.datasets.shared.subsets import subset
 
@@ -26,7 +27,7 @@ class ArrayPartition:
 
     def __init__(self, rows: NDArray[Any], labels: ArrayLike, ids: Sequence[str]):
         self.rows = rows
-        self.labels: IntArray = np.asarray(labels, dtype=np.int64)
+        self.labels: IntArray = class_codes(labels)
         self.ids = list(ids)
 
     @cached_property
@@ -61,7 +62,7 @@ class ImageFiles:
     def __init__(self, root: Path, ids: Sequence[str], labels: ArrayLike):
         self.root = root
         self.ids = list(ids)
-        self.labels: IntArray = np.asarray(labels, dtype=np.int64)
+        self.labels: IntArray = class_codes(labels)
 
     @cached_property
     def digests(self) -> list[str]:
@@ -88,18 +89,17 @@ class ImageFiles:
         return read_image(self.root / self.ids[row], f"{self.root / self.ids[row]} (row {row})")
 
 
-def content_cut(digests: Sequence[str], labels: IntArray, fraction: float) -> NDArray[np.bool_]:
-    """(N,) mask of test rows for a dataset without any: within each class, those with the lowest digests.
+def content_cut(digests: Sequence[str], strata: IntArray, fraction: float) -> NDArray[np.bool_]:
+    """(N,) mask of test rows for a dataset without any: within each class or stratum, those with the lowest digests.
 
     Neither a seed nor the order of the rows moves the cut. Rows with equal digests stay together.
     """
     if not 0 < fraction < 1:
         raise InputError(f"test_fraction is {fraction}, expected a share between 0 and 1: set 0.5, say")
-    labels = strata(labels)
     values = np.asarray(digests)
     test = np.zeros(len(values), dtype=bool)
-    for label in np.unique(labels):
-        members = np.flatnonzero(labels == label)
+    for stratum in np.unique(strata):
+        members = np.flatnonzero(strata == stratum)
         last = np.sort(values[members])[max(round(len(members) * fraction), 1) - 1]
         test[members] = values[members] <= last
     return test
@@ -128,48 +128,23 @@ def make_dataset(
     class_names: Sequence[str],
     partitions: Mapping[str, Partition],
     notes: Mapping[str, Any] | None = None,
+    target: Target = ONE_CLASS,
 ) -> Dataset:
-    """A dataset whose labels were checked, without the rows whose label is ignored.
+    """A dataset whose labels were checked as its target checks them, without the rows whose label is ignored.
 
     Raises:
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
             rows, labels out of range, a class without a training row.
     """
-    class_names = tuple(class_names)
-    n_classes = len(class_names)
     partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
-    several = any(p.labels.ndim == 2 for p in partitions.values())
-    faults: list[str] = []
-    if n_classes < 2:
-        faults.append(f"it has {n_classes} class{'' if n_classes == 1 else 'es'} ({', '.join(class_names)})")
-    twice = sorted({c for c in class_names if class_names.count(c) > 1}) if len(set(class_names)) < n_classes else []
-    if twice:
-        faults.append(f"class name {twice[0]!r} stands for more than one class")
-    for part in ("train", "test"):
-        if part not in partitions:
-            faults.append(f"it has no {part} partition, only {', '.join(partitions) or 'nothing'}")
-    for part, partition in partitions.items():
-        labels = partition.labels
-        if several:
-            faults += target_faults(part, labels, class_names)
-            continue
-        outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
-        if len(labels) == 0:
-            faults.append(f"{part} has no rows")
-        elif len(outside):
-            row = outside[0]
-            faults.append(
-                f"{part} has {len(outside)} labels out of range, the first is {labels[row]} in row {row} "
-                f"({partition.ids[row]})"
-            )
-        elif part == "train":
-            empty = np.flatnonzero(np.bincount(labels, minlength=n_classes) == 0)
-            if len(empty):
-                names = ", ".join(class_names[i] for i in empty[:3]) + (", ..." if len(empty) > 3 else "")
-                faults.append(f"train ({len(labels)} rows) has no row of {len(empty)} of {n_classes} classes ({names})")
+    data = Dataset(name, tuple(class_names), partitions, dict(notes or {}), target)
+    faults = data.faults()
+    if "test" not in partitions:
+        faults.append(f"it has no test partition, only {', '.join(partitions) or 'nothing'}")
     if faults:
         raise InputError(
             f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "
-            f"{max(n_classes - 1, 1)} and a training row of every class: mend its labels or leave such classes out"
+            f"{max(len(data.class_names) - 1, 1)} and a training row of every class: mend its labels or leave such "
+            "classes out"
         )
-    return Dataset(name, class_names, partitions, dict(notes or {}))
+    return data

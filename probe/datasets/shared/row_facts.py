@@ -12,16 +12,16 @@ from probe.core.base import IntArray, Partition
 from probe.core.errors import InputError
 
 FACTS = ("groups", "sessions", "hardness")
-"""Groups (patients, scenes) are never divided by
-cross-validation; sessions come one after the other in `domain_incremental`; the higher the hardness, the harder a row
-is for `easy_to_hard`. None of it changes a feature, so none of it is part of a fingerprint."""
+"""Groups (patients, scenes, frames of a film) are never divided by a protocol; sessions come one after the other in
+`domain_incremental`; the higher the hardness, the harder a row is for `easy_to_hard`. None of it changes a feature, so
+none of it is part of a fingerprint."""
 
 
 def know(partition: Partition, facts: Mapping[str, ArrayLike | None], part: str) -> Partition:
     """The partition, with what is known of its rows as attributes, (N,) each; facts that are None are not known.
 
     Raises:
-        InputError: One value per row is missing, or a hardness is no number.
+        InputError: One value per row is missing, a group has no name, or a hardness is no number.
     """
     for name, given in facts.items():
         if given is None:
@@ -34,8 +34,20 @@ def know(partition: Partition, facts: Mapping[str, ArrayLike | None], part: str)
             )
         if name == "hardness":
             values = _numbers(values, part)
+        if name == "groups":
+            _check_named(values, part)
         setattr(partition, name, values)
     return partition
+
+
+def _check_named(groups: NDArray[Any], part: str) -> None:
+    """A row without a group would be in one group with all others that have none."""
+    nameless = np.array([value is None or value != value or str(value).strip() == "" for value in groups.tolist()])
+    if nameless.any():
+        raise InputError(
+            f"groups of {part} are missing in {nameless.sum()} rows, the first is row {nameless.argmax()}, expected a "
+            "name or a number for each: fill them in, each with one of its own where a row belongs to no group"
+        )
 
 
 def _numbers(values: NDArray[Any], part: str) -> NDArray[np.float64]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy as np
 
 from probe.core.base import Dataset, IntArray, Partition, digest
 from probe.core.errors import InputError
-from probe.core.targets import strata
 from probe.datasets.shared.row_facts import keep_facts
 
 
@@ -71,17 +71,16 @@ def limited(dataset: Dataset, limit: int | None) -> Dataset:
     if all(len(partition) <= limit for partition in dataset.partitions.values()):
         return dataset
     partitions = {
-        name: subset(p, spread_rows(np.asarray(p.labels), limit)) if len(p) > limit else p
+        name: subset(p, spread_rows(dataset.target.strata(np.asarray(p.labels)), limit)) if len(p) > limit else p
         for name, p in dataset.partitions.items()
     }
-    return Dataset(f"{dataset.name}(limit={limit})", dataset.class_names, partitions, dataset.notes)
+    return replace(dataset, name=f"{dataset.name}(limit={limit})", partitions=partitions)
 
 
-def spread_rows(labels: IntArray, n: int) -> IntArray:
+def spread_rows(strata: IntArray, n: int) -> IntArray:
     """n row numbers, ascending: the first row of each class, then rows evenly spread over the others by class."""
-    labels = strata(labels)
-    first = np.unique(labels, return_index=True)[1][:n]
-    order = np.argsort(labels, kind="stable")
+    first = np.unique(strata, return_index=True)[1][:n]
+    order = np.argsort(strata, kind="stable")
     others = order[~np.isin(order, first)]
     n_more = n - len(first)
     places = (2 * np.arange(n_more) + 1) * len(others) // (2 * n_more) if n_more else np.empty(0, np.int64)

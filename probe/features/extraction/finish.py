@@ -16,6 +16,7 @@ import numpy as np
 from probe.core.base import Backbone, Partition, digest
 from probe.core.errors import InputError, StoreError
 from probe.core.hashing import hash_bytes
+from probe.core.targets import stored
 from probe.features.entry import block_hash
 from probe.features.extraction.plan import Block
 from probe.features.extraction.sink import ArrayFiles
@@ -57,7 +58,7 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
     valid = np.ones(plan.n_rows, dtype=np.bool_)
     valid[list(invalid)] = False
     write_array(work.data / "valid.npy", valid)
-    write_array(work.data / "labels.npy", np.asarray(partition.labels, dtype=np.int64))
+    write_array(work.data / "labels.npy", stored(partition.labels))
     write_file(work.data / "ids.json", json.dumps(list(partition.ids), ensure_ascii=False).encode())
     for kind, values in hashes.items():
         write_array(work.data / checksum_file(kind), values)

@@ -61,6 +61,7 @@ class Head(ClassifierMixin, BaseEstimator):
 
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
+        fits: Names of the targets that it fits, see `probe.core.targets`.
         unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
@@ -69,6 +70,7 @@ class Head(ClassifierMixin, BaseEstimator):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
+    fits: ClassVar[tuple[str, ...]] = ("one_class",)
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
@@ -80,6 +82,11 @@ class Head(ClassifierMixin, BaseEstimator):
         return hasattr(self, "partial_fit")
 
     @property
+    def chooses_in_stream(self) -> bool:
+        """Whether `partial_fit` chooses among candidates, on the very rows that it learns from."""
+        return False
+
+    @property
     def needs_teacher(self) -> bool:
         """Whether `fit` wants the argument `teacher_logits`."""
         return False
@@ -88,9 +95,9 @@ class Head(ClassifierMixin, BaseEstimator):
         """The texts of each class, of heads that read texts."""
         raise NotImplementedError
 
-    def for_targets(self) -> Head | None:
-        """The head with the same parameters for rows with several labels, y (N, K) of zeros and ones; None without."""
-        return None
+    def for_target(self, target: str) -> Head:
+        """The head with the same parameters that computes for one of the targets it `fits`; as a rule itself."""
+        return self
 
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
@@ -149,7 +156,7 @@ class Head(ClassifierMixin, BaseEstimator):
             # One row per class is a fair draw here, no sign of a regression.
             warnings.filterwarnings("ignore", "The number of unique classes is greater than 50%", UserWarning)
             check_classification_targets(y)
-        if labels.ndim == 2 and labels.shape[1] == 1:
+        if labels.shape[1:] == (1,):
             from sklearn.exceptions import DataConversionWarning
 
             warnings.warn(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +12,7 @@ from probe.core.arrays import RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import refuse_non_finite
-from probe.core.targets import strata
+from probe.core.targets.labels import Labels, is_matrix
 from probe.heads.linalg.binary import BinaryLosses
 from probe.heads.linalg.newton import solve_path, warn_unconverged
 from probe.heads.shared.head import HELD_OUT, FloatArray, Validation, check_lazy, hold_out
@@ -40,6 +40,8 @@ class OneVsRestLinear(LogisticPath):
         selection_: What was searched; absent where nothing was.
     """
 
+    fits: ClassVar[tuple[str, ...]] = ("labels",)
+
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> OneVsRestLinear:
         """Fits on (X, y) with targets y (N, K), and chooses C on the validation rows."""
         self.check_parameters()
@@ -49,7 +51,7 @@ class OneVsRestLinear(LogisticPath):
         if validation is not None:
             X_val = self._check_rows(validation[0], reset=False)
             return self._search(X, targets, X_val, self._check_targets(validation[1], len(X_val)), "validation")
-        held = hold_out(strata(targets), self.random_state)
+        held = hold_out(Labels().strata(targets), self.random_state)
         if len(penalties(self.Cs)) > 1 and held.any():
             inside, outside = np.flatnonzero(held), np.flatnonzero(~held)
             return self._search(
@@ -60,7 +62,7 @@ class OneVsRestLinear(LogisticPath):
 
     def _check_targets(self, y: ArrayLike, n_rows: int) -> IntArray:
         targets = np.asarray(y)
-        if targets.ndim != 2 or len(targets) != n_rows or targets.shape[1] < 2 or not np.isin(targets, (0, 1)).all():
+        if not is_matrix(targets, n_rows):
             raise InputError(
                 f"y has shape {targets.shape} for {n_rows} rows, expected (rows, labels) of zeros and ones with at "
                 "least 2 labels: give one column per label"

@@ -10,35 +10,8 @@ from probe.core.errors import InputError
 
 def check_dataset(dataset: Dataset) -> None:
     """Refuses a dataset that nothing can be measured on; everything wrong with it is reported together."""
-    problems = []
-    n_classes = len(dataset.class_names)
-    if n_classes < 2:
-        problems.append(f"it names {n_classes} class{'es' * (n_classes != 1)}, at least 2 are needed")
-    if "train" not in dataset.partitions:
-        problems.append(f"it has no partition train, only {sorted(dataset.partitions)}")
-    for name, partition in dataset.partitions.items():
-        problems += label_problems(name, np.asarray(partition.labels), dataset.class_names)
-    if problems:
-        raise InputError(f"dataset {dataset.name} cannot be used: {'; '.join(problems)}: mend the data or its labels")
-
-
-def label_problems(name: str, labels: IntArray, class_names: tuple[str, ...]) -> list[str]:
-    """What is wrong with the labels of a partition."""
-    n_classes = len(class_names)
-    if len(labels) == 0:
-        return [f"partition {name} has no rows"]
-    outside = np.flatnonzero((labels < 0) | (labels >= n_classes))
-    if len(outside):
-        return [
-            f"row {outside[0]} of {name} has label {labels[outside[0]]} ({len(outside)} such rows), "
-            f"labels must lie in 0..{n_classes - 1}"
-        ]
-    if name != "train":
-        return []
-    if len(labels) < n_classes:
-        return [f"train has {len(labels)} rows, fewer than its {n_classes} classes"]
-    empty = np.flatnonzero(np.bincount(labels, minlength=n_classes) == 0)
-    return [f"{listing([class_names[k] for k in empty])} without any row in train"] if len(empty) else []
+    if faults := dataset.faults():
+        raise InputError(f"dataset {dataset.name} cannot be used: {'; '.join(faults)}: mend the data or its labels")
 
 
 def listing(names: list[str]) -> str:

@@ -7,7 +7,7 @@ from sklearn.multiclass import OneVsRestClassifier
 
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
-from probe.experiment.fitting import fit
+from probe.experiment.choosing import fit
 from probe.heads.linear import LinearProbe
 from probe.heads.shared.head import Head
 from probe.heads.shared.one_vs_rest import OneVsRestLinear
@@ -22,7 +22,7 @@ def draw(n=240, seed=0, n_labels=4, width=6):
 
 
 def test_linear_stands_for_it_with_the_same_parameters():
-    head = LinearProbe(Cs=[0.1, 1.0], scaling="standard", tol=1e-8).for_targets()
+    head = LinearProbe(Cs=[0.1, 1.0], scaling="standard", tol=1e-8).for_target("labels")
     assert isinstance(head, OneVsRestLinear)
     assert head.get_params() == LinearProbe(Cs=[0.1, 1.0], scaling="standard", tol=1e-8).get_params()
 
@@ -96,7 +96,8 @@ def test_save_and_load_keep_every_bit(tmp_path):
 
 def test_few_rows_choose_on_folds():
     X, targets = draw(40)
-    head = fit(LinearProbe(Cs=[0.01, 1.0]), (X, targets), (None, targets[:0]), np.arange(40) % 5, {})
+    head = LinearProbe(Cs=[0.01, 1.0]).for_target("labels")
+    head = fit(head, (X, targets), (None, targets[:0]), np.arange(40) % 5, {})
     assert isinstance(head, OneVsRestLinear)
     assert head.selection_["on"] == "5 folds of the training rows"
     assert head.selection_["chosen"] == {"C": head.C_}

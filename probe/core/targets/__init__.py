@@ -1,0 +1,138 @@
+"""What a label is, as a dataset declares it: one file per target, and here what all targets answer.
+
+Protocols, the store, records, the leaderboard and trackers ask the target of a dataset, and never look at the shape of
+its labels. A new target is one new file `probe/core/targets/<name>.py` with a class of that name in capitals, such as
+`OneClass` in `one_class.py`.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from functools import cache
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from probe.core.errors import InputError
+
+Codes = NDArray[np.int64]
+DEFAULT = "one_class"
+"""Of records that name no target: they are older than the word."""
+
+
+class Target(ABC):
+    """What a label is; N rows, K classes or columns.
+
+    Attributes:
+        name: How records, metrics and heads call it.
+        phrase: How an error says it of a dataset: `dataset x has <phrase>`.
+        exclusive: Whether each row has exactly one of the classes. Else protocols see strata in their place.
+    """
+
+    name: ClassVar[str]
+    phrase: ClassVar[str]
+    exclusive: ClassVar[bool] = False
+
+    @abstractmethod
+    def faults(self, part: str, labels: NDArray[Any], class_names: Sequence[str], ids: Sequence[str] = ()) -> list[str]:
+        """What is wrong with the labels of a partition, a clause each.
+
+        Args:
+            part: Name of the partition; `train` has to tell all classes apart.
+            labels: Of all its rows.
+            class_names: Of the dataset.
+            ids: Names of the rows, for the sentence.
+        """
+
+    @abstractmethod
+    def strata(self, labels: NDArray[Any], train: NDArray[Any] | None = None) -> Codes:
+        """What draws stratify by, (N,) whole numbers.
+
+        Args:
+            labels: Of some rows.
+            train: Labels of the rows that say what strata there are; these rows themselves by default.
+        """
+
+    def strata_names(self, class_names: Sequence[str]) -> tuple[str, ...]:
+        """Of each stratum, in the order of their numbers."""
+        return tuple(class_names)
+
+    @abstractmethod
+    def counts(self, labels: NDArray[Any], n_classes: int) -> Codes:
+        """(K,) rows that have each class."""
+
+    def outputs(self, head: Any, X: Any, n_classes: int) -> NDArray[np.float32]:
+        """What a fitted head says of rows, over all classes of the dataset; by default its logits (N, K)."""
+        return full_width(head.logits(X), head.classes_, n_classes)
+
+    @abstractmethod
+    def predictions(self, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """What a run keeps of each test row: `label`, `predicted`, and what follows from the outputs."""
+
+    @abstractmethod
+    def shown(self, label: Any, class_names: Sequence[str]) -> str:
+        """The label of a row as a reader sees it."""
+
+
+def class_codes(labels: ArrayLike) -> Codes:
+    """Codes (N,), or zeros and ones (N, K), as int64; numbers that are not whole are refused, not cut.
+
+    Raises:
+        InputError: Labels that are no whole numbers of 64 bits.
+    """
+    given = np.asarray(labels)
+    if given.dtype.kind not in "iubf" and given.size:
+        raise InputError(f"labels are {given.dtype}, expected class codes from 0 on: encode them first")
+    if (wrong := not_whole(given)).any():
+        first = given[wrong][0].item()
+        raise InputError(
+            f"{wrong.sum()} labels are no whole numbers of 64 bits, the first is {first}: give class codes from 0 on"
+        )
+    return given.astype(np.int64)
+
+
+def not_whole(labels: NDArray[Any]) -> NDArray[np.bool_]:
+    """Marks the numbers that int64 does not hold as they are."""
+    if labels.dtype.kind == "u":
+        return labels > np.uint64(2**63 - 1)
+    if labels.dtype.kind == "f":
+        wrong: NDArray[np.bool_] = ~((labels == np.round(labels)) & (np.abs(labels) < 2.0**63))
+        return wrong
+    return np.full(labels.shape, labels.dtype.kind not in "ib")
+
+
+def stored(labels: ArrayLike) -> NDArray[Any]:
+    """Labels as files keep them: whole numbers of any width as int64, others as they are."""
+    given = np.asarray(labels)
+    return given.astype(np.int64, copy=False) if given.dtype.kind in "iub" else given
+
+
+def full_width(logits: NDArray[Any], classes: Codes, n_classes: int) -> NDArray[np.float32]:
+    """Logits over all classes of the dataset; a class that the head never saw gets -inf and is never predicted."""
+    full = np.full((len(logits), n_classes), -np.inf, dtype=np.float32)
+    full[:, classes] = logits
+    return full
+
+
+@cache
+def named(name: str) -> Target:
+    """The target of a name.
+
+    Raises:
+        InputError: There is none of this name.
+    """
+    known = sorted(module.name for module in pkgutil.iter_modules(__path__))
+    if name not in known:
+        raise InputError(f"target {name!r} is unknown, expected one of {', '.join(known)}: use one of them")
+    kind = "".join(word.capitalize() for word in name.split("_"))
+    found: Target = getattr(importlib.import_module(f"{__name__}.{name}"), kind)()
+    return found
+
+
+def recorded(dataset: Mapping[str, Any]) -> Target:
+    """The target that a record's `dataset` names."""
+    return named(str(dataset.get("target", DEFAULT)))

@@ -1,0 +1,83 @@
+"""One class per row: codes (N,) from 0 to K - 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.targets import Codes, Target, not_whole
+
+
+@dataclass(frozen=True)
+class OneClass(Target):
+    """Each row has one of the classes, as an int64 code; a head gives logits (N, K)."""
+
+    name: ClassVar[str] = "one_class"
+    phrase: ClassVar[str] = "one class per row"
+    exclusive: ClassVar[bool] = True
+
+    def faults(self, part: str, labels: NDArray[Any], class_names: Sequence[str], ids: Sequence[str] = ()) -> list[str]:
+        """What is wrong with the codes of a partition; each class needs a row in train."""
+        n_classes = len(class_names)
+        if labels.shape != (len(labels),):
+            return [f"{part} has labels of shape {labels.shape}, which are not {self.phrase}"]
+        if len(labels) == 0:
+            return [f"{part} has no rows"]
+        outside = np.flatnonzero(not_whole(labels) | (labels < 0) | (labels >= n_classes))
+        if len(outside):
+            row = int(outside[0])
+            where = f" ({ids[row]})" if len(ids) else ""
+            return [
+                f"{part} has {len(outside)} labels out of range, the first is {labels[row]} in row {row}{where}, "
+                f"where 0 to {n_classes - 1} can be"
+            ]
+        empty = np.flatnonzero(self.counts(labels, n_classes) == 0)
+        if part != "train" or not len(empty):
+            return []
+        names = ", ".join(class_names[k] for k in empty[:3]) + (", ..." if len(empty) > 3 else "")
+        return [f"train ({len(labels)} rows) has no row of {len(empty)} of {n_classes} classes ({names})"]
+
+    def strata(self, labels: NDArray[Any], train: NDArray[Any] | None = None) -> Codes:
+        """The classes."""
+        return labels
+
+    def counts(self, labels: NDArray[Any], n_classes: int) -> Codes:
+        """(K,) rows of each class."""
+        return np.bincount(labels, minlength=n_classes)
+
+    def predictions(self, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
+        """Enough for paired tests and calibration, (N,) each.
+
+        `label_rank` is 0 where the label has the highest logit; among equal logits the lower class code comes first,
+        and a label of logit -inf, whose class no training row had, is last.
+        """
+        from scipy.special import softmax
+
+        probabilities = softmax(outputs.astype(np.float64), axis=1)
+        at_label = np.take_along_axis(outputs, labels[:, None], axis=1)
+        before = (outputs == at_label) & (np.arange(outputs.shape[1]) < labels[:, None])
+        ahead = ((outputs > at_label) | before).sum(axis=1)
+        predicted = outputs.argmax(axis=1)
+        return {
+            "label": labels,
+            "predicted": predicted.astype(np.int64),
+            "predicted_probability": _at(probabilities, predicted),
+            "label_probability": _at(probabilities, labels),
+            "label_rank": np.where(np.isneginf(at_label[:, 0]), outputs.shape[1] - 1, ahead).astype(np.int64),
+        }
+
+    def shown(self, label: Any, class_names: Sequence[str]) -> str:
+        """The name of the class."""
+        return class_names[int(label)]
+
+
+ONE_CLASS = OneClass()
+"""What a dataset declares unless it says otherwise."""
+
+
+def _at(probabilities: NDArray[np.float64], columns: Codes) -> NDArray[np.float32]:
+    return np.take_along_axis(probabilities, columns[:, None], axis=1)[:, 0].astype(np.float32)

@@ -1,0 +1,78 @@
+"""What a head is chosen on: validation rows, or folds where the training rows are few or belong to groups."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from probe.core.base import IntArray
+from probe.core.errors import InputError
+from probe.heads.shared.head import Head
+
+
+def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras: Mapping[str, Any]) -> Head:
+    """Fits a head and returns it.
+
+    Args:
+        head: Unfitted; it is this one that is fitted, with the parameters that were chosen on folds.
+        train: Features and labels of the training rows.
+        validation: Features and labels of the validation rows; labels may be empty.
+        folds: Fold of each training row that is held out to choose on, -1 for never; None where validation rows or
+            nothing serve that. With -1 alone nothing may be held out, not even by the head itself.
+        extras: Further arguments of `fit`, such as teacher logits.
+    """
+    X, y = train
+    try:
+        if folds is not None:
+            return fit_on_folds(head, X, y, folds, extras)
+        return head.fit(X, y, validation=validation if len(validation[1]) else None, **extras)
+    except RuntimeError as error:
+        # By its name: heads without torch do not wait for its import.
+        if type(error).__name__ != "OutOfMemoryError":
+            raise
+        raise InputError(
+            f"the GPU ran out of memory while {type(head).__name__} was fitted on {len(y)} rows: run fewer jobs on it "
+            "at once, or set device=cpu"
+        ) from error
+
+
+def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mapping[str, Any]) -> Head:
+    """Chooses by the mean score over the folds, then fits what was chosen on all rows.
+
+    A head that searches nothing is fitted on all rows at once. Where no row may be held out, the middle one of the
+    candidates is taken, whatever their scores on the rows themselves. Each fold is searched with the head's own means:
+    its `selection_` names candidates, and a candidate `{"C": 0.1}` is fixed by the parameter `Cs=[0.1]`.
+    """
+    scores: defaultdict[str, list[float]] = defaultdict(list)
+    candidates: dict[str, dict[str, Any]] = {}
+    parameters = head.get_params(deep=False)
+    # Nothing is taken from the other folds by a refit, which would only cost time.
+    quick = {"refit": False} if "refit" in parameters else {}
+    numbers = np.unique(folds[folds >= 0])
+    splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in numbers]
+    splits = splits or [(np.arange(len(y)), np.arange(len(y)))]
+    for trial in clone(head).set_params(**quick).fit_splits(X, y, splits, **extras):
+        selection = getattr(trial, "selection_", None)
+        if selection is None or selection["on"] != "validation":
+            return head.fit(X, y, **extras)
+        for candidate in selection["searched"]:
+            values = {key: value for key, value in candidate.items() if key in selection["chosen"]}
+            candidates[str(values)] = values
+            scores[str(values)].append(candidate["score"] if len(numbers) else 0.0)
+    means = {key: float(np.mean(values)) for key, values in scores.items()}
+    # Few rows leave many ties, often between all candidates: the middle one, not an end of the grid.
+    tied = [key for key, mean in means.items() if mean > max(means.values()) - 1e-9]
+    best = tied[(len(tied) - 1) // 2]
+    fixed = {name if name in parameters else f"{name}s": value for name, value in candidates[best].items()}
+    fixed = {name: value if name in candidates[best] else [value] for name, value in fixed.items()}
+    head = head.set_params(**fixed).fit(X, y, **extras)
+    head.selection_ = {
+        "on": f"{len(numbers)} folds of the training rows" if len(numbers) else "nothing, for want of rows",
+        "searched": [values | {"score": means[key]} for key, values in candidates.items()] if len(numbers) else [],
+        "chosen": candidates[best],
+    }
+    return head

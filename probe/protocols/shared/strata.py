@@ -1,0 +1,53 @@
+"""Datasets whose rows have no single class, as protocols see them: with strata for classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from probe.core.base import Dataset, IntArray, Partition
+
+
+@dataclass(frozen=True)
+class _Stratified(Dataset):
+    """A dataset whose classes are strata; its fingerprint is that of the dataset itself, which the draws follow."""
+
+    origin: Dataset | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        assert self.origin is not None
+        return self.origin.fingerprint
+
+
+class _StratifiedPartition:
+    """A partition with other labels."""
+
+    def __init__(self, whole: Partition, labels: IntArray):
+        self.whole, self.labels = whole, labels
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.whole, name)
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.whole[row]
+
+
+def with_strata(dataset: Dataset) -> Dataset:
+    """A sound dataset as protocols are to see it: itself, or with the strata of its target for classes."""
+    target = dataset.target
+    if target.exclusive:
+        return dataset
+    train = np.asarray(dataset.partitions["train"].labels)
+    codes = {name: target.strata(np.asarray(p.labels), train) for name, p in dataset.partitions.items()}
+    present = np.unique(codes["train"])
+    # Rows of other partitions may be of a stratum that train lacks; nothing is drawn from them by stratum.
+    places = {name: np.searchsorted(present, c).clip(max=len(present) - 1) for name, c in codes.items()}
+    parts = {name: _StratifiedPartition(p, places[name]) for name, p in dataset.partitions.items()}
+    names = target.strata_names(dataset.class_names)
+    return _Stratified(dataset.name, tuple(names[k] for k in present), parts, dataset.notes, origin=dataset)
