@@ -107,18 +107,20 @@ def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple
             f"backbone=huggingface needs transformers, which is not installed ({error}): pip install "
             "'probe-bench[transformers]'"
         ) from error
+    # Said, since transformers asks at the terminal otherwise.
+    source: Any = {"revision": revision, "trust_remote_code": False}
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             if pretrained:
                 # Code from the hub is never run, and weights are never unpickled.
                 network, info = AutoModel.from_pretrained(
-                    name, revision=revision, use_safetensors=True, dtype=torch.float32, output_loading_info=True
+                    name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **source
                 )
             else:
                 info = {"missing_keys": []}
-                network = AutoModel.from_config(AutoConfig.from_pretrained(name, revision=revision))
-        processor = AutoImageProcessor.from_pretrained(name, revision=revision)
+                network = AutoModel.from_config(AutoConfig.from_pretrained(name, **source), trust_remote_code=False)
+        processor = AutoImageProcessor.from_pretrained(name, **source)
     except (OSError, ValueError, ImportError, RuntimeError) as error:
         text = " ".join(str(error).split())[:300]
         raise InputError(

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import importlib
 import inspect
-import os
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ from probe.backbones.shared.kinds import KINDS, output_kinds
 from probe.backbones.shared.network import FrozenNetwork
 from probe.backbones.shared.pixels import Normalisation, to_bytes
 from probe.backbones.shared.saved_networks import Program, is_program, load_program
+from probe.core import own_modules
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.images import require_image
@@ -40,7 +39,7 @@ class ModuleBackbone(FrozenNetwork):
 
     Args:
         target: `package.module:name` of a class or function that returns the network; the working folder is searched
-            too. Or the path of a network that was saved whole (`.pt`, `.pt2`, `.ts` ...): TorchScript, torch.export,
+            last. Or the path of a network that was saved whole (`.pt`, `.pt2`, `.ts` ...): TorchScript, torch.export,
             or pickled by torch.save. The first two have no layers to tap. `torch.hub:load` works as well.
         kwargs: Its arguments.
         checkpoint: A file of weights.
@@ -56,8 +55,7 @@ class ModuleBackbone(FrozenNetwork):
         n_prefix_tokens: How many of its tokens stand before the patches.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
-        trust: Whether a file may run code while it is read, as torch.export and pickled networks can, or torch.hub
-            the code of a repository.
+        trust: Whether a saved network may run the code that its file holds, or torch.hub that of a repository.
     """
 
     def __init__(
@@ -122,6 +120,12 @@ class ModuleBackbone(FrozenNetwork):
             normalisation=None if transform else Normalisation(mean, std),
         )
 
+    @staticmethod
+    def runs_code(parameters: Mapping[str, Any]) -> list[str]:
+        """Which of its parameters run code, for `probe.command.recorded`: the target itself."""
+        named = {name: parameters.get(name) for name in ("target", "transform", "trust")}
+        return [f"{name}={value}" for name, value in named.items() if value or name == "target"]
+
     def transform(self, row: Any) -> Tensor:
         """One image as (3, H, W) bytes, or what the transform of your own gives."""
         image = require_image(row, self.name)
@@ -185,19 +189,18 @@ class ModuleBackbone(FrozenNetwork):
 
 
 def import_path(path: str) -> Any:
-    """What `package.module:name` stands for; modules of the working folder are found as with `python -m`."""
+    """What `package.module:name` stands for; a module that is installed nowhere is looked for in the working folder."""
     module_name, _, name = path.partition(":")
     if not name:
         raise InputError(f"import path {path!r} lacks a colon, expected package.module:name: set it so")
-    sys.path.insert(0, os.getcwd())
+    own_modules.find(module_name)
     try:
         return getattr(importlib.import_module(module_name), name)
     except (ImportError, AttributeError) as error:
         raise InputError(
-            f"{path} cannot be imported ({error}): check the name, and install the package or run where it lies"
+            f"{path} cannot be imported ({error}{own_modules.shadowed(module_name)}): check the name, and install the "
+            "package or run where it lies"
         ) from error
-    finally:
-        sys.path.remove(os.getcwd())
 
 
 def _network(

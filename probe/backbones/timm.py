@@ -99,6 +99,18 @@ class TimmBackbone(FrozenNetwork):
         if pool == "cls" and self.n_prefix_tokens == 0:
             raise InputError(f"pool is 'cls', but backbone {self.name} has no prefix tokens: set backbone.pool=avg")
 
+    @staticmethod
+    def runs_code(parameters: Mapping[str, Any]) -> list[str]:
+        """Which of its parameters could run code, or write, for `probe.command.recorded`: arguments that are texts.
+
+        Among those of timm are files to read weights from and folders to write them to.
+        """
+        given = parameters.get("model_kwargs")
+        if not isinstance(given, Mapping):
+            return [f"model_kwargs={given}"] if given else []
+        harmless = {name for name, value in given.items() if name == "global_pool" or _are_numbers(value)}
+        return [f"model_kwargs.{name}={value}" for name, value in given.items() if name not in harmless]
+
     def transform(self, row: Any) -> Tensor:
         """One image as (3, H, W) bytes, or float32 where normalising is not the last step of the model's transform."""
         image: Image = require_image(row, self.name)
@@ -211,6 +223,10 @@ def _check_name(name: str) -> None:
     tags = timm.list_pretrained(f"{architecture}.*")
     if "." in name and name not in tags:
         raise InputError(f"timm has no weights {name!r}, there are {', '.join(tags) or 'none'}: choose one of these")
+
+
+def _are_numbers(value: Any) -> bool:
+    return all(isinstance(v, int | float | None) for v in (value if isinstance(value, list) else [value]))
 
 
 def _brief(error: Exception) -> str:

@@ -47,8 +47,8 @@ EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit
 def main() -> None:
     """Entry point of the console script."""
     words = sys.argv[1:]
-    # As `python -m` does: a backbone, dataset or head of the user's own is found beside where they stand.
-    sys.path.insert(0, os.getcwd())
+    # Workers and jobs begin with `python -m` or `-c`, which look into the working folder first unless told otherwise.
+    os.environ["PYTHONSAFEPATH"] = "1"
     if words and not words[0].startswith("-") and "=" not in words[0]:
         sys.exit(subcommand(words[0], words[1:]))
     outcomes.clear()

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import OmegaConf
 
+from probe.command import recorded
+from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
 
 if TYPE_CHECKING:
@@ -21,7 +23,7 @@ KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
-    ("force calibrate save_logits save_rows skip_unfit", bool, "true or false"),
+    ("force calibrate save_logits save_rows skip_unfit trust", bool, "true or false"),
     ("conformal_level", float, "a number between 0 and 1"),
     ("name runs device cache", str, "a text"),
 ]
@@ -102,6 +104,8 @@ def build_teacher(config: Any) -> Teacher | None:
     if isinstance(teacher, str):
         dataset = dataset_of(config)
         run = read_teacher(teacher, fingerprint=dataset.fingerprint, class_names=dataset.class_names)
+        parts = {name: run.config.get(name) for name in ("backbone", "head", "views")}
+        recorded.check(parts, run.folder, CONF, trust=bool(config.get("trust")))
         return Teacher(backbone_of(run.config), instantiate(run.config["head"]), run, run.config.get("reads") or {})
     return Teacher(backbone_of(teacher), instantiate(teacher["head"]), reads=teacher.get("reads") or {})
 
@@ -128,6 +132,9 @@ def instantiate(node: Any) -> Any:
     from hydra.errors import InstantiationException
     from hydra.utils import instantiate as hydra_instantiate
 
+    node = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    for target in recorded.named(node):
+        own_modules.find(target)
     try:
         return hydra_instantiate(node, _convert_="all")
     except InstantiationException as error:

@@ -9,24 +9,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.command import config as building
+from probe.command import recorded
 from probe.core.errors import InputError
 
 if TYPE_CHECKING:
     from probe.experiment.extracting import Extracting
 
-# What `build` reads of a recorded configuration.
-RECORDED = {
-    "backbone", "dataset", "protocol", "head", "cache", "name", "seed", "device", "save_logits", "reads", "features",
-}  # fmt: skip
+# What no recorded configuration lacks.
+RECORDED = {"backbone", "dataset", "protocol", "head", "seed", "device", "save_logits", "reads", "features"}
 
 
 def reproduce(argv: Sequence[str]) -> int:
     """Runs recorded runs again and says whether they come out the same; returns 1 if one does not."""
     parser = argparse.ArgumentParser("probe reproduce", description="Run a run folder again from its own record.")
     parser.add_argument("folders", nargs="+", type=Path, help="run folders, such as runs/quickstart/tiny-…")
+    parser.add_argument("--cache", help="where features are kept; else $PROBE_CACHE, or the platform's cache folder")
+    parser.add_argument(
+        "--trust",
+        action="store_true",
+        help="run code that a record names and that is not this package's: from folders of those you trust",
+    )
+    options = parser.parse_args(argv)
     different = 0
-    for folder in parser.parse_args(argv).folders:
-        lines, causes = differences(folder)
+    for folder in options.folders:
+        lines, causes = differences(folder, cache=options.cache, trust=options.trust)
         print(f"{folder}: " + ("same bits" if not lines else "differs"))
         for line in lines:
             print(f"  {line}")
@@ -38,22 +44,30 @@ def reproduce(argv: Sequence[str]) -> int:
     return 1 if different else 0
 
 
-def differences(folder: Path) -> tuple[list[str], list[str]]:
-    """Runs a recorded run in a folder of its own; lists what came out differently, and what else is different."""
+def differences(folder: Path, *, cache: str | None = None, trust: bool = False) -> tuple[list[str], list[str]]:
+    """Runs a recorded run in a folder of its own; lists what came out differently, and what else is different.
+
+    Args:
+        cache: Where features are kept.
+        trust: Whether code may run that the record names and that is not this package's.
+    """
     from probe.experiment import run as experiment
     from probe.results import folder as record
 
     old = record.read_result(folder)
     if old is None:
         raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
-    missing = RECORDED - (old.get("config") or {}).keys()
+    config = old.get("config") or {}
+    missing = RECORDED - config.keys()
     if missing:
         raise InputError(
             f"the record in {folder} lacks {', '.join(sorted(missing))} of the configuration, so that it cannot be run "
             "again: give a run that the probe command made"
         )
+    recorded.check(config, folder, building.CONF, trust=trust)
     with tempfile.TemporaryDirectory() as scratch:
-        again = experiment.run(building.build(old["config"] | {"runs": scratch, "force": True}, old.get("command", "")))
+        ours = recorded.configuration(config, runs=scratch, cache=cache, trust=trust)
+        again = experiment.run(building.build(ours, old.get("command", "")))
         new = record.read_result(again)
         assert new is not None  # `run` returns complete folders only
         return record.compare(folder, old, again, new), record.compare_causes(old, new)

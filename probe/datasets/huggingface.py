@@ -24,6 +24,10 @@ SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "
 IMAGE_COLUMNS = ("image", "img", "pixel_values", "picture", "photo")
 LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "category")
 CHUNK_ROWS = 1000
+READERS = {
+    ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json", ".tar": "webdataset",
+}  # fmt: skip
+"""Suffix of a single file: the reader of `datasets`."""
 
 
 class HuggingFacePartition:
@@ -149,6 +153,11 @@ def _open(path: str, config_name: str | None, revision: str | None) -> Mapping[s
             "dataset=huggingface needs the package datasets, which is not installed: "
             "pip install 'probe-bench[datasets]'"
         ) from error
+    if int(datasets.__version__.partition(".")[0]) < 4:  # whose sets may be scripts
+        raise InputError(
+            f"dataset=huggingface needs datasets 4 or newer, which runs no code of the sets, here is "
+            f"{datasets.__version__}: pip install -U datasets"
+        )
     source = Path(path).expanduser()
     saved = any((source / file).is_file() for file in ("dataset_dict.json", "state.json"))
     if not source.exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
@@ -157,8 +166,9 @@ def _open(path: str, config_name: str | None, revision: str | None) -> Mapping[s
         if saved:
             opened = datasets.load_from_disk(str(source))
         elif source.is_file():
-            kind = {".parquet": "parquet", ".arrow": "arrow"}.get(source.suffix, source.suffix.lstrip("."))
-            opened = datasets.load_dataset(kind, data_files=str(source))
+            if source.suffix not in READERS:  # others of the library's readers unpickle
+                raise InputError(f"file {path} is none of {', '.join(READERS)}: convert it, or give its folder")
+            opened = datasets.load_dataset(READERS[source.suffix], data_files=str(source))
         else:
             where = str(source) if source.exists() else path
             opened = datasets.load_dataset(where, config_name, revision=revision)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -129,7 +127,6 @@ def _on_ray(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
 
 def _ray_task(prepare: Prepare, config: Mapping[str, Any], driver: Card, number: int) -> list[str]:
     """One task's part; refuses to work on another cache, or with other weights, than the driver."""
-    sys.path.insert(0, os.getcwd())
     work = prepare(config)
     root = work.request.store.root
     with shown(root, f"task {number}", work.facts) as own:

@@ -25,6 +25,15 @@ from probe.experiment.request import Run, Teacher, TeacherRun
 from probe.heads.shared.head import Head, Validation
 from probe.protocols.shared.groups import grouped_folds, groups_across
 
+KEYS = (
+    ("dataset", "class_names"),
+    ("dataset", "fingerprint"),
+    ("run", "digest"),
+    ("protocol", "rows"),
+    ("config", "head"),
+)
+"""What is read of a record."""
+
 
 def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[str]) -> TeacherRun:
     """Reads a run folder; refuses one that is not complete, or of another dataset or other classes."""
@@ -35,6 +44,8 @@ def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[
         raise InputError(
             f"teacher {folder} holds no readable result.json: give the folder of a complete run, such as runs/a/b"
         ) from error
+    if wanting := [name for name, key in KEYS if key not in (result.get(name) or {})]:
+        raise InputError(f"teacher {folder} has a result.json without {', '.join(wanting)}: give a complete run")
     dataset = result["dataset"]
     if list(dataset["class_names"]) != list(class_names):
         raise InputError(

@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import is_classifier
 from sklearn.pipeline import make_pipeline
 
+from probe.core import own_modules
 from probe.core.errors import InputError
 from probe.heads.shared.head import FloatArray, Head, Validation
+from probe.heads.shared.sklearn_types import estimator_class, is_part
 
 SMALLEST = 1e-300
 """Probabilities below it count as it, so that their logarithms are finite."""
@@ -27,7 +29,8 @@ class SklearnHead(Head):
     first are made for log loss and calibration.
 
     The fit is kept as skops (no pickle) inside the safetensors file. Reading it back makes objects of the types that
-    skops trusts and of those that `trusted` names, nothing else.
+    skops trusts, of estimators and their parts (`probe.heads.shared.sklearn_types`) and of those that `trusted` names,
+    nothing else, and no functions.
 
     Args:
         estimator: Import path of a class, such as `sklearn.svm.SVC`, or a list of them.
@@ -36,10 +39,10 @@ class SklearnHead(Head):
 
     Attributes:
         model_: The fitted estimator as skops bytes, uint8.
-        trusted: Beginnings of the type names that a file may hold beside those that skops trusts.
+        trusted: Names of further classes and functions that a file may hold, such as `xgboost.sklearn.XGBClassifier`.
     """
 
-    trusted: ClassVar[tuple[str, ...]] = ("sklearn.", "probe.")
+    trusted: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,
@@ -62,6 +65,19 @@ class SklearnHead(Head):
         self.model_ = np.frombuffer(io.dumps(self._fitted), dtype=np.uint8)
         return self
 
+    @staticmethod
+    def runs_code(parameters: Mapping[str, Any]) -> list[str]:
+        """Which of its parameters run code, for `probe.command.recorded`: all but estimators of scikit-learn.
+
+        A `memory` is a folder of pickles.
+        """
+        given = parameters.get("estimator")
+        paths = [given] if isinstance(given, str) else given if isinstance(given, list) else []
+        params = parameters.get("params")
+        names = list(params) if isinstance(params, Mapping) else []
+        foreign = [f"estimator={path}" for path in paths if not isinstance(path, str) or not estimator_class(path)]
+        return foreign + [f"params.{name}" for name in names if str(name).rpartition("__")[2] == "memory"]
+
     def check_parameters(self) -> None:
         self._build()
 
@@ -70,8 +86,9 @@ class SklearnHead(Head):
         if importlib.util.find_spec("skops") is None:
             raise InputError("head sklearn keeps its fit with skops, which is not installed: pip install skops")
         paths = [self.estimator] if isinstance(self.estimator, str) else list(self.estimator)
-        steps = [_class_at(path)() for path in paths]
-        if not steps or not is_classifier(steps[-1]):
+        classes = [_class_at(path) for path in paths]
+        steps = [kind() for kind in classes if isinstance(kind, type)]
+        if not steps or len(steps) < len(classes) or not is_classifier(steps[-1]):
             raise InputError(
                 f"head.estimator is {self.estimator!r}, expected the import path of a classifier, or a list of paths "
                 "that ends with one: such as sklearn.svm.SVC"
@@ -102,23 +119,25 @@ class SklearnHead(Head):
 
         data = self.model_.tobytes()
         types = io.get_untrusted_types(data=data)
-        foreign = [name for name in types if not name.startswith(self.trusted)]
+        # Of the class: a file can set attributes of the instance.
+        foreign = [name for name in types if name not in SklearnHead.trusted and not is_part(name)]
         if foreign:
             raise InputError(
-                f"the saved head holds {', '.join(foreign)}, which are not trusted: add the beginning of these "
-                "names to SklearnHead.trusted if you trust the file"
+                f"the saved head holds {', '.join(foreign)}, expected estimators of scikit-learn and their parts: add "
+                "these names to SklearnHead.trusted if you trust the file"
             )
         return io.loads(data, trusted=types)
 
 
 def _class_at(path: str) -> Any:
     module, _, name = path.rpartition(".")
+    own_modules.find(module)
     try:
         return getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"head.estimator names {path!r}, which cannot be imported ({error}): give the path of a class, such as "
-            "sklearn.svm.SVC"
+            f"head.estimator names {path!r}, which cannot be imported ({error}{own_modules.shadowed(module)}): "
+            "give the path of a class, such as sklearn.svm.SVC"
         ) from error
 
 

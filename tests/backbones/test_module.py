@@ -62,6 +62,7 @@ def halves(image):
 @pytest.fixture
 def home(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.path", [*__import__("sys").path])
     monkeypatch.delitem(__import__("sys").modules, "probe_test_nets", raising=False)
     (tmp_path / "probe_test_nets.py").write_text(SOURCE)
     yield tmp_path

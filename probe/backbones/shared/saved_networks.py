@@ -1,4 +1,4 @@
-"""Whole networks from files: TorchScript, torch.export, and pickled modules, which run code when they are read."""
+"""Whole networks from files: TorchScript, torch.export and pickled modules, each of which can run code."""
 
 from __future__ import annotations
 
@@ -10,8 +10,11 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from probe.core import own_modules
 from probe.core.errors import InputError
 
+UNPICKLED = "which is unpickled to be read and can run any code while it is"
+DANGERS = {"TorchScript": "a program that can read and write files when it runs"}
 SUFFIXES = (".pt", ".pth", ".pt2", ".ts", ".jit", ".torchscript")
 
 
@@ -46,10 +49,10 @@ def load_program(path: str, size: int, trust: bool) -> nn.Module:
     """Reads a network from a file and checks that it gives the same features for the same images.
 
     Args:
-        path: A TorchScript archive, which runs in TorchScript's own interpreter and needs no trust; or an archive of
-            torch.export, or a module that torch.save pickled, both of which are unpickled.
+        path: An archive of TorchScript, whose operators read and write files; or one of torch.export, or a module that
+            torch.save pickled, which are unpickled and so run anything.
         size: Side of the images to check it with, in pixels.
-        trust: Whether a file may be unpickled, by which it can run any code.
+        trust: Whether the file may do so.
 
     Raises:
         InputError: No such file, a damaged one, one that needs trust, or a network that was saved in training mode or
@@ -58,11 +61,12 @@ def load_program(path: str, size: int, trust: bool) -> nn.Module:
     if not Path(path).is_file():
         raise InputError(f"target {path} is no file: give the path of a saved network, or package.module:name")
     form = _form(path)
-    if form != "TorchScript" and not trust:
+    if not trust:
         raise InputError(
-            f"{path} is {form}, which is unpickled to be read and can run any code while it is: set "
-            "backbone.trust=true if you trust whoever made it, or save the network as TorchScript"
+            f"{path} is {form}, {DANGERS.get(form, UNPICKLED)}: set backbone.trust=true if you trust whoever made it, "
+            "or name its code and a file of weights, backbone.target=package.module:name backbone.checkpoint=<file>"
         )
+    own_modules.search_working_folder()  # where the classes of a pickled network may lie
     try:
         network = _read(path, form)
     except Exception as error:

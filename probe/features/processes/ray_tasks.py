@@ -7,8 +7,9 @@ import os
 import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import chdir, contextmanager
 from pathlib import Path
+from sysconfig import get_path
 from typing import Any, TypeVar
 
 from probe.core.errors import InputError, ProbeError
@@ -42,7 +43,7 @@ def on_all(ray: Any, function: Callable[[int], Answer], *, n_tasks: int | None, 
     A task whose process or node dies is started again, up to three times.
 
     Args:
-        function: Pickled with cloudpickle; modules that stand beside the working folder are found.
+        function: Pickled with cloudpickle.
         n_tasks: None for one per GPU of the cluster, or as many as its processors carry where it has none.
         n_cpus: Processors for each task. Each gets a GPU too, where the cluster has any.
 
@@ -90,7 +91,9 @@ def connect(
     asked["env_vars"] = path | dict(asked.get("env_vars") or {})
     try:
         _knock(tried)
-        ray.init(address=address, logging_level=logging.ERROR, runtime_env=asked, **{**own, **options})
+        # Its workers look first where it was started: anywhere but in the working folder, to which each task returns.
+        with chdir(get_path("purelib")):
+            ray.init(address=address, logging_level=logging.ERROR, runtime_env=asked, **{**own, **options})
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         reason = str(error).strip().partition("\n")[0]
         if options and not isinstance(error, OSError):

@@ -56,10 +56,10 @@ def load(cls: type[SavedHead], path: str | Path) -> SavedHead:
                 "give a head.safetensors that a run wrote, and load a head of your own with its class"
             )
         below = module.removeprefix(ROOM)
-        kind: type[SavedHead] = cls if own else getattr(importlib.import_module(ROOM + MOVED.get(below, below)), name)
-        if not issubclass(kind, cls):
+        kind: Any = cls if own else getattr(importlib.import_module(ROOM + MOVED.get(below, below)), name, None)
+        if not isinstance(kind, type) or not issubclass(kind, cls):
             raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
-        head = kind(**json.loads(header["parameters"]))
+        head: SavedHead = kind(**json.loads(header["parameters"]))
         # JSON knows lists alone.
         defaults = kind().get_params(deep=False)
         tuples = {k: tuple(v) for k, v in head.get_params(deep=False).items() if isinstance(defaults[k], tuple)}
@@ -67,7 +67,10 @@ def load(cls: type[SavedHead], path: str | Path) -> SavedHead:
         attributes: Mapping[str, Any] = json.loads(header["attributes"])
         for key in json.loads(header["strings"]):
             attributes = {**attributes, key: np.asarray(attributes[key])}
-        head.__dict__.update(attributes, **{key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        fitted = {**attributes, **{key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
+        if odd := [key for key in fitted if not key.endswith("_") or key.startswith("_")]:
+            raise InputError(f"{path} sets {', '.join(odd)}, which no fitted head has: give a file that a run wrote")
+        head.__dict__.update(fitted)
     return head
 
 

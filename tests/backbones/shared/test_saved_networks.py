@@ -73,7 +73,7 @@ FORMS = [("script", "net.pt"), ("trace", "net.ts"), ("export", "net.pt2"), ("pic
 
 @pytest.mark.parametrize(("form", "path"), FORMS)
 def test_a_saved_network_gives_what_it_gave_and_stays_frozen(form, path, home, network, batch):
-    backbone = ModuleBackbone(save(form, network, path), size=8, trust=form in ("export", "pickle"))
+    backbone = ModuleBackbone(save(form, network, path), size=8, trust=True)
     before = backbone.hash_weights()
     given = backbone.extract(batch, ["pooled", "map"])
     with torch.no_grad():
@@ -89,13 +89,28 @@ def test_a_saved_network_gives_what_it_gave_and_stays_frozen(form, path, home, n
 
 
 @pytest.mark.parametrize(("form", "path"), FORMS)
-def test_only_torchscript_is_read_without_trust(form, path, home, network):
+def test_no_saved_network_is_read_without_trust(form, path, home, network):
     save(form, network, path)
-    if form in ("script", "trace"):
-        assert ModuleBackbone(path, size=8).kinds
-    else:
-        with pytest.raises(InputError, match=r"unpickled to be read and can run any code.*set backbone\.trust=true"):
-            ModuleBackbone(path, size=8)
+    danger = "read and write files" if form in ("script", "trace") else "unpickled to be read and can run any code"
+    with pytest.raises(InputError, match=rf"{danger}.*set backbone\.trust=true if you trust whoever made it, or name"):
+        ModuleBackbone(path, size=8)
+
+
+class Writer(nn.Module):
+    """Leaves a file behind when it runs, from within TorchScript."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        torch.save(x, "written")
+        return x.mean((2, 3))
+
+
+def test_a_scripted_network_writes_no_file_without_trust(home):
+    save("script", Writer(), "net.pt")
+    with pytest.raises(InputError, match=r"net\.pt is TorchScript"):
+        ModuleBackbone("net.pt", size=8)
+    assert not pathlib.Path("written").exists()
+    assert ModuleBackbone("net.pt", size=8, trust=True).kinds
+    assert pathlib.Path("written").exists()
 
 
 def test_nothing_is_unpickled_without_trust(home):
@@ -111,7 +126,9 @@ def test_identity_is_that_of_the_file_wherever_it_stands(home, network):
     with torch.no_grad():
         network.conv.weight += 1
     save("script", network, "c.pt")
-    identities = [json.dumps(ModuleBackbone(p, size=8).identity(), sort_keys=True) for p in ("a.pt", "b.pt", "c.pt")]
+    identities = [
+        json.dumps(ModuleBackbone(p, size=8, trust=True).identity(), sort_keys=True) for p in ("a.pt", "b.pt", "c.pt")
+    ]
     assert identities[0] == identities[1] != identities[2]
 
 
@@ -132,8 +149,8 @@ def test_networks_for_one_size_of_batch_are_refused(home, network):
     ("options", "text"),
     [
         ({"target": "nowhere.pt"}, r"target nowhere\.pt is no file: give the path of a saved network"),
-        ({"target": "junk.pt", "trust": True}, r"junk\.pt cannot be read as a pickle .*give an undamaged file"),
-        ({"target": "state.pt", "trust": True}, r"state\.pt holds a OrderedDict, expected a whole network"),
+        ({"target": "junk.pt"}, r"junk\.pt cannot be read as a pickle .*give an undamaged file"),
+        ({"target": "state.pt"}, r"state\.pt holds a OrderedDict, expected a whole network"),
         ({"kwargs": {"depth": 3}}, r"kwargs is {'depth': 3}, but net\.pt is a saved network"),
         ({"taps": ["conv"]}, r"net\.pt has no layers to tap, taps has \['conv'\]"),
     ],
@@ -143,4 +160,4 @@ def test_impossible_options_are_refused(options, text, home, network):
     (home / "junk.pt").write_bytes(b"junk")
     torch.save(network.state_dict(), "state.pt")
     with pytest.raises(InputError, match=text):
-        ModuleBackbone(**{"target": "net.pt", "size": 8, **options})
+        ModuleBackbone(**{"target": "net.pt", "size": 8, "trust": True, **options})
