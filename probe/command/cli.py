@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import math
 import multiprocessing
 import os
 import shlex
@@ -11,24 +10,20 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
-from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from probe.command import ray as ray_jobs
-from probe.command import slurm, sweep
+from probe.command import sweep
 from probe.command.config import CONF, build, instantiate
+from probe.command.launchers import missing_launcher
+from probe.command.process import begin, process
 from probe.command.sweep import Outcome
 from probe.core.errors import DoesNotFit, ProbeError
 
@@ -40,8 +35,6 @@ SUBCOMMANDS = {
     "extract": "probe.command.subcommands:extract",
     "reproduce": "probe.command.subcommands:reproduce",
 }
-# launcher of a plugin: extra that installs it
-EXTRAS = {"joblib": "joblib", "ray": "ray", "submitit_local": "slurm", "submitit_slurm": "slurm"}
 
 
 def main() -> None:
@@ -51,7 +44,7 @@ def main() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"
     if words and not words[0].startswith("-") and "=" not in words[0]:
         sys.exit(subcommand(words[0], words[1:]))
-    outcomes.clear()
+    begin()
     try:
         hydra_app()
     except KeyboardInterrupt:
@@ -61,19 +54,14 @@ def main() -> None:
             sys.exit(interrupted())
         if sentence := missing_launcher(stop.__context__):
             print(f"\nprobe: {sentence}", file=sys.stderr)
-        if stop.code and Sweep.started:
-            why = ray_jobs.became_of(stop.__context__) or slurm.became_of(stop.__context__)
-            print(
-                f"\nprobe: the sweep ended early, {why}: the same command goes on with what is missing", file=sys.stderr
-            )
+        if stop.code and (sentence := process.became_of_sweep(stop.__context__)):
+            print(f"\nprobe: {sentence}", file=sys.stderr)
         raise
-    if Sweep.notes is not None:
-        sys.exit(end_sweep(Sweep.notes))
-    sys.exit(any(outcome.status == "failed" for outcome in outcomes))
+    sys.exit(process.exit_code if process.notes is None else end_sweep(process.notes))
 
 
 def interrupted() -> int:
-    print(f"\nprobe: interrupted{Sweep.queued}; the same command goes on with what is missing", file=sys.stderr)
+    print(f"\nprobe: interrupted{process.left_behind}; the same command goes on with what is missing", file=sys.stderr)
     return 130
 
 
@@ -82,14 +70,6 @@ def was_interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__context__
     return error is not None
-
-
-def missing_launcher(error: BaseException | None) -> str:
-    """How to get a launcher that a plugin brings, where that is what Hydra has missed; else nothing."""
-    group, _, name = str(getattr(error, "missing_cfg_file", "")).rpartition("/")
-    if group != "hydra/launcher" or name not in EXTRAS:
-        return ""
-    return f"the launcher {name} is a plugin that is not installed: pip install -e '.[{EXTRAS[name]}]'"
 
 
 def subcommand(word: str, argv: Sequence[str]) -> int:
@@ -110,13 +90,10 @@ def subcommand(word: str, argv: Sequence[str]) -> int:
 
 def end_sweep(notes: Path) -> int:
     try:
-        return sweep.report(notes, instantiate(Sweep.tracker))
+        return sweep.report(notes, instantiate(process.tracker))
     except ProbeError as error:
         print(f"probe: {error}", file=sys.stderr)
         return 1
-
-
-outcomes: list[Outcome] = []
 
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
@@ -139,7 +116,7 @@ def hydra_app(config: DictConfig) -> None:
         outcome = Outcome(job, "failed", error=str(cause) if cause else traceback.format_exc())
     if outcome.status == "failed":
         keep_error(config, outcome)
-    outcomes.append(outcome)
+    process.outcomes.append(outcome)
     announce(outcome, time.perf_counter() - started)
 
 
@@ -194,59 +171,3 @@ def notes_of_sweep() -> Path | None:
     """Where the sweep that this job belongs to keeps its notes; None for a single run."""
     hydra_config = HydraConfig.get()
     return Path(hydra_config.sweep.dir) / sweep.NOTES if hydra_config.mode == RunMode.MULTIRUN else None
-
-
-class Sweep(Callback):
-    """Tells `main` which sweep has ended; Hydra calls it in the launching process, whatever the launcher."""
-
-    started = False
-    queued = ""
-    notes: Path | None = None
-    tracker: DictConfig | None = None
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        launcher, notes = config.hydra.launcher, Path(config.hydra.sweep.dir) / sweep.NOTES
-        with heeded():
-            if launcher["_target_"].endswith(slurm.LAUNCHER):
-                warn(slurm.check())
-                Sweep.queued = f", but the jobs stay in SLURM's queue (`scancel --name={launcher.name}` ends them)"
-            if on_ray := launcher["_target_"].endswith(ray_jobs.LAUNCHER):
-                asked: Any = OmegaConf.to_container(launcher.ray, resolve=True)
-                ray = ray_jobs.connect(asked["init"])
-            sweep.start(notes, n_jobs(config))
-            if on_ray:
-                warn(ray_jobs.check(ray, asked["remote"], notes / sweep.SWEEP))
-        Sweep.started = True
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        folder = Path(config.hydra.sweep.dir)
-        Sweep.notes, Sweep.tracker = folder / sweep.NOTES, config.tracker
-        # Hydra's file holds paths of this machine, and nothing that the records of the runs do not hold.
-        (folder / "multirun.yaml").unlink(missing_ok=True)
-
-
-@contextmanager
-def heeded() -> Iterator[None]:
-    """Ends the command where no job could be submitted; not by an exception, which Hydra turns into a warning."""
-    try:
-        yield
-    except ProbeError as error:
-        print(f"probe: {error}", file=sys.stderr)
-        sys.exit(1)
-
-
-def warn(sentence: str) -> None:
-    if sentence:
-        print(f"probe: {sentence}", file=sys.stderr)
-
-
-def n_jobs(config: DictConfig) -> int | None:
-    """How many jobs a sweep has: the product of the lengths of everything swept over; None where a sampler decides."""
-    overrides = [f"{key}={value}" for key, value in (config.hydra.sweeper.params or {}).items()]
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())  # which knows what glob(*) stands for
-    parsed = parser.parse_overrides([*overrides, *config.hydra.overrides.task])
-    # The command line comes last and wins over what an experiment sweeps by default.
-    swept = [o for o in {o.get_key_element(): o for o in parsed}.values() if o.is_sweep_override()]
-    if not all(o.is_discrete_sweep() for o in swept):
-        return None
-    return math.prod(len(list(o.sweep_string_iterator())) for o in swept)

@@ -18,6 +18,7 @@ from places import ROOT
 
 from probe.command import cli
 from probe.command import config as building
+from probe.command.process import n_jobs
 from probe.command.sweep import Outcome, begin, note, progress, start
 from probe.results.folder import content
 
@@ -210,7 +211,7 @@ EXPERIMENT = {"dataset": "digits,iris", "head": "ncm,ridge", "seed": "0,1,2"}
 def test_a_sweep_knows_how_many_jobs_it_has(params: dict[str, str], words: list[str], n: int | None) -> None:
     config = OmegaConf.create({"hydra": {"sweeper": {"params": params}, "overrides": {"task": words}}})
     with hydra.initialize_config_dir(str(building.CONF), version_base="1.3"):
-        assert cli.n_jobs(config) == n
+        assert n_jobs(config) == n
 
 
 def test_jobs_of_one_sweep_that_mean_the_same_run_once(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Sweeps through submitit, by its local executor and on a cluster of SLURM, and extraction under srun.
 
-Where there is a cluster: `pytest -m slow tests/test_slurm.py --basetemp=<a folder that its nodes share>`; partition and
+Where there is a cluster: `pytest -m slow -k cluster --basetemp=<a folder that its nodes share>`; partition and
 account are taken from SBATCH_PARTITION, SLURM_PARTITION, SBATCH_ACCOUNT and SLURM_ACCOUNT.
 """
 
@@ -18,8 +18,8 @@ import hydra
 import pytest
 from places import ROOT
 
-from probe.command import slurm
 from probe.command.config import CONF
+from probe.command.launchers import slurm
 from probe.core.errors import InputError
 
 # Writes down the rows of each batch; 88 and 90 rows take 9 seconds together. The task MORTAL of srun dies on the way.
@@ -151,11 +151,11 @@ def test_a_job_that_died_is_said_with_its_state():
     error = utils.UncompletedJobError(
         "Job 3_1 (task: 0) with path a.pkl\nhas not produced any output (state: NODE_FAIL)\nError stream produced:"
     )
-    assert slurm.became_of(error) == (
+    assert slurm.Launcher().became_of(error) == (
         "a job died without a word (Job 3_1, state: NODE_FAIL; its log stands above), others may still be at work"
     )
-    assert slurm.became_of(ValueError("x")) == "a job died without a word (the last lines above say where)"
-    assert slurm.became_of(None) == slurm.became_of(utils.UncompletedJobError(""))
+    assert slurm.Launcher().became_of(ValueError("x")) == "a job died without a word (the last lines above say where)"
+    assert slurm.Launcher().became_of(None) == slurm.Launcher().became_of(utils.UncompletedJobError(""))
 
 
 def environment(cwd):

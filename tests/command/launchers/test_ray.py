@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from places import ROOT
 
-from probe.command import ray as ray_jobs
+from probe.command.launchers import ray as ray_jobs
 from probe.core.errors import InputError
 from probe.features.processes import ray_tasks
 from probe.results.folder import content
@@ -226,6 +226,6 @@ def test_options_that_ray_does_not_know_are_refused(tmp_path):
 
 
 def test_only_what_ray_raised_is_said_to_be_of_ray():
-    ray = pytest.importorskip("ray")
-    assert ray_jobs.became_of(ray.exceptions.WorkerCrashedError()).startswith("Ray gave a job up, and the others")
-    assert ray_jobs.became_of(ValueError("x")) == ray_jobs.became_of(None) == ""
+    ray, became_of = pytest.importorskip("ray"), ray_jobs.Launcher().became_of
+    assert became_of(ray.exceptions.WorkerCrashedError()).startswith("Ray gave a job up, and the others")
+    assert became_of(ValueError("x")) == became_of(None) == "a job died without a word (the last lines above say where)"

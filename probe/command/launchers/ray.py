@@ -7,11 +7,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+
+from probe.command import launchers
 from probe.core.errors import InputError
 from probe.core.files import cache_root
 from probe.features.processes import ray_tasks
 
-LAUNCHER = "RayLauncher"
 SETTING = "hydra.launcher.ray"
 SECONDS = 120.0
 SHOWN = 3
@@ -78,11 +80,26 @@ def check(ray: Any, remote: Mapping[str, Any], sign: Path) -> str:
     return ""
 
 
-def became_of(error: BaseException | None) -> str:
-    """Why Ray ended a sweep, by the exception that its launcher raised and Hydra has printed; nothing if it did not."""
-    if type(error).__module__ != "ray.exceptions":
+class Launcher(launchers.Launcher):
+    """Jobs as tasks of a cluster."""
+
+    target = "RayLauncher"
+
+    def before(self, config: Any) -> str:
+        self.ray = connect(_plain(config.ray)["init"])
         return ""
-    return f"Ray gave a job up, and the others with it ({_first_line(error)})"
+
+    def ready(self, config: Any, sign: Path) -> str:
+        return check(self.ray, _plain(config.ray)["remote"], sign)
+
+    def became_of(self, error: BaseException | None) -> str:
+        if type(error).__module__ == "ray.exceptions":
+            return f"Ray gave a job up, and the others with it ({_first_line(error)})"
+        return super().became_of(error)
+
+
+def _plain(config: Any) -> Any:
+    return OmegaConf.to_container(config, resolve=True)
 
 
 def _in_folder(folder: str) -> Callable[[], None]:

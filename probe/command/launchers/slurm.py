@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from typing import Any
 
+from probe.command import launchers
 from probe.core.errors import InputError
 
-LAUNCHER = "SlurmLauncher"
 SECONDS = 30.0
 
 
@@ -46,12 +47,22 @@ def _ask(*words: str) -> tuple[int | None, str]:
     return answer.returncode, answer.stdout.strip() or answer.stderr.strip()
 
 
-def became_of(error: BaseException | None) -> str:
-    """Why a sweep's launcher gave up, by the exception that submitit raised in it and Hydra has printed."""
-    kind, (first, second, *_) = type(error).__name__, [*str(error).splitlines(), "", ""]
-    if kind == "FailedJobError" and first.startswith("sbatch: "):
-        return f"sbatch took no job ({str(error).splitlines()[-1]}), and hydra.launcher.… has to be changed"
-    if kind == "UncompletedJobError" and "(state: " in second:
-        job, state = first.partition(" (task")[0], second.partition("(")[2].rstrip(")")
-        return f"a job died without a word ({job}, {state}; its log stands above), others may still be at work"
-    return "a job died without a word (the last lines above say where)"
+class Launcher(launchers.Launcher):
+    """Jobs through submitit and sbatch."""
+
+    target = "SlurmLauncher"
+
+    def before(self, config: Any) -> str:
+        return check()
+
+    def left_behind(self, config: Any) -> str:
+        return f", but the jobs stay in SLURM's queue (`scancel --name={config.name}` ends them)"
+
+    def became_of(self, error: BaseException | None) -> str:
+        kind, (first, second, *_) = type(error).__name__, [*str(error).splitlines(), "", ""]
+        if kind == "FailedJobError" and first.startswith("sbatch: "):
+            return f"sbatch took no job ({str(error).splitlines()[-1]}), and hydra.launcher.… has to be changed"
+        if kind == "UncompletedJobError" and "(state: " in second:
+            job, state = first.partition(" (task")[0], second.partition("(")[2].rstrip(")")
+            return f"a job died without a word ({job}, {state}; its log stands above), others may still be at work"
+        return super().became_of(error)
