@@ -11,7 +11,7 @@ from probe.core.base import Backbone, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
-from probe.experiment.request import Run
+from probe.experiment.request import Run, Teacher
 from probe.heads.shared.head import N_AXES
 from probe.protocols.shared.tasks import ComesInTasks
 
@@ -64,16 +64,19 @@ def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
 
 
 def with_teacher(request: Run) -> Run:
-    """The request without a teacher that its head does not listen to; refuses parameters that cannot be fitted with."""
+    """The request with the teacher that its head listens to; refuses parameters that cannot be fitted with.
+
+    One that names none gets the tuned linear probe on the same features.
+    """
     request.head.check_parameters()
-    if request.head.needs_teacher and request.teacher is None:
-        raise InputError(
-            f"head {head_name(request.head)} learns from a teacher and none is named: set head.teacher=<run folder>, "
-            "or to a mapping with backbone and head, or choose head.arm=ce"
-        )
     if not request.head.needs_teacher:
         return replace(request, teacher=None)
-    if request.teacher is not None and request.teacher.head.reads_texts:
+    if request.teacher is None:
+        from probe.heads.linear import LinearProbe
+
+        reads = {kind: read for kind, read in request.reads.items() if kind in LinearProbe.consumes and kind != read}
+        return replace(request, teacher=Teacher(request.backbone, LinearProbe(), reads=reads))
+    if request.teacher.head.reads_texts:
         raise InputError(f"head {head_name(request.teacher.head)} cannot teach yet: choose a teacher that is fitted")
     return request
 

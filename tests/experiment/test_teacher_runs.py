@@ -124,6 +124,17 @@ def test_a_teacher_by_backbone_and_head_may_read_a_layer_too(tmp_path):
     assert plain["run"]["digest"] != tapped["run"]["digest"]
 
 
+def test_without_a_teacher_the_linear_probe_on_the_same_features_teaches(tmp_path):
+    small = ["backbone=identity", "dataset=wine", "device=cpu", *SMALL]
+    named = ["+head.teacher.head._target_=probe.heads.linear.LinearProbe"]
+    named += ["+head.teacher.backbone._target_=probe.backbones.identity.IdentityBackbone"]
+    own, other = (
+        json.loads((run(request_of([*small, *n], tmp_path)) / "result.json").read_text()) for n in ([], named)
+    )
+    assert own["head"]["parameters"]["teacher"]["name"] == "linear on identity"
+    assert own["run"]["digest"] == other["run"]["digest"]
+
+
 def test_a_run_on_another_dataset_or_split_does_not_teach(tmp_path):
     small = ["backbone=identity", "dataset=wine", "device=cpu"]
     teacher = run(request_of([*small, "head=ncm"], tmp_path))

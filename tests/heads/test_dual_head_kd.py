@@ -123,6 +123,11 @@ def test_binary_kl_norm_of_equal_logits_is_zero_with_zero_gradient(dtype):
     assert student.grad.abs().max() == 0
 
 
+def contract_case():
+    """All arms but `ce` want a teacher's logits."""
+    return {"arm": "ce", "trunk_depth": 0, "epochs": (20,), "learning_rates": (0.05,)}
+
+
 def test_binary_kl_norm_is_symmetric_small_differences_squared_large_ones_linear():
     student, teacher = pair()
     torch.testing.assert_close(binary_kl_norm(student, teacher, 2.0), binary_kl_norm(teacher, student, 2.0))

@@ -48,6 +48,11 @@ def test_equal_means_other_covariance_is_seen_by_second_moments_alone(
     assert head.score(X_test, y_test) >= 0.97
 
 
+def contract_case():
+    """The tokens of the tests of all heads have two features."""
+    return {"hidden_width": 2, "n_groups": 1}
+
+
 def test_accuracy_is_near_that_of_bayes_where_covariances_alone_differ_and_misses_it_on_their_lengths():
     (X, y, _), (X_test, y_test, bayes) = correlated_tokens(6000), correlated_tokens(2000, seed=1)
     head = FixedMoments("random", hidden_width=64, n_groups=2, Cs=(1e-2,)).fit(X, y)

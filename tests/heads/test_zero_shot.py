@@ -11,6 +11,11 @@ CLASSES = RNG.normal(size=(4, 6))
 X, Y = RNG.normal(size=(20, 6)).astype(np.float32), np.arange(20) % 4
 
 
+def contract_case():
+    """A run fills in the features of the texts of the classes."""
+    return {"class_features": np.random.default_rng(0).normal(size=(3, 4)), "temperature": 0.1}
+
+
 def test_logits_are_cosines_over_the_temperature():
     logits = ZeroShot(temperature=0.5, class_features=CLASSES).fit(X, Y).logits(X)
     cosines = (X @ CLASSES.T) / np.linalg.norm(X, axis=1)[:, None] / np.linalg.norm(CLASSES, axis=1)
