@@ -14,7 +14,7 @@ from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.kinds import KINDS, output_kinds
 from probe.backbones.shared.network import FrozenNetwork
 from probe.core.errors import InputError
-from probe.core.images import require_image
+from probe.core.images import centre_of_strip, require_image
 
 
 class HuggingFaceBackbone(FrozenNetwork):
@@ -65,7 +65,11 @@ class HuggingFaceBackbone(FrozenNetwork):
 
     def transform(self, row: Any) -> Tensor:
         """One image as the (3, H, W) tensor that the model expects."""
-        return self._processor_output(require_image(row, self.name))
+        image = require_image(row, self.name)
+        size = getattr(self._processor, "size", None) or {}
+        if "shortest_edge" in size and getattr(self._processor, "do_center_crop", False):
+            image = centre_of_strip(image)
+        return self._processor_output(image)
 
     def _processor_output(self, image: Any) -> Tensor:
         return torch.as_tensor(self._processor(images=image, return_tensors="pt")["pixel_values"][0])

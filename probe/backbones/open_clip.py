@@ -22,7 +22,7 @@ from probe.backbones.shared.network import FrozenNetwork, fast_layout
 from probe.backbones.shared.open_clip_text import OpenClipText
 from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import DoesNotFit, InputError
-from probe.core.images import require_image
+from probe.core.images import centre_of_strip, require_image
 
 
 class OpenClipBackbone(FrozenNetwork):
@@ -87,7 +87,10 @@ class OpenClipBackbone(FrozenNetwork):
 
     def transform(self, row: Any) -> Tensor:
         """One image as (3, H, W) bytes."""
-        return self._transform(require_image(row, self.name))
+        image = require_image(row, self.name)
+        if self._config["resize_mode"] == "shortest":
+            image = centre_of_strip(image)
+        return self._transform(image)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         if hasattr(self.network, "trunk"):

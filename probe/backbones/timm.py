@@ -19,7 +19,7 @@ from probe.backbones.shared.kinds import output_kinds
 from probe.backbones.shared.network import FrozenNetwork, fast_layout
 from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import InputError
-from probe.core.images import require_image
+from probe.core.images import centre_of_strip, require_image
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -114,6 +114,8 @@ class TimmBackbone(FrozenNetwork):
     def transform(self, row: Any) -> Tensor:
         """One image as (3, H, W) bytes, or float32 where normalising is not the last step of the model's transform."""
         image: Image = require_image(row, self.name)
+        if self._config.get("crop_mode") == "center":
+            image = centre_of_strip(image)
         return self._transform(image)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.core.base import Backbone, Dataset
-from probe.datasets.shared.partitions import count_duplicates
+from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.features.layout import requested_dtypes, stored_dtype
 
 if TYPE_CHECKING:
@@ -54,6 +54,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
         "dataset": dataset.name,
         "rows": n_rows,
+        "left_out": list(dataset.notes.get(LEFT_OUT, ())),
         "n_classes": len(dataset.class_names),
         "train_rows_per_class": {
             "least": int(counts.min()),
@@ -89,6 +90,7 @@ def render(facts: dict[str, Any]) -> str:
         "backbone": f"{facts['backbone']}, {facts['n_parameters']:,} parameters, {flops}",
         "features": "; ".join(kinds),
         "dataset": f"{facts['dataset']}, {facts['n_classes']} classes, {rows}",
+        **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
         "train / class": f"{per_class['least']} to {per_class['most']}, median {per_class['median']:g}",
         "leakage": ", ".join(copies) or "not known for this kind of dataset",
         "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),

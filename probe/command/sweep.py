@@ -104,6 +104,8 @@ def show_run(folder: Path, *, was_there: bool) -> None:
         console.print(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}", soft_wrap=True)
     if leaked := result.get("leakage", {}).get("test", 0):
         console.print(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows", soft_wrap=True)
+    for phrase in result.get("left_out", ()):
+        console.print(f"not among the rows of {phrase}", soft_wrap=True, markup=False)
     if was_there:
         console.print("complete already, not run again (force=true runs it anew)")
     console.print(f"[bold]{folder}[/bold]", soft_wrap=True)

@@ -13,6 +13,9 @@ from probe.core.errors import InputError
 CONVERSION = "upright by EXIF; 16 bits scaled to 8; transparency over white; RGB; version 1"
 """What `to_rgb` does; part of every image backbone's identity, to be changed together with it."""
 
+STRIP = 200
+"""Images longer than this many times their width are cut before a transform that keeps only their centre."""
+
 EXTENSIONS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
 
 
@@ -77,6 +80,20 @@ def require_image(row: Any, backbone: str) -> Image.Image:
             f"{'' if shape is None else f' of shape {tuple(shape)}'}: set backbone=identity"
         )
     return to_rgb(row)
+
+
+def centre_of_strip(image: Image.Image) -> Image.Image:
+    """The middle of an image that is over `STRIP` times as long as wide; others as they are.
+
+    A transform that scales the shorter side and keeps the centre square sees the same square of it, to a fraction of a
+    pixel; of the whole it would first make an image of gigabytes (1 x 3000 pixels become 256 x 768,000).
+    """
+    short, long = sorted(image.size)
+    if long <= STRIP * short:
+        return image
+    start = (long - STRIP * short) // 2
+    end = long - start  # as much from both ends: the centre stays where it is
+    return image.crop((start, 0, end, short) if image.width == long else (0, start, short, end))
 
 
 def _narrow(image: Image.Image) -> Image.Image:

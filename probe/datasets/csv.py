@@ -1,26 +1,39 @@
-"""Image files listed in a table with their labels."""
+"""Image files, or vectors, listed in a table with their labels."""
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from probe.core.base import Dataset
+import numpy as np
+
+from probe.core.base import Dataset, IntArray, Partition
 from probe.core.errors import InputError
-from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
-from probe.datasets.shared.partitions import ImageFiles, make_dataset
+from probe.datasets.shared.columns import LABEL, Role, choose, required
+from probe.datasets.shared.labels import (
+    encode_labels,
+    join_columns,
+    label_columns,
+    numbers_or_names,
+    read_class_names,
+    target_of,
+)
+from probe.datasets.shared.partitions import ArrayPartition, ImageFiles, make_dataset
 from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.tables import Table, read_table
+from probe.datasets.shared.vectors import feature_columns as chosen_features
+from probe.datasets.shared.vectors import stacked
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
-FILE_COLUMNS = ("file", "filename", "file_name", "filepath", "path", "image", "image_path", "image_id", "id")
-LABEL_COLUMNS = ("label", "labels", "class", "class_name", "target", "category")
-NUMBER = re.compile(r"-?[0-9]+")
-PARTITION_COLUMNS = ("partition", "split", "set", "subset")
-
-Table = list[dict[str, str]]
+PART_OF = {word: part for part, words in PARTITIONS.items() for word in words}
+FILE = Role(
+    "image files", "file_column", ("file", "filename", "file_name"),
+    ("filepath", "path", "image", "image_path", "image_id", "id"),
+)  # fmt: skip
+PARTITION = Role("partitions", "partition_column", ("partition", "split"), ("set", "subset"))
 
 
 def load(
@@ -34,119 +47,182 @@ def load(
     suffix: str = "",
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    map_labels: bool = False,
     group_column: str | None = None,
     session_column: str | None = None,
     hardness_column: str | None = None,
+    feature_columns: str | Sequence[str] | None = None,
+    encoding: str | None = None,
 ) -> Dataset:
-    """Reads one table with a column of partitions, or a folder with `train.csv`, `test.csv` and perhaps `val.csv`.
+    """Reads one table, perhaps with a column of partitions, or a folder with `train.csv` and, optionally, others.
 
-    Tables have a header; `.tsv` is separated by tabs. Labels that are all whole numbers are class
-    numbers, others names.
+    A folder has `test.csv` and `val.csv` beside it. Without partitions all rows are train, for protocols that draw test
+    rows from it. Tables have a header; `.tsv` is separated by tabs. Labels that are all whole numbers are class
+    numbers, others names. A table without image files whose other columns are numbers is one of vectors, for
+    `backbone=identity`. Which column holds what is guessed as `probe.datasets.shared.columns` says.
 
     Args:
         path: The table, or the folder of tables.
         name: How tables call the dataset; the stem of the file or the folder's name by default.
         images: Folder to which file names are relative; that of the table by default.
-        file_column: By default the first of `FILE_COLUMNS` that is there.
-        label_column: By default the first of `LABEL_COLUMNS` that is there. Where rows have several labels: several
-            columns of zeros and ones, or one whose values `separator` divides.
+        file_column: By default the one of the names in `FILE` whose first value is a file.
+        label_column: By default the one of the names in `LABEL`. Where rows have several labels: several columns of
+            zeros and ones, or one whose values `separator` divides.
         separator: Between the labels of a row, such as `|`; a value without anything is a row without labels.
-        partition_column: By default the first of `PARTITION_COLUMNS` that is there.
+        partition_column: By default the one of the names in `PARTITION`, else the one that holds partitions alone.
         suffix: Put behind every file name, such as `.jpg`.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
-        group_column, session_column, hardness_column: What else is known of each row, see
-            `probe.datasets.shared.row_facts.FACTS`.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        group_column, session_column, hardness_column: What else is known of each row, see `row_facts.FACTS`.
+        feature_columns: Columns of numbers that make a vector of each row: names, or patterns such as `f*`.
+        encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
     source = Path(path).expanduser()
-    tables = _tables_of_folder(source) if source.is_dir() else _tables_of_file(source, partition_column)
-    root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
-    ids, texts, columns = {}, {}, [""]
-    for part, rows in tables.items():
-        file_key = _column(rows, file_column, FILE_COLUMNS, "file_column", source)
-        asked = label_columns(label_column)
-        columns = [_column(rows, column, LABEL_COLUMNS, "label_column", source) for column in asked]
-        ids[part] = [f"{row[file_key]}{suffix}" for row in rows]
-        texts[part] = {column: [row[column].strip() for row in rows] for column in columns}
-    _check_files(root, ids)
-    given = read_class_names(class_names) or (columns if len(columns) > 1 else None)
-    raw = _typed(texts, separator)
-    codes, names = encode_labels(raw, str(source), given, ignore_label)
+    if source.is_dir():
+        tables, partition_key, left_out = _tables_of_folder(source, encoding)
+    else:
+        tables, partition_key, left_out = _tables_of_file(source, partition_column, encoding)
+    train = tables["train"]
+    there = dict.fromkeys(train.columns, "")
+    columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
+    texts = {part: {c: [v.strip() for v in _column(t, c)] for c in columns} for part, t in tables.items()}
+    given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
+    root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
+    taken = [*columns, partition_key, *known.values()]
+    rows_of = _rows(tables, root, suffix, file_column, feature_columns, taken)
+    raw = _typed(texts, separator)
+    codes, names = encode_labels(raw, str(source), given, ignore_label, map_labels)
     partitions = {}
-    for part, rows in tables.items():
-        facts = {fact: _fact(rows, column, part, source) for fact, column in known.items()}
-        partitions[part] = know(ImageFiles(root, ids[part], codes[part]), facts, part)
-    shown = name or (source.resolve().name if source.is_dir() else source.stem)
-    return make_dataset(shown, names, partitions, target=target_of(raw))
+    for part, table in tables.items():
+        facts = {fact: _fact(table, column, part) for fact, column in known.items()}
+        partitions[part] = know(rows_of(part, codes[part]), facts, part)
+    called = name or (source.resolve().name if source.is_dir() else source.stem)
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
 
 
-def _fact(rows: Table, column: str | None, part: str, source: Path) -> list[str] | None:
-    """The values of a column that train must have; None where it is not asked for, or another table lacks it."""
-    if column is None or (column not in rows[0] and part != "train"):
+def _rows(
+    tables: dict[str, Table],
+    root: Path,
+    suffix: str,
+    file_column: str | None,
+    features: str | Sequence[str] | None,
+    taken: Sequence[str | None],
+) -> Callable[[str, IntArray], Partition]:
+    """What makes a partition of image files, or of vectors, once its labels are known."""
+    train = tables["train"]
+    free = [column for column in train.columns if column not in taken]
+    file_key = _file_column(train, root, suffix, file_column, free) if features is None else None
+    if file_key is not None:
+        ids = {part: [f"{value}{suffix}" for value in _column(table, file_key)] for part, table in tables.items()}
+        _check_files(root, ids)
+        return lambda part, codes: ImageFiles(root, ids[part], codes)
+    numeric = {column: features is not None or _numbers(train.columns[column]) is not None for column in free}
+    chosen = chosen_features(numeric, features, (), train.source)
+    arrays = {p: stacked({c: [_feature(t, c, p)] for c in chosen}, t.source) for p, t in tables.items()}
+    return lambda part, codes: ArrayPartition(arrays[part], codes, [str(row) for row in range(len(codes))])
+
+
+def _file_column(table: Table, root: Path, suffix: str, asked: str | None, free: Sequence[str]) -> str | None:
+    there = dict.fromkeys(table.columns, "")
+    if asked is not None:
+        return choose(FILE, table.source, there, asked)
+    named = [column for column in (*FILE.clear, *FILE.usual) if column in free]
+    lead = [column for column in named if (root / f"{table.columns[column][0]}{suffix}").is_file()]
+    if not named:
         return None
-    if column not in rows[0]:
-        raise InputError(f"{source} has the columns {', '.join(rows[0])}, expected {column}: name one that it has")
-    return [row[column].strip() for row in rows]
+    more = set(free) - set(named)
+    if not lead and more and all(_numbers(table.columns[column]) is not None for column in free):
+        return None  # numbers alone: vectors, or a question about them
+    # Where none leads to a file the first is taken, for the error that names the files.
+    return choose(FILE, table.source, there, fitting=lead or named[:1])
 
 
-def _tables_of_folder(folder: Path) -> dict[str, Table]:
-    found = {}
+def _column(table: Table, column: str) -> list[str]:
+    if column not in table.columns:
+        raise InputError(
+            f"{table.source} has the columns {', '.join(table.columns)}, expected {column}, as train has: write all "
+            "tables with the same columns"
+        )
+    return table.columns[column]
+
+
+def _fact(table: Table, column: str | None, part: str) -> list[str] | None:
+    """The values of a column that train must have; None where it is not asked for, or another table lacks it."""
+    if column is None or (column not in table.columns and part != "train"):
+        return None
+    if column not in table.columns:
+        raise InputError(
+            f"{table.source} has the columns {', '.join(table.columns)}, expected {column}: name one that it has"
+        )
+    return [value.strip() for value in table.columns[column]]
+
+
+def _numbers(texts: Sequence[str]) -> np.ndarray | None:
+    """(N,) float64 where all texts are finite numbers."""
+    try:
+        values = np.array([float(text) for text in texts])
+    except ValueError:
+        return None
+    return values if np.isfinite(values).all() else None
+
+
+def _feature(table: Table, column: str, part: str) -> np.ndarray:
+    texts = _column(table, column)
+    values = _numbers(texts)
+    if values is None:
+        row = next(i for i, text in enumerate(texts) if _numbers([text]) is None)
+        raise InputError(
+            f"row {row} of {part} has {texts[row]!r} in column {column} of {table.source}, expected a finite number: "
+            "fill it in, or name the features in dataset.feature_columns=[...]"
+        )
+    return values
+
+
+Tables = tuple[dict[str, Table], str | None, list[str]]
+"""Of each partition, the column that tells them apart, and what is left out."""
+
+
+def _tables_of_folder(folder: Path, encoding: str | None) -> Tables:
+    found, used = {}, []
     for part, words in PARTITIONS.items():
         files = [f for w in words for s in (".csv", ".tsv") if (f := folder / f"{w}{s}").is_file()]
+        if len(files) > 1:
+            raise InputError(
+                f"{folder} has {' and '.join(f.name for f in files)}, expected one of them: remove the rest"
+            )
         if files:
-            found[part] = _read(files[0])
-    _check_partitions(folder, found, [entry.name for entry in sorted(folder.iterdir())])
-    return found
+            found[part] = read_table(files[0], encoding)
+            used += files
+    _check_train(folder, found, [entry.name for entry in sorted(folder.iterdir())])
+    left_out = [p for s in ("csv", "tsv") for p in unused_files(folder, used, f"*.{s}", "named for no partition")]
+    return found, None, left_out
 
 
-def _tables_of_file(file: Path, asked: str | None) -> dict[str, Table]:
-    rows = _read(file)
-    column = _column(rows, asked, PARTITION_COLUMNS, "partition_column", file)
-    part_of = {word: part for part, words in PARTITIONS.items() for word in words}
-    found: dict[str, Table] = {}
-    for row in rows:
-        part = part_of.get(row[column].strip().lower())
-        if part is not None:
-            found.setdefault(part, []).append(row)
-    _check_partitions(file, found, sorted({row[column] for row in rows}))
-    return found
+def _tables_of_file(file: Path, asked: str | None, encoding: str | None) -> Tables:
+    table = read_table(file, encoding)
+    by_kind = [c for c, values in table.columns.items() if all(v.strip().lower() in PART_OF for v in values)]
+    column = choose(PARTITION, file, dict.fromkeys(table.columns, ""), asked, by_kind=by_kind)
+    if column is None:
+        return {"train": table}, None, []
+    parts = [PART_OF.get(value.strip().lower()) for value in table.columns[column]]
+    rows = {part: [i for i, p in enumerate(parts) if p == part] for part in PARTITIONS}
+    unknown = Counter(v for v, p in zip(table.columns[column], parts, strict=True) if p is None)
+    found = {part: table.rows(numbers) for part, numbers in rows.items() if numbers}
+    _check_train(file, found, sorted(set(table.columns[column])))
+    left_out = [f"{n} rows of {file.name} whose {column} is {word!r}" for word, n in sorted(unknown.items())]
+    return found, column, left_out
 
 
-def _check_partitions(source: Path, found: dict[str, Table], there: Sequence[str]) -> None:
-    if not {"train", "test"} <= found.keys():
+def _check_train(source: Path, found: dict[str, Table], there: Sequence[str]) -> None:
+    if "train" not in found:
         raise InputError(
-            f"{source} has {', '.join(there[:10]) or 'nothing'}, expected train and test: give train.csv and test.csv "
-            "in a folder, or a column that says train, validation or test"
+            f"{source} has {', '.join(there[:10]) or 'nothing'}, expected train: give train.csv and test.csv in a "
+            "folder, or a column that says train, validation or test"
         )
-
-
-def _read(file: Path) -> Table:
-    if not file.is_file():
-        raise InputError(f"{file} is no file, expected a .csv or .tsv with a header: give its path")
-    with file.open(newline="", encoding="utf-8-sig") as opened:
-        reader = csv.DictReader(opened, delimiter="\t" if file.suffix == ".tsv" else ",", restkey="", restval="")
-        rows = list(reader)
-    ragged = next((i for i, row in enumerate(rows) if "" in row), None)
-    if ragged is not None:
-        raise InputError(
-            f"row {ragged} of {file} has more values than the header has columns: quote values with commas"
-        )
-    if not rows:
-        raise InputError(f"{file} has no rows, expected a header and one row per image: fill it")
-    return rows
-
-
-def _column(rows: Table, asked: str | None, usual: Sequence[str], parameter: str, source: Path) -> str:
-    found = next((column for column in ((asked,) if asked else usual) if column in rows[0]), None)
-    if found is None:
-        raise InputError(
-            f"{source} has the columns {', '.join(rows[0])}, expected {asked or ' or '.join(usual)}: set "
-            f"dataset.{parameter} to one that it has"
-        )
-    return found
 
 
 def _typed(texts: dict[str, dict[str, list[str]]], separator: str | None) -> dict[str, Any]:
@@ -156,10 +232,10 @@ def _typed(texts: dict[str, dict[str, list[str]]], separator: str | None) -> dic
         return [text] if separator is None else [word.strip() for word in text.split(separator) if word.strip()]
 
     every = {text for columns in texts.values() for values in columns.values() for text in values}
-    numbers = all(NUMBER.fullmatch(word) for text in every for word in words(text))
+    kind = numbers_or_names(word for text in every for word in words(text))
 
     def typed(text: str) -> Any:
-        found = [int(word) if numbers else word or None for word in words(text)]
+        found = [kind(word) if word else None for word in words(text)]
         return found[0] if separator is None else found
 
     return {

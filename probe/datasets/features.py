@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,12 +14,16 @@ from probe.core.base import Dataset, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
+from probe.datasets.shared.archives import read_arrays
+from probe.datasets.shared.columns import Role, required
+from probe.datasets.shared.dictionaries import Coded, one_dictionary
 from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.sources import unused_files
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
-FEATURES_KEYS = ("features", "pooled", "embeddings", "X", "x")
-LABELS_KEYS = ("labels", "label", "targets", "y")
+FEATURES = Role("features", "features_key", ("features",), ("pooled", "embeddings", "X", "x"), kind="arrays")
+LABELS = Role("labels", "labels_key", ("labels", "label"), ("targets", "y"), kind="arrays")
 SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet")
 
 
@@ -57,41 +61,63 @@ def load(
     labels_key: str | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    map_labels: bool = False,
 ) -> Dataset:
-    """Reads one file per partition, `train`, `test` and, optionally, `validation` or `val`; for `backbone=identity`.
+    """Reads one file per partition, `train` and, optionally, `test` and `validation` or `val`; for `backbone=identity`.
 
+    A single file is train, for protocols that draw test rows from it.
     `train.npz` and `train.safetensors` hold an array of features (N, D) and one of labels (N,); `train.parquet` has a
     column of lists and one of labels; beside `train.npy` stands `train_labels.npy`, and it is read lazily. Features
     are float16, float32 or float64, labels numbers or, where the format has them, strings; or (N, K) zeros and ones
     where a row may have several.
 
     Args:
-        path: The folder.
+        path: The folder, or the only file.
         name: How tables call the dataset; the folder's name by default.
-        features_key: Array or column of features; the first of `FEATURES_KEYS` that is there by default.
-        labels_key: Array or column of labels; the first of `LABELS_KEYS` that is there by default.
+        features_key: Array or column of features; by default the one of the names in `FEATURES` that train has.
+        labels_key: Array or column of labels; by default the one of the names in `LABELS` that train has.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
     """
     if path is None:
         raise InputError(
             "dataset=features needs a folder, none is given: set dataset.path=<folder with train.npz, ...>"
         )
     root = Path(path).expanduser()
-    files = _files(root)
-    content = {part: _read(file, features_key, labels_key) for part, file in files.items()}
-    for part, (rows, labels, _) in content.items():
-        _check(files[part], rows, labels, width=content["train"][0].shape[-1])
-    raw = {part: labels_as_read(labels) for part, (_, labels, _) in content.items()}
-    codes, names = encode_labels(raw, "labels", read_class_names(class_names), ignore_label)
+    files, left_out = _files(root)
+    # Train chooses the keys; what other files call otherwise would be something else.
+    first = _read(files["train"], features_key, labels_key)
+    keys = first.keys or (features_key, labels_key)
+    content = {part: first if part == "train" else _read(file, keys[0], keys[1]) for part, file in files.items()}
+    for part, found in content.items():
+        _check(files[part], found.rows, found.labels, width=first.rows.shape[-1])
+    raw = {part: labels_as_read(c.labels) for part, c in content.items()}
+    if all(isinstance(labels, list) for labels in raw.values()):  # codes, and not a column per label
+        coded = {part: [Coded(files[part].name, raw[part], c.names)] for part, c in content.items()}
+        raw = one_dictionary(coded, "labels", declared=class_names is not None).values
+    codes, names = encode_labels(raw, "labels", read_class_names(class_names), ignore_label, map_labels)
     partitions = {}
-    for part, (rows, _, keys) in content.items():
+    for part, (rows, _, keys_of, _) in content.items():
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]
-        partitions[part] = FeaturesPartition(rows, codes[part], [str(i) for i in range(len(rows))], sources, keys)
-    return make_dataset(name or root.resolve().name, names, partitions, target=target_of(raw))
+        partitions[part] = FeaturesPartition(rows, codes[part], [str(i) for i in range(len(rows))], sources, keys_of)
+    called = name or (root.stem if root.is_file() else root.resolve().name)
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
 
 
-def _files(root: Path) -> dict[str, Path]:
+class Content(NamedTuple):
+    """Features and labels of a file, under which keys they stood, and what it calls its codes."""
+
+    rows: NDArray[Any]
+    labels: NDArray[Any]
+    keys: list[str]
+    names: list[str] | None = None
+
+
+def _files(root: Path) -> tuple[dict[str, Path], list[str]]:
+    """The file of each partition, and what is left out."""
+    if root.is_file() and root.suffix in SUFFIXES:
+        return {"train": root}, []
     found = {}
     for part, stems in PARTITIONS.items():
         fitting = [f for stem in stems for s in SUFFIXES if (f := root / f"{stem}{s}").is_file()]
@@ -101,21 +127,21 @@ def _files(root: Path) -> dict[str, Path]:
             )
         if fitting:
             found[part] = fitting[0]
-    if not {"train", "test"} <= found.keys():
+    if "train" not in found:
         there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
         raise InputError(
             f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train and test as {', '.join(SUFFIXES)}: "
             "give the folder that holds them"
         )
-    return found
+    used = [*found.values(), *map(_labels_file, found.values())]
+    return found, [p for s in SUFFIXES for p in unused_files(root, used, f"*{s}", "named for no partition")]
 
 
 def _labels_file(file: Path) -> Path:
     return file.with_name(f"{file.stem}_labels.npy")
 
 
-def _read(file: Path, features_key: str | None, labels_key: str | None) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    """Features, labels and the keys under which they stood."""
+def _read(file: Path, features_key: str | None, labels_key: str | None) -> Content:
     try:
         if file.suffix == ".npy":
             return _read_npy(file)
@@ -123,8 +149,7 @@ def _read(file: Path, features_key: str | None, labels_key: str | None) -> tuple
             return _read_parquet(file, features_key, labels_key)
         arrays: Mapping[str, Any]
         if file.suffix == ".npz":
-            with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-                arrays = {key: archive[key] for key in archive.files}
+            arrays = read_arrays(file)
         else:
             from safetensors.numpy import load_file
 
@@ -136,42 +161,30 @@ def _read(file: Path, features_key: str | None, labels_key: str | None) -> tuple
         raise InputError(
             f"{file} cannot be read ({error}), expected plain numbers without pickled objects: write it again"
         ) from error
-    keys = [_key(file, list(arrays), features_key, FEATURES_KEYS), _key(file, list(arrays), labels_key, LABELS_KEYS)]
-    return arrays[keys[0]], arrays[keys[1]], keys
+    there = dict.fromkeys(arrays, "")
+    keys = [required(FEATURES, file, there, features_key), required(LABELS, file, there, labels_key)]
+    return Content(arrays[keys[0]], arrays[keys[1]], keys)
 
 
-def _read_npy(file: Path) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
+def _read_npy(file: Path) -> Content:
     if not _labels_file(file).is_file():
         raise InputError(f"{file} has no labels beside it, expected {_labels_file(file).name}: add it")
     labels = np.load(_labels_file(file), allow_pickle=False)
-    return np.load(file, mmap_mode="r", allow_pickle=False), labels, []
+    return Content(np.load(file, mmap_mode="r", allow_pickle=False), labels, [])
 
 
-def _read_parquet(
-    file: Path, features_key: str | None, labels_key: str | None
-) -> tuple[NDArray[Any], NDArray[Any], list[str]]:
-    import pyarrow.parquet as pq
+def _read_parquet(file: Path, features_key: str | None, labels_key: str | None) -> Content:
+    from probe.datasets.shared import parquet_files
 
-    columns = pq.read_schema(file).names
-    keys = [_key(file, columns, features_key, FEATURES_KEYS), _key(file, columns, labels_key, LABELS_KEYS)]
-    table = pq.read_table(file, columns=keys)
-    lists = table.column(keys[0]).combine_chunks()
-    values = lists.flatten().to_numpy(zero_copy_only=False)
-    if len(lists) == 0 or lists.null_count or len(values) % len(lists):
-        raise InputError(
-            f"column {keys[0]} of {file} has lists of different lengths, expected one length: write it again"
-        )
-    return values.reshape(len(lists), -1), np.asarray(table.column(keys[1]).to_pylist(), dtype=object), keys
-
-
-def _key(file: Path, there: Sequence[str], asked: str | None, usual: Sequence[str]) -> str:
-    found = next((key for key in ((asked,) if asked else usual) if key in there), None)
-    if found is None:
-        raise InputError(
-            f"{file} has {', '.join(there) or 'nothing'}, expected {asked or ' or '.join(usual)}: set "
-            "dataset.features_key and dataset.labels_key to what it has"
-        )
-    return found
+    schema = parquet_files.schema_of(file)
+    there = parquet_files.described(schema)
+    keys = [required(FEATURES, file, there, features_key), required(LABELS, file, there, labels_key)]
+    values = parquet_files.values_of(file, keys[1])
+    labels = np.asarray(values, dtype=object)
+    if labels.ndim > 1 and not np.isin(labels, (0, 1)).all():  # lists of labels that happen to be of one length
+        labels = np.fromiter(values, dtype=object, count=len(values))
+    names = parquet_files.metadata_names(schema, keys[1])
+    return Content(parquet_files.vector_column(file, keys[0]), labels, keys, names)
 
 
 def _check(file: Path, rows: Any, labels: Any, width: int) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,8 +11,10 @@ import numpy as np
 from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.core.images import EXTENSIONS
+from probe.core.texts import one_spelling
 from probe.datasets.shared.labels import read_class_names
 from probe.datasets.shared.partitions import ImageFiles, make_dataset
+from probe.datasets.shared.sources import PARTITION_WORDS, passed_over
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 """Names of folders that each partition may have."""
@@ -27,8 +29,9 @@ def load(
 ) -> Dataset:
     """Reads `<path>/<partition>/<class>/**/<image>` with the partitions train, test and, optionally, validation or val.
 
-    Without a test folder, as in ImageNet, validation is the test partition. Rows are sorted by class, then by path.
-    Hidden files and files that are no images by their extension are passed over.
+    Without a test folder, as in ImageNet, validation is the test partition. Without any of them `<path>/<class>/**` is
+    train, for protocols that draw test rows from it. Rows are sorted by class, then by path. Hidden files are passed
+    over, files that are no images by their extension too, with a note that counts them.
 
     Args:
         path: The folder.
@@ -41,20 +44,27 @@ def load(
         ignore_label: A class folder that is left out.
     """
     root = _root(path)
-    found = {part: _files(root, part, follow_links) for part in _partition_folders(root)}
+    folders = _partition_folders(root)
+    read = {part: _files(root, folder, follow_links) for part, folder in folders.items()}
+    found = {part: classes for part, (classes, _) in read.items()}
     if ignore_label is not None:
         found = _without(root, found, str(ignore_label))
     notes = {}
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
         notes["test"] = "the validation folder: there is no test folder"
-    folders = _class_folders(root, found)
+    classes_of = {part: _by_spelling(root, part, classes) for part, classes in found.items()}
+    classes = _class_folders(root, classes_of)
     partitions = {}
-    for part, files in found.items():
-        ids = [file for c in folders for file in files.get(c, [])]
-        counts = [len(files.get(c, [])) for c in folders]
-        partitions[part] = ImageFiles(root, ids, np.repeat(np.arange(len(folders)), counts))
-    return make_dataset(name or root.resolve().name, _class_names(folders, class_names), partitions, notes)
+    for part, files_of in classes_of.items():
+        files = [files_of.get(c, ("", []))[1] for c in classes]
+        labels = np.repeat(np.arange(len(classes)), [len(of_class) for of_class in files])
+        partitions[part] = ImageFiles(root, [file for of_class in files for file in of_class], labels)
+    left_out = passed_over((f for _, foreign in read.values() for f in foreign), "no image by its extension")
+    if "." not in folders.values():
+        left_out += _other_folders(root, set(folders.values()))
+    names = _class_names([classes_of["train"][c][0] for c in classes], class_names)
+    return make_dataset(name or root.resolve().name, names, partitions, notes, left_out=left_out)
 
 
 def _root(path: str | None) -> Path:
@@ -69,7 +79,7 @@ def _root(path: str | None) -> Path:
 
 
 def _partition_folders(root: Path) -> dict[str, str]:
-    """Which partition lies in which folder."""
+    """Which partition lies in which folder; where no folder is called as one, the root is train."""
     folders = {}
     for part, names in PARTITIONS.items():
         present = [name for name in names if (root / name).is_dir()]
@@ -77,34 +87,49 @@ def _partition_folders(root: Path) -> dict[str, str]:
             raise InputError(f"{root} has both {' and '.join(present)}, expected one of them: rename the other")
         if present:
             folders[part] = present[0]
-    if "train" not in folders or len(folders) < 2:
-        there = sorted(entry.name for entry in root.iterdir())
+    there = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    classes = [name for name in there if (root / name).is_dir()]
+    alike = [name for name in classes if name.lower() in PARTITION_WORDS]
+    if not alike and len(classes) > 1:
+        return {"train": "."}
+    # A lone train/ beside other folders is more likely one whose test/ is called otherwise.
+    if "train" not in folders or (len(folders) == 1 and len(classes) > 1):
         raise InputError(
             f"{root} has {', '.join(there[:10]) or 'nothing'}{', ...' if len(there) > 10 else ''}, expected folders "
-            "train/ and test/ (or val/) with one folder per class in each: arrange the images so"
+            "train/ and test/ (or val/) with one folder per class in each, or nothing but a folder per class: arrange "
+            "the images so"
         )
     return folders
 
 
-def _files(root: Path, part: str, follow_links: bool) -> dict[str, list[str]]:
-    """Image files of each class, as sorted paths below the root."""
-    folder = next(root / name for name in PARTITIONS[part] if (root / name).is_dir())
+def _other_folders(root: Path, used: set[str]) -> list[str]:
+    others = sorted(e.name for e in root.iterdir() if e.is_dir() and e.name not in used and not e.name.startswith("."))
+    return [f"{len(others)} folders that are no partition ({', '.join(others[:3])})"] if others else []
+
+
+def _files(root: Path, name: str, follow_links: bool) -> tuple[dict[str, list[str]], list[str]]:
+    """Image files of each class, as sorted paths below the root, and the files that are no images."""
+    folder = root / name
     inside = os.path.realpath(root)
     _check_link(folder, inside, follow_links)
-    loose = [e.name for e in os.scandir(folder) if e.is_file() and _is_image(e.name)]
+    entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
+    foreign = [entry.name for entry in entries if entry.is_file() and not _is_image(entry.name)]
+    loose = [entry.name for entry in entries if entry.is_file() and _is_image(entry.name)]
     if loose:
         raise InputError(
             f"{folder} holds {len(loose)} images beside its class folders ({sorted(loose)[0]}), expected a folder per "
             "class: move each image into the folder of its class"
         )
-    classes = sorted(e.name for e in os.scandir(folder) if e.is_dir() and not e.name.startswith("."))
-    return {
-        c: sorted(p.relative_to(root).as_posix() for p in _images(folder / c, inside, follow_links, ()))
-        for c in classes
-    }
+    classes = {}
+    for c in sorted(entry.name for entry in entries if entry.is_dir()):
+        files = list(_files_below(folder / c, inside, follow_links, ()))
+        classes[c] = sorted(p.relative_to(root).as_posix() for p in files if _is_image(p.name))
+        foreign += [p.name for p in files if not _is_image(p.name)]
+    return classes, foreign
 
 
-def _images(folder: Path, inside: str, follow_links: bool, above: tuple[str, ...]) -> Iterator[Path]:
+def _files_below(folder: Path, inside: str, follow_links: bool, above: tuple[str, ...]) -> Iterator[Path]:
+    """All files below a folder, hidden ones aside; links of images are checked."""
     real = os.path.realpath(folder)
     if real in above:
         raise InputError(f"{folder} is a symbolic link to a folder above it, expected no loops: remove the link")
@@ -114,9 +139,9 @@ def _images(folder: Path, inside: str, follow_links: bool, above: tuple[str, ...
             if entry.name.startswith("."):
                 continue
             if entry.is_dir():
-                yield from _images(folder / entry.name, inside, follow_links, (*above, real))
-            elif _is_image(entry.name):
-                if entry.is_symlink():
+                yield from _files_below(folder / entry.name, inside, follow_links, (*above, real))
+            else:
+                if entry.is_symlink() and _is_image(entry.name):
                     _check_link(folder / entry.name, inside, follow_links)
                 yield folder / entry.name
 
@@ -138,16 +163,36 @@ def _is_image(name: str) -> bool:
 
 def _without(root: Path, found: dict[str, dict[str, list[str]]], ignored: str) -> dict[str, dict[str, list[str]]]:
     there = sorted({c for classes in found.values() for c in classes})
-    if ignored not in there:
+    spelling = one_spelling(ignored)
+    if spelling not in map(one_spelling, there):
         raise InputError(
             f"{root} has no class folder {ignored!r}, only {', '.join(there[:10])}{', ...' if len(there) > 10 else ''}"
             ": mend or leave out dataset.ignore_label"
         )
-    return {part: {c: files for c, files in classes.items() if c != ignored} for part, classes in found.items()}
+    return {
+        part: {c: files for c, files in classes.items() if one_spelling(c) != spelling}
+        for part, classes in found.items()
+    }
 
 
-def _class_folders(root: Path, found: dict[str, dict[str, list[str]]]) -> list[str]:
-    """The class folders, which must be the same in every partition; those of validation may be fewer."""
+Classes = dict[str, tuple[str, list[str]]]
+"""Of each class, by its name with composed accents: the name of its folder, and its files."""
+
+
+def _by_spelling(root: Path, part: str, classes: dict[str, list[str]]) -> Classes:
+    found: Classes = {}
+    for folder, files in classes.items():
+        if one_spelling(folder) in found:
+            raise InputError(
+                f"{part} of {root} has two folders called {folder}, whose accents are stored in two ways (NFC and "
+                "NFD), expected one: move the files of one into the other"
+            )
+        found[one_spelling(folder)] = (folder, files)
+    return found
+
+
+def _class_folders(root: Path, found: Mapping[str, Classes]) -> list[str]:
+    """The classes in order, which must be the same in every partition; those of validation may be fewer."""
     train = set(found["train"])
     faults = []
     for part in found.keys() - {"train"}:
@@ -161,7 +206,7 @@ def _class_folders(root: Path, found: dict[str, dict[str, list[str]]]) -> list[s
             f"the class folders of {root} differ: {'; '.join(sorted(faults))}; expected the same in train and test: "
             "rename or add folders (an empty one will do in test)"
         )
-    return sorted(train)
+    return sorted(train, key=lambda c: found["train"][c][0])
 
 
 def _class_names(folders: list[str], asked: str | Sequence[str] | None) -> list[str]:
@@ -169,9 +214,9 @@ def _class_names(folders: list[str], asked: str | Sequence[str] | None) -> list[
     given = _synset_names(folders) if asked == "imagenet" else read_class_names(asked)
     if given is None:
         return folders
-    words = {line.partition(" ")[0]: line.partition(" ")[2].strip() for line in given}
-    if all(words.get(folder) for folder in folders):
-        given = [words[folder] for folder in folders]
+    words = {one_spelling(line.partition(" ")[0]): line.partition(" ")[2].strip() for line in given}
+    if all(words.get(one_spelling(folder)) for folder in folders):
+        given = [words[one_spelling(folder)] for folder in folders]
     elif len(given) != len(folders):
         raise InputError(
             f"dataset.class_names has {len(given)} names and there are {len(folders)} class folders "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,13 +17,13 @@ from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
 from probe.core.images import read_image
 from probe.core.targets import Target
+from probe.datasets.shared.columns import IMAGE, LABEL, required
+from probe.datasets.shared.dictionaries import Coded, one_dictionary
 from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
-from probe.datasets.shared.partitions import content_cut, make_dataset
+from probe.datasets.shared.partitions import check_lengths, content_cut, make_dataset
 from probe.datasets.shared.subsets import subset
 
 SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
-IMAGE_COLUMNS = ("image", "img", "pixel_values", "picture", "photo")
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target", "category")
 CHUNK_ROWS = 1000
 READERS = {
     ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json", ".tar": "webdataset",
@@ -37,9 +38,12 @@ class HuggingFacePartition:
     on how the rows were made, has no part in it.
     """
 
-    def __init__(self, rows: Any, image: str, labels: IntArray, ids: Sequence[str]):
+    def __init__(self, rows: Any, image: str, labels: IntArray, ids: Sequence[str], inside: Sequence[Path] = ()):
+        """`inside`: folders whose files a row may name instead of holding an image; others are not opened."""
         from datasets import Image as ImageFeature
 
+        check_lengths({"rows": len(rows), "labels": len(labels), "ids": len(ids)})
+        self._inside = [folder.absolute() for folder in inside]
         self.rows = rows.cast_column(image, ImageFeature(decode=False))
         self.labels = labels
         self.ids = list(ids)
@@ -48,7 +52,7 @@ class HuggingFacePartition:
     def subset(self, rows: IntArray) -> HuggingFacePartition:
         """Some of the rows; the others are not read for its fingerprint."""
         ids = [self.ids[row] for row in rows]
-        return HuggingFacePartition(self.rows.select(rows), self._image, self.labels[rows], ids)
+        return HuggingFacePartition(self.rows.select(rows), self._image, self.labels[rows], ids, self._inside)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -63,8 +67,8 @@ class HuggingFacePartition:
     def _digests(self) -> list[str]:
         files = [Path(file["filename"]) for file in self.rows.cache_files]
         stored = remembered(f"images {self._image} {digest(self.ids)}", files, self._stored_digests)
-        paths = {row: Path(self._encoded(row)["path"] or "") for row, value in enumerate(stored) if not value}
-        loose = {row: str(path.resolve()) for row, path in paths.items() if path.is_file()}
+        paths = {row: self._file(row) for row, value in enumerate(stored) if not value}
+        loose = {row: str(path) for row, path in paths.items() if path is not None}
         found = dict(zip(loose, file_digests(Path("/"), list(loose.values())), strict=True))
         return [value or found.get(row, "") for row, value in enumerate(stored)]
 
@@ -75,6 +79,19 @@ class HuggingFacePartition:
         blobs = (value["bytes"].as_buffer() if value.is_valid else None for value in images)
         return ["" if blob is None else hash_bytes(blob) for blob in blobs]
 
+    def _file(self, row: int) -> Path | None:
+        """The file that a row names instead of holding an image, if it is one of the dataset's own."""
+        named = self._encoded(row)["path"]
+        path = Path(os.path.abspath(named)) if named else None
+        if path is None or not path.is_file():
+            return None
+        if not any(path.is_relative_to(own) for folder in self._inside for own in (folder, folder.resolve())):
+            raise InputError(
+                f"{self.ids[row]} (row {row}) names the file {named} in column {self._image} and holds no image, "
+                "expected the image itself, or a file in the dataset's own folder: embed the images"
+            )
+        return path.resolve()
+
     def _encoded(self, row: int) -> dict[str, Any]:
         return self.rows[row][self._image] or {"bytes": None, "path": None}
 
@@ -83,11 +100,12 @@ class HuggingFacePartition:
 
     def __getitem__(self, row: int) -> Image.Image:
         value, name = self._encoded(int(row)), f"{self.ids[row]} (row {row})"
-        if value["bytes"] is None and not Path(value["path"] or "").is_file():
+        source = self._file(int(row)) if value["bytes"] is None else value["bytes"]
+        if source is None:
             raise InputError(
                 f"{name} holds no image, expected one in column {self._image}: leave the row out, or set on_error=skip"
             )
-        return read_image(value["path"] if value["bytes"] is None else value["bytes"], name)
+        return read_image(source, name)
 
 
 def load(
@@ -101,8 +119,11 @@ def load(
     label_column: str | Sequence[str] | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    map_labels: bool = False,
 ) -> Dataset:
     """Reads whatever `datasets.load_dataset` or `load_from_disk` reads; needs `pip install 'probe-bench[datasets]'`.
+
+    Which column holds what is guessed as `probe.datasets.shared.columns` says.
 
     Args:
         path: A folder that `save_to_disk` wrote, a folder or a file of images, parquet, ... that `load_dataset` takes,
@@ -111,37 +132,67 @@ def load(
         config_name: Which configuration of a hub set, where it has several.
         revision: Branch, tag or commit of a hub set.
         splits: Partition -> name of the split that it is, such as `{train: train, test: valid}`. By default `train`,
-            `test` and `validation` (`val`, `valid`, `dev`); without `test`, validation is the test partition.
+            `test` and `validation` (`val`, `valid`, `dev`); without `test`, validation is the test partition. A set
+            of one split has train alone, for protocols that draw test rows from it.
         test_fraction: Share of train that tests, cut by content and stratified, of sets without another split.
-        image_column: Found by its type by default.
-        label_column: The first of `LABEL_COLUMNS` that is there, else the only class label, by default. Where rows have
+        image_column: By default the one of the names in `IMAGE`, else the only one of such a type.
+        label_column: By default the one of the names in `LABEL`, else the only one with class names. Where rows have
             several labels: a column of lists, or several columns of zeros and ones.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line; by default
             what the set says.
         ignore_label: A number or a name whose rows are left out, such as -1.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
     """
     if path is None:
         raise InputError("dataset=huggingface needs a path, none is given: set dataset.path=<hub id, folder or file>")
-    found = _splits(_open(path, config_name, revision), path, splits, cut=test_fraction is not None)
+    opened = _open(path, config_name, revision)
+    chosen = _splits(opened, path, splits, cut=test_fraction is not None)
+    found = {part: opened[split] for part, split in chosen.items()}
     features = found["train"].features
-    image = _image_column(features, image_column)
-    columns = [_label_column(features, asked, image) for asked in label_columns(label_column)]
-    raw = {part: join_columns(_values(rows, columns)) for part, rows in found.items()}
-    given = read_class_names(class_names) or (columns if len(columns) > 1 else _names(features[columns[0]]))
-    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
+    image = _image_column(features, image_column, path)
+    columns = [_label_column(features, asked, image, path) for asked in label_columns(label_column)]
+    given = read_class_names(class_names)
+    labels = {c: one_dictionary(_coded(found, chosen, c), f"column {c}", declared=given is not None) for c in columns}
+    raw = {part: join_columns({c: labels[c].values[part] for c in columns}) for part in found}
+    given = given or (columns if len(columns) > 1 else labels[columns[0]].names)
+    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label, map_labels)
     partitions: dict[str, Partition] = {
-        part: HuggingFacePartition(rows, image, codes[part], [f"{part}:{row}" for row in range(len(rows))])
+        part: HuggingFacePartition(rows, image, codes[part], [f"{part}:{row}" for row in range(len(rows))], _own(path))
         for part, rows in found.items()
     }
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], target_of(raw), test_fraction)
-    return make_dataset(name or Path(path).name, names, partitions, target=target_of(raw))
+    left_out = [f"{len(rows)} rows of split {split}" for split, rows in opened.items() if split not in chosen.values()]
+    return make_dataset(name or Path(path).name, names, partitions, target=target_of(raw), left_out=left_out)
 
 
-def _values(rows: Any, columns: Sequence[str]) -> dict[str, list[Any]]:
-    """All values of some columns, without decoding any image."""
-    table = rows.select_columns(list(columns)).with_format("arrow")[:]
-    return {column: table.column(column).to_pylist() for column in columns}
+def _own(path: str) -> list[Path]:
+    """Folders of which a set may name files: its own, and those where the library keeps what it fetched."""
+    import datasets
+    from huggingface_hub.constants import HF_HUB_CACHE
+
+    source = Path(path).expanduser()
+    own = [] if not source.exists() else [source if source.is_dir() else source.parent]
+    return [*own, Path(datasets.config.HF_DATASETS_CACHE), Path(HF_HUB_CACHE)]
+
+
+def _coded(found: Mapping[str, Any], splits: Mapping[str, str], column: str) -> dict[str, list[Coded]]:
+    """Labels of every split with the class names that it gives them."""
+    for part, rows in found.items():
+        if column not in rows.features:
+            raise InputError(
+                f"split {splits[part]} has no column {column}, its columns are {_columns(rows.features)}: give splits "
+                "with the same columns"
+            )
+    return {
+        part: [Coded(f"split {splits[part]}", _values(rows, column), _names(rows.features[column]))]
+        for part, rows in found.items()
+    }
+
+
+def _values(rows: Any, column: str) -> list[Any]:
+    """All values of a column, without decoding any image."""
+    return list(rows.select_columns([column]).with_format("arrow")[:].column(column).to_pylist())
 
 
 def _open(path: str, config_name: str | None, revision: str | None) -> Mapping[str, Any]:
@@ -182,8 +233,8 @@ def _open(path: str, config_name: str | None, revision: str | None) -> Mapping[s
     return opened if isinstance(opened, Mapping) else {"train": opened}
 
 
-def _splits(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | None, cut: bool) -> dict[str, Any]:
-    """The split of each partition."""
+def _splits(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | None, cut: bool) -> dict[str, str]:
+    """The name of each partition's split."""
     there = list(opened)
     if asked is None:
         chosen = {part: n for part, names in SPLITS.items() if (n := next((n for n in names if n in there), None))}
@@ -202,42 +253,29 @@ def _splits(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | Non
             f"{path} has the test split {chosen['test']}, dataset.test_fraction is for sets without one: leave it out, "
             "or name other splits in dataset.splits"
         )
-    if not {"train"} | ({"test"} - {"test" if cut else ""}) <= chosen.keys():
+    if "train" not in chosen:
         raise InputError(
             f"{path} has the splits {', '.join(there)}, expected train and test: name them with "
             f"dataset.splits='{{train: {there[0]}, test: {there[-1]}}}', or cut a part with dataset.test_fraction=0.2"
         )
-    return {part: opened[name] for part, name in chosen.items()}
+    return chosen
 
 
-def _image_column(features: Mapping[str, Any], asked: str | None) -> str:
+def _image_column(features: Mapping[str, Any], asked: str | None, path: str) -> str:
     from datasets import Image as ImageFeature
 
-    def holds_images(name: str) -> bool:
-        kind = features[name]
+    def holds_images(kind: Any) -> bool:
         is_struct = isinstance(kind, dict) and {"bytes", "path"} <= kind.keys()
         return isinstance(kind, ImageFeature) or is_struct or getattr(kind, "dtype", None) == "binary"
 
-    fitting = [name for name in features if holds_images(name)]
-    usual = [name for name in (*IMAGE_COLUMNS, *fitting) if name in fitting]
-    if asked in fitting or (asked is None and fitting):
-        return asked or usual[0]
-    raise InputError(
-        f"column {asked or 'for images'} holds no images, the columns are {_columns(features)}: set "
-        f"dataset.image_column to one of {', '.join(fitting) or 'type image, by casting it'}"
-    )
+    fitting = [name for name, kind in features.items() if holds_images(kind)]
+    return required(IMAGE, path, _described(features), asked, fitting, by_kind=fitting)
 
 
-def _label_column(features: Mapping[str, Any], asked: str | None, image: str) -> str:
-    classes = [name for name, kind in features.items() if hasattr(kind, "names")]
-    usual = [name for name in LABEL_COLUMNS if name in features] or (classes if len(classes) == 1 else [])
-    found = usual if asked is None else [asked]
-    if not found or found[0] not in features or found[0] == image:
-        raise InputError(
-            f"there is no label column {asked or ' or '.join(LABEL_COLUMNS)}, the columns are {_columns(features)}: "
-            "set dataset.label_column to the one with the classes"
-        )
-    return found[0]
+def _label_column(features: Mapping[str, Any], asked: str | None, image: str, path: str) -> str:
+    fitting = [name for name in features if name != image]
+    classes = [name for name in fitting if _names(features[name])]
+    return required(LABEL, path, _described(features), asked, fitting, by_kind=classes)
 
 
 def _names(kind: Any) -> list[str] | None:
@@ -246,9 +284,12 @@ def _names(kind: Any) -> list[str] | None:
     return names
 
 
+def _described(features: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(getattr(kind, "dtype", None) or type(kind).__name__) for name, kind in features.items()}
+
+
 def _columns(features: Mapping[str, Any]) -> str:
-    kinds = {name: getattr(kind, "dtype", None) or type(kind).__name__ for name, kind in features.items()}
-    return ", ".join(f"{name} ({kind})" for name, kind in kinds.items())
+    return ", ".join(f"{name} ({kind})" for name, kind in _described(features).items())
 
 
 def _cut(train: Partition, target: Target, fraction: float) -> dict[str, Partition]:

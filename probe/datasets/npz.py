@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
+from probe.datasets.shared.archives import read_arrays
+from probe.datasets.shared.columns import Role, choose
 from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.row_facts import FACTS, know
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid")}
-ROWS_KEYS = ("{}_images", "{}_features", "{}_data", "{}_x", "{}_X", "x_{}", "X_{}")
-LABELS_KEYS = ("{}_labels", "{}_targets", "{}_y", "y_{}")
+ROWS = Role("rows", "rows_key", ("images",), ("features", "data", "x", "X"), kind="arrays")
+LABELS = Role("labels", "labels_key", ("labels",), ("targets", "y"), kind="arrays")
 
 
 def load(
@@ -26,68 +28,92 @@ def load(
     name: str | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    map_labels: bool = False,
+    rows_key: str | None = None,
+    labels_key: str | None = None,
 ) -> Dataset:
-    """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS_KEYS`.
+    """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS` and `LABELS`.
 
-    Labels are (N,), or (N, K) zeros and ones where a row may have several. Rows are images, uint8 of shape (N, H, W),
-    (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`. `train_groups`,
-    `train_sessions` and `train_hardness`, where they are there, say more of each row, see
-    `probe.datasets.shared.row_facts.FACTS`. The file
-    is read into memory.
+    Without any of train, test and validation `images` and `labels`, or `X` and `y`, are train, for protocols that draw
+    test rows from it. Labels are (N,), or (N, K) zeros and ones where a row may have several. Rows are images, uint8 of
+    shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`.
+    `train_groups`, `train_sessions` and `train_hardness`, where they are there, say more of each row, see
+    `row_facts.FACTS`. The file is read into memory.
 
     Args:
         path: The file.
         name: How tables call the dataset; the file's stem by default.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        rows_key: What the arrays of rows are called beside the partition, such as `images` in `train_images`.
+        labels_key: Likewise of the labels.
     """
     if path is None:
         raise InputError("dataset=npz needs a file, none is given: set dataset.path=<file.npz>")
     file = Path(path).expanduser()
     arrays = _arrays(file)
-    found = {part: pair for part, words in PARTITIONS.items() if (pair := _pair(arrays, words))}
-    if not {"train", "test"} <= found.keys():
-        raise InputError(
-            f"{file} has the arrays {', '.join(arrays) or 'none'}, expected train_images, train_labels, test_images "
-            "and test_labels (or x_train, y_train, x_test, y_test): rename them"
-        )
-    rows = {part: _rows(file, arrays[keys[0]], keys[0]) for part, keys in found.items()}
-    for part, (rows_key, labels_key) in found.items():
-        labels = arrays[labels_key]
+    rows_of, labels_of, found = _pairs(file, list(arrays), rows_key, labels_key)
+    rows = {part: _rows(file, arrays[rows_of[part]], rows_of[part]) for part in found}
+    for part in found:
+        labels = arrays[labels_of[part]]
         if labels.ndim not in (1, 2) or len(labels) != len(rows[part]):
             raise InputError(
-                f"{labels_key} of {file} has shape {labels.shape}, expected one label, or a column per label, for each "
-                f"of the {len(rows[part])} rows of {rows_key}: mend the file"
+                f"{labels_of[part]} of {file} has shape {labels.shape}, expected one label, or a column per label, for "
+                f"each of the {len(rows[part])} rows of {rows_of[part]}: mend the file"
             )
-    raw = {part: labels_as_read(arrays[keys[1]]) for part, keys in found.items()}
-    codes, names = encode_labels(raw, str(file), read_class_names(class_names), ignore_label)
-    partitions = {
-        p: know(ArrayPartition(rows[p], codes[p], [str(i) for i in range(len(rows[p]))]), _facts(arrays, p), p)
-        for p in found
-    }
-    return make_dataset(name or file.stem, names, partitions, target=target_of(raw))
+    raw = {part: labels_as_read(arrays[labels_of[part]]) for part in found}
+    codes, names = encode_labels(raw, str(file), read_class_names(class_names), ignore_label, map_labels)
+    partitions, used = {}, {*rows_of.values(), *labels_of.values()}
+    for part in found:
+        facts = {fact: _place(arrays, part, fact) for fact in FACTS}
+        used |= {key for key in facts.values() if key}
+        rows_and_labels = ArrayPartition(rows[part], codes[part], [str(i) for i in range(len(rows[part]))])
+        partitions[part] = know(rows_and_labels, {fact: arrays[key] for fact, key in facts.items() if key}, part)
+    others = sorted(arrays.keys() - used)
+    left_out = [f"{len(others)} arrays of {file.name} ({', '.join(others[:3])})"] if others else []
+    return make_dataset(name or file.stem, names, partitions, target=target_of(raw), left_out=left_out)
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as archive:
-            return {key: archive[key] for key in archive.files}
+        return read_arrays(file)
     except (OSError, EOFError, ValueError, AttributeError, TypeError, zipfile.BadZipFile) as error:
         raise InputError(f"{file} is no readable .npz of plain arrays ({error}): give one, without objects") from error
 
 
-def _pair(arrays: dict[str, NDArray[Any]], words: Sequence[str]) -> tuple[str, str] | None:
-    """Names of the rows and the labels of a partition."""
-
-    def first(patterns: Sequence[str]) -> str | None:
-        return next((key for w in words for p in patterns if (key := p.format(w)) in arrays), None)
-
-    rows, labels = first(ROWS_KEYS), first(LABELS_KEYS)
-    return (rows, labels) if rows and labels else None
+def _place(keys: Collection[str], part: str, what: str) -> str | None:
+    """The array of a partition, such as `train_images` or `x_train`; a bare name where nothing has partitions."""
+    forms = [form for word in PARTITIONS[part] for form in (f"{word}_{what}", f"{what}_{word}")]
+    return next((form for form in forms if form in keys), what if part == "train" and what in keys else None)
 
 
-def _facts(arrays: dict[str, NDArray[Any]], part: str) -> dict[str, NDArray[Any] | None]:
-    return {fact: next((arrays[k] for w in PARTITIONS[part] if (k := f"{w}_{fact}") in arrays), None) for fact in FACTS}
+def _pairs(
+    file: Path, keys: list[str], rows_key: str | None, labels_key: str | None
+) -> tuple[dict[str, str], dict[str, str], list[str]]:
+    """Names of rows and of labels by partition, and the partitions: what train has, the others must have too."""
+    chosen = []
+    for role, asked in ((ROWS, rows_key), (LABELS, labels_key)):
+        usual = (asked,) if asked else (*role.clear, *role.usual)
+        there = {what: key for what in usual if (key := _place(keys, "train", what))}
+        what = choose(role, file, there, asked)
+        if what is None:
+            raise InputError(
+                f"{file} has the arrays {', '.join(keys) or 'none'}, expected train_images, train_labels and perhaps "
+                "test_images and test_labels (or x_train, y_train, x_test, y_test): rename them, or set dataset."
+                f"{role.parameter}"
+            )
+        chosen.append(what)
+    places = {part: [_place(keys, part, what) for what in chosen] for part in PARTITIONS}
+    for part, (rows, labels) in places.items():
+        known = [k for role in (ROWS, LABELS) for what in (*role.clear, *role.usual) if (k := _place(keys, part, what))]
+        if bool(rows) != bool(labels) or (known and not rows):
+            raise InputError(
+                f"{file} has {', '.join(known)} of {part}, expected {chosen[0]} and {chosen[1]} as train has: add what "
+                "is missing, or take the rest out"
+            )
+    found = [part for part, (rows, _) in places.items() if rows]
+    return {p: str(places[p][0]) for p in found}, {p: str(places[p][1]) for p in found}, found
 
 
 def _rows(file: Path, rows: NDArray[Any], key: str) -> NDArray[Any]:

@@ -1,13 +1,12 @@
-"""Images in parquet files, in the layout that Hugging Face `datasets` writes and reads."""
+"""Images, or vectors, in parquet files, in the layout that Hugging Face `datasets` writes and reads."""
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,28 @@ from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
 from probe.core.images import read_image
+from probe.datasets.shared.columns import IMAGE, LABEL, choose, required
+from probe.datasets.shared.dictionaries import one_dictionary
 from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
-from probe.datasets.shared.partitions import make_dataset
+from probe.datasets.shared.parquet_files import (
+    check_schemas,
+    coded_labels,
+    described,
+    is_image_type,
+    is_number_type,
+    metadata_names,
+    n_rows_by_group,
+    number_column,
+    schema_of,
+    values_of,
+)
+from probe.datasets.shared.partitions import ArrayPartition, check_lengths, make_dataset
 from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.vectors import feature_columns as chosen_features
+from probe.datasets.shared.vectors import stacked
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
-LABEL_COLUMNS = ("label", "labels", "fine_label", "class", "target")
 CACHE_BYTES = 128 * 2**20
 """Row groups kept in memory by each process; the last one used stays whatever its size."""
 
@@ -38,15 +53,17 @@ class ParquetPartition:
     Safe to pickle and to fork: open files and row groups belong to one process and are never handed on.
     """
 
-    def __init__(self, files: Sequence[Path], image: str, label: str, labels: IntArray):
+    def __init__(self, files: Sequence[Path], image: str, label: str, labels: IntArray, translated: bool = False):
         self.files = list(files)
         self.labels = labels
+        self._translated = translated
         self._columns = (image, label)
-        counts = [_n_rows_by_group(file) for file in self.files]
+        counts = [n_rows_by_group(file) for file in self.files]
         self._groups = [(i, g) for i, groups in enumerate(counts) for g in range(len(groups))]
         self._starts = np.cumsum([0, *(n for groups in counts for n in groups)])
         self._file_starts = np.cumsum([0, *(sum(groups) for groups in counts)])
         self._reader: _Reader | None = None
+        check_lengths({"rows": len(self), "labels": len(labels)})
 
     @cached_property
     def ids(self) -> list[str]:
@@ -56,9 +73,10 @@ class ParquetPartition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of the files' contents and names, in order, and of the columns in use."""
+        """Digest of the files' contents and names, in order, of the columns in use and of codes that are not theirs."""
         names = [file.name for file in self.files]
-        return digest([self._columns, names, file_digests(self.files[0].parent, names)])
+        codes = [self.labels.tolist()] if self._translated else []
+        return digest([self._columns, names, file_digests(self.files[0].parent, names), *codes])
 
     def __len__(self) -> int:
         return int(self._starts[-1])
@@ -127,59 +145,86 @@ def load(
     label_column: str | Sequence[str] | None = None,
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
+    map_labels: bool = False,
     group_column: str | None = None,
     session_column: str | None = None,
     hardness_column: str | None = None,
+    feature_columns: str | Sequence[str] | None = None,
 ) -> Dataset:
-    """Reads `train-*.parquet`, `test-*.parquet` and, optionally, `validation-*.parquet` from a folder or its `data/`.
+    """Reads `train-*.parquet` and, optionally, `test-*` and `validation-*.parquet` from a folder or its `data/`.
 
-    Class names come from the schema's metadata where Hugging Face wrote them; else string labels are classes in
-    sorted order, and numbers stand for themselves.
+    One file, or a folder whose files name no partition, is train, for protocols that draw test rows from it. Class
+    names come from the schema's metadata where Hugging Face wrote them, file by file; else string labels are classes in
+    sorted order, and numbers stand for themselves. Files without images whose other columns are numbers make vectors,
+    for `backbone=identity`. Which column holds what is guessed as `probe.datasets.shared.columns` says.
 
     Args:
-        path: The folder.
+        path: The folder, or the only file.
         name: How tables call the dataset; the folder's name by default.
-        image_column: Column of encoded images, plain binary or a struct with `bytes`; found by its type by default.
-        label_column: Column of labels; the first of `LABEL_COLUMNS` that is there by default. Where rows have several
-            labels: a column of lists, or several columns of zeros and ones.
+        image_column: Column of encoded images, plain binary or a struct with `bytes`; by default the one of the names
+            in `IMAGE`, else the only one of such a type.
+        label_column: Column of labels; by default the one of the names in `LABEL`, else the only one with class names.
+            Where rows have several labels: a column of lists, or several columns of zeros and ones.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
-        group_column, session_column, hardness_column: What else is known of each row, see
-            `probe.datasets.shared.row_facts.FACTS`.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        group_column, session_column, hardness_column: What else is known of each row, see `row_facts.FACTS`.
+        feature_columns: Columns of numbers that make a vector of each row: names, or patterns such as `f*`.
     """
     if path is None:
         raise InputError(
             "dataset=parquet needs a folder, none is given: set dataset.path=<folder with train-*.parquet>"
         )
     root = Path(path).expanduser()
-    found = _partition_files(root)
-    schema = _schema(found["train"][0])
-    image = _image_column(schema, image_column)
-    columns = [_label_column(schema, asked, image) for asked in label_columns(label_column)]
-    raw = {p: join_columns({c: _labels(files, image, c) for c in columns}) for p, files in found.items()}
-    given = read_class_names(class_names) or (columns if len(columns) > 1 else _metadata_names(schema, columns[0]))
-    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label)
-    label = ",".join(columns)
+    found, left_out = _partition_files(root)
+    schema = schema_of(found["train"][0])
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
+    image = None if feature_columns is not None else _image_column(schema, image_column, root)
+    columns = [_label_column(schema, asked, root) for asked in label_columns(label_column)]
+    taken = [*columns, *known.values()]
+    features = [] if image is not None else _feature_columns(schema, feature_columns, taken, root)
+    contents = {c: "number" for c in features} | {c: "label" for c in columns} | ({image: "image"} if image else {})
+    check_schemas(found, contents)
+    given = read_class_names(class_names)
+    labels = {c: one_dictionary(coded_labels(found, c), f"column {c}", declared=given is not None) for c in columns}
+    raw = {part: join_columns({c: labels[c].values[part] for c in columns}) for part in found}
+    given = given or (columns if len(columns) > 1 else labels[columns[0]].names)
+    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label, map_labels)
     partitions = {}
     for part, files in found.items():
         facts = {fact: _fact(files, column, part) for fact, column in known.items()}
-        partitions[part] = know(ParquetPartition(files, image, label, codes[part]), facts, part)
-    return make_dataset(name or root.resolve().name, names, partitions, target=target_of(raw))
+        translated = any(part in labels[c].translated for c in columns)
+        rows = (
+            ParquetPartition(files, image, ",".join(columns), codes[part], translated)
+            if image is not None
+            else _vectors(files, features, codes[part], root)
+        )
+        partitions[part] = know(rows, facts, part)
+    called = name or (root.stem if root.is_file() else root.resolve().name)
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
+
+
+def _vectors(files: Sequence[Path], columns: Sequence[str], codes: IntArray, root: Path) -> ArrayPartition:
+    rows = stacked({column: [number_column(file, column) for file in files] for column in columns}, root)
+    return ArrayPartition(rows, codes, [str(row) for row in range(len(rows))])
 
 
 def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | None:
     """The values of a column that train must have; None where it is not asked for, or another partition lacks it."""
-    schemas = [_schema(file) for file in files] if column else []
+    schemas = [schema_of(file) for file in files] if column else []
     if column is None or (part != "train" and any(column not in schema.names for schema in schemas)):
         return None
     for file, schema in zip(files, schemas, strict=True):
         if column not in schema.names:
-            raise InputError(f"{file} has the columns {_columns(schema)}, expected {column}: name one that it has")
-    return [value for file in files for value in _values(file, column)]
+            listing = ", ".join(f"{name} ({kind})" for name, kind in described(schema).items())
+            raise InputError(f"{file} has the columns {listing}, expected {column}: name one that it has")
+    return [value for file in files for value in values_of(file, column)]
 
 
-def _partition_files(root: Path) -> dict[str, list[Path]]:
+def _partition_files(root: Path) -> tuple[Mapping[str, list[Path]], list[str]]:
+    """The files of each partition, and what is left out."""
+    if root.is_file():
+        return {"train": [root]}, []
     for folder in (root, root / "data"):
         found = {}
         for part, names in PARTITIONS.items():
@@ -189,8 +234,12 @@ def _partition_files(root: Path) -> dict[str, list[Path]]:
                 found[part] = files
         if "test" not in found and "validation" in found:
             found["test"] = found.pop("validation")
-        if "train" in found and "test" in found:
-            return found
+        every = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
+        if not found and every:
+            return {"train": every}, []
+        if "train" in found:
+            used = [file for files in found.values() for file in files]
+            return found, unused_files(folder, used, "*.parquet", "named for no partition")
     there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
     raise InputError(
         f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train-*.parquet and test-*.parquet (or "
@@ -198,80 +247,27 @@ def _partition_files(root: Path) -> dict[str, list[Path]]:
     )
 
 
-def _open(file: Path) -> pq.ParquetFile:
-    try:
-        return pq.ParquetFile(file)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"{file} is no readable parquet file ({error}): download or write it again") from error
+def _image_column(schema: pa.Schema, asked: str | None, root: Path) -> str | None:
+    """The column of images; None where there is none and the numbers may be vectors."""
+    fitting = [field.name for field in schema if is_image_type(field.type)]
+    if fitting or asked is not None:
+        return required(IMAGE, root, described(schema), asked, fitting, by_kind=fitting)
+    named = choose(IMAGE, root, described(schema))
+    if named is not None:
+        raise InputError(
+            f"column {named} of {root} is {schema.field(named).type}, expected encoded images: write the files with "
+            "the bytes of the images, paths are not followed; or set dataset.feature_columns to read vectors"
+        )
+    return None
 
 
-def _schema(file: Path) -> pa.Schema:
-    with _open(file) as opened:
-        return opened.schema_arrow
+def _label_column(schema: pa.Schema, asked: str | None, root: Path) -> str:
+    fitting = [field.name for field in schema if not is_image_type(field.type)]
+    named = [column for column in fitting if metadata_names(schema, column)]
+    return required(LABEL, root, described(schema), asked, fitting, by_kind=named)
 
 
-def _n_rows_by_group(file: Path) -> list[int]:
-    with _open(file) as opened:
-        return [opened.metadata.row_group(g).num_rows for g in range(opened.num_row_groups)]
-
-
-def _is_image_type(kind: pa.DataType) -> bool:
-    if pa.types.is_struct(kind):
-        return kind.get_field_index("bytes") >= 0
-    return pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
-
-
-def _image_column(schema: pa.Schema, asked: str | None) -> str:
-    fitting = [field.name for field in schema if _is_image_type(field.type)]
-    if asked in fitting:
-        return str(asked)
-    if asked is None and fitting:
-        return fitting[0]
-    raise InputError(
-        f"column {asked or 'for images'} holds no encoded images, the columns are {_columns(schema)}: set "
-        f"dataset.image_column to one of {', '.join(fitting) or 'binary type, by writing the files anew'}"
-    )
-
-
-def _label_column(schema: pa.Schema, asked: str | None, image: str) -> str:
-    candidates = LABEL_COLUMNS if asked is None else (asked,)
-    for candidate in candidates:
-        if candidate in schema.names and candidate != image:
-            return candidate
-    raise InputError(
-        f"there is no label column {' or '.join(candidates)}, the columns are {_columns(schema)}: set "
-        "dataset.label_column to the one with the classes"
-    )
-
-
-def _columns(schema: pa.Schema) -> str:
-    return ", ".join(f"{field.name} ({field.type})" for field in schema)
-
-
-def _labels(files: Sequence[Path], image: str, label: str) -> list[Any]:
-    values: list[Any] = []
-    for file in files:
-        with _open(file) as opened:
-            absent = {image, label} - set(opened.schema_arrow.names)
-            if absent:
-                raise InputError(
-                    f"{file} has no column {' and '.join(sorted(absent))}, its columns are "
-                    f"{_columns(opened.schema_arrow)}: give files with the same columns"
-                )
-        values += _values(file, label)
-    return values
-
-
-def _values(file: Path, column: str) -> list[Any]:
-    with _open(file) as opened:
-        return list(opened.read(columns=[column]).column(0).to_pylist())
-
-
-def _metadata_names(schema: pa.Schema, label: str) -> list[str] | None:
-    """Class names as Hugging Face `ClassLabel` keeps them in the schema's metadata."""
-    try:
-        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
-        kind = features[label]
-        return [str(name) for name in (kind if "names" in kind else kind["feature"])["names"]]
-    except (KeyError, TypeError, ValueError):
-        return None
+def _feature_columns(
+    schema: pa.Schema, asked: str | Sequence[str] | None, taken: Sequence[str | None], root: Path
+) -> list[str]:
+    return chosen_features({field.name: is_number_type(field.type) for field in schema}, asked, taken, root)

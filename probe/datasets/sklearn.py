@@ -48,4 +48,4 @@ def load(name: str = "digits", test_fraction: float = 0.5, as_rows: bool = False
         for part, chosen in parts.items()
     }
     class_names = tuple(str(c) for c in bunch.target_names)
-    return make_dataset(name, class_names, partitions) if test_fraction else Dataset(name, class_names, partitions)
+    return make_dataset(name, class_names, partitions)

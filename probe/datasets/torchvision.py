@@ -70,7 +70,15 @@ def load(name: str = "cifar10", root: str | None = None, download: bool = False,
     base = Path(root).expanduser()
     sources = {part: _open(class_name, base, download, kw) for part, kw in (parts or {"all": {}}).items()}
     contents = {part: _content(source) for part, source in sources.items()}
-    names = _class_names(next(iter(sources.values())), max(int(c.labels.max()) for c in contents.values()) + 1)
+    n_classes = max(int(c.labels.max()) for c in contents.values()) + 1
+    named = {part: _class_names(source, n_classes) for part, source in sources.items()}
+    names = next(iter(named.values()))
+    if other := next((part for part, of_part in named.items() if of_part != names), None):
+        # Some of torchvision's classes number what folders they find, part by part.
+        raise InputError(
+            f"the parts of {class_name} in {base} name other classes ({len(names)} of train, {len(named[other])} of "
+            f"{other}, or in another order), expected the same: complete the folders, or set dataset.download=true"
+        )
     if parts is None:
         contents = _cut(contents["all"], base, test_fraction)
     return make_dataset(name, names, {part: _partition(content, base) for part, content in contents.items()})

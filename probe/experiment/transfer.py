@@ -9,6 +9,7 @@ import numpy as np
 
 from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
+from probe.core.texts import one_spelling
 from probe.protocols.shared.checks import listing
 
 if TYPE_CHECKING:
@@ -57,14 +58,14 @@ def transfer(dataset: Dataset, other: Dataset) -> Transfer:
         raise InputError(
             f"dataset {other.name} cannot be tested on: {'; '.join(problems)}: mend the data or its labels"
         )
-    known = {name: code for code, name in enumerate(dataset.class_names)}
+    known = {one_spelling(name): code for code, name in enumerate(dataset.class_names)}
     tested = np.unique(labels)
-    unknown = [other.class_names[k] for k in tested if other.class_names[k] not in known]
+    unknown = [other.class_names[k] for k in tested if one_spelling(other.class_names[k]) not in known]
     if unknown:
         raise InputError(
             f"dataset {other.name} tests {listing(unknown)} that dataset {dataset.name} does not know, which has "
             f"{listing(list(dataset.class_names))}: give a dataset to test_on whose class names are among these"
         )
     codes = np.full(len(other.class_names), -1, dtype=np.int64)
-    codes[tested] = [known[other.class_names[k]] for k in tested]
+    codes[tested] = [known[one_spelling(other.class_names[k])] for k in tested]
     return Transfer(other, codes)

@@ -8,7 +8,7 @@ from typing import Any
 
 from probe.core.base import digest
 from probe.core.device import device_name
-from probe.datasets.shared.partitions import count_duplicates
+from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.fitting import Fitted
 from probe.experiment.measuring import Scored
 from probe.experiment.reading import ReadRows
@@ -63,7 +63,17 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
             **fitted.seconds,
             "total": total_seconds,
         },
-        "leakage": count_duplicates(asked.dataset, None if elsewhere is None else elsewhere.dataset),
+        "leakage": count_duplicates(
+            asked.dataset,
+            None if elsewhere is None else elsewhere.dataset,
+            valid={name: part.valid for name, part in rows.features.items()},
+            split=named.drawn.split,
+        ),
+        "left_out": [
+            f"{dataset.name}: {phrase}"
+            for dataset in (asked.dataset, *([] if asked.test_on is None else [asked.test_on]))
+            for phrase in dataset.notes.get(LEFT_OUT, ())
+        ],
         "divided_groups": divided_groups(asked.dataset, named.drawn.split, tests=elsewhere is None),
         "skipped_rows": {name: int((~part.valid).sum()) for name, part in rows.features.items()},
         "versions": results.versions(),

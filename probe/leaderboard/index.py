@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = ".leaderboard-index.parquet"
-VERSION = 3
+VERSION = 4
 STAMPS = ("stamp.result", "stamp.predictions")
 SETTLED_NS = 2 * 10**9
 """A file changed less than this before it was read may change again within one tick of the clock: not kept."""

@@ -128,6 +128,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "skipped": result.get("skipped_rows", {}).get("test", 0),
         "divided": result.get("divided_groups") or 0,
         "leaked": result.get("leakage", {}).get("test", 0),
+        "left_out": json.dumps([str(phrase) for phrase in result.get("left_out", ())]),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"]]),
     }  # fmt: skip

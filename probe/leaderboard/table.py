@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -216,6 +217,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
         notes.append(f"Leakage: {int(n)} test rows of {dataset} are copies of training rows.")
     for dataset, n in frame[frame["divided"] > 0].groupby("dataset")["divided"].max().items():
         notes.append(f"Groups: {int(n)} groups of {dataset} stand in more than one of training, validation and test.")
+    left_out = {phrase for phrases in set(frame["left_out"]) for phrase in json.loads(phrases)}
+    notes += [f"Not among the rows of {phrase}." for phrase in sorted(left_out)]
     if frame["skipped"].sum():
         notes.append(
             f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."

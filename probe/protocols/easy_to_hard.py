@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
-from probe.protocols.shared.checks import check_fraction
+from probe.protocols.shared.checks import all_rows, check_fraction
 from probe.protocols.shared.draws import priorities
 from probe.protocols.shared.hardness import own_hardness, read_hardness
 from probe.protocols.shared.validation import split_drawn
@@ -57,6 +57,7 @@ class EasyToHard:
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
+        all_rows(dataset, "test")  # missing, it is named before its hardness
         hardness = (
             own_hardness(dataset, self.test != "all")
             if self.hardness is None

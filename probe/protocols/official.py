@@ -18,4 +18,5 @@ class Official:
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
-        return Split(all_rows(dataset, "train"), all_rows(dataset, "validation"), all_rows(dataset, "test"))
+        test = all_rows(dataset, "test")
+        return Split(all_rows(dataset, "train"), all_rows(dataset, "validation"), test)

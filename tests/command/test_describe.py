@@ -9,11 +9,11 @@ from probe.backbones.shared.views import MultiView
 from probe.backbones.tiny import TinyBackbone
 from probe.command import cli
 from probe.command import subcommands as commands
-from probe.command.describe import contact_sheet, describe
+from probe.command.describe import contact_sheet, describe, render
 from probe.core.base import Dataset
 from probe.core.targets.labels import Labels
 from probe.datasets import gaussians, sklearn
-from probe.datasets.shared.partitions import ArrayPartition
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 
 
 def test_facts_of_images():
@@ -126,3 +126,9 @@ def test_wrong_overrides_are_refused(overrides, text, capsys):
     printed = capsys.readouterr().err
     assert text in printed
     assert "Traceback" not in printed
+
+
+def test_what_is_not_among_the_rows_is_shown():
+    rows = [ArrayPartition(np.zeros((2, 3), np.float32), [0, 1], ["a", "b"]) for _ in range(2)]
+    data = make_dataset("x", ["a", "b"], dict(zip(("train", "test"), rows, strict=True)), left_out=["2 files (.heic)"])
+    assert "left out       2 files (.heic)\n" in render(describe(IdentityBackbone(), data))

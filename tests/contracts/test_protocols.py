@@ -161,3 +161,15 @@ def test_a_protocol_that_draws_by_stratum_takes_strata_for_classes(path):
     parts = {name: LabelsOnly(labels, f"f/{name}") for name, labels in targets.items()}
     seen = with_strata(replace(data, partitions=parts, target=Labels()))
     assert len(protocol.split(seen, 0).train)
+
+
+def test_without_a_test_partition_it_draws_test_rows_or_names_those_that_do(path):
+    whole = dataset()
+    data = Dataset(whole.name, whole.class_names, {"train": whole.partitions["train"]})
+    if path.stem in ("holdout", "cross_validation"):
+        split = build(path).split(data, 0)
+        assert {rows.partition for rows in split.parts.values()} == {"train"}
+        return
+    text = None if path.stem == "recorded" else "protocol=holdout or protocol=cross_validation"
+    with pytest.raises(InputError, match=text):  # recorded rows are those of another dataset
+        build(path).split(data, 0)

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from probe.core.errors import InputError
-from probe.core.images import read_image, require_image, to_rgb
+from probe.core.images import centre_of_strip, read_image, require_image, to_rgb
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -121,3 +121,16 @@ def test_decompression_bomb_is_refused_before_decoding():
 def test_rows_that_are_no_images_are_refused_with_the_fix():
     with pytest.raises(InputError, match=r"backbone tiny reads images.*ndarray of shape \(3,\): set backbone=identity"):
         require_image(np.zeros(3), "tiny")
+
+
+@pytest.mark.parametrize(
+    ("size", "kept"), [((3000, 1), (200, 1)), ((1, 3001), (1, 201)), ((400, 2), (400, 2)), ((9, 9), (9, 9))]
+)
+def test_the_middle_of_a_strip_stays_where_it_is(size, kept):
+    length = max(size)
+    values = np.arange(length).reshape(size[::-1] if min(size) == 1 else (1, length))
+    image = Image.fromarray(values.astype(np.int32)) if min(size) == 1 else Image.new("L", size)
+    found = centre_of_strip(image)
+    assert found.size == kept
+    if min(size) == 1:
+        assert np.asarray(found).mean() == (length - 1) / 2

@@ -75,11 +75,11 @@ def test_fingerprint_sees_labels_pixels_and_order(root):
 @pytest.mark.parametrize(
     ("lines", "options", "text"),
     [
-        (["split,label,file", "train,a,pictures/0.png"], {}, r"has train, expected train and test"),
+        (["split,label,file", "test,a,pictures/0.png"], {}, r"has test, expected train: give train.csv and test.csv"),
         (
             ["label,file", "a,pictures/0.png"],
-            {},
-            r"columns label, file, expected partition or split .*partition_column",
+            {"partition_column": "part"},
+            r"columns label, file, expected part with partitions: set dataset\.partition_column",
         ),
         (["split,kind,file", "train,a,x", "test,a,x"], {}, r"expected label or .*dataset\.label_column"),
         (["split,label,file"], {}, "has no rows"),
@@ -121,7 +121,9 @@ def test_several_labels_come_as_columns_or_divided_by_a_separator(root):
     assert divided.fingerprint == columns.fingerprint
     with pytest.raises(InputError, match="row 2 of train has the label None"):
         load(path)
-    with pytest.raises(InputError, match=r"columns split, file, labels, expected bird: set dataset\.label_column"):
+    with pytest.raises(
+        InputError, match=r"columns split, file, labels, expected bird with the classes: set dataset\.label_column"
+    ):
         load(path, label_column=["labels", "bird"])
 
 
@@ -141,3 +143,84 @@ def test_columns_say_more_of_each_row_and_change_no_fingerprint(root):
         load(str(root), session_column="day")
     with pytest.raises(InputError, match=r"hardness of row 0 of train is 'r0', expected a finite number, larger where"):
         load(str(root), hardness_column="room")
+
+
+def test_a_table_without_partitions_is_train(root):
+    lines = ["file,label", *(f"pictures/{i}.png,{'ab'[i % 2]}" for i in range(4))]
+    data = load(table(root, "t.csv", lines))
+    assert list(data.partitions) == ["train"]
+    assert data.partitions["train"].labels.tolist() == [0, 1, 0, 1]
+
+
+def test_partitions_are_found_by_what_the_column_holds(root):
+    lines = ["file,label,usage", *(f"pictures/{i}.png,{'ab'[i % 2]},{'train' if i < 2 else 'Test'}" for i in range(4))]
+    assert load(table(root, "t.csv", lines)).partitions["test"].ids == ["pictures/2.png", "pictures/3.png"]
+
+
+def test_rows_of_no_partition_are_counted(root):
+    words = ["train", "train", "test", "hidden", "hidden", ""]
+    lines = ["file,label,split", *(f"pictures/{i}.png,{'ab'[i % 2]},{word}" for i, word in enumerate(words))]
+    data = load(table(root, "t.csv", lines))
+    assert data.notes["left_out"] == ["1 rows of t.csv whose split is ''", "2 rows of t.csv whose split is 'hidden'"]
+    table(root, "train.csv", lines[:3])
+    table(root, "labels.csv", lines[:2])
+    assert load(str(root)).notes["left_out"] == ["2 files named for no partition (labels.csv, t.csv)"]
+    table(root, "training.tsv", lines[:3])
+    with pytest.raises(InputError, match=r"has train\.csv and training\.tsv, expected one of them: remove the rest"):
+        load(str(root))
+
+
+def test_the_file_column_is_the_one_that_leads_to_files(root):
+    lines = ["id,path,label,split"]
+    lines += [f"{7 * i},pictures/{i}.png,{'ab'[i % 2]},{'train' if i < 2 else 'test'}" for i in range(4)]
+    assert load(table(root, "t.csv", lines)).partitions["train"].ids == ["pictures/0.png", "pictures/1.png"]
+    both = ["path,image,label", "pictures/0.png,pictures/1.png,a", "pictures/2.png,pictures/3.png,b"]
+    path = table(root, "b.csv", both)
+    with pytest.raises(InputError, match=r"2 columns that may hold image files \(path, image\).*dataset\.file_column"):
+        load(path)
+    assert load(path, file_column="image").partitions["train"].ids == ["pictures/1.png", "pictures/3.png"]
+
+
+def test_the_column_that_train_has_is_the_column_of_all_tables(root):
+    table(root, "train.csv", ["file,label", "pictures/0.png,a", "pictures/1.png,b"])
+    table(root, "test.csv", ["file,class", "pictures/2.png,b"])
+    with pytest.raises(InputError, match=r"test\.csv has the columns file, class, expected label, as train has"):
+        load(str(root))
+
+
+def test_labels_of_more_digits_than_a_number_has_are_names(root):
+    lines = ["file,label", f"pictures/0.png,{'9' * 20}", "pictures/1.png,1", f"pictures/2.png,{'8' * 5000}"]
+    assert load(table(root, "t.csv", lines)).class_names == ("1", "8" * 5000, "9" * 20)
+
+
+def test_labels_from_1_on_are_mapped_on_request(root):
+    path = table(root, "t.csv", ["file,label", *(f"pictures/{i}.png,{i % 2 + 1}" for i in range(4))])
+    with pytest.raises(InputError, match=r"labels of train are 1, 2, expected 0 to 1.*dataset\.map_labels=true"):
+        load(path)
+    data = load(path, map_labels=True)
+    assert (data.class_names, data.partitions["train"].labels.tolist()) == (("1", "2"), [0, 1, 0, 1])
+
+
+def test_a_column_per_feature_makes_vectors(tmp_path):
+    lines = ["x,y,kind,split", "0.5,1,a,train", "1e3,-2,b,train", "2,3,b,test"]
+    data = load(table(tmp_path, "t.csv", lines), label_column="kind")
+    np.testing.assert_array_equal(data.partitions["train"].rows, [[0.5, 1], [1000, -2]])
+    assert data.partitions["test"].labels.tolist() == [1]
+    assert data.partitions["test"][0].tolist() == [2, 3]
+    numbered = [f"{i if i else 'id'},{line}" for i, line in enumerate(lines)]
+    path = table(tmp_path, "n.csv", numbered)
+    with pytest.raises(
+        InputError, match=r"no column of images, and beside the labels 'id', .*dataset\.feature_columns"
+    ):
+        load(path, label_column="kind")
+    assert load(path, label_column="kind", feature_columns=["x", "y"]).fingerprint == data.fingerprint
+    path = table(tmp_path, "g.csv", [*lines[:3], "2,,b,test"])
+    with pytest.raises(InputError, match=r"row 0 of test has '' in column y of .*g\.csv, expected a finite number"):
+        load(path, label_column="kind", feature_columns="[xy]")
+
+
+def test_bare_names_without_an_ending_are_a_matter_of_the_suffix(root):
+    path = table(root, "t.csv", ["id,label", "0,a", "1,b"])
+    with pytest.raises(InputError, match=r"2 image files are missing, the first is 0 .*or dataset\.suffix"):
+        load(path, images=str(root / "pictures"))
+    assert load(path, images=str(root / "pictures"), suffix=".png").partitions["train"].ids == ["0.png", "1.png"]

@@ -1,3 +1,4 @@
+import json
 import os
 import pickle
 
@@ -75,7 +76,9 @@ def test_keys_are_found_or_given_and_strings_may_be_labels(tmp_path):
     data = load(write(tmp_path / "a", "npz", labels=names, keys=("X", "y")))
     assert data.class_names == ("cat", "dog", "elk")
     path = write(tmp_path / "b", "npz", labels=names, keys=("layer9", "kind"))
-    with pytest.raises(InputError, match=r"has layer9, kind, expected features or pooled .*dataset\.features_key"):
+    with pytest.raises(
+        InputError, match=r"has the arrays layer9, kind, expected features or pooled .*dataset\.features_key"
+    ):
         load(path)
     assert load(path, features_key="layer9", labels_key="kind").partitions["test"].labels.tolist() == [0, 1, 2] * 2
 
@@ -145,3 +148,78 @@ def test_copies_of_training_rows_are_counted(tmp_path):
     rows = {**ROWS, "test": np.concatenate([ROWS["test"][:4], ROWS["train"][:2]])}
     for kind in ("npy", "parquet"):
         assert count_duplicates(load(write(tmp_path / kind, kind, rows))) == {"test": 2}
+
+
+@pytest.mark.parametrize(
+    "lists",
+    [
+        [[0.0, 1.0], [2.0, 3.0, 4.0, 5.0], [6.0, 7.0, 8.0], [9.0, 10.0, 11.0]],  # 12 values, as 4 rows of 3
+        [[1.0], [2.0, 3.0], [4.0, 5.0, 6.0], [7.0, 8.0]],
+        [[], [1.0, 2.0], [3.0, 4.0], []],
+    ],
+)
+def test_values_never_move_from_one_row_to_its_neighbour(tmp_path, lists):
+    for part in ("train", "test"):
+        table = pa.table({"features": pa.array(lists, pa.list_(pa.float32())), "label": [0, 1, 0, 1]})
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    with pytest.raises(InputError, match=r"train\.parquet has lists of different lengths \(\d lengths\), expected one"):
+        load(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("features", "text"),
+    [
+        (pa.array([[1.0, 2.0], None, [3.0, 4.0], [5.0, 6.0]]), "lists of different lengths .a row without a list"),
+        (pa.array([[1.0, 2.0], None] * 2, pa.list_(pa.float64(), 2)), "lists of different lengths .a row without"),
+        (pa.array([[1.0, None], [2.0, 3.0]] * 2), "lists with missing values, expected numbers"),
+        (pa.array([1.0, 2.0, 3.0, 4.0]), "is double, expected lists of floats"),
+    ],
+)
+def test_missing_values_are_refused_and_not_made_up(tmp_path, features, text):
+    pq.write_table(pa.table({"features": features, "label": [0, 1, 0, 1]}), tmp_path / "train.parquet")
+    with pytest.raises(InputError, match=text):
+        load(str(tmp_path))
+
+
+def test_fixed_size_lists_and_several_chunks_are_read(tmp_path):
+    kind = pa.list_(pa.float32(), 2)
+    column = pa.chunked_array([pa.array([[0, 1], [2, 3]], kind), pa.array([[4, 5], [6, 7]], kind)])
+    pq.write_table(pa.table({"features": column, "label": [0, 1, 0, 1]}), tmp_path / "train.parquet", row_group_size=1)
+    np.testing.assert_array_equal(load(str(tmp_path)).partitions["train"].rows, np.arange(8.0).reshape(4, 2))
+
+
+def test_codes_are_read_with_the_files_own_dictionary(tmp_path):
+    for part, names in (("train", ["cat", "dog"]), ("test", ["dog", "cat"])):
+        info = {"info": {"features": {"label": {"names": names, "_type": "ClassLabel"}}}}
+        table = pa.table({"features": [[1.0], [2.0]], "label": [0, 1]})
+        pq.write_table(table.replace_schema_metadata({"huggingface": json.dumps(info)}), tmp_path / f"{part}.parquet")
+    data = load(str(tmp_path))
+    assert [data.partitions[part].labels.tolist() for part in ("train", "test")] == [[0, 1], [1, 0]]
+
+
+def test_a_single_file_is_train_and_other_files_are_told(tmp_path):
+    write(tmp_path / "a", "npz")
+    alone = load(str(tmp_path / "a/train.npz"))
+    assert (alone.name, list(alone.partitions)) == ("train", ["train"])
+    (tmp_path / "a/dev.npz").write_bytes(b"")
+    assert load(str(tmp_path / "a")).notes["left_out"] == ["1 file named for no partition (dev.npz)"]
+    assert "left_out" not in load(write(tmp_path / "b", "npy")).notes
+
+
+def test_train_chooses_the_arrays_of_all_files(tmp_path):
+    path = write(tmp_path / "a", "npz", keys=("pooled", "y"))
+    np.savez(tmp_path / "a/test.npz", X=ROWS["test"], y=LABELS)
+    with pytest.raises(InputError, match=r"test\.npz has the arrays X, y, expected pooled with features"):
+        load(path)
+    np.savez(tmp_path / "a/train.npz", pooled=ROWS["train"], X=ROWS["train"], y=LABELS)
+    with pytest.raises(InputError, match=r"2 arrays that may hold features \(pooled, X\).*dataset\.features_key"):
+        load(path)
+
+
+def test_lists_of_labels_of_one_length_are_lists_and_columns_of_zeros_and_ones_are_columns(tmp_path):
+    for name, labels, names in (("a", [[0, 2], [1, 2], [1, 0]], 3), ("b", [[1, 0, 0], [0, 1, 1], [0, 0, 1]], 3)):
+        (tmp_path / name).mkdir()
+        pq.write_table(pa.table({"features": [[1.0]] * 3, "labels": labels}), tmp_path / name / "train.parquet")
+        targets = load(str(tmp_path / name)).partitions["train"].labels
+        assert targets.shape == (3, names)
+        assert targets[0].tolist() == ([1, 0, 1] if name == "a" else [1, 0, 0])

@@ -142,7 +142,7 @@ def test_an_empty_class_is_refused(root):
     [
         (None, "none is given: set dataset.path"),
         ("nowhere", "nowhere is no folder"),
-        ("my data/train", "has cat, dog, expected folders train/ and test/"),
+        ("my data/train/dog", "has 1.png, expected folders train/ and test/"),
     ],
 )
 def test_wrong_folders_are_refused(root, path, text):
@@ -193,3 +193,59 @@ def test_imagenet_folders_get_names_for_their_synsets(tmp_path):
     write(tmp_path / "val/dog/x.JPEG", 9)
     with pytest.raises(InputError, match="1 class folders are no synsets of ImageNet, the first is dog"):
         load(str(tmp_path), class_names="imagenet")
+
+
+def test_class_folders_without_partitions_are_train(root):
+    data = load(str(root / "train"))
+    assert list(data.partitions) == ["train"]
+    assert data.partitions["train"].ids == ["cat/a.PNG", "cat/b.png", "cat/deep/c.png", "dog/1.png"]
+    assert data.partitions["train"].labels.tolist() == [0, 0, 0, 1]
+
+
+@pytest.mark.parametrize("name", ["Test", "testing", "tset", "unlabeled"])
+def test_a_folder_beside_a_lone_train_is_no_class_and_not_passed_over(root, name):
+    os.rename(root / "test", root / name)
+    with pytest.raises(InputError, match=rf"has .*{name}.*, expected folders train/ and test/"):
+        load(str(root))
+    os.rename(root / "train", root / "Train")
+    if name in ("Test", "testing"):
+        with pytest.raises(InputError, match=r"has .*Train.*, expected folders train/ and test/"):
+            load(str(root))
+
+
+def test_train_alone_is_a_dataset(root):
+    os.rename(root / "test", root.parent / "away")
+    assert list(load(str(root)).partitions) == ["train"]
+
+
+def test_what_is_passed_over_is_counted(root):
+    for name in ("train/cat/notes.txt", "train/readme", "test/dog/1.HEIC", "test/dog/2.heic", "train/cat/.DS_Store"):
+        (root / name).write_text("x")
+    (root / "extra").mkdir()
+    assert load(str(root)).notes["left_out"] == [
+        "4 files that are no image by its extension (2 .heic, 1 .txt, 1 without extension)",
+        "1 folders that are no partition (extra)",
+    ]
+
+
+def test_hidden_files_beside_class_folders_are_no_images(root):
+    for name in ("train/._cat.jpg", "train/.hidden.png", ".DS_Store", "test/.x.jpeg"):
+        (root / name).write_text("x")
+    data = load(str(root))
+    assert "left_out" not in data.notes
+    assert len(data.partitions["train"]) == 4
+
+
+def test_accents_are_one_name_however_they_are_stored(root):
+    apart, composed = "Lo\u0308we", "Löwe"
+    write(root / "train" / apart / "1.png", 1)
+    write(root / "test" / composed / "1.png", 2)
+    data = load(str(root), class_names=["cat Katze", "dog Hund", f"{composed} Lion"])
+    assert data.class_names == ("Lion", "Katze", "Hund")
+    assert data.partitions["test"].ids[0] == f"test/{composed}/1.png"
+    assert data.partitions["test"].labels[0] == 0
+    assert load(str(root)).class_names == (apart, "cat", "dog")
+    assert load(str(root), ignore_label=composed).class_names == ("cat", "dog")
+    write(root / "train" / composed / "2.png", 1)
+    with pytest.raises(InputError, match=r"train of .* has two folders called .*\(NFC and NFD\), expected one"):
+        load(str(root))

@@ -67,12 +67,12 @@ def test_columns_are_found_by_type_or_given(tmp_path):
         train=rows(range(4), "abab", image="scan", label="finding", names=None),
         test=rows(range(9, 11), "ba", image="scan", label="finding", names=None),
     )
-    with pytest.raises(InputError, match=r"no label column label or .*scan \(.*finding \(string\).*label_column"):
+    with pytest.raises(InputError, match=r"columns scan \(.*finding \(string\), expected label or .*label_column"):
         load(path)
     data = load(path, label_column="finding")
     assert data.class_names == ("a", "b")
     assert value(data.partitions["test"], 0) == 9
-    with pytest.raises(InputError, match=r"column note holds no images, .*image_column to one of scan"):
+    with pytest.raises(InputError, match=r"expected note with encoded images: set dataset.image_column to one of scan"):
         load(path, image_column="note", label_column="finding")
 
 
@@ -141,8 +141,10 @@ def test_splits_are_mapped_guessed_or_cut(tmp_path):
     with pytest.raises(InputError, match="has test=prod, expected train, test, validation from the splits train"):
         load(path, splits={"train": "train", "test": "prod"})
     alone = saved(tmp_path / "b", train=parts["train"])
-    with pytest.raises(InputError, match=r"has the splits train, expected train and test.*test_fraction=0\.2"):
-        load(alone)
+    assert list(load(alone).partitions) == ["train"]
+    other = saved(tmp_path / "e", a=parts["train"], b=parts["train"])
+    with pytest.raises(InputError, match=r"has the splits a, b, expected train and test.*test_fraction=0\.2"):
+        load(other)
     whole = rows(range(20), [0, 1] * 10)
     whole.save_to_disk(str(tmp_path / "c"))
     assert len(load(str(tmp_path / "c"), test_fraction=0.5).partitions["test"]) == 10
@@ -224,3 +226,55 @@ def test_without_the_library_the_sentence_says_what_to_install(root, monkeypatch
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(InputError, match=r"needs the package datasets.*pip install 'probe-bench\[datasets\]'"):
         load(root)
+
+
+def test_codes_are_read_with_the_splits_own_dictionary(tmp_path):
+    path = saved(tmp_path / "a", train=rows([0, 1], [0, 1]), test=rows([2, 3, 4], [0, 1, 1], names=("dog", "cat")))
+    data = load(path)
+    assert data.class_names == ("cat", "dog")
+    assert data.partitions["test"].labels.tolist() == [1, 0, 0]
+    assert load(path, class_names=["Katze", "Hund"]).partitions["test"].labels.tolist() == [1, 0, 0]
+    path = saved(tmp_path / "b", train=rows([0, 1], [0, 1]), test=rows([2], [1], names=("dog", "elk")))
+    with pytest.raises(
+        InputError, match=r"split test has rows of class elk in column label, which split train does not"
+    ):
+        load(path)
+
+
+def test_a_mask_that_comes_first_is_not_the_image(tmp_path):
+    def split(*names):
+        features = datasets.Features({**{n: datasets.Image() for n in names}, "label": datasets.Value("int64")})
+        blobs = {n: [{"bytes": encoded(k), "path": None}] * 2 for k, n in enumerate(names)}
+        return datasets.Dataset.from_dict({**blobs, "label": [0, 1]}, features=features)
+
+    assert value(load(saved(tmp_path / "a", train=split("annotation", "image"))).partitions["train"], 0) == 1
+    path = saved(tmp_path / "b", train=split("annotation", "scan"))
+    with pytest.raises(InputError, match=r"2 columns that may hold encoded images \(annotation, scan\).*image_column"):
+        load(path)
+    assert value(load(path, image_column="scan").partitions["train"], 0) == 1
+
+
+def test_a_column_that_names_files_elsewhere_opens_none(tmp_path, monkeypatch):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.png").write_bytes(encoded(9))
+    (tmp_path / "set").mkdir()
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    for part in ("train", "test"):
+        places = [str(tmp_path / "x.png"), "x.png"]
+        blobs = pa.array([{"bytes": None, "path": place} for place in places], kind)
+        pq.write_table(pa.table({"image": blobs, "label": [0, 1]}), tmp_path / "set" / f"{part}-0.parquet")
+    train = load(str(tmp_path / "set")).partitions["train"]
+    for row in range(2):
+        with pytest.raises(InputError, match=r"names the file .*x\.png in column image and holds no image.*embed"):
+            train[row]
+    with pytest.raises(InputError, match=r"train:0 \(row 0\) names the file"):
+        train.fingerprint  # noqa: B018
+
+
+def test_splits_that_are_not_used_are_told(tmp_path):
+    data = load(saved(tmp_path / "a", train=rows([0, 1], [0, 1]), unsupervised=rows([2, 3, 4], [0, 0, 0])))
+    assert list(data.partitions) == ["train"]
+    assert data.notes["left_out"] == ["3 rows of split unsupervised"]

@@ -1,3 +1,6 @@
+import warnings
+import zipfile
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -99,3 +102,48 @@ def test_arrays_say_more_of_each_row(tmp_path):
         load(write(tmp_path, **parts, train_sessions=np.arange(3)))
     with pytest.raises(InputError, match=r"hardness of row 1 of train is 'nan', expected a finite number"):
         load(write(tmp_path, **parts, train_hardness=np.array([0, np.nan, 1, 2])))
+
+
+@pytest.mark.parametrize(("rows", "labels"), [("images", "labels"), ("X", "y"), ("data", "targets")])
+def test_one_pair_of_arrays_is_train(tmp_path, rows, labels):
+    data = load(write(tmp_path, **{rows: IMAGES, labels: LABELS, "groups": np.arange(4)}))
+    assert list(data.partitions) == ["train"]
+    assert data.partitions["train"].groups.tolist() == [0, 1, 2, 3]
+
+
+def test_rows_or_labels_that_stand_alone_are_refused_and_other_arrays_told(tmp_path):
+    whole = {"train_images": IMAGES, "train_labels": LABELS, "test_images": IMAGES, "test_labels": LABELS}
+    data = load(write(tmp_path, **whole, mean=np.zeros(3), split=np.zeros(3)))
+    assert data.notes["left_out"] == ["2 arrays of set.npz (mean, split)"]
+    with pytest.raises(InputError, match=r"has val_images of validation, expected images and labels as train has"):
+        load(write(tmp_path, **whole, val_images=IMAGES))
+    with pytest.raises(InputError, match=r"has y_val of validation, expected images and labels as train has"):
+        load(write(tmp_path, **whole, y_val=LABELS))
+    with pytest.raises(InputError, match=r"has test_features, test_labels of test, expected images and labels"):
+        load(write(tmp_path, train_images=IMAGES, train_labels=LABELS, test_features=IMAGES, test_labels=LABELS))
+
+
+def test_two_kinds_of_rows_are_a_question(tmp_path):
+    vectors = np.ones((4, 3))
+    arrays = {"train_features": vectors, "train_data": IMAGES, "train_labels": LABELS}
+    path = write(tmp_path, **arrays)
+    with pytest.raises(InputError, match=r"2 arrays that may hold rows \(features, data\).*set dataset\.rows_key"):
+        load(path)
+    assert load(path, rows_key="features").partitions["train"][0].shape == (3,)
+    assert isinstance(load(path, rows_key="data").partitions["train"][0], Image.Image)
+    path = write(tmp_path, train_scans=IMAGES, train_kind=LABELS)
+    assert len(load(path, rows_key="scans", labels_key="kind").partitions["train"]) == 4
+
+
+def test_two_arrays_of_one_name_are_refused(tmp_path):
+    path = write(tmp_path, train_images=IMAGES, train_labels=LABELS)
+    with zipfile.ZipFile(path, "a") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        archive.writestr("train_labels.npy", archive.read("train_labels.npy"))
+    with pytest.raises(InputError, match="several arrays named 'train_labels', expected one"):
+        load(path)
+
+
+def test_labels_from_1_on_are_mapped_on_request(tmp_path):
+    data = load(write(tmp_path, images=IMAGES, labels=LABELS + 1), map_labels=True)
+    assert (data.class_names, data.partitions["train"].labels.tolist()) == (("1", "2"), [0, 1, 1, 0])

@@ -127,7 +127,7 @@ def test_undecodable_rows_name_file_and_row(root):
     blobs = [{"bytes": encoded(0), "path": None}, {"bytes": b"junk", "path": None}, {"bytes": None, "path": "a.png"}]
     table = pa.table({"image": pa.array(blobs, STRUCT), "label": [0, 1, 0]})
     pq.write_table(table, root / "test-00000-of-00001.parquet")
-    part = load(str(root)).partitions["test"]
+    part = load(str(root), class_names=["cat", "dog"]).partitions["test"]
     with pytest.raises(InputError, match=r"test-00000-of-00001\.parquet:1 \(row 1\) is no image"):
         part[1]
     with pytest.raises(InputError, match=r"parquet:2 \(row 2\) holds no image bytes"):
@@ -139,9 +139,9 @@ def test_undecodable_rows_name_file_and_row(root):
     [
         (
             {"image_column": "picture"},
-            r"column picture holds no encoded images, the columns are image \(struct.*to one of image",
+            r"has the columns image \(struct.*expected picture with encoded images: .*to one of image",
         ),
-        ({"label_column": "kind"}, r"no label column kind, the columns are .*label \(int64\)"),
+        ({"label_column": "kind"}, r"the columns .*label \(int64\), expected kind with the classes"),
     ],
 )
 def test_unknown_columns_list_what_there_is(root, options, text):
@@ -204,3 +204,133 @@ def test_columns_say_more_of_each_row(root):
     assert not hasattr(data.partitions["test"], "sessions")
     with pytest.raises(InputError, match=r"train-00000-of-00002.parquet has the columns .*, expected hour: name one"):
         load(str(root), session_column="hour")
+
+
+def test_codes_are_read_with_the_files_own_dictionary(root):
+    as_it_was = load(str(root))
+    write(root / "test-00000-of-00001.parquet", range(100, 104), [1, 0, 1, 0], names=("dog", "cat"))
+    data = load(str(root))
+    assert data.class_names == ("cat", "dog")
+    assert data.partitions["test"].labels.tolist() == as_it_was.partitions["test"].labels.tolist()
+    assert data.partitions["train"].fingerprint == as_it_was.partitions["train"].fingerprint
+    write(root / "train-00001-of-00002.parquet", range(7, 12), [0, 1, 0, 1, 0], names=("dog", "cat"))
+    assert load(str(root)).partitions["train"].labels.tolist() == as_it_was.partitions["train"].labels.tolist()
+    german = load(str(root), class_names=["Katze", "Hund"])
+    assert german.partitions["test"].labels.tolist() == [0, 1, 0, 1]
+
+
+def test_codes_of_another_dictionary_give_another_fingerprint_than_the_same_codes_did(root):
+    write(root / "test-00000-of-00001.parquet", range(100, 104), [1, 0, 1, 0], names=("dog", "cat"))
+    test = load(str(root)).partitions["test"]
+    plain = parquet.ParquetPartition(test.files, "image", "label", np.array([1, 0, 1, 0]))
+    assert test.fingerprint != plain.fingerprint
+
+
+def test_a_dictionary_that_cannot_be_matched_is_refused(root):
+    write(root / "test-00000-of-00001.parquet", range(2), [0, 1], names=("cat", "elk"))
+    with pytest.raises(
+        InputError, match=r"test-.* has rows of class elk in column label, which train-.* does not name"
+    ):
+        load(str(root))
+    write(root / "test-00000-of-00001.parquet", range(2), [0, 1], names=None)
+    with pytest.raises(
+        InputError, match=r"test-.* does not say what the codes of column label are called.*class_names"
+    ):
+        load(str(root))
+    assert load(str(root), class_names=["cat", "dog"]).partitions["test"].labels.tolist() == [0, 1]
+    write(root / "test-00000-of-00001.parquet", range(2), ["dog", "cat"], names=None)
+    assert load(str(root)).partitions["test"].labels.tolist() == [1, 0]
+
+
+@pytest.mark.parametrize("shard", ["train-00001-of-00002", "test-00000-of-00001"])
+def test_text_in_the_image_column_opens_no_file(root, tmp_path, monkeypatch, shard):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (2, 2), 77).save("x.png")
+    pq.write_table(pa.table({"image": ["x.png", "x.png"], "label": [0, 1]}), root / f"{shard}.parquet")
+    with pytest.raises(InputError, match=rf"{shard}\.parquet has no encoded images in column image.*image \(string\)"):
+        load(str(root))
+    for file in root.iterdir():
+        pq.write_table(pa.table({"image": ["x.png", "x.png"], "label": [0, 1]}), file)
+    with pytest.raises(InputError, match=r"column image of .*pets is string, expected encoded images: .*not followed"):
+        load(str(root))
+
+
+def test_a_path_in_place_of_bytes_opens_no_file(root, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("L", (2, 2), 77).save("x.png")
+    blobs = pa.array([{"bytes": None, "path": str(tmp_path / "x.png")}, {"bytes": None, "path": "x.png"}], STRUCT)
+    pq.write_table(pa.table({"image": blobs, "label": [0, 1]}), root / "test-00000-of-00001.parquet")
+    test = load(str(root), class_names=["cat", "dog"]).partitions["test"]
+    for row in range(2):
+        with pytest.raises(InputError, match=r"holds no image bytes, expected encoded images in column image"):
+            test[row]
+
+
+def test_shards_have_the_same_columns_each_once(root):
+    write(root / "train-00001-of-00002.parquet", range(2), [0, 1], label="class")
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet has no column label, its columns are image"):
+        load(str(root))
+    blobs = pa.array([{"bytes": encoded(0), "path": None}] * 2, STRUCT)
+    table = pa.Table.from_arrays([blobs, pa.array([0, 1]), pa.array([1, 0])], ["image", "label", "label"])
+    pq.write_table(table, root / "train-00001-of-00002.parquet")
+    with pytest.raises(InputError, match=r"train-00001-of-00002\.parquet has several columns named 'label', expected"):
+        load(str(root))
+
+
+def masked(path, names):
+    columns = {name: pa.array([{"bytes": encoded(k), "path": None}] * 2, STRUCT) for k, name in enumerate(names)}
+    pq.write_table(pa.table({**columns, "label": [0, 1]}), path)
+
+
+def test_a_mask_that_comes_first_is_not_the_image(tmp_path):
+    masked(tmp_path / "train.parquet", ["annotation", "image"])
+    assert value(load(str(tmp_path)).partitions["train"], 0) == 1
+    masked(tmp_path / "train.parquet", ["annotation", "scan"])
+    with pytest.raises(InputError, match=r"2 columns that may hold encoded images \(annotation, scan\).*image_column"):
+        load(str(tmp_path))
+    assert value(load(str(tmp_path), image_column="scan").partitions["train"], 0) == 1
+
+
+def test_files_that_name_no_partition_are_train_and_others_are_told(tmp_path):
+    write(tmp_path / "0000.parquet", range(2), [0, 1])
+    write(tmp_path / "0001.parquet", range(2, 4), [1, 0])
+    data = load(str(tmp_path))
+    assert list(data.partitions) == ["train"]
+    assert data.partitions["train"].labels.tolist() == [0, 1, 1, 0]
+    alone = load(str(tmp_path / "0000.parquet"))
+    assert (alone.name, len(alone.partitions["train"])) == ("0000", 2)
+    write(tmp_path / "train.parquet", range(2), [0, 1])
+    data = load(str(tmp_path))
+    assert len(data.partitions["train"]) == 2
+    assert data.notes["left_out"] == ["2 files named for no partition (0000.parquet, 0001.parquet)"]
+
+
+def test_a_column_per_feature_makes_vectors(tmp_path):
+    for part, first in (("train-0", 0), ("train-1", 3), ("test", 6)):
+        x = np.arange(first, first + 3, dtype=np.float32)
+        table = pa.table({"x": x, "y": -x, "label": ["a", "b", "a"], "day": ["m", "t", "w"]})
+        pq.write_table(table, tmp_path / f"{part}.parquet")
+    with pytest.raises(
+        InputError, match=r"beside the labels 'day', which may be no features.*dataset\.feature_columns"
+    ):
+        load(str(tmp_path))
+    for options in ({"session_column": "day"}, {"feature_columns": ["x", "y"]}):
+        train = load(str(tmp_path), **options).partitions["train"]
+        assert train.rows.dtype == np.float32
+        assert train[4].tolist() == [4, -4]
+    assert load(str(tmp_path), session_column="day").partitions["test"].sessions.tolist() == ["m", "t", "w"]
+    table = pa.table({"x": pa.array([1.0, None, 2.0]), "y": [1.0, 2.0, 3.0], "label": ["a", "b", "a"]})
+    pq.write_table(table, tmp_path / "test.parquet")
+    with pytest.raises(InputError, match=r"row 1 of .*test\.parquet has no value in column x, expected a number"):
+        load(str(tmp_path), feature_columns=["x", "y"])
+    pq.write_table(pa.table({"x": ["1"], "y": [1.0], "label": ["a"]}), tmp_path / "test.parquet")
+    with pytest.raises(InputError, match=r"test\.parquet has no numbers in column x, as other files have"):
+        load(str(tmp_path), feature_columns=["x", "y"])
+
+
+def test_labels_with_gaps_are_mapped_on_request(tmp_path):
+    write(tmp_path / "train.parquet", range(3), [3, 7, 10**9], names=None)
+    with pytest.raises(InputError, match=r"labels of train are 3, 7, 1000000000, expected 0 to 2.*map_labels=true"):
+        load(str(tmp_path))
+    data = load(str(tmp_path), map_labels=True)
+    assert (data.class_names, data.partitions["train"].labels.tolist()) == (("3", "7", "1000000000"), [0, 1, 2])

@@ -100,3 +100,13 @@ def test_missing_sets_say_what_to_run(tmp_path):
 def test_impossible_options_are_refused(name, root, text):
     with pytest.raises(InputError, match=text):
         load(name, root)
+
+
+def test_parts_that_number_their_classes_differently_are_refused(tmp_path):
+    for part, classes in (("train", "abc"), ("valid", "abc"), ("test", "bc")):
+        for k, c in enumerate(classes):
+            write(tmp_path / "country211" / part / c / "1.jpg", k)
+    with pytest.raises(InputError, match=r"parts of Country211 in .* name other classes \(3 of train, 2 of test"):
+        load("country211", str(tmp_path))
+    write(tmp_path / "country211/test/a/1.jpg", 9)
+    assert load("country211", str(tmp_path)).class_names == ("a", "b", "c")

@@ -99,7 +99,7 @@ def test_labels_may_be_names_in_text_or_json(tmp_path, extension, content, key):
         files += [(f"{i}.{extension}", content(c).encode()) for i, c in enumerate(names)]
         shard(tmp_path / f"{part}.tar", sorted(files))
     if extension == "meta.json":
-        with pytest.raises(InputError, match=r"have files jpg, meta\.json, expected labels in cls, .*label_key"):
+        with pytest.raises(InputError, match=r"has the files jpg, meta\.json, expected cls or .*label_key"):
             load(str(tmp_path))
     data = load(str(tmp_path), label_key=key)
     assert data.class_names == ("c", "d", "e")
@@ -143,12 +143,21 @@ def test_negative_labels_may_be_ignored_and_classes_named(root):
 @pytest.mark.parametrize(
     ("files", "options", "text"),
     [
-        ([("a.png", encoded(0))], {}, "have files png, expected labels in cls, label"),
+        ([("a.png", encoded(0))], {}, "has the files png, expected cls or label"),
         ([("a.cls", b"0")], {}, "sample a of .*has 0 images among cls, expected one"),
         ([("a.png", b"x"), ("a.jpg", b"x"), ("a.cls", b"0")], {}, "has 2 images among png, jpg, cls.*image_key"),
         ([("a.png", b"x"), ("a.cls", b"0"), ("b.png", b"x")], {}, "sample b of .* has no cls file, only png"),
-        ([("a.png", b"x"), ("a.json", b"{}")], {}, r"json file of a has no field label or .*json\.<field>"),
+        (
+            [("a.png", b"x"), ("a.json", b"{}")],
+            {},
+            r"json file of a has the fields none, expected json\.label or .*label_key",
+        ),
         ([("a.png", b"x"), ("a.cls", b"\xff")], {}, "cls file of a is no text"),
+        (
+            [("a.png", b"x"), ("a.json", b'{"label": 0, "label": 1}')],
+            {},
+            "json file of a is .*a field stands there twice",
+        ),
         ([("a.png", b"x"), ("a.cls", b"")], {}, "row 0 of train has the label None"),
         ([("a.png", b"x"), ("a.cls", b"0")], {"image_key": "jpg"}, "has 0 images among png, cls"),
     ],
@@ -208,3 +217,77 @@ def test_without_the_library_only_ranges_are_missing(root, monkeypatch):
     assert len(load(str(root)).partitions["train"]) == 7
     with pytest.raises(InputError, match=r"ranges of shards need .*pip install 'probe-bench\[webdataset\]'"):
         load(str(root), train="train-{000000..000001}.tar", test="pets-test-000000.tar")
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["a.png", "a.cls", "a.png", "a.cls", "b.png", "b.cls"],  # neighbours with one key
+        ["0.25.png", "0.25.cls", "0.50.png", "0.50.cls"],  # a key ends at the first dot
+        ["a.PNG", "a.png", "a.cls"],
+    ],
+)
+def test_no_sample_hides_another_one(root, names):
+    for old in root.glob("train*"):
+        old.unlink()
+    shard(root / "train-0.tar", [(name, encoded(i) if name[-1] in "gG" else b"0") for i, name in enumerate(names)])
+    with pytest.raises(
+        InputError, match=r"a key ends at the first dot of a name|has the files 25\.cls, 25\.png, 50\.cls"
+    ):
+        load(str(root))
+
+
+def test_links_in_shards_and_shards_of_no_partition_are_told(root):
+    with tarfile.open(root / "train-000001.tar", "a") as archive:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE):
+            entry = tarfile.TarInfo("s/x.png")
+            entry.type, entry.linkname = kind, "s/004.png"
+            archive.addfile(entry)
+    shard(root / "extra.tar", samples([50], [0]))
+    (root / "train-2.tar.gz").write_bytes(b"")
+    data = load(str(root))
+    assert len(data.partitions["train"]) == 7
+    assert data.notes["left_out"] == [
+        "2 files named for no partition (extra.tar, train-2.tar.gz)",
+        "2 links in shards",
+    ]
+
+
+def test_shards_without_partitions_are_train(tmp_path):
+    shard(tmp_path / "part-0.tar", samples([0, 1], [0, 1]))
+    shard(tmp_path / "part-1.tar", samples([2, 3], [1, 0]))
+    data = load(str(tmp_path))
+    assert list(data.partitions) == ["train"]
+    assert data.partitions["train"].labels.tolist() == [0, 1, 1, 0]
+
+
+def test_a_mask_beside_the_image_is_a_question(root):
+    both = [("a.png", encoded(1)), ("a.mask.png", encoded(0)), ("a.cls", b"0")]
+    shard(root / "train-000000.tar", both)
+    with pytest.raises(InputError, match=r"has 2 images among png, mask\.png, cls.*dataset\.image_key"):
+        load(str(root))
+    assert value(load(str(root), image_key="png").partitions["train"], 0) == 1
+    shard(root / "train-000000.tar", both[1:])  # the only image of the sample, and another kind than those elsewhere
+    with pytest.raises(InputError, match=r"images of several kinds \(mask\.png of a, png of s/006\), expected one"):
+        load(str(root))
+
+
+def test_two_files_that_may_hold_labels_are_a_question(tmp_path):
+    content = [("a.png", encoded(1)), ("a.txt", b"a photo"), ("a.json", b'{"class": "x", "target": 3}')]
+    shard(tmp_path / "train.tar", [*content, ("b.png", encoded(2)), ("b.txt", b"b"), ("b.json", b'{"class": "y"}')])
+    with pytest.raises(InputError, match=r"2 files that may hold the classes \(json, txt\).*set dataset\.label_key"):
+        load(str(tmp_path))
+    with pytest.raises(
+        InputError, match=r"json file of a has 2 fields that may hold the classes \(json\.class, json\."
+    ):
+        load(str(tmp_path), label_key="json")
+    assert load(str(tmp_path), label_key="json.class").class_names == ("x", "y")
+    with pytest.raises(InputError, match=r"json file of b has no field target, only class"):
+        load(str(tmp_path), label_key="json.target")
+
+
+def test_numbers_in_one_partition_and_names_in_another_are_names(tmp_path):
+    shard(tmp_path / "train.tar", samples([0, 1], [1, "x"]))
+    shard(tmp_path / "test.tar", samples([2], [1]))
+    data = load(str(tmp_path))
+    assert (data.class_names, data.partitions["test"].labels.tolist()) == (("1", "x"), [0])

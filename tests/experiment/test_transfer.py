@@ -120,3 +120,12 @@ def test_rows_of_the_replaced_partition_cannot_train(here):
     split = Split(Rows("train", rows), Rows("test", rows), Rows("test", rows + 3))
     with pytest.raises(InputError, match="rows of partition test train or validate here"):
         transfer(here, here).split(split)
+
+
+def test_classes_are_matched_however_their_accents_are_stored():
+    rows = np.zeros((2, 1), np.float32)
+    one, two = (
+        make_dataset(name, classes, {part: ArrayPartition(rows, [0, 1], ["a", "b"]) for part in ("train", "test")})
+        for name, classes in (("one", ["Hund", "Löwe"]), ("two", ["Lo\u0308we", "Hund"]))
+    )
+    assert transfer(one, two).codes.tolist() == [1, 0]

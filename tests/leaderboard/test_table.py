@@ -358,3 +358,15 @@ def test_runs_that_skipped_other_rows_are_paired_by_row(add: Add, tmp_path: Path
     assert a.n_rows == 100
     assert np.abs(a.influences[0] - b.influences[0]).argsort()[-2:].tolist() in ([7, 8], [8, 7])
     assert "2 unreadable rows were skipped in 2 runs." in table.notes
+
+
+def test_what_is_not_among_the_rows_stands_under_the_table_once(add: Add, tmp_path: Path) -> None:
+    for head in ("ncm", "linear"):
+        run = add("tiny", head)
+        result = json.loads((run / "result.json").read_text())
+        result["left_out"] = ["digits: 3 rows of t.csv whose split is 'hidden'"]
+        (run / "result.json").write_text(json.dumps(result))
+    table = build_table(read_folders([tmp_path]))
+    assert [n for n in table.notes if "among" in n] == [
+        "Not among the rows of digits: 3 rows of t.csv whose split is 'hidden'."
+    ]

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from probe.core.base import Dataset, IntArray, Partition, digest
+from probe.core.base import Dataset, IntArray, Partition, Split, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests
 from probe.core.hashing import hash_arrays, hash_bytes
@@ -21,14 +21,26 @@ from probe.core.targets.one_class import ONE_CLASS
 from probe.datasets.shared.labels import IGNORED
 from probe.datasets.shared.subsets import subset
 
+LEFT_OUT = "left_out"
+"""The note of a dataset that lists what of its source is not among its rows."""
+
 
 class ArrayPartition:
-    """Rows of one array: vectors (N, D), or images as uint8 (N, H, W) greyscale or (N, H, W, 3) RGB."""
+    """Rows of one array: vectors (N, D), or images as uint8 (N, H, W) greyscale or (N, H, W, 3) RGB.
 
-    def __init__(self, rows: NDArray[Any], labels: ArrayLike, ids: Sequence[str]):
+    Args:
+        rows: One entry of the first axis per row.
+        labels: Class codes (N,), or targets (N, K).
+        ids: Names of the rows.
+        images: Whether rows of more than one axis are images; by default those of uint8 are.
+    """
+
+    def __init__(self, rows: NDArray[Any], labels: ArrayLike, ids: Sequence[str], images: bool | None = None):
         self.rows = rows
         self.labels: IntArray = class_codes(labels)
         self.ids = list(ids)
+        self._images = rows.ndim > 2 and (rows.dtype == np.uint8 if images is None else images)
+        check_lengths({"rows": len(rows), "labels": len(self.labels), "ids": len(self.ids)})
 
     @cached_property
     def fingerprint(self) -> str:
@@ -47,9 +59,9 @@ class ArrayPartition:
         return len(self.labels)
 
     def __getitem__(self, row: int) -> Any:
-        """A PIL image where rows are images, else a (D,) array."""
+        """A PIL image where rows are images, else the row as it stands, such as a (D,) array."""
         value = self.rows[row]
-        return Image.fromarray(np.ascontiguousarray(value)) if value.ndim > 1 else value
+        return Image.fromarray(np.ascontiguousarray(value)) if self._images else value
 
 
 class ImageFiles:
@@ -63,6 +75,7 @@ class ImageFiles:
         self.root = root
         self.ids = list(ids)
         self.labels: IntArray = class_codes(labels)
+        check_lengths({"files": len(self.ids), "labels": len(self.labels)})
 
     @cached_property
     def digests(self) -> list[str]:
@@ -105,22 +118,48 @@ def content_cut(digests: Sequence[str], strata: IntArray, fraction: float) -> ND
     return test
 
 
-def count_duplicates(data: Dataset, test_on: Dataset | None = None) -> dict[str, int]:
+def count_duplicates(
+    data: Dataset,
+    test_on: Dataset | None = None,
+    valid: Mapping[str, NDArray[np.bool_]] | None = None,
+    split: Split | None = None,
+) -> dict[str, int]:
     """Rows of every other partition whose exact content is a training row too: leakage.
 
     Args:
         data: Partitions whose rows have no digests are left out.
         test_on: Whose partition test takes the place of the own one.
+        valid: (N,) mask of the rows of a partition that were not skipped; all rows of others count.
+        split: Where its test rows are of the partition train, they are what `test` counts, among the other rows of it.
     """
     parts = {**data.partitions, **({} if test_on is None else {"test": test_on.partitions["test"]})}
-    digests = {part: p.row_digests() for part, p in parts.items() if hasattr(p, "row_digests")}
-    train = set(digests.get("train", ())) - {""}
+    digests = {part: np.array(p.row_digests(), dtype=object) for part, p in parts.items() if hasattr(p, "row_digests")}
+    for part in digests.keys() & (valid or {}).keys():
+        digests[part][~valid[part]] = ""  # type: ignore[index]
+    if "train" not in digests:
+        return dict.fromkeys(digests, 0)
+    if split is not None and split.test.partition == "train":
+        digests["test"] = digests["train"][split.test.indices]
+        digests["train"] = digests["train"][np.concatenate([split.train.indices, split.validation.indices])]
+    train = set(digests["train"]) - {""}
     return {part: sum(d in train for d in ds) for part, ds in digests.items() if part != "train"}
+
+
+def check_lengths(lengths: Mapping[str, int]) -> None:
+    """Refuses what is to stand row by row beside each other and does not."""
+    if len(set(lengths.values())) > 1:
+        told = ", ".join(f"{n} {what}" for what, n in lengths.items())
+        raise InputError(f"a partition has {told}, expected as many of each: give one for every row")
 
 
 def _without_rows_ignored(partition: Partition) -> Partition:
     ignored = np.asarray(partition.labels) == IGNORED
     return subset(partition, np.flatnonzero(~ignored)) if ignored.any() else partition
+
+
+def _ignored_rows(partitions: Mapping[str, Partition]) -> list[str]:
+    counts = {part: int(np.sum(np.asarray(p.labels) == IGNORED)) for part, p in partitions.items()}
+    return [f"{n} rows of {part} with the label to ignore" for part, n in counts.items() if n]
 
 
 def make_dataset(
@@ -129,19 +168,29 @@ def make_dataset(
     partitions: Mapping[str, Partition],
     notes: Mapping[str, Any] | None = None,
     target: Target = ONE_CLASS,
+    left_out: Sequence[str] = (),
 ) -> Dataset:
     """A dataset whose labels were checked as its target checks them, without the rows whose label is ignored.
+
+    One without a partition test is whole: protocols such as holdout draw test rows from train, others refuse it.
+
+    Args:
+        name: How tables call it.
+        class_names: In the order of the codes.
+        partitions: `train`, and perhaps `test` and `validation`.
+        notes: Facts for the record.
+        target: What a label is.
+        left_out: What a reader of the source might expect among the rows and does not find there, a phrase each.
 
     Raises:
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
             rows, labels out of range, a class without a training row.
     """
+    left_out = [*left_out, *_ignored_rows(partitions)]
+    notes = {**(notes or {}), **({LEFT_OUT: left_out} if left_out else {})}
     partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
-    data = Dataset(name, tuple(class_names), partitions, dict(notes or {}), target)
-    faults = data.faults()
-    if "test" not in partitions:
-        faults.append(f"it has no test partition, only {', '.join(partitions) or 'nothing'}")
-    if faults:
+    data = Dataset(name, tuple(class_names), partitions, notes, target)
+    if faults := data.faults():
         raise InputError(
             f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "
             f"{max(len(data.class_names) - 1, 1)} and a training row of every class: mend its labels or leave such "

@@ -26,7 +26,7 @@ def all_rows(dataset: Dataset, partition: str) -> Rows:
     if partition not in dataset.partitions:
         raise InputError(
             f"dataset {dataset.name} has no partition {partition}, only {sorted(dataset.partitions)}: "
-            "take another protocol, such as cross_validation, which needs train alone"
+            "set protocol=holdout or protocol=cross_validation, which draw test rows from train"
             if partition == "test"
             else f"dataset {dataset.name} has no partition {partition}, only {sorted(dataset.partitions)}: "
             "take protocol full, which cuts validation rows from train"

@@ -1,9 +1,16 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from probe.core.base import Rows, Split
 from probe.core.errors import InputError
+from probe.datasets.shared.labels import IGNORED
 from probe.datasets.shared.partitions import (
+    LEFT_OUT,
     ArrayPartition,
+    ImageFiles,
     content_cut,
     count_duplicates,
     make_dataset,
@@ -44,9 +51,10 @@ def test_several_faults_are_reported_together():
         make(train=(0, 0), test=())
 
 
-def test_a_missing_test_partition_is_refused():
-    with pytest.raises(InputError, match="no test partition, only train"):
-        make_dataset("x", ["a", "b"], {"train": part((0, 1))})
+def test_train_alone_is_a_dataset_and_test_alone_is_none():
+    assert list(make_dataset("x", ["a", "b"], {"train": part((0, 1))}).partitions) == ["train"]
+    with pytest.raises(InputError, match=r"no partition train, only \['test'\]"):
+        make_dataset("x", ["a", "b"], {"test": part((0, 1))})
 
 
 def test_fingerprint_sees_one_value_one_label_one_id_and_the_order():
@@ -85,3 +93,49 @@ def test_exact_duplicates_across_partitions_are_counted():
     parts = {"train": ArrayPartition(rows, [0, 1, 0, 1], list("abcd"))}
     parts |= {"test": ArrayPartition(test, [0, 1, 0, 1], list("abcd"))}
     assert count_duplicates(make_dataset("x", ["a", "b"], parts)) == {"test": 3}
+
+
+def test_labels_and_ids_stand_for_every_row():
+    rows = np.zeros((3, 2))
+    with pytest.raises(InputError, match="3 rows, 2 labels, 3 ids, expected as many of each"):
+        ArrayPartition(rows, [0, 1], list("abc"))
+    with pytest.raises(InputError, match="2 files, 1 labels, expected as many"):
+        ImageFiles(Path(), ["a", "b"], [0])
+    with pytest.raises(InputError, match=r"3 labels are no whole numbers of 64 bits, the first is 0\.7"):
+        ArrayPartition(rows, [0.7, 1.9, 2.2], list("abc"))
+
+
+@pytest.mark.parametrize("shape", [(1, 20, 2), (1, 4, 4, 3)])
+def test_rows_of_several_axes_are_images_only_as_bytes_or_where_it_is_said(shape):
+    plain, picture = np.zeros(shape, np.float32), np.zeros(shape, np.uint8)
+    assert isinstance(ArrayPartition(plain, [0], ["a"])[0], np.ndarray)
+    assert ArrayPartition(plain, [0], ["a"])[0].shape == shape[1:]
+    assert isinstance(ArrayPartition(picture, [0], ["a"])[0], Image.Image)
+    assert isinstance(ArrayPartition(picture, [0], ["a"], images=False)[0], np.ndarray)
+    grey = ArrayPartition(np.zeros((1, 20, 2), np.uint16), [0], ["a"], images=True)[0]
+    assert (grey.mode, grey.size) == ("I;16", (2, 20))
+
+
+def test_rows_that_were_skipped_leak_nothing():
+    rows = np.arange(8.0).reshape(4, 2)
+    parts = {part: ArrayPartition(rows, [0, 1, 0, 1], list("abcd")) for part in ("train", "test")}
+    data = make_dataset("x", ["a", "b"], parts)
+    assert count_duplicates(data) == {"test": 4}
+    skipped = np.array([False, True, True, True])
+    assert count_duplicates(data, valid={"train": skipped}) == {"test": 3}
+    assert count_duplicates(data, valid={"test": skipped}) == {"test": 3}
+
+
+def test_test_rows_drawn_from_train_are_held_against_the_other_rows_of_train():
+    rows = np.array([[0.0], [1.0], [2.0], [1.0], [2.0], [5.0]])
+    data = make_dataset("x", ["a", "b"], {"train": ArrayPartition(rows, [0, 1] * 3, list("abcdef"))})
+    chosen = [Rows("train", np.array(numbers)) for numbers in ([0, 1], [2], [3, 4, 5])]
+    assert count_duplicates(data, split=Split(*chosen)) == {"test": 2}
+    valid = np.array([True, True, False, True, True, True])
+    assert count_duplicates(data, split=Split(*chosen), valid={"train": valid}) == {"test": 1}
+
+
+def test_rows_with_the_label_to_ignore_are_counted_in_the_notes():
+    data = make(train=(0, 1, IGNORED), test=(0, 1))
+    assert data.notes[LEFT_OUT] == ["1 rows of train with the label to ignore"]
+    assert make().notes == {}

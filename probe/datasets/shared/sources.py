@@ -1,0 +1,31 @@
+"""What a folder holds beside the files that make a dataset: counted, so that nothing vanishes unsaid."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+
+PARTITION_WORDS = frozenset(("train", "training", "test", "testing", "validation", "val", "valid", "dev", "eval"))
+"""Words by which people call partitions, in any place where they cannot be class names."""
+
+
+def passed_over(names: Iterable[str], why: str) -> list[str]:
+    """A phrase that counts file names by extension; none where there are no names."""
+    counts = Counter(os.path.splitext(name)[1].lower() or "without extension" for name in names)
+    if not counts:
+        return []
+    kinds = ", ".join(f"{n} {extension}" for extension, n in sorted(counts.items()))
+    n = sum(counts.values())
+    return [f"{n} file{'s' * (n > 1)} that {'are' if n > 1 else 'is'} {why} ({kinds})"]
+
+
+def unused_files(folder: Path, used: Collection[Path], pattern: str, why: str) -> list[str]:
+    """A phrase that names the files of a folder that are like those in use and are not read; hidden ones aside."""
+    found = sorted(f.name for f in folder.glob(pattern) if f not in used and not f.name.startswith("."))
+    if not found:
+        return []
+    return [
+        f"{len(found)} file{'s' * (len(found) > 1)} {why} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
+    ]
