@@ -98,11 +98,12 @@ def is_unknown(facts: Any) -> bool:
 
 def is_installed(thing: Thing) -> bool:
     """Whether this comes with Python or with an installed package."""
-    module = sys.modules.get(_home(thing))
     if _home(thing).partition(".")[0] in sys.stdlib_module_names:
+        module = sys.modules.get(_home(thing))
         # What `exec` makes claims to be of `builtins`.
         return thing is module or hasattr(module, thing.__qualname__.partition(".")[0])
-    return bool({"site-packages", "dist-packages"} & set(Path(getattr(module, "__file__", None) or "").parts))
+    file = _file(thing)
+    return file is not None and bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
 def source_digest(*things: Thing) -> str | None:

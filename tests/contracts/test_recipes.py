@@ -1,0 +1,145 @@
+"""Numbers of every plug-in, frozen beside the recipe that names them: numbers that change turn the word.
+
+What is frozen stands in `frozen_numbers.json`. `PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py` writes down what
+is new there, and what has another recipe; it leaves alone what changed under an unchanged word.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+from test_backbones import make
+from test_protocols import build, dataset, write_hardness
+
+from probe.core.source import recipe_of
+from probe.protocols.full import Full
+from probe.protocols.shared.rows_file import write_rows
+
+ROOT = Path(__file__).parents[2]
+FROZEN = Path(__file__).with_name("frozen_numbers.json")
+TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "protocol": 0.0, "metrics": 1e-6}
+"""Relative to the largest number; float32 networks differ between processors."""
+SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2}
+"""Parameters that make a head quick, where it has them; lists hold this alone."""
+FAMILIES = [path for path in sorted((ROOT / "probe" / "metrics").glob("[!_]*.py"))]
+FAMILIES = [path.stem for path in FAMILIES if (ROOT / "tests" / "metrics" / f"test_{path.stem}.py").exists()]
+
+
+def yamls(group):
+    return sorted((ROOT / "conf" / group).glob("*.yaml"))
+
+
+def check(name, recipe, numbers):
+    """Holds numbers against the frozen ones, or writes them where that is asked for and due."""
+    group = name.partition("/")[0]
+    numbers = [float(f"{number:.10g}") for number in numbers]
+    assert numbers, f"{name} gives no numbers to freeze"
+    frozen = json.loads(FROZEN.read_text())
+    known = frozen.get(name)
+    if os.environ.get("PROBE_FREEZE") and (known is None or known["recipe"] != recipe):
+        known = frozen[name] = {"recipe": recipe, "numbers": numbers}
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(frozen.items())]
+        FROZEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write = "PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py"
+    assert known, f"{name} has no frozen numbers: write them with {write}"
+    assert known["recipe"] == recipe, f"{name} has recipe {recipe!r}, frozen is {known['recipe']!r}: write with {write}"
+    largest = max((abs(number) for number in known["numbers"] if np.isfinite(number)), default=0)
+    same = len(numbers) == len(known["numbers"]) and np.allclose(
+        numbers, known["numbers"], rtol=0, atol=TOLERANCE[group] * largest, equal_nan=True
+    )
+    assert same, (
+        f"{name} gives other numbers than before under recipe {recipe!r}, {numbers} instead of {known['numbers']}: if "
+        f"they are meant to change, give it another recipe and write the numbers with {write}"
+    )
+
+
+@pytest.mark.parametrize("path", yamls("head"), ids=lambda path: path.stem)
+def test_a_head_gives_the_numbers_of_its_recipe(path):
+    head = instantiate(OmegaConf.load(path), _convert_="all")
+    parameters = head.get_params(deep=False)
+    small = {name: value for name, value in SMALL.items() if name in parameters}
+    small = {name: [value] if isinstance(parameters[name], list) else value for name, value in small.items()}
+    head.set_params(**small, **({"device": "cpu"} if "device" in parameters else {}))
+    rng = np.random.default_rng(0)
+    y = np.arange(36) % 3
+    shapes = {"pooled": (16,), "tokens": (5, 16), "map": (16, 2, 2)}
+    # Each row leans towards a class; doubles, so that arithmetic differs little between processors.
+    X = {kind: rng.normal(size=(36, *of)) + 2 * rng.normal(size=(3, *of))[y] for kind, of in shapes.items()}
+    X = {kind: X[kind] for kind in head.consumes}
+    X = X[head.consumes[0]] if len(head.consumes) == 1 else X
+    if head.reads_texts:
+        head.set_params(class_features=rng.normal(size=(3, 16)), temperature=0.1)
+    extras = {"teacher_logits": rng.normal(size=(36, 3))} if head.needs_teacher else {}
+    check(f"head/{path.stem}", recipe_of(type(head)), head.fit(X, y, **extras).logits(X)[:4].ravel())
+
+
+@pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
+def test_a_backbone_gives_the_numbers_of_its_recipe(path):
+    backbone = make.__wrapped__(path.stem)
+    rng = np.random.default_rng(0)
+    if hasattr(backbone, "network"):
+        with torch.no_grad():  # what a library draws as first weights is not ours
+            for _, weight in sorted(backbone.network.named_parameters()):
+                drawn = rng.normal(size=weight.shape) / max(1, weight[:1].numel()) ** 0.5
+                weight.copy_(torch.from_numpy(drawn))
+        row = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    else:
+        row = rng.normal(size=8)
+    features = backbone.extract(backbone.transform(row)[None], backbone.kinds)
+    parts = [features[kind].double().numpy().ravel() for kind in backbone.kinds]
+    numbers = [number for part in parts for number in (part.mean(), np.abs(part).mean(), *part[:3])]
+    check(f"backbone/{path.stem}", recipe_of(type(backbone)), numbers)
+
+
+@pytest.mark.parametrize("path", yamls("protocol"), ids=lambda path: path.stem)
+def test_a_protocol_names_the_rows_of_its_recipe(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("rows.json"), dataset(), "full", 0, Full().split(dataset(), 0))
+    write_hardness(Path("runs/hardness"), dataset())
+    protocol = build(path)
+    split = protocol.split(dataset(), 3)
+    sets = [*(rows.indices for rows in split.parts.values()), split.folds, split.train_labels]
+    sets += [task.rows.indices for task in protocol.tasks(dataset(), 3)] if hasattr(protocol, "tasks") else []
+    numbers = []
+    for values in sets:
+        values = np.empty(0, np.int64) if values is None else values
+        numbers += [len(values), values.sum(), (values * (np.arange(len(values)) % 97)).sum()]
+    check(f"protocol/{path.stem}", recipe_of(type(protocol)), numbers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_of_metrics_gives_the_numbers_of_its_recipe(family):
+    file = ROOT / "tests" / "metrics" / f"test_{family}.py"
+    spec = importlib.util.spec_from_file_location(f"frozen_case_of_{family}", file)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert hasattr(module, "frozen_case"), f"{file.name} has no frozen_case(): let it return a few numbers by name"
+    words = importlib.import_module(f"probe.metrics.{family}")
+    check(f"metrics/{family}", str(getattr(words, "RECIPE", "1")), leaves(module.frozen_case()))
+
+
+def leaves(value):
+    """All numbers in nested results, in a fixed order."""
+    if is_dataclass(value):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return [number for key in sorted(value) for number in leaves(value[key])]
+    if isinstance(value, list | tuple | np.ndarray):
+        return [number for item in value for number in leaves(item)]
+    return [] if value is None else [float(value)]
+
+
+def test_every_frozen_number_is_of_a_plug_in_that_is_there():
+    there = {f"{group}/{path.stem}" for group in ("head", "backbone", "protocol") for path in yamls(group)}
+    assert set(json.loads(FROZEN.read_text())) == there | {f"metrics/{family}" for family in FAMILIES}
