@@ -9,8 +9,10 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import sys
 from collections.abc import Mapping
 from dataclasses import asdict, is_dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -19,25 +21,33 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from PIL import Image
-from test_backbones import make
-from test_protocols import build, dataset, write_hardness
+from places import CONF, ROOT, TESTS
 
 from probe.core.source import recipe_of
 from probe.protocols.full import Full
 from probe.protocols.shared.rows_file import write_rows
 
-ROOT = Path(__file__).parents[2]
 FROZEN = Path(__file__).with_name("frozen_numbers.json")
 TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "protocol": 0.0, "metrics": 1e-6}
 """Relative to the largest number; float32 networks differ between processors."""
 SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2}
 """Parameters that make a head quick, where it has them; lists hold this alone."""
 FAMILIES = [path for path in sorted((ROOT / "probe" / "metrics").glob("[!_]*.py"))]
-FAMILIES = [path.stem for path in FAMILIES if (ROOT / "tests" / "metrics" / f"test_{path.stem}.py").exists()]
+FAMILIES = [path.stem for path in FAMILIES if (TESTS / "metrics" / f"test_{path.stem}.py").exists()]
+
+
+@cache
+def module_of(file):
+    """A file of tests as a module, for what it makes besides."""
+    name = f"beside_{file.parent.name}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def yamls(group):
-    return sorted((ROOT / "conf" / group).glob("*.yaml"))
+    return sorted((CONF / group).glob("*.yaml"))
 
 
 def check(name, recipe, numbers):
@@ -86,7 +96,7 @@ def test_a_head_gives_the_numbers_of_its_recipe(path):
 
 @pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
 def test_a_backbone_gives_the_numbers_of_its_recipe(path):
-    backbone = make.__wrapped__(path.stem)
+    backbone = module_of(TESTS / "contracts" / "test_backbones.py").make(path.stem)
     rng = np.random.default_rng(0)
     if hasattr(backbone, "network"):
         with torch.no_grad():  # what a library draws as first weights is not ours
@@ -104,13 +114,14 @@ def test_a_backbone_gives_the_numbers_of_its_recipe(path):
 
 @pytest.mark.parametrize("path", yamls("protocol"), ids=lambda path: path.stem)
 def test_a_protocol_names_the_rows_of_its_recipe(path, tmp_path, monkeypatch):
+    contract = module_of(TESTS / "contracts" / "test_protocols.py")
+    rows, protocol = contract.dataset(), contract.build(path)
     monkeypatch.chdir(tmp_path)
-    write_rows(Path("rows.json"), dataset(), "full", 0, Full().split(dataset(), 0))
-    write_hardness(Path("runs/hardness"), dataset())
-    protocol = build(path)
-    split = protocol.split(dataset(), 3)
-    sets = [*(rows.indices for rows in split.parts.values()), split.folds, split.train_labels]
-    sets += [task.rows.indices for task in protocol.tasks(dataset(), 3)] if hasattr(protocol, "tasks") else []
+    write_rows(Path("rows.json"), rows, "full", 0, Full().split(rows, 0))
+    contract.write_hardness(Path("runs/hardness"), rows)
+    split = protocol.split(rows, 3)
+    sets = [*(part.indices for part in split.parts.values()), split.folds, split.train_labels]
+    sets += [task.rows.indices for task in protocol.tasks(rows, 3)] if hasattr(protocol, "tasks") else []
     numbers = []
     for values in sets:
         values = np.empty(0, np.int64) if values is None else values
@@ -120,11 +131,8 @@ def test_a_protocol_names_the_rows_of_its_recipe(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_of_metrics_gives_the_numbers_of_its_recipe(family):
-    file = ROOT / "tests" / "metrics" / f"test_{family}.py"
-    spec = importlib.util.spec_from_file_location(f"frozen_case_of_{family}", file)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    assert hasattr(module, "frozen_case"), f"{file.name} has no frozen_case(): let it return a few numbers by name"
+    module = module_of(TESTS / "metrics" / f"test_{family}.py")
+    assert hasattr(module, "frozen_case"), f"test_{family}.py has no frozen_case(): let it return a few numbers by name"
     words = importlib.import_module(f"probe.metrics.{family}")
     check(f"metrics/{family}", str(getattr(words, "RECIPE", "1")), leaves(module.frozen_case()))
 
@@ -143,3 +151,21 @@ def leaves(value):
 def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there = {f"{group}/{path.stem}" for group in ("head", "backbone", "protocol") for path in yamls(group)}
     assert set(json.loads(FROZEN.read_text())) == there | {f"metrics/{family}" for family in FAMILIES}
+
+
+def test_numbers_that_change_under_an_unchanged_recipe_fail_and_are_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "FROZEN", tmp_path / "frozen.json")
+    FROZEN.write_text("{}")
+    monkeypatch.delenv("PROBE_FREEZE", raising=False)
+    with pytest.raises(AssertionError, match="has no frozen numbers: write them with PROBE_FREEZE=1 pytest"):
+        check("head/new", "1", [1.0])
+    monkeypatch.setenv("PROBE_FREEZE", "1")
+    check("head/new", "1", [1.0])
+    check("head/new", "1", [1.0 + 1e-8])
+    with pytest.raises(AssertionError, match="gives other numbers than before under recipe '1'"):
+        check("head/new", "1", [1.0 + 1e-5])
+    check("head/new", "2", [2.0])
+    monkeypatch.delenv("PROBE_FREEZE")
+    check("head/new", "2", [2.0])
+    with pytest.raises(AssertionError, match="has recipe '1', frozen is '2'"):
+        check("head/new", "1", [2.0])

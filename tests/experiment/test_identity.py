@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from places import CONF
 
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import SplitProtocol
@@ -28,8 +29,6 @@ from probe.heads.shared.head import Head
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
-
-CONF = Path(__file__).parents[1] / "conf"
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from places import ROOT
 
 from probe.backbones.identity import IdentityBackbone
 from probe.core.errors import InputError
@@ -22,7 +23,6 @@ from probe.heads.ncm import NearestClassMean
 from probe.heads.shared.head import Head
 from probe.protocols.full import Full
 
-ROOT = Path(__file__).parent.parent
 OWN = """
 from probe.heads.ncm import NearestClassMean
 {line}
