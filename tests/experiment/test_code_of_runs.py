@@ -123,7 +123,7 @@ def test_a_fitted_head_of_ones_own_can_teach(here):
     run("head=ncm", "head._target_=mine.A", cwd=here)
     teacher = next(here.glob("runs/t/*/result.json")).parent
     student = ["head=dual_head_kd", "head.epochs=[2]", "head.learning_rates=[0.01]", "head.teacher_folds=null"]
-    assert "top1" in run(*student, f"head.teacher={teacher}", cwd=here)
+    assert "top1" in run(*student, f"head.teacher={teacher}", "trust=true", cwd=here)
 
 
 def test_teachers_of_one_name_with_other_code_make_two_students(here):
