@@ -257,7 +257,10 @@ def _value(name: str, value: Any, seen: set[int]) -> Parts | None:
 
 def _release(kind: type) -> str | None:
     """Name and version of the installed package that a class is of."""
-    if not is_installed(kind):
-        return None
-    names = metadata.packages_distributions().get(kind.__module__.partition(".")[0], [])
+    return _versions(kind.__module__.partition(".")[0]) if is_installed(kind) else None
+
+
+@functools.cache
+def _versions(package: str) -> str | None:
+    names = metadata.packages_distributions().get(package, [])  # which reads the names of all that is installed
     return ", ".join(f"{name} {metadata.version(name)}" for name in sorted(set(names))) or None
