@@ -47,7 +47,8 @@ def module_of(file):
 
 
 def yamls(group):
-    return sorted((CONF / group).glob("*.yaml"))
+    """Those of plug-ins: a preset gives other parameters to one of them."""
+    return [path for path in sorted((CONF / group).glob("*.yaml")) if "_target_" in OmegaConf.load(path)]
 
 
 def check(name, recipe, numbers):
