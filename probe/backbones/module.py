@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
-import inspect
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from probe.core import own_modules
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.images import require_image
+from probe.core.source import is_installed, source_digest
 
 HUB = "torch.hub:load"
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -34,8 +36,9 @@ class ModuleBackbone(FrozenNetwork):
     `tokens` and `map` count, or `pooler_output` and `last_hidden_state`. Where no `pooled` comes, it is the mean of
     the tokens without prefix.
 
-    Besides the weights, the identity holds a digest of the source file that defines the network's class (and of the
-    one that defines the transform): an edited `forward` gives new features. What that file imports is not followed.
+    Besides the weights, the identity holds a digest of the source that defines the network (its class, those of its
+    parts, the function that builds it) and one of the transform's: an edited `forward` gives new features. Files that
+    these import from their own folder count too; of installed packages only the file of the network's class does.
 
     Args:
         target: `package.module:name` of a class or function that returns the network; the working folder is searched
@@ -94,7 +97,7 @@ class ModuleBackbone(FrozenNetwork):
         }
         self._own_transform: Callable[[Image.Image], Tensor] | None = import_path(transform) if transform else None
         self._steps = (
-            {"transform": transform, "code": _code(self._own_transform)}
+            {"transform": transform, "code": source_digest(_code_at(transform, self._own_transform))}
             if transform
             else {
                 "crop": "largest centred square",
@@ -213,13 +216,13 @@ def _network(
         )
     if not is_program(target):
         network = _build(target, {"trust_repo": True, **kwargs} if target == HUB else kwargs, seed)
-        return network, {"target": target, "kwargs": kwargs, "code": _code(type(network))}
+        return network, {"target": target, "kwargs": kwargs, "code": _code(network, target)}
     if kwargs:
         raise InputError(f"kwargs is {kwargs}, but {target} is a saved network, which takes none: leave them out")
     network = load_program(target, size, trust)
     # The file says it all, wherever it stands; of a pickled network the code that it calls, too.
     facts: dict[str, Any] = {"program": hash_bytes(Path(target).read_bytes())}
-    return network, facts if isinstance(network, Program) else facts | {"code": _code(type(network))}
+    return network, facts if isinstance(network, Program) else facts | {"code": _code(network)}
 
 
 def _build(target: str, kwargs: dict[str, Any], seed: int) -> nn.Module:
@@ -237,13 +240,16 @@ def _build(target: str, kwargs: dict[str, Any], seed: int) -> nn.Module:
     return network
 
 
-def _code(thing: Any) -> str | None:
-    """Digest of the source file that defines something; null where there is none, as for compiled classes."""
-    try:
-        file = inspect.getsourcefile(thing)
-    except TypeError:
-        return None
-    return hash_bytes(Path(file).read_bytes()) if file and Path(file).is_file() else None
+def _code(network: nn.Module, target: str | None = None) -> str | None:
+    """Digest of the source that defines a network, its parts and what builds it; null where there is none to read."""
+    parts = {type(part) for part in network.modules()} - {type(network)}
+    others = [*parts, *([_code_at(target, import_path(target))] if target else [])]
+    return source_digest(type(network), *(thing for thing in others if not is_installed(thing)))
+
+
+def _code_at(path: str, found: Any) -> Any:
+    """What was found at an import path, or the module where it stands if it is an object that somebody made there."""
+    return found if isinstance(found, type | FunctionType) else sys.modules[path.partition(":")[0]]
 
 
 def _describe(output: Any) -> str:

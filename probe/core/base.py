@@ -161,7 +161,8 @@ class SplitProtocol(Protocol):
     """Names rows from the dataset and the seed alone, never from backbone or head.
 
     One whose draw means something by strata too, where rows have no single class, says `by_class = False`: see
-    `DrawsByStratum`.
+    `DrawsByStratum`. One of this package turns a class attribute `recipe` (absent: "1") when it names other rows than
+    it used to.
     """
 
     @property

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
-import re
-from collections.abc import Mapping, Sequence
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from probe import __version__
 from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
-from probe.features.layout import DEFAULT_DTYPES
+from probe.core.source import code_of, identity_of, is_unknown
+from probe.features.layout import DEFAULT_DTYPES, rows_code
+from probe.metrics.evaluate import recipes
 from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 from probe.results.folder import slug
@@ -27,8 +29,9 @@ def parts_of(split: Split) -> dict[str, Rows]:
 
 
 def head_name(head: Head) -> str:
-    """The head's file and yaml name."""
-    return type(head).__module__.rpartition(".")[2]
+    """The head's file and yaml name; the class's where it was typed in."""
+    name = type(head).__module__.rpartition(".")[2]
+    return type(head).__name__ if name == "__main__" else name
 
 
 def head_parameters(head: Head) -> dict[str, Any]:
@@ -43,19 +46,41 @@ def one_spelling(kind: type, parameters: Mapping[str, Any]) -> dict[str, Any]:
     Numbers where the constructor is annotated with `float` and not with `int` are floats (1 means 1.0), lists that
     the class names in `unordered` are sorted, without duplicates.
     """
-    declared = inspect.signature(kind).parameters
+    hints = parameter_types(kind)
     found = {}
     for name, value in parameters.items():
-        annotation = str(declared[name].annotation) if name in declared else ""
+        single, listed = number_types(hints.get(name))
         if isinstance(value, (list, tuple)):
-            if re.search(r"\[float\b", annotation):
+            numbers = all(isinstance(item, int | float) and not isinstance(item, bool) for item in value)
+            unordered = numbers and name in getattr(kind, "unordered", ())
+            if listed == {float} or (unordered and any(isinstance(item, float) for item in value)):
                 value = [as_float(item) for item in value]
-            if name in getattr(kind, "unordered", ()) and all(isinstance(item, float) for item in value):
+            if unordered:
                 value = sorted(set(value))
-        elif re.search(r"\bfloat\b(?!\])", annotation) and not re.search(r"\bint\b", annotation):
+        elif single == {float}:
             value = as_float(value)
         found[name] = value
     return found
+
+
+def parameter_types(kind: type) -> dict[str, Any]:
+    """Types of a constructor's parameters; none where one of them names what only a type checker imports."""
+    try:
+        return typing.get_type_hints(kind.__init__)  # type: ignore[misc]
+    except NameError:
+        return {}
+
+
+def number_types(hint: Any) -> tuple[set[type], set[type]]:
+    """Which of int and float a parameter may be, and which the items of its lists may be."""
+    options = list(_options(hint))
+    items = [item for option in options for item in typing.get_args(option)]
+    return {int, float} & set(options), {int, float} & {part for item in items for part in _options(item)}
+
+
+def _options(hint: Any) -> Iterator[Any]:
+    union = typing.get_origin(hint) in (typing.Union, UnionType)
+    yield from typing.get_args(hint) if union else (hint,)
 
 
 def as_float(value: Any) -> Any:
@@ -77,6 +102,17 @@ def protocol_parameters(protocol: SplitProtocol) -> dict[str, Any]:
         for key, value in vars(protocol).items()
     }
     return one_spelling(type(protocol), parameters)
+
+
+def protocol_code(protocol: SplitProtocol) -> dict[str, Any]:
+    """Which code draws the rows; that of a protocol inside it under `inner`."""
+    inner = {key: protocol_code(value) for key, value in vars(protocol).items() if isinstance(value, SplitProtocol)}
+    return {**code_of(type(protocol)), **({"inner": inner} if inner else {})}
+
+
+def describe_head(head: Head) -> dict[str, Any]:
+    """What a head is, whatever it is fitted on."""
+    return {"name": head_name(head), **code_of(type(head), *head.named_classes()), "parameters": head_parameters(head)}
 
 
 def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
@@ -117,9 +153,9 @@ def describe(
     texts: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
-    parameters = head_parameters(head)
+    described = describe_head(head)
     if teacher is not None:
-        parameters["teacher"] = dict(teacher)
+        described["parameters"]["teacher"] = dict(teacher)
     rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
     other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
     if test_on is not None:
@@ -127,12 +163,13 @@ def describe(
     if tasks := describe_tasks(protocol, dataset if test_on is None else test_on, dataset, seed):
         rows["tasks"] = tasks
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
+    read_by = describe_readers(dataset, test_on)
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {
             "backbone": label(backbone.name, reads, {}),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
-            "head": label(head_name(head), parameters, defaults_of(type(head), head_parameters)) + joint,
+            "head": label(head_name(head), described["parameters"], defaults_of(type(head), head_parameters)) + joint,
             "protocol": label(
                 protocol.name, protocol_parameters(protocol), defaults_of(type(protocol), protocol_parameters)
             ),
@@ -145,23 +182,27 @@ def describe(
             "target": dataset.target.name,
             **describe_groups(dataset),
             "test_rows": rows["test"][1],
+            **({"read_by": read_by} if read_by else {}),
             **other,
         },
         "protocol": {
             "name": protocol.name,
+            **protocol_code(protocol),
             "parameters": protocol_parameters(protocol),
             **{f"n_{name}": len(r) for name, r in parts_of(split).items()},
             "rows": digest([rows, folds, labels]),
         },
         "backbone": {
             "name": backbone.name,
-            "identity": digest(backbone.identity()),
+            **code_of(type(getattr(backbone, "backbone", backbone))),  # that of which views are taken
+            "identity": digest(identity_of(backbone)),
             "n_parameters": backbone.n_parameters,
         },
-        "head": {"name": head_name(head), "class": type(head).__qualname__, "parameters": parameters},
+        "head": described,
         "extraction": {**extraction, "reads": dict(reads)},
         **({} if calibration is None else {"calibrate": dict(calibration)}),
         **({} if texts is None else {"texts": dict(texts)}),
+        **({"metrics_by": turned} if (turned := recipes()) else {}),
         "version": __version__,
     }
 
@@ -172,6 +213,12 @@ def describe_groups(dataset: Dataset) -> dict[str, str]:
     return {} if groups is None else {"groups": digest(groups.tolist())}
 
 
+def describe_readers(dataset: Dataset, test_on: Dataset | None) -> dict[str, Any]:
+    """Which code reads the rows of each partition that this package does not read itself."""
+    partitions = {**dataset.partitions, **({} if test_on is None else {"test_on": test_on.partitions["test"]})}
+    return {name: code for name, partition in partitions.items() if (code := rows_code(partition))}
+
+
 def describe_tasks(protocol: SplitProtocol, tested: Dataset, dataset: Dataset, seed: int) -> list[str]:
     """What tells which training rows come when, and which test rows ask for them; empty where all come at once."""
     if not isinstance(protocol, ComesInTasks):
@@ -179,6 +226,18 @@ def describe_tasks(protocol: SplitProtocol, tested: Dataset, dataset: Dataset, s
     sessions = getattr(tested.partitions["test"], "sessions", None)
     named = [digest([task.name, task.rows.indices.tolist()]) for task in protocol.tasks(dataset, seed)]
     return named if sessions is None else [*named, digest([str(session) for session in sessions])]
+
+
+def cannot_be_known(determinants: Mapping[str, Any]) -> str:
+    """A sentence on code of a run that cannot be read, so that no later run can be known to be the same; else empty."""
+    parts = {name: determinants[name] for name in ("head", "backbone", "protocol", "dataset")}
+    hidden = [name for name, facts in parts.items() if is_unknown(facts)]
+    if not hidden:
+        return ""
+    return (
+        f"the source of {', '.join(str(parts[name].get('class', name)) for name in hidden)} cannot be read, so that "
+        "its runs cannot be known again and each is run anew: write it into a file"
+    )
 
 
 def run_name(determinants: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.core.base import Backbone, Dataset, IntArray, ReadsTexts, TextTower, digest
 from probe.core.errors import DoesNotFit
 from probe.core.hashing import hash_arrays
+from probe.core.source import identity_of
 from probe.experiment.identity import head_name
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class Prompts:
     def describe(self) -> dict[str, Any]:
         """What determines the logits of a zero-shot classifier, beside the images."""
         return {
-            "tower": digest(self.tower.identity()),
+            "tower": digest(identity_of(self.tower)),
             "prompts": self.dataset.fingerprint,
             "temperature": self.temperature,
         }

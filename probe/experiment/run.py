@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+import warnings
+from dataclasses import replace
 from pathlib import Path
 
 from probe.core.device import resolve_device
@@ -38,11 +40,12 @@ def run_once(request: Run) -> tuple[Path, bool]:
     """
     started = time.time()
     named = name(draw(check(request)))
-    if results.read_result(named.folder) is not None and not request.force:
+    force = named.drawn.checked.asked.force
+    if results.read_result(named.folder) is not None and not force:
         return named.folder, False
     with results.claim(named.folder):
         # Another process may have made it while this one waited; then it is new enough for `force` too.
-        if results.read_result(named.folder) is not None and (not request.force or is_newer(named.folder, started)):
+        if results.read_result(named.folder) is not None and (not force or is_newer(named.folder, started)):
             return named.folder, False
         carry_out(named)
     return named.folder, True
@@ -90,6 +93,9 @@ def name(drawn: Drawn) -> Named:
         calibration=calibration.settings(asked.conformal_level) if asked.calibrate else None,
         texts=None if checked.prompts is None else checked.prompts.describe(),
     )  # fmt: skip
+    if doubt := identity.cannot_be_known(determinants):
+        warnings.warn(doubt, stacklevel=4)
+        drawn = replace(drawn, checked=replace(checked, asked=replace(asked, force=True)))
     return Named(drawn, determinants, asked.folder / identity.run_name(determinants))
 
 

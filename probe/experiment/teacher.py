@@ -17,9 +17,10 @@ from sklearn.base import clone
 from probe.core.arrays import RowStack, rows_of
 from probe.core.base import IntArray, Rows, Split, digest
 from probe.core.errors import InputError
+from probe.core.source import identity_of, is_own
 from probe.experiment.checks import check_fit
 from probe.experiment.choosing import fit
-from probe.experiment.identity import head_name, head_parameters
+from probe.experiment.identity import describe_head, head_name
 from probe.experiment.reading import fetch, filled_in, select
 from probe.experiment.request import Run, Teacher, TeacherRun
 from probe.heads.shared.head import Head, Validation
@@ -61,7 +62,13 @@ def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[
 
 
 def fitted_logits(
-    teacher: TeacherRun, X: Any, y: ArrayLike, *, rows: str, validation: Validation | None = None
+    teacher: TeacherRun,
+    X: Any,
+    y: ArrayLike,
+    *,
+    rows: str,
+    validation: Validation | None = None,
+    kind: type[Head] = Head,
 ) -> NDArray[np.float32]:
     """Logits of the run's own fitted head, which has seen these very rows and so tells less than out-of-fold ones.
 
@@ -71,13 +78,14 @@ def fitted_logits(
         y: Their labels.
         rows: Digest of the student's split. A teacher of another split may have seen test rows and is refused.
         validation: The teacher's features and the labels of the student's validation rows.
+        kind: The class of the run's head: one from outside this package is read by no other.
     """
     if rows != teacher.rows:
         raise InputError(
             f"teacher {teacher.folder} was fitted on other rows than this run trains on (split {teacher.rows}, here "
             f"{rows}): run it with the same protocol and seed, or set head.teacher_folds=5 for out-of-fold logits"
         )
-    head = Head.load(teacher.folder / "head.safetensors")
+    head = (Head if is_own(kind) else kind).load(teacher.folder / "head.safetensors")
     if not np.array_equal(head.classes_, np.unique(np.asarray(y))):
         raise InputError(
             f"teacher {teacher.folder} was fitted on the classes {head.classes_.tolist()}, which are not those of the "
@@ -180,8 +188,8 @@ def describe_teacher(teacher: Teacher | None) -> dict[str, Any] | None:
         return {"name": name, "run": teacher.run.digest}
     return {
         "name": name,
-        "backbone": digest(teacher.backbone.identity()),
-        "head": {"name": head_name(teacher.head), "parameters": head_parameters(teacher.head)},
+        "backbone": digest(identity_of(teacher.backbone)),
+        "head": describe_head(teacher.head),
         **({"reads": dict(teacher.reads)} if teacher.reads else {}),
     }
 
@@ -197,9 +205,10 @@ def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
     taught = {name: fetch(request, backbone, name, head.consumes, reads) for name in names}
     train, held = (select(taught, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation))
     X, y, validation = train.X, train.y, (held.X, held.y) if len(held.y) else None
-    folds = request.head.get_params()["teacher_folds"]
-    if folds is None and request.teacher.run is not None:
-        return {"teacher_logits": fitted_logits(request.teacher.run, X, y, rows=digest_of_rows, validation=validation)}
+    folds = request.head.get_params().get("teacher_folds", 5)
+    if folds is None and (run := request.teacher.run) is not None:
+        logits = fitted_logits(run, X, y, rows=digest_of_rows, validation=validation, kind=type(head))
+        return {"teacher_logits": logits}
     rows = [Rows(rows.partition, part.rows) for rows, part in ((split.train, train), (split.validation, held))]
     groups = groups_across(request.dataset, rows)
     logits = out_of_fold_logits(head, X, y, validation=validation, n_folds=folds, seed=request.seed, groups=groups)

@@ -22,6 +22,7 @@ import numpy as np
 
 from probe.core.base import Backbone, Dataset, digest
 from probe.core.errors import StoreError
+from probe.core.source import features_code_of, identity_of
 
 SCHEMA = 1
 WORK_PREFIX = ".work-"
@@ -39,11 +40,21 @@ def entry_identity(backbone: Backbone, dataset: Dataset, partition: str) -> dict
 
     The rows enter by the fingerprint of their own partition: a new test image costs no extraction of train.
     """
+    rows = dataset.partitions[partition]
+    read_by = rows_code(rows)
     return {
-        "backbone": backbone.identity(),
+        "backbone": identity_of(backbone),
         "partition": partition,
-        "rows": dataset.partitions[partition].fingerprint,
+        "rows": rows.fingerprint,
+        **({"read_by": read_by} if read_by else {}),
     }
+
+
+def rows_code(rows: Any) -> dict[str, Any]:
+    """Which code reads the rows, where that is not this package's."""
+    while hasattr(rows, "whole"):  # a subset of it
+        rows = rows.whole
+    return features_code_of(type(rows))
 
 
 def entry_digest(identity: Mapping[str, Any]) -> str:

@@ -78,6 +78,11 @@ class SklearnHead(Head):
         foreign = [f"estimator={path}" for path in paths if not isinstance(path, str) or not estimator_class(path)]
         return foreign + [f"params.{name}" for name in names if str(name).rpartition("__")[2] == "memory"]
 
+    def named_classes(self) -> list[type]:
+        """The estimators."""
+        paths = [self.estimator] if isinstance(self.estimator, str) else list(self.estimator)
+        return [_class_at(path) for path in paths]
+
     def check_parameters(self) -> None:
         self._build()
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 SCHEMA = 1
 RESULT, PREDICTIONS, ERROR = "result.json", "predictions.safetensors", "error.txt"
 PARTS = (PREDICTIONS, ERROR, "head.safetensors")
+CODE = ("class", "recipe", "release", "code")
+"""What a run says of the code of its head and of its backbone."""
 NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
 """Parameters of a head that make no other head of it."""
 TOLERANCE = {"top1": 1e-6, "top5": 1e-6, "mean_per_class": 1e-6, "log_loss": 1e-3} | dict.fromkeys(STORED, 1e-6)
@@ -109,6 +111,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{RESULT} has no label for {', '.join(sorted(missing))}: edited by hand?")
     if not result["run"]["name"].endswith(result["run"]["digest"][:8]):
         raise InputError(f"run name {result['run']['name']!r} does not end in its digest: edited by hand?")
+    codes = code_fields(result)
     record |= {
         "name": result["run"]["name"],
         "digest": result["run"]["digest"],
@@ -130,12 +133,30 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "leaked": result.get("leakage", {}).get("test", 0),
         "left_out": json.dumps([str(phrase) for phrase in result.get("left_out", ())]),
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
-                            result["backbone"]["identity"]]),
-    }  # fmt: skip
+                            result["backbone"]["identity"], codes, result.get("metrics_by"),
+                            result.get("extraction", {}).get("dtypes", {})]),
+    } | codes  # fmt: skip
     record |= {f"seconds.{phase}": _finite(f"seconds.{phase}", value) for phase, value in result["seconds"].items()}
     for metric, interval in result["metrics"].items():
         record[f"metric.{metric}"] = _finite(f"metric {metric}", interval["value"])
     return record
+
+
+def code_fields(result: Mapping[str, Any]) -> dict[str, str]:
+    """Which code made a run: of head and backbone what `CODE` names, as far as the run says it.
+
+    The protocols of this package are known by the rows that they draw, those from elsewhere by their code too.
+    """
+    parts = {f"{part}.{name}": str(result[part].get(name, "")) for part in ("head", "backbone") for name in CODE}
+    return {name: value[:16] if name.endswith(".code") else value for name, value in parts.items()} | {
+        "protocol.code": " ".join(foreign_code(result["protocol"])) or "own"
+    }
+
+
+def foreign_code(protocol: Mapping[str, Any]) -> list[str]:
+    """Class and code of a protocol from elsewhere, and of those inside it."""
+    inner = [word for facts in protocol.get("inner", {}).values() for word in foreign_code(facts)]
+    return [f"{protocol['class']} {protocol['code'][:16]}", *inner] if "code" in protocol else inner
 
 
 def _finite(name: str, value: Any) -> float:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from probe.core.errors import InputError
+from probe.leaderboard.records import CODE
 from probe.leaderboard.select import add_fields, differing, joined, text
 
 if TYPE_CHECKING:
@@ -15,6 +16,7 @@ CLASHES = {
     "dataset.fingerprint": "dataset fingerprints",
     "protocol.parameters": "protocols",
     "dataset.classes": "label sets",
+    "protocol.code": "versions of a protocol's code",
 }
 
 
@@ -61,20 +63,29 @@ def _clash(column: str, group: pd.DataFrame, field: str, columns: Sequence[str])
     )
 
 
-def tell_apart(frame: pd.DataFrame, rows: tuple[str, ...]) -> tuple[pd.DataFrame, tuple[str, ...]]:
+def tell_apart(frame: pd.DataFrame, rows: tuple[str, ...]) -> tuple[pd.DataFrame, tuple[str, ...], list[str]]:
     """Adds fields to the rows until the runs of a cell differ in nothing but the seed.
 
     Runs of one name with different parameters are different rows; `head.temperature`, say, becomes a field of the rows.
+    So are runs of one name that other code computed, which a note says.
+
+    Returns:
+        The frame, the fields of the rows, and notes.
 
     Raises:
         InputError: Two runs with one seed share a cell, and no field tells them apart.
     """
     cell = ["row", "column"]
     extra: list[str] = []
+    codes: list[str] = []
     settings = frame.groupby(cell)["settings"].transform("nunique")
     for _, group in frame[settings > 1].groupby(cell):
         first = group.drop_duplicates("settings")
-        extra += differing(first, ["head", "backbone"]) or differing(first) or ["backbone.identity"]
+        codes += (by_code := differing_code(first))
+        # The path in the configuration is the class once more.
+        known = {f"{name.partition('.')[0]}._target_" for name in by_code}
+        by_setting = [name for name in differing(first, ["head", "backbone"]) if name not in known]
+        extra += [*by_code, *by_setting] or differing(first) or ["backbone.identity"]
     twice = frame[(settings == 1) & frame.duplicated([*cell, "seed"], keep=False)]
     for _, group in twice.groupby(cell):
         extra += differing(group)
@@ -89,4 +100,14 @@ def tell_apart(frame: pd.DataFrame, rows: tuple[str, ...]) -> tuple[pd.DataFrame
             f"{a['name']} and {b['name']} are both {a['row']} on {a['column']} with seed {a['seed']}, a cell takes one "
             f"run per seed: select with --where name!={b['name']} or tell them apart with --rows"
         )
-    return frame, rows
+    told = f"Runs of one name that other code computed are rows of their own, by {' and '.join(dict.fromkeys(codes))}."
+    return frame, rows, [told] if codes else []
+
+
+def differing_code(runs: pd.DataFrame) -> list[str]:
+    """The fewest fields of `CODE`, the first ones first, that tell the runs' code apart."""
+    found: list[str] = []
+    for name in (f"{part}.{fact}" for part in ("head", "backbone") for fact in CODE):
+        if len(runs.drop_duplicates([*found, name])) > (len(runs.drop_duplicates(found)) if found else 1):
+            found.append(name)
+    return found

@@ -83,11 +83,11 @@ def build_table(
     frame, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
     frame = frame.assign(column=joined(frame, columns))
     refuse_clashes(frame, columns)
-    frame, rows = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
+    frame, rows, kept_apart = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
     all_scores = _all_scores(frame, metric)
     cells = _cells(frame, all_scores, metric, [*rows, *columns])
     cells, ranking = ranked(cells, all_scores, rows, metric not in LOWER_IS_BETTER)
-    notes = [*_notes(frame, cells, ranking, metric), *lacking, *records.notes]
+    notes = [*_notes(frame, cells, ranking, metric), *kept_apart, *lacking, *records.notes]
     return Table(
         metric,
         tuple(rows),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
+from probe.core.source import FIRST_RECIPE
 from probe.metrics.calibration import calibration
 from probe.metrics.classification import mean_per_class, top_k, worst_class
 from probe.metrics.intervals import Interval
@@ -19,6 +22,17 @@ BY_TARGET: dict[str, Callable[..., dict[str, Interval]]] = {"labels": evaluate_t
 """What scores the outputs for other targets than one class per row."""
 ROWS_BY_TARGET: dict[str, Callable[..., dict[str, Any]]] = {"labels": row_values}
 """What each row adds to each of their metrics."""
+
+
+def recipes() -> dict[str, str]:
+    """The word of every family of metrics, a file of this folder, whose numbers have changed: its `RECIPE`.
+
+    A family that has none gives the numbers that it always gave.
+    """
+    folder = Path(__file__).parent
+    families = {path.stem: import_module(f"{__package__}.{path.stem}") for path in sorted(folder.glob("[!_]*.py"))}
+    words = {name: str(getattr(family, "RECIPE", FIRST_RECIPE)) for name, family in families.items()}
+    return {name: word for name, word in words.items() if word != FIRST_RECIPE}
 
 
 def evaluate(

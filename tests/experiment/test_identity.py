@@ -1,15 +1,21 @@
 """Equal computations have equal names, however their configuration was spelled."""
 
+import inspect
+import json
+from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
+from places import CONF
 
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import SplitProtocol
 from probe.datasets.sklearn import load
-from probe.experiment.identity import extraction, head_parameters, one_spelling, protocol_parameters
+from probe.experiment.identity import extraction, head_parameters, one_spelling, parameter_types, protocol_parameters
 from probe.experiment.request import Run
 from probe.experiment.run import run_once
 from probe.features.store import FeatureStore
@@ -77,6 +83,67 @@ def test_parameters_without_annotations_keep_their_type() -> None:
 )
 def test_spellings_of_one_protocol(one: SplitProtocol, other: SplitProtocol) -> None:
     assert repr(protocol_parameters(one)) == repr(protocol_parameters(other))
+
+
+class Neighbours(Head):
+    unordered = ("ks", "free")
+
+    def __init__(self, ks: Sequence[int] = (1, 5), free=(), scale: float = 1, either: int | float = 1):
+        self.ks, self.free, self.scale, self.either = ks, free, scale, either
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        (Neighbours(ks=[5, 1]), Neighbours(ks=(1, 5, 5))),
+        (Neighbours(free=[2, 1.0]), Neighbours(free=[1, 2.0])),
+        (Neighbours(scale=2), Neighbours(scale=2.0)),
+    ],
+    ids=repr,
+)
+def test_spellings_of_a_head_of_ones_own(one: Head, other: Head) -> None:
+    assert repr(head_parameters(one)) == repr(head_parameters(other))
+
+
+def test_what_may_be_whole_stays_whole() -> None:
+    assert repr(head_parameters(Neighbours(ks=[5, 1], either=3))) == (
+        "{'either': 3, 'free': [], 'ks': [1, 5], 'scale': 1.0}"
+    )
+    assert head_parameters(Neighbours(ks=[True, False]))["ks"] == [True, False]  # no numbers: left to the head
+
+
+YAMLS = [path for path in sorted(CONF.glob("[hp]*/*.yaml")) if "_target_" in OmegaConf.load(path)]
+
+
+@pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.stem)
+def test_the_types_of_every_parameter_can_be_read(path: Path) -> None:
+    module, _, name = OmegaConf.load(path)["_target_"].rpartition(".")
+    kind = getattr(import_module(module), name)
+    names = set(inspect.signature(kind).parameters)
+    assert names <= set(parameter_types(kind)) or not names
+
+
+def test_the_record_says_which_code_computed(ask: Any) -> None:
+    result = json.loads((ask(NearestClassMean())[0] / "result.json").read_text())
+    assert result["head"]["class"] == "probe.heads.ncm:NearestClassMean"
+    assert result["protocol"]["class"] == "probe.protocols.full:Full"
+    assert result["backbone"]["class"] == "probe.backbones.identity:IdentityBackbone"
+    assert {result[part]["recipe"] for part in ("head", "protocol", "backbone")} == {"1"}
+
+
+@pytest.mark.parametrize("kind", [NearestClassMean, Full, IdentityBackbone])
+def test_a_turned_recipe_is_another_run(ask: Any, monkeypatch: pytest.MonkeyPatch, kind: type) -> None:
+    folder, _ = ask(NearestClassMean())
+    monkeypatch.setattr(kind, "recipe", "2", raising=False)
+    assert ask(NearestClassMean())[0] != folder
+
+
+def test_a_turned_recipe_of_a_metric_is_another_run(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, _ = ask(NearestClassMean())
+    monkeypatch.setattr("probe.metrics.ranking.RECIPE", "2", raising=False)
+    other = ask(NearestClassMean())[0]
+    assert other != folder
+    assert json.loads((other / "result.json").read_text())["metrics_by"] == {"ranking": "2"}
 
 
 def test_settings_of_the_extraction_that_say_nothing() -> None:

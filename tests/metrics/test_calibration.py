@@ -66,3 +66,9 @@ def test_debiased_square_is_right_on_average_where_the_plain_one_is_high(sharpne
 def test_one_row_gives_finite_numbers():
     for found in calibration(score_rows(np.array([[2.0, 0.0]]), np.array([0])), 0).values():
         assert np.isfinite([found.value, found.low, found.high]).all()
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    return calibration(score_rows(rng.normal(size=(60, 4)), rng.integers(0, 4, 60)), 0)

@@ -58,3 +58,11 @@ def test_classes_of_one_size_are_no_groups(scores):
 
 def test_all_classes_as_a_mask_change_nothing(scores):
     assert mean_per_class(scores, 0, np.ones(5, dtype=bool)) == mean_per_class(scores, 0)
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    scores = score_rows(rng.normal(size=(60, 4)), rng.integers(0, 4, 60))
+    groups = by_frequency(scores, np.array([5, 50, 500, 50]), 0)
+    return {"mean_per_class": mean_per_class(scores, 0), "worst_class": worst_class(scores), **groups.metrics}

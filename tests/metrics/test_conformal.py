@@ -100,3 +100,10 @@ def test_numbers_of_given_sets():
 def test_level_outside_is_refused(level):
     with pytest.raises(InputError, match=f"level is {level}, expected between 0 and 1"):
         threshold(np.zeros(3), level)
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    logits, labels = 2 * rng.normal(size=(80, 4)), rng.integers(0, 4, 80)
+    return evaluate_sets(prediction_sets(logits[40:], thresholds(logits[:40], labels[:40])), labels[40:]).metrics

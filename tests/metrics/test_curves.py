@@ -122,3 +122,10 @@ def test_bad_curves_are_refused(rows, shape, text):
 def test_missing_runs_are_refused():
     with pytest.raises(InputError, match=r"a curve holds NaN or inf, .*run what is missing"):
         rows_to_within(ROWS, np.full((2, 9), np.nan))
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rows, scores = np.array([10, 100, 1000]), np.array([[0.5, 0.7, 0.8], [0.4, 0.75, 0.81]])
+    overtaken = crossing(rows, scores, 0.9 * scores[::-1] + 0.07)
+    return {"rows_to_within": rows_to_within(rows, scores), "crossing": overtaken}

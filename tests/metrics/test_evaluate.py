@@ -133,3 +133,9 @@ def test_ten_thousand_rows_take_less_than_a_second_of_one_core():
     start = time.process_time()
     evaluate(logits, labels)
     assert time.process_time() - start < 1
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    return evaluate(rng.normal(size=(60, 6)), rng.integers(0, 6, 60))

@@ -79,3 +79,10 @@ def test_values_of_the_rows_have_the_metric_as_their_mean_and_its_interval_in_th
         assert values.mean() == pytest.approx(interval.value, abs=1e-12)
         half = 1.96 * values.std() / np.sqrt(300)
         assert (interval.high - interval.low) / 2 == pytest.approx(half, rel=0.02)  # Wilson's is a little narrower
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    tasks = np.arange(60) // 20
+    return incremental_metrics(rng.integers(0, 6, (3, 60)), 2 * tasks + rng.integers(0, 2, 60), tasks).metrics

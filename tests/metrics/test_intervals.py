@@ -60,3 +60,9 @@ def test_intervals_cover_the_truth_at_their_level(simulated):
 def test_overconfidence_is_told_from_chance():
     assert evaluate(*calibrated(1, 400, 2.0))["ece"].low > 0.05
     assert evaluate(*calibrated(1, 400, 1.0))["ece"].low == 0
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    means = resampled_means(np.random.default_rng(0).normal(size=(30, 2)), 0)
+    return {"wilson": wilson(7, 30), "resampled": means[:3]}

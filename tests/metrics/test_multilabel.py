@@ -86,3 +86,9 @@ def test_a_perfect_order_scores_one():
 def test_what_cannot_be_scored_is_refused(logits, targets, text):
     with pytest.raises(InputError, match=text):
         evaluate_targets(logits, targets)
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    return evaluate_targets(rng.normal(size=(60, 4)), rng.integers(0, 2, (60, 4)))

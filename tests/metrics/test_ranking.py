@@ -98,3 +98,11 @@ def test_no_error_at_all_keeps_an_honest_interval():
     found = aurc(score_rows(np.eye(3)[[0, 1, 2] * 10], np.array([0, 1, 2] * 10)))
     assert found.value == 0
     assert 0.05 < found.high < 0.2
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    logits, labels = rng.normal(size=(60, 4)), rng.integers(0, 4, 60)
+    found = {"auroc": auroc(logits, labels), "average_precision": average_precision(logits, labels)}
+    return found | {"aurc": aurc(score_rows(logits, labels))}

@@ -54,3 +54,9 @@ def test_nothing_learnt_from_hard_rows_leaves_the_ratio_undefined():
 def test_other_test_rows_are_refused():
     with pytest.raises(InputError, match=r"shapes \(3, 1000\) and \(3, 900\), expected the same test rows"):
         gap_recovered(rows(0.5), rows(0.5, 900), 0.1)
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    right = np.random.default_rng(0).random((5, 40)) < 0.6
+    return {"gap_recovered": gap_recovered(right[:2], right[2:], 0.2)}

@@ -55,3 +55,9 @@ def test_all_right_and_all_wrong_stay_finite():
 def test_nothing_to_fit_on_is_refused():
     with pytest.raises(InputError, match="no row has a finite logit for its label"):
         fit_temperature(np.array([[0.0, -np.inf]]), np.array([1]))
+
+
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    rng = np.random.default_rng(0)
+    return {"temperature": fit_temperature(3 * rng.normal(size=(60, 4)), rng.integers(0, 4, 60))}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +42,13 @@ class FrozenNetwork:
         layout: How weights and images lie in memory, whatever the order of their axes; see `fast_layout`.
         normalisation: What makes of the bytes that `transform` gives, on the device, what the network reads, such as
             `probe.backbones.shared.pixels.Normalisation`; None where `transform` gives that itself.
+
+    Attributes:
+        recipe: Names the features that backbones of this package compute from their facts: another word wherever the
+            numbers change, which makes other features. A backbone from outside need not say it, its source is read.
     """
+
+    recipe: ClassVar[str] = "1"
 
     def __init__(
         self,

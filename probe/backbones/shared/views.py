@@ -13,6 +13,7 @@ from probe.core.base import Backbone
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.images import require_image
+from probe.core.source import identity_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -127,7 +128,7 @@ class MultiView:
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature: those of the backbone, and how views are made."""
         views = {"kind": self.kind, "n": self.n, "recipe": RECIPE}
-        return {**self.backbone.identity(), "views": views | ({"seed": self.seed} if self.kind == "crops" else {})}
+        return {**identity_of(self.backbone), "views": views | ({"seed": self.seed} if self.kind == "crops" else {})}
 
     def transform(self, row: Any) -> Tensor:
         """One image as a (V, ...) tensor."""

@@ -62,6 +62,8 @@ class Head(ClassifierMixin, BaseEstimator):
     Attributes:
         consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
         fits: Names of the targets that it fits, see `probe.core.targets`.
+        recipe: Names the numbers that heads of this package give: another word wherever they change, which makes other
+            runs. A head from outside need not say it, its source is read.
         unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
@@ -71,6 +73,7 @@ class Head(ClassifierMixin, BaseEstimator):
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
     fits: ClassVar[tuple[str, ...]] = ("one_class",)
+    recipe: ClassVar[str] = "1"
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
@@ -99,6 +102,10 @@ class Head(ClassifierMixin, BaseEstimator):
         """The head with the same parameters that computes for one of the targets it `fits`; as a rule itself."""
         return self
 
+    def named_classes(self) -> list[type]:
+        """Classes that its parameters name and that compute in its place."""
+        return []
+
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
 
@@ -109,6 +116,9 @@ class Head(ClassifierMixin, BaseEstimator):
         """
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
+        kind = self.consumes[0]
+        if kind != "pooled":
+            return self._check_kinds({kind: X}, reset=reset).arrays[kind]
         if not is_lazy(X):
             kinds = [np.float64, np.float32, np.float16]
             X = validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=False)

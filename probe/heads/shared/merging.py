@@ -22,6 +22,7 @@ import numpy as np
 
 from probe.core.base import digest
 from probe.core.errors import InputError
+from probe.core.source import path_of, source_digest
 from probe.heads.shared.head import Head
 from probe.heads.shared.moments import ClassMoments, MomentsHead
 
@@ -70,14 +71,19 @@ def save_part(head: MomentsHead, folder: str | Path) -> None:
     (Path(folder) / SUMS).write_bytes(save({name: getattr(moments, name) for name in ARRAYS}, metadata=settings))
 
 
-def load_part(folder: str | Path) -> MomentsHead:
-    """Reads what `save_part` wrote: a head that predicts, merges, and takes more rows in `partial_fit`."""
+def load_part(folder: str | Path, kind: type[Head] = Head) -> MomentsHead:
+    """Reads what `save_part` wrote: a head that predicts, merges, and takes more rows in `partial_fit`.
+
+    Args:
+        folder: Where it stands.
+        kind: The class of a head from outside this package, which no file may name.
+    """
     from safetensors import safe_open
 
     for name in (HEAD, SUMS):
         if not (Path(folder) / name).exists():
             raise InputError(f"{Path(folder) / name} is missing: give a folder that save_part wrote")
-    head = Head.load(Path(folder) / HEAD)
+    head = kind.load(Path(folder) / HEAD)
     if not isinstance(head, MomentsHead):
         raise InputError(f"{folder} holds a {type(head).__name__}, which does not stream: merge heads that do")
     with safe_open(Path(folder) / SUMS, framework="numpy") as file:
@@ -148,7 +154,8 @@ def _facts(head: MomentsHead) -> dict[str, Any]:
     """What heads of parts must have in common, as text."""
     parameters = {name: repr(value) for name, value in head.get_params(deep=False).items() if name != "device"}
     return {
-        "the class": type(head).__name__,
+        "the class": path_of(type(head)),
+        "the code": source_digest(type(head)),
         **{f"parameter {name}": value for name, value in sorted(parameters.items())},
         "the number of features": head.n_features_in_,
         "the list of classes": head.classes_.tolist(),

@@ -1,0 +1,172 @@
+"""Numbers of every plug-in, frozen beside the recipe that names them: numbers that change turn the word.
+
+What is frozen stands in `frozen_numbers.json`. `PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py` writes down what
+is new there, and what has another recipe; it leaves alone what changed under an unchanged word.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict, is_dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from PIL import Image
+from places import CONF, ROOT, TESTS
+
+from probe.core.source import recipe_of
+from probe.protocols.full import Full
+from probe.protocols.shared.rows_file import write_rows
+
+FROZEN = Path(__file__).with_name("frozen_numbers.json")
+TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "protocol": 0.0, "metrics": 1e-6}
+"""Relative to the largest number; float32 networks differ between processors."""
+SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2}
+"""Parameters that make a head quick, where it has them; lists hold this alone."""
+FAMILIES = [path for path in sorted((ROOT / "probe" / "metrics").glob("[!_]*.py"))]
+FAMILIES = [path.stem for path in FAMILIES if (TESTS / "metrics" / f"test_{path.stem}.py").exists()]
+
+
+@cache
+def module_of(file):
+    """A file of tests as a module, for what it makes besides."""
+    name = f"beside_{file.parent.name}_{file.stem}"
+    spec = importlib.util.spec_from_file_location(name, file)
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def yamls(group):
+    """Those of plug-ins: a preset gives other parameters to one of them."""
+    return [path for path in sorted((CONF / group).glob("*.yaml")) if "_target_" in OmegaConf.load(path)]
+
+
+def check(name, recipe, numbers):
+    """Holds numbers against the frozen ones, or writes them where that is asked for and due."""
+    group = name.partition("/")[0]
+    numbers = [float(f"{number:.10g}") for number in numbers]
+    assert numbers, f"{name} gives no numbers to freeze"
+    frozen = json.loads(FROZEN.read_text())
+    known = frozen.get(name)
+    if os.environ.get("PROBE_FREEZE") and (known is None or known["recipe"] != recipe):
+        known = frozen[name] = {"recipe": recipe, "numbers": numbers}
+        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(frozen.items())]
+        FROZEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+    write = "PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py"
+    assert known, f"{name} has no frozen numbers: write them with {write}"
+    assert known["recipe"] == recipe, f"{name} has recipe {recipe!r}, frozen is {known['recipe']!r}: write with {write}"
+    largest = max((abs(number) for number in known["numbers"] if np.isfinite(number)), default=0)
+    same = len(numbers) == len(known["numbers"]) and np.allclose(
+        numbers, known["numbers"], rtol=0, atol=TOLERANCE[group] * largest, equal_nan=True
+    )
+    assert same, (
+        f"{name} gives other numbers than before under recipe {recipe!r}, {numbers} instead of {known['numbers']}: if "
+        f"they are meant to change, give it another recipe and write the numbers with {write}"
+    )
+
+
+@pytest.mark.parametrize("path", yamls("head"), ids=lambda path: path.stem)
+def test_a_head_gives_the_numbers_of_its_recipe(path):
+    head = instantiate(OmegaConf.load(path), _convert_="all")
+    parameters = head.get_params(deep=False)
+    small = {name: value for name, value in SMALL.items() if name in parameters}
+    small = {name: [value] if isinstance(parameters[name], list) else value for name, value in small.items()}
+    head.set_params(**small, **({"device": "cpu"} if "device" in parameters else {}))
+    rng = np.random.default_rng(0)
+    y = np.arange(36) % 3
+    shapes = {"pooled": (16,), "tokens": (5, 16), "map": (16, 2, 2)}
+    # Each row leans towards a class; doubles, so that arithmetic differs little between processors.
+    X = {kind: rng.normal(size=(36, *of)) + 2 * rng.normal(size=(3, *of))[y] for kind, of in shapes.items()}
+    X = {kind: X[kind] for kind in head.consumes}
+    X = X[head.consumes[0]] if len(head.consumes) == 1 else X
+    if head.reads_texts:
+        head.set_params(class_features=rng.normal(size=(3, 16)), temperature=0.1)
+    extras = {"teacher_logits": rng.normal(size=(36, 3))} if head.needs_teacher else {}
+    check(f"head/{path.stem}", recipe_of(type(head)), head.fit(X, y, **extras).logits(X)[:4].ravel())
+
+
+@pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
+def test_a_backbone_gives_the_numbers_of_its_recipe(path):
+    backbone = module_of(TESTS / "contracts" / "test_backbones.py").make(path.stem)
+    rng = np.random.default_rng(0)
+    if hasattr(backbone, "network"):
+        with torch.no_grad():  # what a library draws as first weights is not ours
+            for _, weight in sorted(backbone.network.named_parameters()):
+                drawn = rng.normal(size=weight.shape) / max(1, weight[:1].numel()) ** 0.5
+                weight.copy_(torch.from_numpy(drawn))
+        row = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    else:
+        row = rng.normal(size=8)
+    features = backbone.extract(backbone.transform(row)[None], backbone.kinds)
+    parts = [features[kind].double().numpy().ravel() for kind in backbone.kinds]
+    numbers = [number for part in parts for number in (part.mean(), np.abs(part).mean(), *part[:3])]
+    check(f"backbone/{path.stem}", recipe_of(type(backbone)), numbers)
+
+
+@pytest.mark.parametrize("path", yamls("protocol"), ids=lambda path: path.stem)
+def test_a_protocol_names_the_rows_of_its_recipe(path, tmp_path, monkeypatch):
+    contract = module_of(TESTS / "contracts" / "test_protocols.py")
+    rows, protocol = contract.dataset(), contract.build(path)
+    monkeypatch.chdir(tmp_path)
+    write_rows(Path("rows.json"), rows, "full", 0, Full().split(rows, 0))
+    contract.write_hardness(Path("runs/hardness"), rows)
+    split = protocol.split(rows, 3)
+    sets = [*(part.indices for part in split.parts.values()), split.folds, split.train_labels]
+    sets += [task.rows.indices for task in protocol.tasks(rows, 3)] if hasattr(protocol, "tasks") else []
+    numbers = []
+    for values in sets:
+        values = np.empty(0, np.int64) if values is None else values
+        numbers += [len(values), values.sum(), (values * (np.arange(len(values)) % 97)).sum()]
+    check(f"protocol/{path.stem}", recipe_of(type(protocol)), numbers)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_of_metrics_gives_the_numbers_of_its_recipe(family):
+    module = module_of(TESTS / "metrics" / f"test_{family}.py")
+    assert hasattr(module, "frozen_case"), f"test_{family}.py has no frozen_case(): let it return a few numbers by name"
+    words = importlib.import_module(f"probe.metrics.{family}")
+    check(f"metrics/{family}", str(getattr(words, "RECIPE", "1")), leaves(module.frozen_case()))
+
+
+def leaves(value):
+    """All numbers in nested results, in a fixed order."""
+    if is_dataclass(value):
+        value = asdict(value)
+    if isinstance(value, Mapping):
+        return [number for key in sorted(value) for number in leaves(value[key])]
+    if isinstance(value, list | tuple | np.ndarray):
+        return [number for item in value for number in leaves(item)]
+    return [] if value is None else [float(value)]
+
+
+def test_every_frozen_number_is_of_a_plug_in_that_is_there():
+    there = {f"{group}/{path.stem}" for group in ("head", "backbone", "protocol") for path in yamls(group)}
+    assert set(json.loads(FROZEN.read_text())) == there | {f"metrics/{family}" for family in FAMILIES}
+
+
+def test_numbers_that_change_under_an_unchanged_recipe_fail_and_are_not_written_over(tmp_path, monkeypatch):
+    monkeypatch.setitem(globals(), "FROZEN", tmp_path / "frozen.json")
+    FROZEN.write_text("{}")
+    monkeypatch.delenv("PROBE_FREEZE", raising=False)
+    with pytest.raises(AssertionError, match="has no frozen numbers: write them with PROBE_FREEZE=1 pytest"):
+        check("head/new", "1", [1.0])
+    monkeypatch.setenv("PROBE_FREEZE", "1")
+    check("head/new", "1", [1.0])
+    check("head/new", "1", [1.0 + 1e-8])
+    with pytest.raises(AssertionError, match="gives other numbers than before under recipe '1'"):
+        check("head/new", "1", [1.0 + 1e-5])
+    check("head/new", "2", [2.0])
+    monkeypatch.delenv("PROBE_FREEZE")
+    check("head/new", "2", [2.0])
+    with pytest.raises(AssertionError, match="has recipe '1', frozen is '2'"):
+        check("head/new", "1", [2.0])
