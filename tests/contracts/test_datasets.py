@@ -1,13 +1,16 @@
-"""Every dataset of `conf/dataset` keeps the contract of `probe.core.base.Dataset` and `probe.core.base.Partition`."""
+"""Every dataset of `conf/dataset` keeps the contract of `probe.core.base.Dataset` and `probe.core.base.Partition`.
+
+The test file of a dataset that reads files has `contract_case(root) -> dict`: it writes some below `root`, a folder
+that is not there yet, and returns the parameters that name them; two classes, the partitions train and test.
+"""
 
 import inspect
-import io
 import pickle
-import tarfile
 
 import numpy as np
 import places
 import pytest
+from contract_cases import contract_case
 from hydra.utils import get_object, instantiate
 from omegaconf import OmegaConf
 from PIL import Image
@@ -16,100 +19,6 @@ from probe.core.base import Dataset, Partition
 
 CONF = places.CONF / "dataset"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-
-
-def write_folder(root):
-    for part in ("train", "test"):
-        for k, c in enumerate("ab"):
-            for i in range(3):
-                (root / part / c).mkdir(parents=True, exist_ok=True)
-                Image.new("L", (3, 3), 20 * k + i).save(root / part / c / f"{i}.png")
-    return {"path": str(root)}
-
-
-def write_parquet(root):
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    root.mkdir()
-    for part in ("train", "test"):
-        blobs = []
-        for i in range(4):
-            buffer = io.BytesIO()
-            Image.new("L", (3, 3), i).save(buffer, "PNG")
-            blobs.append({"bytes": buffer.getvalue(), "path": None})
-        pq.write_table(pa.table({"image": blobs, "label": [0, 1, 0, 1]}), root / f"{part}-0.parquet")
-    return {"path": str(root)}
-
-
-def write_csv(root):
-    write_folder(root)
-    files = sorted(p.relative_to(root) for p in root.rglob("*.png"))
-    lines = [f"{p.as_posix()},{p.parts[1]},{p.parts[0]}" for p in files]
-    (root / "table.csv").write_text("\n".join(["file,label,split", *lines]))
-    return {"path": str(root / "table.csv")}
-
-
-def write_features(root):
-    root.mkdir()
-    for i, part in enumerate(("train", "test")):
-        np.save(root / f"{part}.npy", np.arange(12, dtype=np.float32).reshape(4, 3) + i)
-        np.save(root / f"{part}_labels.npy", [0, 1, 0, 1])
-    return {"path": str(root)}
-
-
-def write_npz(root):
-    root.mkdir()
-    images = np.arange(4 * 9, dtype=np.uint8).reshape(4, 3, 3)
-    labels = [0, 1, 0, 1]
-    np.savez(root / "a.npz", train_images=images, train_labels=labels, test_images=images + 99, test_labels=labels)
-    return {"path": str(root / "a.npz")}
-
-
-def write_huggingface(root):
-    datasets = pytest.importorskip("datasets")
-    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
-    splits = {}
-    for k, part in enumerate(("train", "test")):
-        images = [Image.new("L", (3, 3), 4 * k + i) for i in range(4)]
-        splits[part] = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features)
-    datasets.DatasetDict(splits).save_to_disk(str(root))
-    return {"path": str(root)}
-
-
-def write_torchvision(root):
-    for c in "ab":
-        (root / "eurosat" / "2750" / c).mkdir(parents=True)
-        for i in range(4):
-            Image.new("L", (3, 3), i).save(root / "eurosat" / "2750" / c / f"{i}.jpg")
-    return {"name": "eurosat", "root": str(root)}
-
-
-def write_webdataset(root):
-    root.mkdir()
-    for part in ("train", "test"):
-        with tarfile.open(root / f"{part}-0.tar", "w") as archive:
-            for i in range(4):
-                buffer = io.BytesIO()
-                Image.new("L", (3, 3), i).save(buffer, "PNG")
-                for name, content in ((f"{i}.png", buffer.getvalue()), (f"{i}.cls", str(i % 2).encode())):
-                    entry = tarfile.TarInfo(name)
-                    entry.size = len(content)
-                    archive.addfile(entry, io.BytesIO(content))
-    return {"path": str(root)}
-
-
-WRITERS = {
-    "csv": write_csv,
-    "features": write_features,
-    "folder": write_folder,
-    "huggingface": write_huggingface,
-    "npz": write_npz,
-    "parquet": write_parquet,
-    "torchvision": write_torchvision,
-    "webdataset": write_webdataset,
-}
-"""What datasets that read the user's files are given; each returns the parameters to set."""
 
 
 def config(name):
@@ -126,7 +35,7 @@ def name(request):
 @pytest.fixture
 def make(name, tmp_path, monkeypatch):
     monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
-    parameters = WRITERS[name](tmp_path / "files") if name in WRITERS else {}
+    parameters = case(tmp_path / "files") if (case := contract_case("datasets", name)) else {}
     return lambda: instantiate({**config(name), **parameters}, _convert_="all")
 
 

@@ -1,7 +1,7 @@
 """Numbers of every plug-in, frozen beside the recipe that names them: numbers that change turn the word.
 
-What is frozen stands in `frozen_numbers.json`. `PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py` writes down what
-is new there, and what has another recipe; it leaves alone what changed under an unchanged word.
+It stands in `frozen/<group>/<name>.json`. `PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py` writes what is new
+there, and what has another recipe; it leaves alone what changed under an unchanged word.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from probe.core.source import recipe_of
 from probe.protocols.full import Full
 from probe.protocols.shared.rows_file import write_rows
 
-FROZEN = Path(__file__).with_name("frozen_numbers.json")
+FROZEN = Path(__file__).with_name("frozen")
 TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "protocol": 0.0, "metrics": 1e-6}
 """Relative to the largest number; float32 networks differ between processors."""
 SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2}
@@ -56,12 +56,12 @@ def check(name, recipe, numbers):
     group = name.partition("/")[0]
     numbers = [float(f"{number:.10g}") for number in numbers]
     assert numbers, f"{name} gives no numbers to freeze"
-    frozen = json.loads(FROZEN.read_text())
-    known = frozen.get(name)
+    path = FROZEN / f"{name}.json"
+    known = json.loads(path.read_text()) if path.exists() else None
     if os.environ.get("PROBE_FREEZE") and (known is None or known["recipe"] != recipe):
-        known = frozen[name] = {"recipe": recipe, "numbers": numbers}
-        lines = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in sorted(frozen.items())]
-        FROZEN.write_text("{\n" + ",\n".join(lines) + "\n}\n")
+        known = {"recipe": recipe, "numbers": numbers}
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(known) + "\n")
     write = "PROBE_FREEZE=1 pytest tests/contracts/test_recipes.py"
     assert known, f"{name} has no frozen numbers: write them with {write}"
     assert known["recipe"] == recipe, f"{name} has recipe {recipe!r}, frozen is {known['recipe']!r}: write with {write}"
@@ -151,12 +151,12 @@ def leaves(value):
 
 def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there = {f"{group}/{path.stem}" for group in ("head", "backbone", "protocol") for path in yamls(group)}
-    assert set(json.loads(FROZEN.read_text())) == there | {f"metrics/{family}" for family in FAMILIES}
+    frozen = {path.relative_to(FROZEN).with_suffix("").as_posix() for path in FROZEN.rglob("*.json")}
+    assert frozen == there | {f"metrics/{family}" for family in FAMILIES}
 
 
 def test_numbers_that_change_under_an_unchanged_recipe_fail_and_are_not_written_over(tmp_path, monkeypatch):
-    monkeypatch.setitem(globals(), "FROZEN", tmp_path / "frozen.json")
-    FROZEN.write_text("{}")
+    monkeypatch.setitem(globals(), "FROZEN", tmp_path)
     monkeypatch.delenv("PROBE_FREEZE", raising=False)
     with pytest.raises(AssertionError, match="has no frozen numbers: write them with PROBE_FREEZE=1 pytest"):
         check("head/new", "1", [1.0])

@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -224,3 +226,13 @@ def test_bare_names_without_an_ending_are_a_matter_of_the_suffix(root):
     with pytest.raises(InputError, match=r"2 image files are missing, the first is 0 .*or dataset\.suffix"):
         load(path, images=str(root / "pictures"))
     assert load(path, images=str(root / "pictures"), suffix=".png").partitions["train"].ids == ["0.png", "1.png"]
+
+
+def contract_case(root):
+    for part, c, i in itertools.product(("train", "test"), "ab", range(3)):
+        (root / part / c).mkdir(parents=True, exist_ok=True)
+        Image.new("L", (3, 3), 20 * (c == "b") + i).save(root / part / c / f"{i}.png")
+    files = sorted(p.relative_to(root) for p in root.rglob("*.png"))
+    lines = [f"{p.as_posix()},{p.parts[1]},{p.parts[0]}" for p in files]
+    (root / "table.csv").write_text("\n".join(["file,label,split", *lines]))
+    return {"path": str(root / "table.csv")}

@@ -223,3 +223,11 @@ def test_lists_of_labels_of_one_length_are_lists_and_columns_of_zeros_and_ones_a
         targets = load(str(tmp_path / name)).partitions["train"].labels
         assert targets.shape == (3, names)
         assert targets[0].tolist() == ([1, 0, 1] if name == "a" else [1, 0, 0])
+
+
+def contract_case(root):
+    root.mkdir()
+    for i, part in enumerate(("train", "test")):
+        np.save(root / f"{part}.npy", np.arange(12, dtype=np.float32).reshape(4, 3) + i)
+        np.save(root / f"{part}_labels.npy", [0, 1, 0, 1])
+    return {"path": str(root)}

@@ -249,3 +249,12 @@ def test_accents_are_one_name_however_they_are_stored(root):
     write(root / "train" / composed / "2.png", 1)
     with pytest.raises(InputError, match=r"train of .* has two folders called .*\(NFC and NFD\), expected one"):
         load(str(root))
+
+
+def contract_case(root):
+    for part in ("train", "test"):
+        for k, c in enumerate("ab"):
+            for i in range(3):
+                (root / part / c).mkdir(parents=True, exist_ok=True)
+                Image.new("L", (3, 3), 20 * k + i).save(root / part / c / f"{i}.png")
+    return {"path": str(root)}

@@ -278,3 +278,14 @@ def test_splits_that_are_not_used_are_told(tmp_path):
     data = load(saved(tmp_path / "a", train=rows([0, 1], [0, 1]), unsupervised=rows([2, 3, 4], [0, 0, 0])))
     assert list(data.partitions) == ["train"]
     assert data.notes["left_out"] == ["3 rows of split unsupervised"]
+
+
+def contract_case(root):
+    datasets = pytest.importorskip("datasets")
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])})
+    splits = {}
+    for k, part in enumerate(("train", "test")):
+        images = [Image.new("L", (3, 3), 4 * k + i) for i in range(4)]
+        splits[part] = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features)
+    datasets.DatasetDict(splits).save_to_disk(str(root))
+    return {"path": str(root)}

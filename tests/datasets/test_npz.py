@@ -147,3 +147,11 @@ def test_two_arrays_of_one_name_are_refused(tmp_path):
 def test_labels_from_1_on_are_mapped_on_request(tmp_path):
     data = load(write(tmp_path, images=IMAGES, labels=LABELS + 1), map_labels=True)
     assert (data.class_names, data.partitions["train"].labels.tolist()) == (("1", "2"), [0, 1, 1, 0])
+
+
+def contract_case(root):
+    root.mkdir()
+    images = np.arange(4 * 9, dtype=np.uint8).reshape(4, 3, 3)
+    labels = [0, 1, 0, 1]
+    np.savez(root / "a.npz", train_images=images, train_labels=labels, test_images=images + 99, test_labels=labels)
+    return {"path": str(root / "a.npz")}

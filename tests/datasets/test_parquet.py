@@ -334,3 +334,18 @@ def test_labels_with_gaps_are_mapped_on_request(tmp_path):
         load(str(tmp_path))
     data = load(str(tmp_path), map_labels=True)
     assert (data.class_names, data.partitions["train"].labels.tolist()) == (("3", "7", "1000000000"), [0, 1, 2])
+
+
+def contract_case(root):
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    root.mkdir()
+    for part in ("train", "test"):
+        blobs = []
+        for i in range(4):
+            buffer = io.BytesIO()
+            Image.new("L", (3, 3), i).save(buffer, "PNG")
+            blobs.append({"bytes": buffer.getvalue(), "path": None})
+        pq.write_table(pa.table({"image": blobs, "label": [0, 1, 0, 1]}), root / f"{part}-0.parquet")
+    return {"path": str(root)}

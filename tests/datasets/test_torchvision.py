@@ -110,3 +110,11 @@ def test_parts_that_number_their_classes_differently_are_refused(tmp_path):
         load("country211", str(tmp_path))
     write(tmp_path / "country211/test/a/1.jpg", 9)
     assert load("country211", str(tmp_path)).class_names == ("a", "b", "c")
+
+
+def contract_case(root):
+    for c in "ab":
+        (root / "eurosat" / "2750" / c).mkdir(parents=True)
+        for i in range(4):
+            Image.new("L", (3, 3), i).save(root / "eurosat" / "2750" / c / f"{i}.jpg")
+    return {"name": "eurosat", "root": str(root)}

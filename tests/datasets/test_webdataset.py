@@ -291,3 +291,17 @@ def test_numbers_in_one_partition_and_names_in_another_are_names(tmp_path):
     shard(tmp_path / "test.tar", samples([2], [1]))
     data = load(str(tmp_path))
     assert (data.class_names, data.partitions["test"].labels.tolist()) == (("1", "x"), [0])
+
+
+def contract_case(root):
+    root.mkdir()
+    for part in ("train", "test"):
+        with tarfile.open(root / f"{part}-0.tar", "w") as archive:
+            for i in range(4):
+                buffer = io.BytesIO()
+                Image.new("L", (3, 3), i).save(buffer, "PNG")
+                for name, content in ((f"{i}.png", buffer.getvalue()), (f"{i}.cls", str(i % 2).encode())):
+                    entry = tarfile.TarInfo(name)
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+    return {"path": str(root)}
