@@ -24,7 +24,7 @@ from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.protocols.full import Full
-from probe.results.folder import read_result
+from probe.results.reader import read_result
 
 PRECISIONS = ("bfloat16", "float32")
 

@@ -14,13 +14,16 @@ PACKAGE = ROOT / "probe"
 LAYERS = [
     {"command"},
     {"experiment", "leaderboard"},
-    {"trackers", "results", "heads"},
+    {"trackers", "heads"},
     {"protocols", "features", "backbones", "datasets", "metrics"},
+    {"results"},  # a format of files, which knows nothing of what fills it
     {"core"},
 ]
 BESIDE = {"__init__": "", "__main__": "command", "estimator": "heads"}
 """Modules beside the rooms, and the room whose rights each has."""
 PLUGINS = {"heads", "backbones", "datasets", "protocols", "trackers"}
+DOORS = {"metrics": {"evaluate"}}
+"""Modules at the top of a folder of plug-ins that are none: what its callers call."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -70,7 +73,7 @@ def test_imports_point_down(path: Path) -> None:
 @pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_what_plugins_share_does_not_know_the_plugins(path: Path) -> None:
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    if len(parts) < 3 or parts[0] not in PLUGINS:
+    if len(parts) < 3 or parts[0] not in PLUGINS | set(DOORS):
         return
     for name in imported(path):
         other = name.split(".")
@@ -84,6 +87,14 @@ def test_a_folder_of_plugins_holds_plugins_alone_at_its_top(group: str) -> None:
     named = set(re.findall(rf"_target_: probe\.{group}\.(\w+)", yamls))
     unnamed = {p.stem for p in (PACKAGE / group).glob("*.py")} - named - {"__init__"}
     assert not unnamed, f"{sorted(unnamed)} have no yaml: what plug-ins share stands in {group}/shared"
+
+
+def test_a_family_of_metrics_is_a_file_that_nothing_names() -> None:
+    for path in (PACKAGE / "metrics").glob("[!_]*.py"):
+        if path.stem not in DOORS["metrics"]:
+            assert "\nMETRICS" in path.read_text(), f"{path.name} has no METRICS: what families share stands in shared/"
+    listed = [path for path in MODULES if "ranking" in {name.split(".")[-1] for name in imported(path)}]
+    assert not listed
 
 
 def test_no_circle_of_imports_between_modules() -> None:

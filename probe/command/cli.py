@@ -122,7 +122,7 @@ def hydra_app(config: DictConfig) -> None:
 
 def run_job(config: DictConfig, job: str) -> Outcome:
     from probe.experiment import run as experiment
-    from probe.results import folder as record
+    from probe.results.reader import read_result
 
     resolved = OmegaConf.to_container(config, resolve=True)
     request, tracker = (
@@ -133,7 +133,7 @@ def run_job(config: DictConfig, job: str) -> Outcome:
     request = replace(request, device=own_device(request.device, job_number))
     folder, is_new = experiment.run_once(request)
     if is_new:
-        tracker.log(record.read_result(folder), folder)
+        tracker.log(read_result(folder), folder)
     return Outcome(job, "done" if is_new else "there", str(folder))
 
 
@@ -147,10 +147,10 @@ def own_device(device: str, job: int) -> str:
 
 
 def keep_error(config: DictConfig, outcome: Outcome) -> None:
-    from probe.results import folder as record
+    from probe.results import writer
 
-    name = record.slug("failed", *outcome.job.split()) or "failed"
-    record.write_error(Path(config.runs) / config.name / name[:150], f"{outcome.job}\n{outcome.error}")
+    name = writer.slug("failed", *outcome.job.split()) or "failed"
+    writer.write_error(Path(config.runs) / config.name / name[:150], f"{outcome.job}\n{outcome.error}")
 
 
 def announce(outcome: Outcome, seconds: float) -> None:

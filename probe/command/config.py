@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
+    ("metric", dict, "a mapping of names to mappings with _target_, as metric/<name>.yaml holds"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
     ("force calibrate save_logits save_rows skip_unfit trust", bool, "true or false"),
@@ -55,6 +57,7 @@ def build(config: Any, command: str) -> Run:
         test_on=dataset_of(config, "test_on") if config.get("test_on") else None,
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),
+        metrics=tuple(own_metric(node) for node in (config.get("metric") or {}).values()),
         store=FeatureStore(config["cache"]),
         folder=Path(config["runs"]) / config["name"],
         seed=config["seed"],
@@ -67,6 +70,15 @@ def build(config: Any, command: str) -> Run:
         config=config,
         command=command,
     )
+
+
+def own_metric(node: Mapping[str, Any]) -> Any:
+    """The metric that a yaml names, which knows its parameters; what is none, the run refuses."""
+    from probe.metrics.shared.metric import Metric
+
+    made = instantiate(node)
+    given = {name: value for name, value in node.items() if name != "_target_"}
+    return replace(made, parameters=given) if isinstance(made, Metric) else made
 
 
 def check(config: Any) -> None:

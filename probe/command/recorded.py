@@ -31,7 +31,7 @@ def check(config: Mapping[str, Any], folder: Path, conf: Path, *, trust: bool) -
     Args:
         conf: The folder of the package's yamls.
     """
-    parts = {name: config[name] for name in BUILT if config.get(name) is not None}
+    parts = {name: config[name] for name in BUILT if config.get(name) is not None} | _metrics(config)
     if broken := [name for name, part in parts.items() if not isinstance(part, Mapping) or "_target_" not in part]:
         raise InputError(f"the record in {folder} says not what its {', '.join(broken)} is: give a complete run")
     # Hydra would put variables of the environment, among others, in their place.
@@ -49,11 +49,17 @@ def check(config: Mapping[str, Any], folder: Path, conf: Path, *, trust: bool) -
 
 def configuration(config: Mapping[str, Any], *, runs: str, cache: str | None, trust: bool) -> dict[str, Any]:
     """A recorded configuration, to be run again in places of our own."""
-    kept = {name: config[name] for name in (*BUILT, *READ) if name in config}
+    kept = {name: config[name] for name in (*BUILT, *READ, "metric") if name in config}
     for name in ("dataset", "test_on"):
         if kept.get(name) and "download" in kept[name]:
             kept[name] = {**kept[name], "download": False}  # which writes where the record says
     return {**kept, "runs": runs, "name": "again", "cache": cache, "force": True, "trust": trust}
+
+
+def _metrics(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The metrics of one's own that a configuration names, none of which is this package's."""
+    found = config.get("metric") or {}
+    return {f"metric.{name}": node for name, node in found.items()} if isinstance(found, Mapping) else {"metric": found}
 
 
 @functools.cache

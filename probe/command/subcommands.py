@@ -52,11 +52,13 @@ def differences(folder: Path, *, cache: str | None = None, trust: bool = False) 
         trust: Whether code may run that the record names and that is not this package's.
     """
     from probe.experiment import run as experiment
-    from probe.results import folder as record
+    from probe.results import comparing
+    from probe.results.reader import read_result
 
-    old = record.read_result(folder)
-    if old is None:
-        raise InputError(f"{folder} holds no result.json of this version: give the folder of a complete run")
+    try:
+        old = read_result(folder)
+    except InputError as error:
+        raise InputError(f"{folder}: {error}") from error
     config = old.get("config") or {}
     missing = RECORDED - config.keys()
     if missing:
@@ -68,9 +70,8 @@ def differences(folder: Path, *, cache: str | None = None, trust: bool = False) 
     with tempfile.TemporaryDirectory() as scratch:
         ours = recorded.configuration(config, runs=scratch, cache=cache, trust=trust)
         again = experiment.run(building.build(ours, old.get("command", "")))
-        new = record.read_result(again)
-        assert new is not None  # `run` returns complete folders only
-        return record.compare(folder, old, again, new), record.compare_causes(old, new)
+        new = read_result(again)
+        return comparing.compare(folder, old, again, new), comparing.compare_causes(old, new)
 
 
 def describe(argv: Sequence[str]) -> int:

@@ -90,9 +90,9 @@ def show_run(folder: Path, *, was_there: bool) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from probe.results import folder as record
+    from probe.results.reader import read_result
 
-    result = record.read_result(folder) or {}
+    result = read_result(folder)
     labels, console = result["labels"], Console(highlight=False)
     table = Table(title=f"{labels['head']} on {labels['backbone']} x {labels['dataset']}, seed {result['seed']}")
     for column in ("metric", "value", "95 % interval"):

@@ -16,25 +16,27 @@ from probe.core.targets import full_width
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.head import Head
-from probe.metrics.calibration import brier_rows, calibration, equal_width_bins, row_log_losses
-from probe.metrics.conformal import LEVEL, check_level, evaluate_sets, prediction_sets, thresholds
-from probe.metrics.evaluate import evaluate
-from probe.metrics.rows import Measured, gap_rows
-from probe.metrics.scores import RowScores, score_rows
-from probe.metrics.temperature import fit_temperature, scale
+from probe.metrics.conformal import LEVEL, SetScores, check_level, prediction_sets, thresholds
+from probe.metrics.evaluate import measure
+from probe.metrics.shared.metric import known
+from probe.metrics.shared.scores import score
+from probe.metrics.shared.temperature import fit_temperature, scale
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
 from probe.protocols.shared.groups import grouped_folds, groups_among, held_out_groups
 
 FRACTION = 0.2
-SCALED = ("log_loss", "brier", "ece", "ece_equal_mass", "rms_calibration_error")
-BEFORE = ("top1", "log_loss", "brier", "ece")
 
 
 @dataclass(frozen=True)
 class Calibrated:
-    """What the held-out rows gave: metrics on the test rows, and for the record what they belong to."""
+    """What the held-out rows gave: scores of the test rows, and for the record what they belong to.
 
-    measured: Measured
+    Attributes:
+        scores: `scaled`, `sets` and `class_conditional_sets`.
+        record: With the metrics of the second fit before scaling, as `unscaled`.
+    """
+
+    scores: dict[str, Any]
     record: dict[str, Any]
 
 
@@ -109,28 +111,17 @@ def calibrate(
         full_width(head.logits(part), head.classes_, n_classes) for part in (rows_of(X, inside), test.X)
     )
     temperature = fit_temperature(held_logits, y[inside])
-    measured = Measured()
-    measured.add(scaled_metrics(score_rows(scale(logits, temperature), test.y), seed), "scaled_")
-    for prefix, by_class in (("", False), ("class_conditional_", True)):
+    scores: dict[str, Any] = {"scaled": score(scale(logits, temperature), test.y)}
+    for name, by_class in (("sets", False), ("class_conditional_sets", True)):
         limits = thresholds(held_logits, y[inside], level, class_conditional=by_class)
-        measured.add(evaluate_sets(prediction_sets(logits, limits), test.y, seed=seed), prefix)
-    before = evaluate(logits, test.y, seed=seed)
+        scores[name] = SetScores(prediction_sets(logits, limits), test.y)
+    compared = sorted(m.name.removeprefix("scaled_") for m in known().values() if m.reads == "scaled")
+    before = measure({"rows": score(logits, test.y)}, [known()[name] for name in ("top1", *compared)], seed)
     record = {
         "n_held_out": len(inside),
         **settings(level),
         "temperature": temperature,
-        "unscaled": {name: vars(before[name]) for name in BEFORE},
+        "unscaled": {name: vars(interval) for name, interval in before.metrics.items()},
         "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),
     }
-    return Calibrated(measured, record)
-
-
-def scaled_metrics(scores: RowScores, seed: int) -> Measured:
-    """How far probabilities can be believed, after scaling."""
-    found = calibration(scores, seed)
-    rows = {
-        "log_loss": row_log_losses(scores),
-        "brier": brier_rows(scores),
-        "ece": gap_rows(scores.confidence, scores.correct, equal_width_bins(scores.confidence)),
-    }
-    return Measured({name: found[name] for name in SCALED}, rows)
+    return Calibrated(scores, record)

@@ -13,6 +13,9 @@ from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.heads.shared.head import Head
 
+FOLDS = "folds of the training rows"
+"""Ends what `selection_` says where these chose; the parameters of the head are then those that won."""
+
 
 def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras: Mapping[str, Any]) -> Head:
     """Fits a head and returns it.
@@ -71,7 +74,7 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
     fixed = {name: value if name in candidates[best] else [value] for name, value in fixed.items()}
     head = head.set_params(**fixed).fit(X, y, **extras)
     head.selection_ = {
-        "on": f"{len(numbers)} folds of the training rows" if len(numbers) else "nothing, for want of rows",
+        "on": f"{len(numbers)} {FOLDS}" if len(numbers) else "nothing, for want of rows",
         "searched": [values | {"score": means[key]} for key, values in candidates.items()] if len(numbers) else [],
         "chosen": candidates[best],
     }

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Checked, Named
@@ -26,6 +27,7 @@ class Fitted:
     Attributes:
         unfitted: The same head as it was before.
         logits: (N, K) over all classes of the dataset.
+        chosen: What it said of the rows that it was chosen on, where it was.
         tasks: Where the training rows came in tasks: what it knew after each.
         seconds: For `fit` and `predict`.
     """
@@ -33,6 +35,7 @@ class Fitted:
     unfitted: Head
     head: Head
     logits: NDArray[np.float32]
+    chosen: Chosen | None
     tasks: TaskByTask | None
     seconds: Mapping[str, float]
 
@@ -41,8 +44,8 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     """Fits the head of a run on its training rows, all at once or task by task, and predicts the test rows."""
     drawn, asked = named.drawn, named.drawn.checked.asked
     clocks = [time.perf_counter()]
-    unfitted, tasks = with_prompts(drawn.checked), None
-    head, target = clone(unfitted), asked.dataset.target
+    unfitted, tasks, extras = with_prompts(drawn.checked), None, {}
+    head, target, n_classes = clone(unfitted), asked.dataset.target, len(asked.dataset.class_names)
     if isinstance(asked.protocol, ComesInTasks):
         tasks = fit_tasks(head, asked, rows)
     else:
@@ -55,9 +58,11 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
             extras,
         )
     clocks.append(time.perf_counter())
-    logits = target.outputs(head, rows.test.X, len(asked.dataset.class_names))
+    logits = target.outputs(head, rows.test.X, n_classes)
     clocks.append(time.perf_counter())
-    return Fitted(unfitted, head, logits, tasks, dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True)))
+    seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
+    chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
+    return Fitted(unfitted, head, logits, chosen, tasks, seconds)
 
 
 def with_prompts(checked: Checked) -> Head:

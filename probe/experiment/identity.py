@@ -14,7 +14,7 @@ from probe.features.layout import DEFAULT_DTYPES, rows_code
 from probe.metrics.evaluate import recipes
 from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
-from probe.results.folder import slug
+from probe.results.writer import slug
 
 if TYPE_CHECKING:
     from probe.heads.shared.head import Head
@@ -231,6 +231,7 @@ def describe_tasks(protocol: SplitProtocol, tested: Dataset, dataset: Dataset, s
 def cannot_be_known(determinants: Mapping[str, Any]) -> str:
     """A sentence on code of a run that cannot be read, so that no later run can be known to be the same; else empty."""
     parts = {name: determinants[name] for name in ("head", "backbone", "protocol", "dataset")}
+    parts |= determinants.get("own_metrics", {})
     hidden = [name for name, facts in parts.items() if is_unknown(facts)]
     if not hidden:
         return ""

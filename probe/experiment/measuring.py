@@ -1,28 +1,35 @@
-"""The scores of a run on its test rows, all of them at once."""
+"""The scores of a run on its test rows, read once, and all metrics of them."""
 
 from __future__ import annotations
 
+import uuid
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from probe.core.base import Rows
+from probe.core.source import UNKNOWN, source_digest
 from probe.experiment.calibration import calibrate
 from probe.experiment.fitting import Fitted
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
-from probe.metrics.classification import by_frequency
-from probe.metrics.evaluate import evaluate
-from probe.metrics.rows import Measured
-from probe.metrics.scores import score_rows
+from probe.metrics import evaluate
+from probe.metrics.shared.metric import Measured, Metric, known
+from probe.metrics.shared.scores import Frequencies, Scores, score
 from probe.protocols.shared.groups import groups_among
 
 
 @dataclass(frozen=True)
 class Scored:
-    """Metrics of the test rows, and what else the record keeps of how they came about, by its name there."""
+    """Scores and metrics of the test rows.
 
+    Attributes:
+        rows: The scores, of which predictions are made too.
+        more: What else the record keeps of how metrics came about, by its name there.
+    """
+
+    rows: Scores
     measured: Measured
     more: dict[str, Any]
 
@@ -32,21 +39,27 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
 
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
-    dataset = drawn.checked.asked.dataset
-    n_classes, target = len(dataset.class_names), dataset.target
-    measured, more = Measured(evaluate(fitted.logits, rows.test.y, target=target.name)), {}
-    if target.exclusive:
-        counts = np.bincount(np.concatenate([rows.train.y, rows.validation.y]), minlength=n_classes)
-        measured.add(by_frequency(score_rows(fitted.logits, rows.test.y), counts, seed=0))
+    asked, more = drawn.checked.asked, {}
+    n_classes, target = len(asked.dataset.class_names), asked.dataset.target
+    of_rows = score(fitted.logits, rows.test.y, target.name)
+    learnt = [target.counts(part.y, n_classes) for part in (rows.train, rows.validation) if len(part.y)]
+    scores: dict[str, Any] = {"rows": of_rows, "frequency": Frequencies(of_rows, np.sum(learnt, axis=0))}
     if fitted.tasks:
-        measured.add(fitted.tasks.measured)
+        scores["tasks"] = fitted.tasks.scores
         more["tasks"] = fitted.tasks.record
     if drawn.held_out is not None:
         calibrated = calibrate(
             fitted.unfitted, rows, np.isin(rows.train.rows, drawn.held_out),
-            n_classes=n_classes, seed=0, level=drawn.checked.asked.conformal_level,
-            groups=groups_among(dataset, Rows(drawn.split.train.partition, rows.train.rows)),
+            n_classes=n_classes, seed=0, level=asked.conformal_level,
+            groups=groups_among(asked.dataset, Rows(drawn.split.train.partition, rows.train.rows)),
         )  # fmt: skip
-        measured.add(calibrated.measured)
+        scores |= calibrated.scores
         more["calibration"] = calibrated.record
-    return Scored(measured, more)
+    return Scored(of_rows, evaluate.measure(scores, [*known().values(), *asked.metrics]), more)
+
+
+def described(metric: Metric) -> dict[str, Any]:
+    """What a run says of a metric from elsewhere: how it ranks and is shown, and which code computes it."""
+    functions = [getattr(f, "func", f) for f in (metric.per_row, metric.of_all, metric.interval) if callable(f)]
+    code = source_digest(*functions) or f"{UNKNOWN}{uuid.uuid4().hex}"
+    return {**metric.facts, "parameters": dict(metric.parameters), "code": code}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from probe.experiment.transfer import Transfer
     from probe.features.store import FeatureStore
     from probe.heads.shared.head import Head
+    from probe.metrics.shared.metric import Metric
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ class Run:
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
             conformal sets from these.
         conformal_level: Wanted chance that a conformal set holds the true class.
+        metrics: Beside those of the package.
     """
 
     backbone: Backbone
@@ -82,6 +84,7 @@ class Run:
     test_on: Dataset | None = None
     calibrate: bool = False
     conformal_level: float = 0.9
+    metrics: Sequence[Metric] = ()
 
 
 @dataclass(frozen=True)

@@ -12,17 +12,20 @@ from probe.experiment import calibration, identity
 from probe.experiment.checks import check_calibrate, check_fit, check_tasks, with_teacher
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
-from probe.experiment.measuring import measure
+from probe.experiment.measuring import described, measure
 from probe.experiment.prompts import prompts_of
 from probe.experiment.reading import filled_in, read, sources
 from probe.experiment.request import Checked, Drawn, Named, Run
 from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
 from probe.experiment.writing import write
+from probe.metrics.shared.metric import check_own
 from probe.protocols.shared.checks import check_dataset
 from probe.protocols.shared.groups import groups_of, keep_together
 from probe.protocols.shared.strata import with_strata
-from probe.results import folder as results
+from probe.results.reader import find_complete
+from probe.results.schema import RESULT
+from probe.results.writer import claim
 
 
 def run(request: Run) -> Path:
@@ -41,11 +44,11 @@ def run_once(request: Run) -> tuple[Path, bool]:
     started = time.time()
     named = name(draw(check(request)))
     force = named.drawn.checked.asked.force
-    if results.read_result(named.folder) is not None and not force:
+    if not force and find_complete(named.folder) is not None:
         return named.folder, False
-    with results.claim(named.folder):
+    with claim(named.folder):
         # Another process may have made it while this one waited; then it is new enough for `force` too.
-        if results.read_result(named.folder) is not None and (not force or is_newer(named.folder, started)):
+        if find_complete(named.folder) is not None and (not force or is_newer(named.folder, started)):
             return named.folder, False
         carry_out(named)
     return named.folder, True
@@ -57,6 +60,7 @@ def check(request: Run) -> Checked:
     check_target(request)
     resolve_device(request.device)
     request = with_teacher(request)
+    check_own(request.metrics)
     check_fit(request.head, request.backbone, request.reads)
     grouped = groups_of(request.dataset) is not None
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
@@ -93,6 +97,8 @@ def name(drawn: Drawn) -> Named:
         calibration=calibration.settings(asked.conformal_level) if asked.calibrate else None,
         texts=None if checked.prompts is None else checked.prompts.describe(),
     )  # fmt: skip
+    if asked.metrics:
+        determinants["own_metrics"] = {metric.name: described(metric) for metric in asked.metrics}
     if doubt := identity.cannot_be_known(determinants):
         warnings.warn(doubt, stacklevel=4)
         drawn = replace(drawn, checked=replace(checked, asked=replace(asked, force=True)))
@@ -109,4 +115,4 @@ def carry_out(named: Named) -> None:
 
 
 def is_newer(folder: Path, moment: float) -> bool:
-    return (folder / "result.json").stat().st_mtime > moment
+    return (folder / RESULT).stat().st_mtime > moment

@@ -15,17 +15,16 @@ from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows, select
 from probe.experiment.request import Run
 from probe.heads.shared.head import Head
-from probe.metrics.incremental import accuracy_matrix, incremental_metrics
-from probe.metrics.rows import Measured
+from probe.metrics.incremental import TaskScores, accuracy_matrix
 from probe.protocols.shared.groups import grouped_folds, groups_among
 from probe.protocols.shared.tasks import ComesInTasks
 
 
 @dataclass(frozen=True)
 class TaskByTask:
-    """Metrics over all tasks; for the record the classes, the accuracy matrix and whether the head streamed."""
+    """Scores over all tasks; for the record the classes, the accuracy matrix and whether the head streamed."""
 
-    measured: Measured
+    scores: TaskScores
     record: dict[str, Any]
 
 
@@ -50,7 +49,7 @@ def fit_tasks(head: Head, asked: Run, rows: ReadRows) -> TaskByTask:
         "accuracy_matrix": [[None if np.isnan(a) else a for a in row] for row in matrix.tolist()],
         "streamed": head.streams,
     }
-    return TaskByTask(incremental_metrics(predicted, y_test, tasks_of_test_rows), record)
+    return TaskByTask(TaskScores(predicted, y_test, tasks_of_test_rows), record)
 
 
 def logits_after_each_task(

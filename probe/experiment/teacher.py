@@ -5,7 +5,6 @@ The rows are always those that the student trains on: no test row reaches a teac
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from probe.experiment.reading import fetch, filled_in, select
 from probe.experiment.request import Run, Teacher, TeacherRun
 from probe.heads.shared.head import Head, Validation
 from probe.protocols.shared.groups import grouped_folds, groups_across
+from probe.results.reader import checked_head, read_result
 
 KEYS = (
     ("dataset", "class_names"),
@@ -40,11 +40,9 @@ def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[
     """Reads a run folder; refuses one that is not complete, or of another dataset or other classes."""
     folder = Path(folder)
     try:
-        result = json.loads((folder / "result.json").read_text())
-    except (OSError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"teacher {folder} holds no readable result.json: give the folder of a complete run, such as runs/a/b"
-        ) from error
+        result = read_result(folder)
+    except InputError as error:
+        raise InputError(f"teacher {folder}: {error}") from error
     if wanting := [name for name, key in KEYS if key not in (result.get(name) or {})]:
         raise InputError(f"teacher {folder} has a result.json without {', '.join(wanting)}: give a complete run")
     dataset = result["dataset"]
@@ -85,7 +83,10 @@ def fitted_logits(
             f"teacher {teacher.folder} was fitted on other rows than this run trains on (split {teacher.rows}, here "
             f"{rows}): run it with the same protocol and seed, or set head.teacher_folds=5 for out-of-fold logits"
         )
-    head = (Head if is_own(kind) else kind).load(teacher.folder / "head.safetensors")
+    try:
+        head = (Head if is_own(kind) else kind).load(checked_head(teacher.folder))
+    except InputError as error:
+        raise InputError(f"teacher {teacher.folder}: {error}") from error
     if not np.array_equal(head.classes_, np.unique(np.asarray(y))):
         raise InputError(
             f"teacher {teacher.folder} was fitted on the classes {head.classes_.tolist()}, which are not those of the "

@@ -6,37 +6,45 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probe.core.base import digest
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.base import IntArray
 from probe.core.device import device_name
+from probe.core.errors import InputError
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
+from probe.experiment.choice import Chosen
 from probe.experiment.fitting import Fitted
 from probe.experiment.measuring import Scored
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Named
+from probe.metrics.shared.metric import Measured, known
+from probe.metrics.shared.scores import Scores, score
 from probe.protocols.shared.groups import divided_groups, keep_together
 from probe.protocols.shared.rows_file import write_rows
-from probe.results import folder as results
+from probe.results.schema import ROWS, SCHEMA, run_facts
+from probe.results.writer import commit, versions, write_run
+
+MAX_CLASSES_WITH_LOGITS = 100
 
 
 def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total_seconds: float) -> None:
     """Writes the run folder, all or nothing."""
     asked = named.drawn.checked.asked
-    predictions = results.prediction_arrays(
-        asked.dataset.target, fitted.logits, rows.test.y, rows.test.rows, asked.save_logits, scored.measured.rows
-    )
 
     def write_own_rows(partial: Path) -> None:
         strata, protocol = named.drawn.checked.strata, asked.protocol
         # With its own test rows where another dataset tests.
         own = keep_together(strata, protocol.split(strata, asked.seed), protocol.name)
-        write_rows(partial / "rows.json", asked.dataset, asked.protocol.name, asked.seed, own)
+        write_rows(partial / ROWS, asked.dataset, asked.protocol.name, asked.seed, own)
 
-    results.write_run(
+    write_run(
         named.folder,
         record(named, rows, fitted, scored, total_seconds),
-        predictions,
+        prediction_arrays(scored.rows, rows.test.rows, asked.save_logits, scored.measured),
         fitted.head,
         replace=asked.force,
+        validation=validation_arrays(fitted.chosen, asked.dataset.target.name, asked.save_logits),
         more=write_own_rows if asked.save_rows else None,
     )
 
@@ -45,12 +53,8 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
     """What `result.json` says."""
     asked, elsewhere = named.drawn.checked.asked, named.drawn.elsewhere
     return {
-        "schema": results.SCHEMA,
-        "run": {
-            "digest": digest(named.determinants),
-            "name": named.folder.name,
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        },
+        "schema": SCHEMA,
+        "run": run_facts(named.determinants, named.folder.name, datetime.now(UTC).isoformat(timespec="seconds")),
         "config": dict(asked.config),
         "command": asked.command,
         **named.determinants,
@@ -76,7 +80,35 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         ],
         "divided_groups": divided_groups(asked.dataset, named.drawn.split, tests=elsewhere is None),
         "skipped_rows": {name: int((~part.valid).sum()) for name, part in rows.features.items()},
-        "versions": results.versions(),
-        "commit": results.commit(),
+        "versions": versions(),
+        "commit": commit(),
         "device": device_name(asked.device),
     }
+
+
+def prediction_arrays(
+    scores: Scores, rows: IntArray, save_logits: bool | None, measured: Measured | None = None
+) -> dict[str, NDArray[Any]]:
+    """What is kept per row: what the scores keep, and the outputs as `logits` where they are few.
+
+    `metric.<name>` are the values per row of metrics that do not follow from the other arrays.
+    """
+    assert scores.logits is not None
+    arrays: dict[str, NDArray[Any]] = {"row": rows, **scores.arrays()}
+    if save_logits or (save_logits is None and scores.logits.shape[1] <= MAX_CLASSES_WITH_LOGITS):
+        arrays["logits"] = scores.logits
+    for name, values in (measured.rows if measured else {}).items():
+        if name not in known() or not known()[name].needs:
+            arrays[f"metric.{name}"] = values.astype(np.float32)
+    return arrays
+
+
+def validation_arrays(chosen: Chosen | None, target: str, save_logits: bool | None) -> dict[str, NDArray[Any]] | None:
+    """The same of the rows that the head chose on; None where it did not."""
+    if chosen is None:
+        return None
+    try:
+        scores = score(chosen.outputs, chosen.labels, target)
+    except InputError:  # such as rows without any label: no reason to lose a run whose test rows are scored
+        return None
+    return prediction_arrays(scores, chosen.rows, save_logits)

@@ -137,12 +137,13 @@ class FixedMoments(Head):
             rows, codes, others = rows.subset(kept), codes[kept], (rows.subset(held), codes[held])
         self._fit_directions(rows)
         Cs, Z_held = sorted({float(C) for C in self.Cs}), self._moments(others[0])
-        scores = [
-            float(((Z_held @ coef.T + intercept).argmax(axis=1) == others[1]).mean())
-            for coef, intercept in self._path(self._moments(rows), codes, Cs)
-        ]
-        chosen = Cs[int(np.argmax(scores))]
-        return self._chose(on, [{"C": C, "score": score} for C, score in zip(Cs, scores, strict=True)], chosen)
+        path = self._path(self._moments(rows), codes, Cs)
+        scores = [float(((Z_held @ W.T + b).argmax(axis=1) == others[1]).mean()) for W, b in path]
+        best = int(np.argmax(scores))
+        self._chose(on, [{"C": C, "score": score} for C, score in zip(Cs, scores, strict=True)], Cs[best])
+        self.coef_, self.intercept_ = path[best]
+        self._keep_choice()
+        return Cs[best]
 
     def _chose(self, on: str, searched: list[dict[str, float]], C: float) -> float:
         self.selection_: dict[str, Any] = {"on": on, "searched": searched, "chosen": {"C": C}}

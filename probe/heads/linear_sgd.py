@@ -141,7 +141,7 @@ class LinearSGD(Head):
         best = int(np.lexsort((np.asarray(self.lrs), losses, -self.scores_))[0])
         searched = [{"lr": float(lr), "score": float(score)} for lr, score in zip(self.lrs, self.scores_, strict=True)]
         self.selection_ = {"on": "validation", "searched": searched, "chosen": {"lr": float(self.lrs[best])}}
-        self._keep(best)
+        self._keep(best)._keep_choice()
         if self.refit:
             both = np.concatenate([codes, val_codes])
             coefs, intercepts = self._train(RowStack([X, X_val]), both, [self.lr_])

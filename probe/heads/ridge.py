@@ -62,6 +62,8 @@ class RidgeProbe(MomentsHead):
         basis = _basis(moments, parts[:1])
         self._choose(moments, basis, *parts[-1], leave_one_out=validation is None)
         if validation is not None:
+            self._set_linear_form(moments, basis)
+            self._keep_choice()
             moments.update(*parts[1])
             basis = _basis(moments, parts)
         self._moments, self.class_count_ = moments, moments.counts.copy()

@@ -130,8 +130,8 @@ def arrange(table: Table, sort: str | None = None, top: int | None = None) -> Ta
 
     ranking = table.ranking
     if sort in table.column_names:
-        cells = table.cells[table.cells["column"] == sort].set_index("row")["value"]
-        order = ranking["row"].map(cells).sort_values(ascending=not table.higher_is_better, kind="stable")
+        cells = table.cells[table.cells["column"] == sort].set_index("row")["badness"]
+        order = ranking["row"].map(cells).sort_values(kind="stable")
         ranking = ranking.loc[order.index]
     elif sort in table.rows:
         ranking = ranking.sort_values(sort, kind="stable")

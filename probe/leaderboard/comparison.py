@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probe.core.errors import InputError
-from probe.leaderboard.export import WIDTH, clean, escape_markdown, latex_lines, markdown_lines, number, write
+from probe.leaderboard.export import WIDTH, clean, escape_markdown, latex_lines, markdown_lines, title, write
 from probe.leaderboard.statistics import Difference, compare, holm
 from probe.leaderboard.table import Table
+from probe.metrics.shared.metric import Metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
 N_LEFT = 2
-BINARY = frozenset({"top1", "top5", "a_last", "coverage", "class_conditional_coverage"})
 METHOD = (
     "Difference: A minus B, paired by test row and seed, with its 95% interval; p accounts for new test rows and new "
     "seeds, and decides win, tie and loss at 5% after Holm's correction over the columns. McNemar (mid-p; with several "
@@ -32,6 +32,8 @@ class Comparison:
 
     Attributes:
         metric: What is compared.
+        measure: What it is.
+        title: What the numbers are.
         a, b: Their names.
         columns: The columns that both have.
         differences: A minus B in each.
@@ -40,6 +42,8 @@ class Comparison:
     """
 
     metric: str
+    measure: Metric
+    title: str
     a: str
     b: str
     columns: list[str]
@@ -95,14 +99,15 @@ def compare_rows(table: Table, a: str, b: str) -> Comparison:
                 f"on {column}, {a!r} has the seeds {list(ours)} and {b!r} {list(theirs)}, a paired comparison needs a "
                 "common one: run both with the same seeds"
             )
-    found = [compare(table.scores[a, c], table.scores[b, c], binary=table.metric in BINARY) for c in columns]
+    binary = table.measure.binary and table.measure.better != "target"
+    found = [compare(table.scores[a, c], table.scores[b, c], binary=binary) for c in columns]
     adjusted = holm([difference.p for difference in found])
     sign = 1 if table.higher_is_better else -1
     outcomes = [
         "tie" if p > 0.05 or d.value == 0 else "win" if sign * d.value > 0 else "loss"
         for d, p in zip(found, adjusted, strict=True)
     ]
-    return Comparison(table.metric, a, b, columns, found, adjusted, outcomes)
+    return Comparison(table.metric, table.measure, title(table), a, b, columns, found, adjusted, outcomes)
 
 
 def frame(comparison: Comparison) -> pd.DataFrame:
@@ -123,7 +128,7 @@ def shown(comparison: Comparison) -> pd.DataFrame:
     for column, d, p, outcome in zip(
         comparison.columns, comparison.differences, comparison.p_holm, comparison.outcomes, strict=True
     ):
-        value, low, high = (number(x, comparison.metric) for x in (d.value, d.low, d.high))
+        value, low, high = (comparison.measure.spelled(x) for x in (d.value, d.low, d.high))
         tests = [_p(x) for x in (d.p, p, d.p_mcnemar, d.p_permutation)]
         lines.append([clean(column), outcome, f"{value} [{low}, {high}]", *tests, str(d.n_seeds), str(d.n_rows)])
     names = ["", "A", "A - B", "p", "p Holm", "McNemar", "permut.", "seeds", "rows"]
@@ -134,7 +139,10 @@ def sentences(comparison: Comparison) -> list[str]:
     """What is compared, and how often A wins."""
     count = {kind: comparison.outcomes.count(kind) for kind in ("win", "tie", "loss")}
     wins = f"A wins {count['win']}, ties {count['tie']}, loses {count['loss']} of {len(comparison.columns)}."
-    return [f"{comparison.metric}: A = {clean(comparison.a)}, B = {clean(comparison.b)}", wins]
+    what = comparison.metric
+    if comparison.measure.better == "target":
+        what = f"distance of {comparison.title}"
+    return [f"{what}: A = {clean(comparison.a)}, B = {clean(comparison.b)}", wins]
 
 
 def text(comparison: Comparison, width: int = WIDTH) -> str:

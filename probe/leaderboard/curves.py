@@ -12,10 +12,10 @@ import numpy as np
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.leaderboard.export import clean, number, title
+from probe.leaderboard.export import clean, title
 from probe.leaderboard.table import Table
-from probe.metrics.curves import TOLERANCE, crossing, rows_to_within
-from probe.metrics.intervals import FloatArray, Interval
+from probe.metrics.shared.curves import TOLERANCE, crossing, rows_to_within
+from probe.metrics.shared.intervals import FloatArray, Interval
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -123,14 +123,15 @@ Lines = tuple[list[str], list[list[str]]]
 
 
 def _needs(table: Table, curves: dict[str, Curve]) -> Lines:
-    near = number(TOLERANCE, table.metric)
+    spelled = table.measure.spelled
+    near = spelled(TOLERANCE)
     lines = []
     for row, curve in curves.items():
         mean = curve.scores_SM.mean(axis=0)
-        best = int(mean.argmax() if table.higher_is_better else mean.argmin())
-        needed = rows_to_within(curve.rows, _rising(table, curve.scores_SM))
+        rising = _rising(table, curve.scores_SM)
+        best, needed = int(rising.mean(axis=0).argmax()), rows_to_within(curve.rows, rising)
         sizes = f"{len(curve.rows)} from {curve.rows[0]} to {curve.rows[-1]}"
-        top = f"{number(mean[best], table.metric)} at {curve.rows[best]}"
+        top = f"{spelled(mean[best])} at {curve.rows[best]}"
         lines.append([row, sizes, str(len(curve.seeds)), top, _rows(needed, curve.rows)])
     return ["", "sizes", "seeds", "best", f"rows to within {near} of it"], lines
 

@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from probe.leaderboard.table import Table
-from probe.metrics.per_row import PERCENT
+from probe.leaderboard.table import Table, goal_text
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +22,6 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 def clean(value: Any) -> str:
     """A name on one line, without control characters."""
     return "".join(c if c.isprintable() else " " for c in str(value))
-
-
-def number(value: float, metric: str) -> str:
-    """Accuracies and calibration errors in percent, losses as they are."""
-    return f"{100 * value:.1f}" if metric in PERCENT else f"{value:.3f}"
 
 
 def rank_text(line: Any) -> str:
@@ -48,7 +42,7 @@ def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
         mark = [""] * len(shown)
         for column in table.column_names:
             cell = by_place.get((line["row"], column))
-            shown.append(_cell_text(cell, table.metric) if cell else "missing")
+            shown.append(_cell_text(cell, table.measure.spelled) if cell else "missing")
             mark.append(cell["mark"] if cell else "")
         lines.append(shown)
         marks.append(mark)
@@ -56,15 +50,17 @@ def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     return pd.DataFrame(lines, columns=names), pd.DataFrame(marks, columns=names)
 
 
-def _cell_text(cell: Mapping[Any, Any], metric: str) -> str:
-    value, low, high = (number(cell[key], metric) for key in ("value", "low", "high"))
+def _cell_text(cell: Mapping[Any, Any], spelled: Callable[[float], str]) -> str:
+    value, low, high = (spelled(cell[key]) for key in ("value", "low", "high"))
     return f"{value} [{low}, {high}]{MARKS[cell['mark']]}{' †' if cell['selected_on'] else ''}"
 
 
 def title(table: Table) -> str:
     """What the numbers are."""
-    unit = ", %" if table.metric in PERCENT else ""
-    return f"{table.metric}{unit} ({'higher' if table.higher_is_better else 'lower'} is better)"
+    measure = table.measure
+    unit = f", {measure.unit}" if measure.unit else ""
+    best = f"best at {goal_text(measure, table.cells)}" if measure.better == "target" else f"{measure.better} is better"
+    return f"{table.metric}{unit} ({best})"
 
 
 def terminal(table: Table, width: int = WIDTH) -> str:

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from probe.core.errors import InputError
 from probe.leaderboard.export import clean
-from probe.leaderboard.records import read_predictions
 from probe.leaderboard.table import Table
-from probe.metrics.recovery import gap_recovered
+from probe.metrics.shared.recovery import gap_recovered
+from probe.results.reader import read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd

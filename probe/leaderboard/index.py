@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.core.errors import InputError
-from probe.leaderboard.records import PREDICTIONS, RESULT, Problem, Records, failure, read_run, walk
+from probe.leaderboard.records import Problem, Records, read_run
+from probe.results.reader import failure, walk
+from probe.results.schema import PREDICTIONS, RESULT
 
 if TYPE_CHECKING:
     import pandas as pd

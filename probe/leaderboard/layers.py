@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probe.core.errors import InputError
-from probe.leaderboard.export import clean, number, title
+from probe.leaderboard.export import clean, title
 from probe.leaderboard.select import natural
 from probe.leaderboard.table import Table
-from probe.metrics.intervals import FloatArray
+from probe.metrics.shared.intervals import FloatArray
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -93,13 +93,13 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
             for name in [f"head {head}" for head in depth.heads] or [table.metric]:
                 drawn.add_column(name, justify="right")
             for place, layer in enumerate(depth.layers):
-                drawn.add_row(clean(layer), *_shown(depth, place, table.metric))
+                drawn.add_row(clean(layer), *_shown(depth, place, table.measure.spelled))
             console.print(drawn)
     return capture.get()
 
 
-def _shown(depth: Depth, place: int, metric: str) -> list[str]:
+def _shown(depth: Depth, place: int, spelled: Callable[[float], str]) -> list[str]:
     if not depth.heads:
-        value, low, high = (number(array[place], metric) for array in (depth.value, depth.low, depth.high))
+        value, low, high = (spelled(array[place]) for array in (depth.value, depth.low, depth.high))
         return [f"{value} [{low}, {high}]"]
-    return ["missing" if np.isnan(value) else number(value, metric) for value in depth.value[place]]
+    return ["missing" if np.isnan(value) else spelled(value) for value in depth.value[place]]

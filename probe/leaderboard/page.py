@@ -13,10 +13,10 @@ import numpy as np
 from probe.core.targets import recorded
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title
-from probe.leaderboard.records import read_predictions, read_result
 from probe.leaderboard.table import Table
-from probe.metrics.per_row import N_BINS, PERCENT, bins
-from probe.metrics.ranking import risk_coverage
+from probe.metrics.shared.bins import N_BINS, equal_width_bins
+from probe.metrics.shared.orders import risk_coverage
+from probe.results.reader import read_predictions, read_result
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,8 +74,8 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
     return {
         "title": title(table),
         "metric": table.metric,
-        "percent": table.metric in PERCENT,
-        "higher": table.higher_is_better,
+        "percent": table.measure.percent,
+        "better": table.measure.better,
         "fields": list(map(clean, table.rows)),
         "columns": table.column_names,
         "rows": rows,
@@ -88,7 +88,7 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
 
 def _cell(cell: Mapping[Any, Any], runs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     costs = {key: float(np.mean([run.get(field, 0) or 0 for run in runs])) for key, field in COSTS.items()}
-    kept = {key: cell[key] for key in ("value", "low", "high", "mark", "n_seeds", "selected_on")}
+    kept = {key: cell[key] for key in ("value", "low", "high", "badness", "mark", "n_seeds", "selected_on")}
     return kept | costs | {"n_rows": cell["n_rows"], "data": clean(cell["group"])}
 
 
@@ -103,9 +103,8 @@ def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, li
     }  # fmt: skip
     if whole:
         classes.setdefault(run["dataset.classes"], [clean(name) for name in result["dataset"]["class_names"]])
-        predictions = read_predictions(run["folder"])
         if recorded(result["dataset"]).exclusive:  # all of these diagrams are of classes
-            facts["detail"] = _detail(predictions, run["n_classes"])
+            facts["detail"] = _detail(read_predictions(run["folder"], result), run["n_classes"])
     return facts
 
 
@@ -114,12 +113,12 @@ def _detail(predictions: Mapping[str, Any], n_classes: int) -> dict[str, Any]:
     labels, predicted = predictions["label"], predictions["predicted"]
     confidence = predictions["predicted_probability"].astype(np.float64)
     correct = predictions["label_rank"] == 0
-    bin_of = bins(confidence)
+    bin_of = equal_width_bins(confidence)
     size = np.bincount(bin_of, minlength=N_BINS)
     filled = size > 0
     rows = np.bincount(labels, minlength=n_classes)
     pairs, counts = np.unique(labels * n_classes + predicted, return_counts=True)
-    coverage, risk = risk_coverage(confidence, correct)
+    coverage, risk = risk_coverage(predictions["predicted_log_odds"], correct)
     shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
     largest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS])
     return {

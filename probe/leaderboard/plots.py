@@ -13,10 +13,9 @@ from probe.core.targets import named
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import clean, title, write
 from probe.leaderboard.layers import Depth, gather
-from probe.leaderboard.records import read_predictions
 from probe.leaderboard.table import Table
-from probe.metrics.per_row import PERCENT, PROPORTIONS
-from probe.metrics.ranking import risk_coverage
+from probe.metrics.shared.orders import risk_coverage
+from probe.results.reader import read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -76,7 +75,7 @@ def _plain(text: Any) -> str:
 
 
 def _scale(table: Table) -> float:
-    return 100.0 if table.metric in PERCENT else 1.0
+    return 100.0 if table.measure.percent else 1.0
 
 
 def scores(table: Table) -> Figure:
@@ -126,7 +125,7 @@ def cost(table: Table, frame: pd.DataFrame) -> Figure:
         x = np.maximum([seconds[list(names)].mean() for names in cells["runs"]], 1e-4)
         y, low, high = (_scale(table) * cells[key].to_numpy() for key in ("value", "low", "high"))
         panel.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=COLOURS["tied"], ecolor=COLOURS[""])
-        front = pareto(x, y, table.higher_is_better)
+        front = pareto(x, cells["badness"].to_numpy())
         panel.step(x[front], y[front], where="post", color="#c2410c", linestyle=":")
         if len(cells) <= 12:
             for name, at_x, at_y in zip(cells["row"], x, y, strict=True):
@@ -149,7 +148,7 @@ def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
             if not named(targets[names[0]]).exclusive:  # several labels per row have no one confidence
                 continue
             runs = [read_predictions(folders[name]) for name in names]
-            confidence = np.concatenate([run["predicted_probability"] for run in runs]).astype(np.float64)
+            confidence = np.concatenate([run["predicted_log_odds"] for run in runs])
             coverage, share = risk_coverage(confidence, np.concatenate([run["label_rank"] == 0 for run in runs]))
             shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
             panel.plot(100 * coverage[shown], 100 * share[shown], linewidth=1, label=_plain(row))
@@ -160,11 +159,11 @@ def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
     return figure if any(panel.lines for panel in panels) else None
 
 
-def pareto(x: np.ndarray, y: np.ndarray, higher: bool) -> list[int]:
+def pareto(x: np.ndarray, badness: np.ndarray) -> list[int]:
     """Places of the points that none beats in both, by rising cost."""
     front: list[int] = []
-    for i in np.lexsort((-y if higher else y, x)):
-        if not front or (y[i] > y[front[-1]] if higher else y[i] < y[front[-1]]):
+    for i in np.lexsort((badness, x)):
+        if not front or badness[i] < badness[front[-1]]:
             front.append(int(i))
     return front
 
@@ -182,7 +181,7 @@ def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
     if several.empty:
         return None
     groups = sorted(several["group"].unique())
-    errors = table.metric in PROPORTIONS
+    errors = table.measure.proportion and table.higher_is_better
     figure, panels = _figure(1 + 4.5 * len(groups) * (1 + errors), 4, len(groups) * (1 + errors))
     for place, group in enumerate(groups):
         cells = several[several["group"] == group]

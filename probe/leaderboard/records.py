@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import json
 import math
-import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.targets import recorded
-from probe.metrics.per_row import KEPT, STORED, Predictions, row_values
+from probe.metrics.shared.intervals import FloatArray
+from probe.metrics.shared.metric import Metric, described
+from probe.metrics.shared.scores import restored
+from probe.results.reader import read_predictions, read_result
+from probe.results.schema import PREDICTIONS, RESULT
 
 if TYPE_CHECKING:
     import pandas as pd
 
-SCHEMA = 1
-RESULT, PREDICTIONS, ERROR = "result.json", "predictions.safetensors", "error.txt"
-PARTS = (PREDICTIONS, ERROR, "head.safetensors")
+METRIC = "metric."
+"""Before the name of a metric, in the flat record of a run as in its predictions."""
+Predictions = Mapping[str, NDArray[Any]]
 CODE = ("class", "recipe", "release", "code")
 """What a run says of the code of its head and of its backbone."""
 NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
 """Parameters of a head that make no other head of it."""
-TOLERANCE = {"top1": 1e-6, "top5": 1e-6, "mean_per_class": 1e-6, "log_loss": 1e-3} | dict.fromkeys(STORED, 1e-6)
-TOLERANCE |= dict.fromkeys(KEPT, 1e-4)
-TOP_LEVEL = {"run": dict, "config": dict, "command": str, "labels": dict, "seed": int, "dataset": dict,
-             "protocol": dict, "backbone": dict, "head": dict, "metrics": dict, "seconds": dict}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -56,50 +56,34 @@ class Records:
     notes: list[str] = field(default_factory=list)
 
 
-def read_result(folder: str | Path) -> dict[str, Any]:
-    """The checked content of a run's `result.json`; `InputError` says what is wrong with it."""
-    try:
-        with open(os.path.join(folder, RESULT), "rb") as file:
-            result = json.loads(file.read())
-    except OSError as error:
-        raise InputError(f"{RESULT} cannot be read ({error.strerror})") from error
-    except ValueError as error:
-        raise InputError(f"{RESULT} is not JSON: half-written or edited") from error
-    if not isinstance(result, dict) or "schema" not in result:
-        raise InputError(f"{RESULT} was not written by probe: it has no schema number")
-    if result["schema"] != SCHEMA:
-        age = "older" if isinstance(result["schema"], int) and result["schema"] < SCHEMA else "unknown"
-        raise InputError(f"schema {result['schema']!r} is {age}, this version reads {SCHEMA}: run it again")
-    for key, kind in TOP_LEVEL.items():
-        if not isinstance(result.get(key), kind):
-            raise InputError(f"{RESULT} has no {key!r} of type {kind.__name__}: edited by hand?")
-    return result
-
-
-def read_predictions(folder: str | Path) -> Predictions:
-    """The arrays of a run's `predictions.safetensors`; `logits` only where K <= 100."""
-    from safetensors import SafetensorError, safe_open
-
-    path = os.path.join(folder, PREDICTIONS)
-    try:
-        with safe_open(path, framework="numpy") as file:
-            return {name: file.get_tensor(name) for name in file.keys() if name != "logits"}  # noqa: SIM118
-    except FileNotFoundError as error:
-        raise InputError(f"{PREDICTIONS} is missing") from error
-    except (SafetensorError, OSError) as error:
-        raise InputError(f"{PREDICTIONS} is half-written or damaged") from error
-
-
 def read_run(folder: str | Path) -> dict[str, Any]:
     """One run as a flat record, after checking that its metrics are those of its predictions."""
-    result, predictions = read_result(folder), read_predictions(folder)
+    result = read_result(folder)
+    predictions = read_predictions(folder, result)
     try:
         record = flat_record(result)
-        _check_predictions(record, predictions)
-    except (KeyError, TypeError, AttributeError) as error:
+        values = {metric.name: values for metric, values in _rankable(record, predictions)}
+        _check_predictions(record, predictions, values)
+        bits = [np.packbits(v > 0).tobytes() for name, v in values.items() if has_bits(metric_of(record, name))]
+        return record | {"n_scored": len(predictions["row"]), "correct": bits[0] if bits else b""}
+    except InputError:
+        raise
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
         raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error})") from error
-    correct = predictions["label_rank"] == 0 if recorded(result["dataset"]).exclusive else np.zeros(0, bool)
-    return record | {"n_scored": len(predictions["row"]), "correct": np.packbits(correct).tobytes()}
+
+
+def has_bits(metric: Metric) -> bool:
+    """Whether the index keeps a bit per row for it: that which tables show first, where rows are right or wrong."""
+    return metric.shown and metric.binary
+
+
+def _rankable(record: Mapping[str, Any], predictions: Predictions) -> Iterator[tuple[Metric, FloatArray]]:
+    """The metrics of a run that rank, with their values per row."""
+    scores = restored(predictions, record["dataset.target"])
+    for name in metrics_in(record):
+        metric = metric_of(record, name)
+        if metric.can_rank and gives(metric, predictions):
+            yield metric, row_values(metric, predictions, scores)
 
 
 def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -109,8 +93,6 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
     missing = {"backbone", "dataset", "head", "protocol"} - set(record)
     if missing:
         raise InputError(f"{RESULT} has no label for {', '.join(sorted(missing))}: edited by hand?")
-    if not result["run"]["name"].endswith(result["run"]["digest"][:8]):
-        raise InputError(f"run name {result['run']['name']!r} does not end in its digest: edited by hand?")
     codes = code_fields(result)
     record |= {
         "name": result["run"]["name"],
@@ -128,6 +110,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "n_parameters": result["backbone"]["n_parameters"],
         "selection": selection["on"] if selection else "",
         "conformal_level": _finite("conformal_level", result.get("calibrate", {}).get("level", 0)),
+        "own_metrics": json.dumps(result.get("own_metrics", {}), sort_keys=True),
         "skipped": result.get("skipped_rows", {}).get("test", 0),
         "divided": result.get("divided_groups") or 0,
         "leaked": result.get("leakage", {}).get("test", 0),
@@ -138,7 +121,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
     } | codes  # fmt: skip
     record |= {f"seconds.{phase}": _finite(f"seconds.{phase}", value) for phase, value in result["seconds"].items()}
     for metric, interval in result["metrics"].items():
-        record[f"metric.{metric}"] = _finite(f"metric {metric}", interval["value"])
+        record[f"{METRIC}{metric}"] = _finite(f"metric {metric}", interval["value"])
     return record
 
 
@@ -165,7 +148,34 @@ def _finite(name: str, value: Any) -> float:
     return float(value)
 
 
-def _check_predictions(record: Mapping[str, Any], predictions: Predictions) -> None:
+def metric_of(record: Mapping[str, Any], name: str) -> Metric:
+    """What a run's metric is; of one that is not the package's own, what the run says of it."""
+    return described(name, json.loads(record["own_metrics"]).get(name))
+
+
+def gives(metric: Metric, predictions: Predictions) -> bool:
+    """Whether predictions hold what each row adds to a metric, or what it follows from."""
+    return f"{METRIC}{metric.name}" in predictions or bool(metric.needs and set(metric.needs) <= set(predictions))
+
+
+def row_values(metric: Metric, predictions: Predictions, scores: Any) -> FloatArray:
+    """(N,) values whose mean is the metric, in the order of the predictions; NaN where it does not look at the row.
+
+    Args:
+        metric: One that can rank.
+        predictions: Of a run.
+        scores: The same, restored.
+
+    Raises:
+        InputError: These predictions do not give the metric.
+    """
+    if not gives(metric, predictions):
+        raise InputError(f"its predictions hold no values per row of {metric.name}: run it again with force=true")
+    kept = predictions.get(f"{METRIC}{metric.name}")
+    return metric.rows(scores) if kept is None else kept.astype(np.float64)
+
+
+def _check_predictions(record: Mapping[str, Any], predictions: Predictions, values: Mapping[str, FloatArray]) -> None:
     """Refuses metrics that the predictions do not give: somebody changed one of the two."""
     lengths = {len(array) for array in predictions.values()}
     if lengths not in ({record["n_test"]}, {record["n_test"] - record["skipped"]}) or lengths == {0}:
@@ -176,52 +186,15 @@ def _check_predictions(record: Mapping[str, Any], predictions: Predictions) -> N
     labels = predictions["label"]
     if labels.min() < 0 or labels.max() >= record["n_classes"]:
         raise InputError(f"labels in {PREDICTIONS} leave 0..{record['n_classes'] - 1}")
-    for metric, tolerance in TOLERANCE.items():
-        recorded = record.get(f"metric.{metric}")
-        if recorded is None or (metric in KEPT and f"metric.{metric}" not in predictions):
-            continue
-        values = row_values(metric, predictions)
-        value = float(values.mean())
+    for name, of_rows in values.items():
+        stated, tolerance = record[f"{METRIC}{name}"], metric_of(record, name).tolerance
+        value = float(of_rows.mean())
         if math.isnan(value):  # some rows are not looked at; telling so beforehand would take twice as long
-            value = float(np.nanmean(values))
-        if abs(value - recorded) > tolerance * max(1.0, abs(value)):
-            raise InputError(
-                f"{metric} is recorded as {recorded:.6g}, its predictions give {value:.6g}: edited by hand"
-            )
+            value = float(np.nanmean(of_rows))
+        if not abs(value - stated) <= tolerance * max(1.0, abs(value)):
+            raise InputError(f"{name} is recorded as {stated:.6g}, its predictions give {value:.6g}: edited by hand")
 
 
-def failure(folder: str | Path, names: set[str]) -> str:
-    """Why a folder without `result.json` is no run."""
-    if not names:
-        return "the folder cannot be opened"
-    if ERROR not in names:
-        return f"half-written: it has no {RESULT} yet"
-    with open(os.path.join(folder, ERROR), encoding="utf-8", errors="replace") as file:
-        lines = [line.strip() for line in file if line.strip()]
-    return f"failed: {lines[-1][:200]}" if lines else "failed"
-
-
-def walk(root: str, is_known: Callable[[str], bool]) -> Iterator[tuple[str, set[str]]]:
-    """Yields run folders under `root`, relative to it, with the names in them; passes over those that are known.
-
-    A run folder holds a result, an error or a part of a run; nothing below it is read. Links are not followed:
-    they may lead in circles, and a run that is linked to counts where it stands.
-    """
-    stack = ["."]
-    while stack:
-        relative = stack.pop()
-        if is_known(relative):
-            continue
-        try:
-            with os.scandir(os.path.join(root, relative)) as entries:
-                found = {entry.name: entry for entry in entries}
-        except OSError:
-            yield relative, set()
-            continue
-        if RESULT in found or any(part in found for part in PARTS):
-            yield relative, set(found)
-            continue
-        below = sorted(
-            (n for n, e in found.items() if not n.startswith(".") and e.is_dir(follow_symlinks=False)), reverse=True
-        )
-        stack += [name if relative == "." else f"{relative}/{name}" for name in below]
+def metrics_in(record: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics of a flat record by name."""
+    return {key.removeprefix(METRIC): value for key, value in record.items() if key.startswith(METRIC)}

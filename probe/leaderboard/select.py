@@ -9,13 +9,14 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from probe.core.errors import InputError
-from probe.leaderboard.records import NOT_SETTINGS, read_result
+from probe.leaderboard.records import NOT_SETTINGS
+from probe.results.reader import read_result
 
 if TYPE_CHECKING:
     import pandas as pd
 
 DIGITS = re.compile(r"([0-9]+)")
-HIDDEN = frozenset({"correct", "settings", "folder", "dataset.classes", "protocol.parameters"})
+HIDDEN = frozenset({"correct", "own_metrics", "settings", "folder", "dataset.classes", "protocol.parameters"})
 IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits", "save_rows"}
 
 

@@ -38,7 +38,7 @@ def ranked(
             whole if same else rank([[all_scores[row, c] for row in block] for c in has], higher_is_better=higher)
         )
         ranks |= _average_ranks(block, has, of_block, all_scores, higher)
-    return cells, _ranking_frame(cells, present, ranks, columns, rows, higher, bool(complete))
+    return cells, _ranking_frame(cells, present, ranks, columns, rows, bool(complete))
 
 
 def _blocks(
@@ -74,13 +74,12 @@ def _ranking_frame(
     ranks: dict[str, tuple[float, float, float]],
     columns: Sequence[str],
     rows: Sequence[str],
-    higher: bool,
     some_complete: bool,
 ) -> pd.DataFrame:
     import pandas as pd
 
     fields = cells.drop_duplicates("row").set_index("row", drop=False)[["row", *rows]].to_dict("index")
-    means = cells.groupby("row")["value"].mean().to_dict()
+    badness = cells.groupby("row")["badness"].mean().to_dict()
     lines = []
     for row, has in present.items():
         missing = [column for column in columns if column not in has]
@@ -88,13 +87,12 @@ def _ranking_frame(
         if missing and row not in ranks:
             word += "; not ranked"
         average, low, high = ranks.get(row, (np.nan, np.nan, np.nan))
-        value = means[row]
         order = (
             -len(has) if some_complete else 0,
             [columns.index(c) for c in has],
             np.inf if np.isnan(average) else average,
         )
         line = {**fields[row], "rank": average, "rank_low": low, "rank_high": high, "note": word}
-        lines.append((line, (*order, -value if higher else value, row)))
+        lines.append((line, (*order, badness[row], row)))
     lines.sort(key=lambda line: line[1])
     return pd.DataFrame([line for line, _ in lines])

@@ -4,25 +4,27 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
-from probe.leaderboard.records import Problem, Records, read_predictions
+from probe.leaderboard.records import METRIC, Problem, Records, has_bits, metric_of, row_values
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.standings import ranked
 from probe.leaderboard.statistics import Scores, intervals, scores
-from probe.metrics.per_row import DEFAULTS, LOWER_IS_BETTER, PROPORTIONS, SIGNED, can_rank, row_values
+from probe.metrics.shared.metric import Metric, known
+from probe.metrics.shared.scores import restored
+from probe.results.reader import read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
-RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct", "skipped")
+RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target")
 METHOD = (
     "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
     "seeds share the test rows; Student's t for the seeds' share{wilson}. "
@@ -40,19 +42,23 @@ class Table:
 
     Attributes:
         metric: Its name, as in `result.json`.
+        measure: What it is.
         rows: Fields that name a row.
         columns: Fields that name a column.
         cells: One line per row and column that has runs: the fields; `row` and `column` (both as one text); `value`,
-            `low`, `high`; `n_seeds`, `n_test`; `mark` (`best`, `tied` or empty); `runs` (their names).
+            `low`, `high`; `badness`, of which less is better; `n_seeds`, `n_test`; `mark` (`best`, `tied` or empty);
+            `runs` (their names).
         ranking: One line per row, best first: the fields of the row; `row`; `rank`, `rank_low`, `rank_high` (nan where
             it has none); `note`.
         column_names: In the order in which they are shown.
         notes: What has to be said under the table.
         problems: Folders that are not counted.
-        scores: Row values behind each cell, by (row, column).
+        scores: Row values behind each cell, by (row, column); of a metric whose best value is a target the distances
+            from it, of which less is better.
     """
 
     metric: str
+    measure: Metric
     rows: tuple[str, ...]
     columns: tuple[str, ...]
     cells: pd.DataFrame
@@ -64,8 +70,8 @@ class Table:
 
     @property
     def higher_is_better(self) -> bool:
-        """Whether more is better."""
-        return self.metric not in LOWER_IS_BETTER
+        """Whether more is better, of the scores behind the cells."""
+        return self.measure.better == "higher"
 
 
 def build_table(
@@ -80,16 +86,20 @@ def build_table(
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.
     """
     metric = metric or default_metrics(records.frame)[0]
-    frame, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
+    frame, measure, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
     frame = frame.assign(column=joined(frame, columns))
     refuse_clashes(frame, columns)
     frame, rows, kept_apart = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
-    all_scores = _all_scores(frame, metric)
-    cells = _cells(frame, all_scores, metric, [*rows, *columns])
-    cells, ranking = ranked(cells, all_scores, rows, metric not in LOWER_IS_BETTER)
-    notes = [*_notes(frame, cells, ranking, metric), *kept_apart, *lacking, *records.notes]
+    all_scores = _all_scores(frame, measure)
+    cells = _cells(frame, all_scores, measure, [*rows, *columns])
+    if measure.better == "target":
+        goals = cells.set_index(["row", "column"])["goal"]
+        all_scores = {key: distances(found, float(goals[key])) for key, found in all_scores.items()}
+    cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher")
+    notes = [*_notes(frame, cells, ranking, measure), *kept_apart, *lacking, *records.notes]
     return Table(
         metric,
+        measure,
         tuple(rows),
         tuple(columns),
         cells,
@@ -102,27 +112,42 @@ def build_table(
 
 
 def default_metrics(frame: pd.DataFrame) -> list[str]:
-    """The metrics that the runs are shown by: `top1`, `mAP`, or both where some have the one and some the other."""
-    return [metric for metric in DEFAULTS if f"metric.{metric}" in frame.columns] or [DEFAULTS[0]]
+    """The metrics that the runs are shown by: of each kind of target that some run has, that which is `shown`."""
+    shown = [metric.name for metric in known().values() if metric.shown]
+    return [name for name in shown if f"{METRIC}{name}" in frame.columns] or shown[:1]
 
 
-def _with_metric(frame: pd.DataFrame, metric: str) -> tuple[pd.DataFrame, list[str]]:
-    """The runs that have the metric, and a word on those that do not."""
-    name = f"metric.{metric}"
-    if name not in frame.columns or not can_rank(metric):
-        there = [column[7:] for column in frame.columns if column.startswith("metric.") and can_rank(column[7:])]
-        why = f"no run has the metric {metric!r}"
-        if name in frame.columns:
-            why = f"metric {metric!r} has no value per test row to rank by"
-        raise InputError(f"{why}: choose one of {', '.join(there)}")
-    lacking = frame[frame[name].isna()]
-    words = [f"{len(lacking)} runs have no {metric}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
-    return frame[frame[name].notna()].reset_index(drop=True), words if len(lacking) else []
+def _with_metric(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, Metric, list[str]]:
+    """The runs that have the metric, what it is, and a word on those that do not have it."""
+    there = {column.removeprefix(METRIC): column for column in frame.columns if column.startswith(METRIC)}
+    found = {other: frame[frame[column].notna()] for other, column in there.items()}
+    measures = {other: metric_of({"own_metrics": runs["own_metrics"].iloc[0]}, other) for other, runs in found.items()}
+    can = ", ".join(other for other, measure in measures.items() if measure.can_rank)
+    if name not in measures:
+        raise InputError(f"no run has the metric {name!r}: choose one of {can}")
+    if not measures[name].can_rank:
+        raise InputError(
+            f"metric {name!r} cannot rank, for {measures[name].unranked}: choose one of {can}; each run shows it"
+        )
+    if len({json.dumps(json.loads(told).get(name)) for told in found[name]["own_metrics"].unique()}) > 1:
+        raise InputError(
+            f"the runs do not agree on what metric {name!r} is, or its code was edited between them: run them again, "
+            "or select some with --where"
+        )
+    lacking = frame[frame[there[name]].isna()]
+    words = [f"{len(lacking)} runs have no {name}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
+    return found[name].reset_index(drop=True), measures[name], words if len(lacking) else []
 
 
-def _all_scores(frame: pd.DataFrame, metric: str) -> dict[tuple[str, str], Scores]:
+def distances(system: Scores, goal: float) -> Scores:
+    """How far a system's mean is from a goal, to first order: its values less the goal, with the sign of its own."""
+    sign = -1.0 if system.value < goal else 1.0
+    return replace(system, means=sign * (system.means - goal), influences=sign * system.influences)
+
+
+def _all_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Scores]:
     """Row values of every cell, by (row, column); within a column all on common places for the test rows."""
-    runs = frame[[*RUN_FIELDS, f"metric.{metric}"]].to_numpy(dtype=object)
+    runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
     cells: dict[str, dict[str, list[int]]] = {}
     for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
         cells.setdefault(column, {}).setdefault(row, []).append(i)
@@ -155,48 +180,61 @@ def _places(
     return {i: np.searchsorted(every, rows) for i, rows in tested.items()}, len(every)
 
 
-def _values(run: Any, metric: str) -> Any:
+def _values(run: Any, metric: Metric) -> Any:
     """(N,) values of the test rows of a run, their mean exactly the recorded metric."""
-    _, _, n_scored, folder, correct, _, recorded = run
-    if metric == "top1":
+    _, _, n_scored, folder, correct, _, target, recorded = run
+    if has_bits(metric):
         return np.unpackbits(np.frombuffer(correct, np.uint8), count=n_scored).astype(np.float64)
     try:
-        values = row_values(metric, read_predictions(folder))
+        predictions = read_predictions(folder)
+        values = row_values(metric, predictions, restored(predictions, target))
     except InputError as error:
         raise InputError(f"{folder}: {error}, or make the run again with force=true") from None
     return values + (recorded - np.nanmean(values))
 
 
 def _cells(
-    frame: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], metric: str, fields: Sequence[str]
+    frame: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], metric: Metric, fields: Sequence[str]
 ) -> pd.DataFrame:
     import pandas as pd
 
     lines: dict[tuple[str, str], dict[str, Any]] = {}
     wanted = list(dict.fromkeys(["row", "column", "selection", "name", *fields, "n_test"]))
-    for row, column, on, name, *values in zip(*(frame[field].tolist() for field in wanted), strict=True):
+    goals = _goals(frame, metric)
+    for goal, row, column, on, name, *values in zip(goals, *(frame[field].tolist() for field in wanted), strict=True):
         if (row, column) not in lines:
             first = dict(zip(wanted[4:], values, strict=True))
-            lines[row, column] = {"row": row, "column": column, **first, "selected_on": set(), "runs": []}
+            lines[row, column] = {"row": row, "column": column, **first, "selected_on": set(), "runs": [], "goal": []}
         lines[row, column]["runs"].append(name)
+        lines[row, column]["goal"].append(goal)
         lines[row, column]["selected_on"] |= {on} - {"", "validation"}
     ordered = [lines[key] for key in sorted(lines)]
     found = [all_scores[key] for key in sorted(lines)]
-    low, high = intervals(found, proportion=metric in PROPORTIONS)
-    low = np.maximum(low, 0.0) if metric in LOWER_IS_BETTER - SIGNED else low
+    low, high = intervals(found, proportion=metric.proportion)
+    low = low if metric.signed else np.maximum(low, 0.0)
+    value, goal = np.array([system.value for system in found]), np.array([np.mean(line["goal"]) for line in ordered])
     return pd.DataFrame(ordered).assign(
         selected_on=[", ".join(sorted(line["selected_on"])) for line in ordered],
-        metric=metric,
-        value=[system.value for system in found],
+        metric=metric.name,
+        value=value,
         low=low,
         high=high,
+        goal=goal,
+        badness=metric.badness(value, goal),
         n_seeds=[len(system.seeds) for system in found],
         mark="",
     )
 
 
-def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metric: str) -> list[str]:
-    notes = [METHOD.format(wilson=", Wilson's form" if metric in PROPORTIONS else "")]
+def _goals(frame: pd.DataFrame, metric: Metric) -> list[float]:
+    """The best value of the metric for each run; nan where more, or less, is better without an end."""
+    if isinstance(metric.target, str):
+        return frame[metric.target].astype(float).tolist()
+    return [float("nan") if metric.target is None else float(metric.target)] * len(frame)
+
+
+def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metric: Metric) -> list[str]:
+    notes = [METHOD.format(wilson=", Wilson's form" if metric.proportion else "")]
     if ranking["rank"].notna().any():
         notes.append(RANKS)
     if (ranking["note"] != "").any():
@@ -207,9 +245,8 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
         )  # fmt: skip
     if (cells["n_seeds"] == 1).any():
         notes.append("Cells from one seed: their intervals know nothing of how seeds vary.")
-    if metric.endswith("coverage"):
-        levels = " or ".join(f"{100 * level:g} %" for level in sorted(set(frame["conformal_level"])))
-        notes.append(f"Coverage is meant to be {levels}: more is no better where sets are larger for it.")
+    if metric.better == "target":
+        notes.append(f"Ranks go by the distance from {goal_text(metric, cells)}: more is no better, and no worse.")
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
@@ -224,3 +261,9 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
             f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."
         )
     return notes
+
+
+def goal_text(metric: Metric, cells: pd.DataFrame) -> str:
+    """The best values of the cells, as people read them."""
+    goals = sorted(set(cells["goal"].round(9)))
+    return " or ".join(f"{100 * goal:g} %" if metric.percent else f"{goal:g}" for goal in goals)

@@ -1,69 +1,76 @@
-"""How far probabilities can be believed."""
+"""How far probabilities can be believed.
+
+Chance alone makes a binned calibration error positive, more so with few rows: the values are the usual, biased ones,
+their intervals take the bias into account; `rms_calibration_error` is the debiased measure.
+"""
 
 from __future__ import annotations
+
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.metrics.intervals import QUANTILES, FloatArray, Interval, absolute_sum, percentile, resampled_means
-from probe.metrics.scores import RowScores
+from probe.core.base import IntArray
+from probe.metrics.shared.bins import N_BINS, equal_mass_bins, equal_width_bins
+from probe.metrics.shared.intervals import QUANTILES, FloatArray, Interval, absolute_sum
+from probe.metrics.shared.metric import Metric
+from probe.metrics.shared.scores.one_class import RowScores
 
+RECIPE = "2"  # rows of one confidence share an equal-mass bin; "1" parted them in their order
 FLOOR = float(np.finfo(np.float64).eps)
 """Probabilities below this count as this in the log loss, as in scikit-learn: at most 36.04 nats a row."""
 
-N_BINS = 15
 
-
-def row_log_losses(scores: RowScores) -> FloatArray:
+def log_loss(scores: RowScores) -> FloatArray:
     """-log of the true class's probability, natural logarithm, floored at `FLOOR`, (N,)."""
     return -np.maximum(scores.label_log_probability, np.log(FLOOR))
 
 
-def equal_width_bins(confidence: FloatArray, n_bins: int = N_BINS) -> NDArray[np.int64]:
-    """Bin of each row: bin b holds confidences in (b / n_bins, (b + 1) / n_bins]."""
-    return np.clip(np.ceil(confidence * n_bins).astype(np.int64) - 1, 0, n_bins - 1)
-
-
-def gaps_by_bin(scores: RowScores, bins: NDArray[np.int64]) -> FloatArray:
-    """Confidence minus correctness of each row, in the column of its bin, zero elsewhere, (N, bins)."""
-    gaps = np.zeros((len(bins), int(bins.max()) + 1))
-    gaps[np.arange(len(bins)), bins] = scores.confidence - scores.correct
-    return gaps
-
-
-def equal_mass_bins(confidence: FloatArray, n_bins: int = N_BINS) -> NDArray[np.int64]:
-    """Bin of each row: bins of equal size along the confidence, equal confidences in the order of the rows."""
-    ranks = np.empty(len(confidence), dtype=np.int64)
-    ranks[np.argsort(confidence, kind="stable")] = np.arange(len(confidence))
-    return ranks * n_bins // len(confidence)
-
-
-def brier_rows(scores: RowScores) -> FloatArray:
+def brier(scores: RowScores) -> FloatArray:
     """Squared distance of the probabilities from the one-hot label, 0..2, (N,)."""
     return scores.squared_norm - 2 * np.exp(scores.label_log_probability) + 1
 
 
-def calibration(scores: RowScores, seed: int) -> dict[str, Interval]:
-    """`log_loss` (nats), `brier` (0..2), `ece`, `ece_equal_mass`, `rms_calibration_error`: one set of resamples.
+def width_gaps(scores: RowScores) -> FloatArray:
+    """`gaps_by_bin` of bins of equal width."""
+    return gaps_by_bin(scores, equal_width_bins(scores.confidence))
 
-    ECE = sum over 15 bins of |sum of (confidence - correct) in the bin| / N, the bins of equal width or of equal
-    size. Chance alone makes it positive, more so with few rows: the values are the usual, biased ones, the intervals
-    take the bias into account. The last one is the debiased measure, see `debiased_rms`.
+
+def mass_gaps(scores: RowScores) -> FloatArray:
+    """`gaps_by_bin` of bins of equal size."""
+    return gaps_by_bin(scores, equal_mass_bins(scores.confidence))
+
+
+def gaps_by_bin(scores: RowScores, bins: IntArray) -> FloatArray:
+    """Confidence minus correctness of each row, in the column of its bin, zero elsewhere, (N, bins)."""
+    gaps = np.zeros((len(bins), N_BINS))
+    gaps[np.arange(len(bins)), bins] = scores.confidence - scores.correct
+    return gaps
+
+
+def gap_rows(scores: RowScores, bins: IntArray) -> FloatArray:
+    """Confidence minus correctness of each row, with the sign of its bin's gap: the mean is the calibration error."""
+    gap = scores.confidence - scores.correct
+    return gap * np.sign(np.bincount(bins, weights=gap))[bins]
+
+
+def ece(scores: RowScores) -> FloatArray:
+    """Expected calibration error: the sum over 15 bins of |sum of (confidence - correct) in the bin| / N.
+
     Source: Guo, Pleiss, Sun and Weinberger, "On Calibration of Modern Neural Networks", 2017, arXiv 1706.04599.
     """
-    rows = np.column_stack([row_log_losses(scores), brier_rows(scores)])
-    width = gaps_by_bin(scores, equal_width_bins(scores.confidence))
-    bins = equal_mass_bins(scores.confidence)
-    mass = gaps_by_bin(scores, bins)
-    means = resampled_means(np.hstack([rows, width, mass]), seed)
-    by_width, by_mass = np.split(means[:, 2:], [width.shape[1]], axis=1)
-    return {
-        "log_loss": percentile(float(rows[:, 0].mean()), means[:, 0]),
-        "brier": percentile(float(rows[:, 1].mean()), means[:, 1]),
-        "ece": absolute_sum(width, by_width),
-        "ece_equal_mass": absolute_sum(mass, by_mass),
-        "rms_calibration_error": debiased_rms(mass, by_mass, np.bincount(bins)),
-    }
+    return gap_rows(scores, equal_width_bins(scores.confidence))
+
+
+def ece_equal_mass(scores: RowScores) -> FloatArray:
+    """The same over bins that hold as many rows each, but for rows of one confidence, which share a bin."""
+    return gap_rows(scores, equal_mass_bins(scores.confidence))
+
+
+def _rms_interval(scores: RowScores, means: FloatArray, seed: int) -> Interval:
+    sizes = np.bincount(equal_mass_bins(scores.confidence), minlength=N_BINS)
+    return debiased_rms(mass_gaps(scores), means, sizes)
 
 
 def debiased_rms(gaps: FloatArray, means: FloatArray, sizes: NDArray[np.int64]) -> Interval:
@@ -85,3 +92,23 @@ def debiased_rms(gaps: FloatArray, means: FloatArray, sizes: NDArray[np.int64]) 
     low, high = squared + np.quantile(replicates, QUANTILES) - replicates.mean()
     root = [float(np.sqrt(max(0.0, v))) for v in (squared, low, max(high, squared))]
     return Interval(*root)
+
+
+_OF_ROWS = (
+    Metric(name="log_loss", per_row=log_loss, better="lower", unit="nats", needs=("label_probability",),
+           tolerance=1e-3),
+    Metric(name="brier", per_row=brier, better="lower"),
+    Metric(name="ece", per_row=ece, columns=width_gaps, better="lower", unit="%",
+           interval=lambda scores, means, seed: absolute_sum(width_gaps(scores), means),
+           needs=("predicted_probability", "label_rank"), tolerance=np.inf),
+    Metric(name="ece_equal_mass", per_row=ece_equal_mass, columns=mass_gaps, better="lower", unit="%",
+           interval=lambda scores, means, seed: absolute_sum(mass_gaps(scores), means),
+           needs=("predicted_probability", "label_rank"), tolerance=1e-4),
+    Metric(name="rms_calibration_error", columns=mass_gaps, interval=_rms_interval, better="lower", unit="%",
+           unranked="it is a root that is cut at 0, and there no row has a part in it"),
+)  # fmt: skip
+METRICS = (
+    *_OF_ROWS,
+    # Of a second fit, after temperature scaling; the predictions of the run are not its own.
+    *(replace(metric, name=f"scaled_{metric.name}", reads="scaled", needs=(), tolerance=1e-4) for metric in _OF_ROWS),
+)

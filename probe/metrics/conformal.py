@@ -10,7 +10,8 @@ Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 20
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +19,8 @@ from scipy.special import softmax
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.metrics.intervals import FloatArray, percentile, resampled_means, wilson
-from probe.metrics.rows import Measured
+from probe.metrics.shared.intervals import FloatArray, Interval, wilson
+from probe.metrics.shared.metric import Metric
 
 LEVEL = 0.9
 
@@ -62,19 +63,55 @@ def prediction_sets(logits: NDArray[Any], thresholds_K: FloatArray) -> NDArray[n
     return 1 - softmax(logits.astype(np.float64), axis=1) <= thresholds_K
 
 
-def evaluate_sets(sets_NK: NDArray[np.bool_], labels: IntArray, *, seed: int = 0) -> Measured:
-    """`coverage`, `worst_class_coverage`, `mean_set_size` and `empty_sets` (share of rows) on the test rows.
+@dataclass(frozen=True)
+class SetScores:
+    """Sets of classes for the test rows.
 
-    The intervals are for these thresholds; another held-out sample would give others.
+    Attributes:
+        sets: (N, K) which classes each holds.
+        labels: (N,) true class codes.
     """
-    covered = sets_NK[np.arange(len(labels)), labels]
-    sizes = sets_NK.sum(axis=1).astype(np.float64)
-    by_class = [wilson(int(covered[labels == k].sum()), int((labels == k).sum())) for k in np.unique(labels)]
-    metrics = {
-        "coverage": wilson(int(covered.sum()), len(labels)),
-        "worst_class_coverage": min(by_class, key=lambda i: i.value),
-        "mean_set_size": percentile(float(sizes.mean()), resampled_means(sizes[:, None], seed)[:, 0]),
-        "empty_sets": wilson(int((sizes == 0).sum()), len(labels)),
-    }
-    rows = {"coverage": covered.astype(np.float64), "mean_set_size": sizes, "empty_sets": (sizes == 0).astype(float)}
-    return Measured(metrics, rows)
+
+    target: ClassVar[str] = "one_class"
+
+    sets: NDArray[np.bool_]
+    labels: IntArray
+
+
+def covered(scores: SetScores) -> FloatArray:
+    """1 where the set holds the true class. The interval is for these thresholds; other held-out rows give others."""
+    return scores.sets[np.arange(len(scores.labels)), scores.labels].astype(np.float64)
+
+
+def size(scores: SetScores) -> FloatArray:
+    """Classes in the set."""
+    return scores.sets.sum(axis=1).astype(np.float64)
+
+
+def empty(scores: SetScores) -> FloatArray:
+    """1 where the set holds no class."""
+    return (size(scores) == 0).astype(np.float64)
+
+
+def worst_class_coverage(scores: SetScores) -> Interval:
+    """The lowest coverage of the rows of any class."""
+    inside, labels = covered(scores), scores.labels
+    by_class = [wilson(int(inside[labels == k].sum()), int((labels == k).sum())) for k in np.unique(labels)]
+    return min(by_class, key=lambda interval: interval.value)
+
+
+_OF_SETS = (
+    Metric(name="coverage", reads="sets", per_row=covered, interval="wilson", better="target",
+           target="conformal_level", unit="%", proportion=True, binary=True),
+    Metric(name="worst_class_coverage", reads="sets", unit="%", proportion=True,
+           interval=lambda scores, means, seed: worst_class_coverage(scores), better="target",
+           target="conformal_level",
+           unranked="it is the lowest of many classes, and which one that is changes with the rows"),
+    Metric(name="mean_set_size", reads="sets", per_row=size, better="lower", unit="classes"),
+    Metric(name="empty_sets", reads="sets", per_row=empty, interval="wilson", better="lower", unit="%",
+           proportion=True, binary=True),
+)  # fmt: skip
+METRICS = (
+    *_OF_SETS,
+    *(replace(m, name=f"class_conditional_{m.name}", reads="class_conditional_sets") for m in _OF_SETS),
+)

@@ -1,66 +1,82 @@
-"""All metrics of one run."""
+"""Measures: all metrics that suit the scores of a run, each with its interval and the part of every test row."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.source import FIRST_RECIPE
-from probe.metrics.calibration import calibration
-from probe.metrics.classification import mean_per_class, top_k, worst_class
-from probe.metrics.intervals import Interval
-from probe.metrics.multilabel import evaluate_targets, row_values
-from probe.metrics.ranking import aurc, auroc, average_precision
-from probe.metrics.scores import score_rows
+from probe.core.targets import DEFAULT
+from probe.metrics.shared.intervals import FloatArray, Interval, resampled_means
+from probe.metrics.shared.metric import Measured, Metric, known
+from probe.metrics.shared.scores import score
 
-MAX_RANKED_CLASSES = 100
-BY_TARGET: dict[str, Callable[..., dict[str, Interval]]] = {"labels": evaluate_targets}
-"""What scores the outputs for other targets than one class per row."""
-ROWS_BY_TARGET: dict[str, Callable[..., dict[str, Any]]] = {"labels": row_values}
-"""What each row adds to each of their metrics."""
+NO_MEANS = np.empty((0, 0))
+
+
+def measure(scores: Mapping[str, Any], metrics: Iterable[Metric] | None = None, seed: int = 0) -> Measured:
+    """Every metric that suits the scores of a run.
+
+    Args:
+        scores: By the name under which metrics read them; each says its `target`.
+        metrics: Those to choose from; all of this package by default.
+        seed: Of the bootstrap resamples: runs of one seed see the same, which are drawn once per number of rows.
+    """
+    found = Measured()
+    asked = list(known().values() if metrics is None else metrics)
+    for name, part in scores.items():
+        suited = [m for m in asked if m.reads == name and part.target in m.targets and m.suits(part)]
+        means = _resampled(part, suited, seed)
+        for metric in suited:
+            columns = metric.resampled(part)
+            interval, rows = metric.measure(part, NO_MEANS if columns is None else means[columns], seed)
+            found.metrics[metric.name] = interval
+            if rows is not None and metric.can_rank:
+                found.rows[metric.name] = rows
+    return found
+
+
+def _resampled(scores: Any, metrics: Iterable[Metric], seed: int) -> dict[Callable[[Any], FloatArray], FloatArray]:
+    """Resampled means of all columns that metrics want, under one set of resamples; by the function that gives them."""
+    wanted = list(dict.fromkeys(function for metric in metrics if (function := metric.resampled(scores))))
+    if not wanted:
+        return {}
+    columns = [values[:, None] if values.ndim == 1 else values for values in (function(scores) for function in wanted)]
+    ends = np.cumsum([part.shape[1] for part in columns])[:-1]
+    parts = np.split(resampled_means(np.hstack(columns), seed), ends, axis=1)
+    return dict(zip(wanted, parts, strict=True))
 
 
 def recipes() -> dict[str, str]:
-    """The word of every family of metrics, a file of this folder, whose numbers have changed: its `RECIPE`.
+    """The word of every family of metrics, and of what they share, whose numbers have changed: its `RECIPE`.
 
     A family that has none gives the numbers that it always gave.
     """
     folder = Path(__file__).parent
-    families = {path.stem: import_module(f"{__package__}.{path.stem}") for path in sorted(folder.glob("[!_]*.py"))}
+    names = [".".join(path.relative_to(folder).with_suffix("").parts) for path in sorted(folder.rglob("[!_]*.py"))]
+    families = {name: import_module(f"{__package__}.{name}") for name in names}
     words = {name: str(getattr(family, "RECIPE", FIRST_RECIPE)) for name, family in families.items()}
     return {name: word for name, word in words.items() if word != FIRST_RECIPE}
 
 
 def evaluate(
-    logits: NDArray[Any], labels: NDArray[Any], *, target: str = "one_class", seed: int = 0
+    logits: NDArray[Any], labels: NDArray[Any], *, target: str = DEFAULT, seed: int = 0
 ) -> dict[str, Interval]:
-    """Scores logits.
+    """The metrics of some logits.
 
-    Accuracies: `top1`, `top5` (from 5 classes on), `mean_per_class`, `worst_class`. Probabilities: `log_loss` (nats),
-    `brier`, `ece`, `ece_equal_mass`, `rms_calibration_error`. Orders: `aurc`, and up to 100 classes `auroc` and
-    `average_precision`, where the rows have two classes or more.
+    Of one class per row: `top1`, `top5` (from 5 classes on), `mean_per_class`, `worst_class`; `log_loss` (nats),
+    `brier`, `ece`, `ece_equal_mass`, `rms_calibration_error`; `aurc`, and up to 100 classes `auroc` and
+    `average_precision`, where the rows have two classes or more. Of several labels: `mAP`, `micro_f1`, `macro_f1`.
 
     Args:
-        logits: (N, K) unnormalised log-probabilities; -inf for a class that no training row had.
-        labels: (N,) class codes 0..K-1; those of the target `labels`, (N, K), are scored by `evaluate_targets`.
+        logits: (N, K) unnormalised log-probabilities, -inf for a class that no training row had; or log-odds of labels.
+        labels: (N,) class codes 0..K-1, or (N, K) zeros and ones of the target `labels`.
         target: Name of what they are.
         seed: Of the bootstrap resamples.
     """
-    if target != "one_class":
-        return BY_TARGET[target](logits, labels)
-    scores = score_rows(logits, labels)
-    metrics = {"top1": top_k(scores, 1)}
-    if scores.n_classes >= 5:
-        metrics["top5"] = top_k(scores, 5)
-    metrics |= {"mean_per_class": mean_per_class(scores, seed), "worst_class": worst_class(scores)}
-    metrics |= calibration(scores, seed) | {"aurc": aurc(scores)}
-    if scores.n_classes <= MAX_RANKED_CLASSES and scores.labels.min() < scores.labels.max():
-        metrics |= {
-            "auroc": auroc(logits, scores.labels),
-            "average_precision": average_precision(logits, scores.labels),
-        }
-    return metrics
+    return measure({"rows": score(logits, labels, target)}, seed=seed).metrics

@@ -6,13 +6,15 @@ Test rows may be of no task (-1), such as those of sessions that never train: th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
 
 from probe.core.base import IntArray
-from probe.metrics.intervals import QUANTILES, FloatArray, Interval, wilson
-from probe.metrics.rows import Measured
+from probe.metrics.shared.intervals import FloatArray
+from probe.metrics.shared.metric import Metric, Statistic
 
 
 def accuracy_matrix(predicted_TN: IntArray, labels: IntArray, tasks: IntArray) -> FloatArray:
@@ -32,43 +34,79 @@ def accuracy_matrix(predicted_TN: IntArray, labels: IntArray, tasks: IntArray) -
     return A
 
 
-def incremental_metrics(predicted_TN: IntArray, labels: IntArray, tasks: IntArray) -> Measured:
-    """`a_last`, `a_avg`, and `forgetting` where an earlier task has test rows.
+@dataclass(frozen=True)
+class TaskScores:
+    """Predictions of the test rows after each of T tasks.
 
-    a_t is the accuracy after task t on the rows of all tasks seen; a_last the last of them, a_avg their mean. Rows
-    count alike: with tasks of unequal size this is not the mean over A[t, :]. Forgetting is the mean, over all tasks
-    but the last, of the best earlier accuracy minus the last, max_{j <= t < T-1} A[t, j] - A[T-1, j]; below 0 where
-    later tasks helped. Source: A. Chaudhry et al., "Riemannian Walk for Incremental Learning", 2018, arXiv 1801.10112.
-    Intervals: Wilson's for a_last, else the infinitesimal jackknife over rows with the best earlier task as found.
+    Attributes:
+        predicted: (T, N) classes.
+        labels: (N,) true class codes.
+        tasks: (N,) task to which each test row belongs, or -1.
     """
-    correct = predicted_TN == labels
-    last = len(predicted_TN) - 1
-    seen = [_share(correct[t], tasks <= t) for t in range(last + 1) if (tasks <= t).any()]
-    lost = []
+
+    target: ClassVar[str] = "one_class"
+
+    predicted: IntArray
+    labels: IntArray
+    tasks: IntArray
+
+    @property
+    def correct(self) -> NDArray[np.bool_]:
+        """(T, N) where the prediction is right."""
+        return self.predicted == self.labels
+
+
+def a_last(scores: TaskScores) -> FloatArray:
+    """1 where the prediction after the last task is right."""
+    return scores.correct[-1].astype(np.float64)
+
+
+def a_avg(scores: TaskScores) -> Statistic:
+    """Mean of the accuracies after each task on the rows of all tasks seen.
+
+    Rows count alike: with tasks of unequal size this is not the mean over A[t, :].
+    """
+    correct, tasks = scores.correct, scores.tasks
+    return _mean([_share(correct[t], tasks <= t) for t in range(len(correct)) if (tasks <= t).any()])
+
+
+def forgetting(scores: TaskScores) -> Statistic:
+    """Mean, over all tasks but the last, of the best earlier accuracy minus the last; below 0 where later tasks helped.
+
+    max_{j <= t < T-1} A[t, j] - A[T-1, j], its derivative with the best earlier task as found. Source: A. Chaudhry et
+    al., "Riemannian Walk for Incremental Learning", 2018, arXiv 1801.10112.
+    """
+    correct, last, lost = scores.correct, len(scores.correct) - 1, []
     for j in range(last):
-        if (tasks == j).any():
-            earlier = [_share(correct[t], tasks == j) for t in range(j, last)]
+        if (scores.tasks == j).any():
+            earlier = [_share(correct[t], scores.tasks == j) for t in range(j, last)]
             best, best_slope = max(earlier, key=lambda share: share[0])
-            end, end_slope = _share(correct[last], tasks == j)
+            end, end_slope = _share(correct[last], scores.tasks == j)
             lost.append((best - end, best_slope - end_slope))
-    metrics = {"a_last": wilson(int(correct[last].sum()), len(labels))}
-    rows = {"a_last": correct[last].astype(np.float64)}
-    for name, parts, floor in (("a_avg", seen, 0.0), ("forgetting", lost, -1.0)):
-        if parts:
-            metrics[name], slope = _mean(parts, floor)
-            rows[name] = metrics[name].value + len(labels) * slope
-    return Measured(metrics, rows)
+    return _mean(lost)
 
 
-def _share(correct: NDArray[np.bool_], of: NDArray[np.bool_]) -> tuple[float, FloatArray]:
-    """Share of correct rows among some, and its derivative by the weight of each row."""
+def _share(correct: NDArray[np.bool_], of: NDArray[np.bool_]) -> Statistic:
+    """Share of correct rows among some."""
     share = float(correct[of].mean())
     return share, of * (correct - share) / of.sum()
 
 
-def _mean(parts: list[tuple[float, FloatArray]], floor: float) -> tuple[Interval, FloatArray]:
-    """The mean with its interval, and its derivative by the weight of each row."""
-    value = float(np.mean([part[0] for part in parts]))
-    slope = np.mean([part[1] for part in parts], axis=0)
-    half = float(ndtri(QUANTILES[1]) * np.sqrt((slope**2).sum()))
-    return Interval(value, max(floor, value - half), min(1.0, value + half)), slope
+def _mean(parts: list[Statistic]) -> Statistic:
+    return float(np.mean([part[0] for part in parts])), np.mean([part[1] for part in parts], axis=0)
+
+
+def _seen(scores: TaskScores) -> bool:
+    return bool((scores.tasks < len(scores.predicted)).any())
+
+
+def _has_earlier(scores: TaskScores) -> bool:
+    return bool(((scores.tasks >= 0) & (scores.tasks < len(scores.predicted) - 1)).any())
+
+
+METRICS = (
+    Metric(name="a_last", reads="tasks", per_row=a_last, interval="wilson", unit="%", proportion=True, binary=True),
+    Metric(name="a_avg", reads="tasks", of_all=a_avg, interval="jackknife", suits=_seen, unit="%", proportion=True),
+    Metric(name="forgetting", reads="tasks", of_all=forgetting, interval="jackknife", suits=_has_earlier,
+           better="lower", unit="%", signed=True),
+)  # fmt: skip

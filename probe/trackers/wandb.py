@@ -12,6 +12,8 @@ import numpy as np
 
 from probe.core.errors import InputError
 from probe.core.targets import recorded
+from probe.results.reader import read_predictions
+from probe.results.schema import PREDICTIONS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -132,13 +134,10 @@ def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
     if tasks := result.get("tasks"):
         rows = [[place, *task] for place, task in enumerate(zip(tasks["names"], tasks["accuracies"], strict=True))]
         found["tasks"] = ["task", "name", "accuracy"], rows, ("task", "accuracy")
-    predictions = folder / "predictions.safetensors"
-    if predictions.exists() and "dataset" in result:
-        from safetensors.numpy import load_file
-
+    if PREDICTIONS in result.get("files", ()):
         if not recorded(result["dataset"]).exclusive:  # several labels per row have no one right class
             return found
-        arrays, names = load_file(predictions), result["dataset"]["class_names"]
+        arrays, names = read_predictions(folder, result), result["dataset"]["class_names"]
         n = np.bincount(arrays["label"], minlength=len(names))
         right = np.bincount(arrays["label"][arrays["label_rank"] == 0], minlength=len(names))
         share = [float(r) / int(total) if total else None for r, total in zip(right, n, strict=True)]

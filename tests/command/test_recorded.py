@@ -14,6 +14,7 @@ from probe.command import cli, recorded
 from probe.command import config as building
 from probe.core.errors import InputError, ProbeError
 from probe.experiment import run as experiment
+from probe.results.schema import dumps
 
 BASE = ["backbone=identity", "dataset=iris", "head=ncm"]
 STUDENT = ["backbone=identity", "dataset=iris", "head=dual_head_kd", "head.epochs=[1]"]
@@ -55,7 +56,7 @@ def run(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     result = json.loads((folder / "result.json").read_text())
     change(result["config"])
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_bytes(dumps(result))
 
 
 HOSTILE: list[tuple[str, dict[str, Any], str]] = [
@@ -90,6 +91,8 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ("dataset", {"_target_": "probe.datasets.sklearn.load", "name": CALL}, "dataset.name._target_=subprocess"),
     ("protocol", {"_target_": "probe.protocols.long_tail.LongTail", "protocol": CALL}, "protocol.protocol._target_="),
     ("test_on", CALL, "test_on._target_=subprocess"),
+    ("metric", {"f1": CALL}, "metric.f1._target_=subprocess"),
+    ("metric", {"f1": {"_target_": "my_heads.Mine"}}, "metric.f1._target_=my_heads.Mine"),
     (
         "head",
         {"_target_": "probe.heads.dual_head_kd.DualHeadKD", "teacher": {"backbone": CALL, "head": CALL}},

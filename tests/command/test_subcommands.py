@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from probe.command import cli
 from probe.command import config as building
 from probe.experiment import run as experiment
+from probe.results.schema import AGAIN, dumps
 
 
 def make(cwd: Path, *overrides: str) -> Path:
@@ -56,7 +57,7 @@ def run(board: Path) -> Path:
 def edit(folder: Path, change: Callable[[dict[str, Any]], Any]) -> None:
     result = json.loads((folder / "result.json").read_text())
     change(result)
-    (folder / "result.json").write_text(json.dumps(result))
+    (folder / "result.json").write_bytes(dumps(result))
 
 
 def reproduce(*folders: Path) -> int:
@@ -124,16 +125,21 @@ def test_edited_predictions_are_told(run: Path, capfd: pytest.CaptureFixture[str
     assert "  predictions.safetensors: other bits\n  head.safetensors: missing or damaged\n" in told
 
 
-@pytest.mark.parametrize("content", [None, "{", '{"schema": 0}'])
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (None, "result.json cannot be read (No such file or directory): give the folder of a complete run"),
+        ("{", f"result.json is not JSON: half-written or edited; {AGAIN}"),
+        ('{"schema": 0}', "schema 0 is older, this version reads 2: run it again"),
+    ],
+)
 def test_a_foreign_folder_gets_one_sentence(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: str | None
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], content: str | None, reason: str
 ) -> None:
     if content:
         (tmp_path / "result.json").write_text(content)
     assert reproduce(tmp_path) == 1
-    assert capfd.readouterr().err == (
-        f"probe reproduce: {tmp_path} holds no result.json of this version: give the folder of a complete run\n"
-    )
+    assert capfd.readouterr().err == f"probe reproduce: {tmp_path}: {reason}\n"
 
 
 def test_a_record_without_its_configuration_gets_one_sentence(run: Path, capfd: pytest.CaptureFixture[str]) -> None:

@@ -20,7 +20,7 @@ from probe.command import cli
 from probe.command import config as building
 from probe.command.process import n_jobs
 from probe.command.sweep import Outcome, begin, note, progress, start
-from probe.results.folder import content
+from probe.results.comparing import content
 
 # A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
 SLOW = """

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +11,7 @@ import pytest
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from places import CONF, TESTS
-from safetensors.numpy import save_file
+from run_folders import write_record
 
 from probe.core.base import Dataset, DrawsByStratum, IntArray, Split, SplitProtocol
 from probe.core.errors import InputError
@@ -62,12 +61,11 @@ def lists(split: Split) -> list[tuple[str, list[int]]]:
 
 def write_hardness(folder: Path, data: Dataset) -> None:
     for name in ("train", "test"):
-        (folder / name).mkdir(parents=True)
         facts = {"dataset": {"name": data.name, "fingerprint": data.fingerprint}, "features": {name: "0"}}
-        (folder / name / "result.json").write_text(json.dumps(facts))
         rows = np.arange(len(data.partitions[name]))
-        arrays = {"row": rows, "label_probability": np.random.default_rng(0).random(len(rows))}
-        save_file(arrays, folder / name / "predictions.safetensors")
+        write_record(
+            folder / name, {"row": rows, "label_probability": np.random.default_rng(0).random(len(rows))}, **facts
+        )
 
 
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)

@@ -32,8 +32,9 @@ TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "protocol": 0.0, "metrics": 1e-6}
 """Relative to the largest number; float32 networks differ between processors."""
 SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2}
 """Parameters that make a head quick, where it has them; lists hold this alone."""
-FAMILIES = [path for path in sorted((ROOT / "probe" / "metrics").glob("[!_]*.py"))]
-FAMILIES = [path.stem for path in FAMILIES if (TESTS / "metrics" / f"test_{path.stem}.py").exists()]
+ROOM = ROOT / "probe" / "metrics"
+FAMILIES = [path.relative_to(ROOM).with_suffix("") for path in sorted(ROOM.rglob("[!_]*.py"))]
+FAMILIES = [path.as_posix() for path in FAMILIES if (TESTS / "metrics" / path.parent / f"test_{path.name}.py").exists()]
 
 
 @cache
@@ -132,9 +133,10 @@ def test_a_protocol_names_the_rows_of_its_recipe(path, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_of_metrics_gives_the_numbers_of_its_recipe(family):
-    module = module_of(TESTS / "metrics" / f"test_{family}.py")
-    assert hasattr(module, "frozen_case"), f"test_{family}.py has no frozen_case(): let it return a few numbers by name"
-    words = importlib.import_module(f"probe.metrics.{family}")
+    path = TESTS / "metrics" / family
+    module = module_of(path.with_name(f"test_{path.name}.py"))
+    assert hasattr(module, "frozen_case"), f"{path} has no frozen_case() in its test: a few numbers by name"
+    words = importlib.import_module(f"probe.metrics.{family.replace('/', '.')}")
     check(f"metrics/{family}", str(getattr(words, "RECIPE", "1")), leaves(module.frozen_case()))
 
 

@@ -27,6 +27,7 @@ from probe.heads.ncm import NearestClassMean
 from probe.heads.shared.head import Head
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.table import build_table
+from probe.metrics.evaluate import measure
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
@@ -121,10 +122,8 @@ def test_sets_hold_the_label_at_the_level_over_many_draws():
     rng, found = np.random.default_rng(0), []
     for _ in range(80):
         train, test, held = draw(250, rng), draw(400, rng), np.arange(250) < 50
-        found.append(
-            calibrate(NearestClassMean(), rows(train, test), held, n_classes=3, seed=0)
-            .measured.metrics["coverage"].value
-        )  # fmt: skip
+        calibrated = calibrate(NearestClassMean(), rows(train, test), held, n_classes=3, seed=0)
+        found.append(measure(calibrated.scores).metrics["coverage"].value)
     # Coverage of one draw follows Beta(46, 5): mean 0.902, deviation 0.041.
     error = math.sqrt(0.9 * 0.1 * (1 / 52 + 1 / 400) / 80)
     assert abs(np.mean(found) - 46 / 51) < 3 * error
@@ -138,8 +137,9 @@ def test_temperature_mends_an_overconfident_head():
         NaiveBayes(), rows((X, y), (X_test, y_test)), np.arange(600) < 120, n_classes=3, seed=0
     )  # fmt: skip
     assert 4 < found.record["temperature"] < 16
-    assert found.measured.metrics["scaled_log_loss"].value < 0.6 * found.record["unscaled"]["log_loss"]["value"]
-    assert found.measured.metrics["scaled_ece"].value < 0.5 * found.record["unscaled"]["ece"]["value"]
+    scaled = measure(found.scores).metrics
+    assert scaled["scaled_log_loss"].value < 0.6 * found.record["unscaled"]["log_loss"]["value"]
+    assert scaled["scaled_ece"].value < 0.5 * found.record["unscaled"]["ece"]["value"]
 
 
 def test_choice_on_folds_goes_on_without_the_held_out_rows():

@@ -30,6 +30,7 @@ from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
 from probe.protocols.holdout import Holdout
 from probe.protocols.rows import RandomRows
+from probe.results.schema import dumps
 
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> str:
@@ -93,7 +94,7 @@ def test_an_edited_metric_is_noticed(folder: Path, tmp_path: Path, capsys: pytes
         (copy / file).write_bytes((runs(folder)[0] / file).read_bytes())
     result = json.loads((copy / "result.json").read_text())
     result["metrics"]["mAP"]["value"] += 0.01
-    (copy / "result.json").write_text(json.dumps(result))
+    (copy / "result.json").write_bytes(dumps(result))
     assert main([str(tmp_path)]) == 1
     assert "mAP is recorded as" in capsys.readouterr().err
 

@@ -2,6 +2,7 @@ import json
 
 import numpy as np
 import pytest
+from run_folders import write_record
 from scipy.special import logsumexp
 from sklearn.naive_bayes import GaussianNB
 
@@ -111,22 +112,22 @@ def test_a_class_of_one_row_or_a_single_fold_is_refused():
 @pytest.fixture
 def run_folder(tmp_path):
     X, y = rows()
-    result = {
-        "run": {"digest": "d" * 32},
-        "config": {"backbone": {"_target_": "b"}, "head": {"_target_": "h"}},
-        "dataset": {"name": "digits", "fingerprint": "f" * 32, "class_names": ["a", "b", "c"]},
-        "protocol": {"rows": "r" * 32},
-    }
-    (tmp_path / "result.json").write_text(json.dumps(result))
     head = DualHeadKD(arm="ce", trunk_depth=0, epochs=(5,), learning_rates=(0.01,)).fit(X, y)
     head.save(tmp_path / "head.safetensors")
+    write_record(
+        tmp_path,
+        config={"backbone": {"_target_": "b"}, "head": {"_target_": "h"}},
+        dataset={"name": "digits", "fingerprint": "f" * 32, "class_names": ["a", "b", "c"]},
+        protocol={"rows": "r" * 32},
+    )
     return tmp_path, head
 
 
 def test_a_fitted_teacher_gives_its_own_logits_on_its_own_split(run_folder):
     folder, head = run_folder
     teacher = read_teacher(folder, fingerprint="f" * 32, class_names=("a", "b", "c"))
-    assert (teacher.digest, teacher.config["head"]) == ("d" * 32, {"_target_": "h"})
+    digest = json.loads((folder / "result.json").read_text())["run"]["digest"]
+    assert (teacher.digest, teacher.config["head"]) == (digest, {"_target_": "h"})
     X, y = rows()
     assert np.array_equal(fitted_logits(teacher, X, y, rows="r" * 32), head.logits(X))
     both = fitted_logits(teacher, X[:40], y[:40], rows="r" * 32, validation=(X[40:], y[40:]))
@@ -140,7 +141,7 @@ def test_a_teacher_of_another_dataset_of_other_classes_or_other_rows_is_refused(
         read_teacher(folder, fingerprint="0" * 32, class_names=("a", "b", "c"))
     with pytest.raises(InputError, match="knows 3 classes of digits, which are not the 2 of this dataset"):
         read_teacher(folder, fingerprint="f" * 32, class_names=("a", "b"))
-    with pytest.raises(InputError, match=r"holds no readable result\.json: give the folder of a complete run"):
+    with pytest.raises(InputError, match=r"nothing: result\.json cannot be read .*: give the folder of a complete run"):
         read_teacher(tmp_path / "nothing", fingerprint="f" * 32, class_names=("a", "b", "c"))
     teacher = read_teacher(folder, fingerprint="f" * 32, class_names=("a", "b", "c"))
     with pytest.raises(InputError, match=r"fitted on other rows than this run trains on \(split r{32}, here 0{32}\)"):
@@ -159,3 +160,12 @@ def test_every_arm_learns_from_out_of_fold_logits_of_stronger_features():
         head = DualHeadKD(arm=arm, epochs=(20,), learning_rates=(1e-2,), trunk_width=32)
         head.fit(weak[:300], y[:300], teacher_logits=logits)
         assert head.score(weak[300:], y[300:]) > 0.6
+
+
+def test_a_teacher_whose_head_is_damaged_teaches_nothing(run_folder):
+    folder, _ = run_folder
+    path = folder / "head.safetensors"
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    teacher = read_teacher(folder, fingerprint="f" * 32, class_names=("a", "b", "c"))
+    with pytest.raises(InputError, match=r"^teacher .*: head.safetensors is half-written or damaged: run it again"):
+        fitted_logits(teacher, *rows(), rows="r" * 32)

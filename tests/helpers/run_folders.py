@@ -8,9 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
-from probe.metrics.per_row import ROW_VALUES, STORED
+from probe.core.tensors import to_bytes
+from probe.metrics.shared.metric import known
+from probe.metrics.shared.scores import restored
+from probe.results.schema import PREDICTIONS, RESULT, SCHEMA, dumps, file_facts, run_facts
+
+DETERMINANTS = ("config", "labels", "seed", "dataset", "protocol", "backbone", "head", "calibrate", "own_metrics")
 
 
 def digest(*parts: Any) -> str:
@@ -39,6 +43,7 @@ def draw_predictions(correct: np.ndarray, n_classes: int, key: str) -> dict[str,
         "label": label,
         "predicted": np.where(correct, label, wrong),
         "predicted_probability": confidence,
+        "predicted_log_odds": np.log(confidence / (1 - confidence)),
         "label_probability": np.where(correct, confidence, (1 - confidence) / 2).astype(np.float32),
         "label_rank": np.where(correct, 0, rng.integers(1, n_classes, n)),
     }
@@ -64,20 +69,18 @@ def make_result(
         "tracker": None,
         "seed": seed,
     } | changes.get("config", {})
-    identity = digest(config, changes.get("reads", {}))
-    name = f"{backbone}-{dataset}-{protocol}-{head}-s{seed}-{identity[:8]}"
     read = changes.get("reads", {}).get("pooled")
     label = f"{backbone}(pooled={read})" if read else backbone
     metrics = {}
-    for metric, function in ROW_VALUES.items():
-        if metric not in STORED and (metric != "top5" or n_classes >= 5):
-            value = float(function(predictions).mean())
-            metrics[metric] = {"value": value, "low": value - 0.01, "high": value + 0.01}
+    for metric in known().values():
+        if metric.needs and set(metric.needs) <= set(predictions) and (metric.name != "top5" or n_classes >= 5):
+            value = float(metric.rows(restored(predictions)).mean())
+            metrics[metric.name] = {"value": value, "low": value - 0.01, "high": value + 0.01}
     metrics |= changes.get("metrics", {})
     n_train = changes.get("n_train", 1000)
-    return {
-        "schema": 1,
-        "run": {"digest": identity, "name": name, "created": "2026-01-01T00:00:00+00:00"},
+    result = {
+        "schema": SCHEMA,
+        "run": {},
         "config": config,
         "command": f"probe backbone={backbone} dataset={dataset} head={head} protocol={protocol} seed={seed}",
         "labels": {"backbone": label, "dataset": dataset, "head": head, "protocol": protocol},
@@ -101,13 +104,49 @@ def make_result(
         "head": {"name": head, "parameters": head_parameters},
         "metrics": metrics,
         **({"calibrate": {"level": 0.9}} if "coverage" in metrics else {}),
+        **({"own_metrics": changes["own_metrics"]} if "own_metrics" in changes else {}),
         "selection": changes.get("selection"),
         "seconds": {"extract": 2.0, "fit": 0.1 + 0.1 * len(head), "predict": 0.05, "total": 3.0},
         "skipped_rows": {"train": 0, "test": 0},
         "versions": {"probe": "0.1", "torch": "2"},
         "commit": "0" * 40,
         "device": "cpu",
+        "files": {},
     }
+    return result | {"run": named(result)}
+
+
+def named(result: dict[str, Any]) -> dict[str, Any]:
+    """The field `run`, by what the run is now."""
+    facts = {key: result[key] for key in DETERMINANTS if key in result}
+    name = result["run"].get("name", "-".join(map(str, [*result["labels"].values(), f"s{result['seed']}", ""])))
+    found = run_facts(facts, "", "2026-01-01T00:00:00+00:00")
+    return found | {"name": f"{name.rpartition('-')[0]}-{found['digest'][:8]}"}
+
+
+def seal(folder: Path, result: dict[str, Any]) -> None:
+    """Writes a record that says of itself and of the files beside it that they are whole."""
+    others = [path for path in sorted(folder.iterdir()) if path.name != RESULT]
+    files = {path.name: file_facts(path.read_bytes()) for path in others}
+    (folder / RESULT).write_bytes(dumps(result | {"files": files}))
+
+
+def edit(folder: Path, **changes: Any) -> None:
+    """Changes fields of a record, as somebody would who knows all of its digests."""
+    result = json.loads((folder / RESULT).read_text()) | changes
+    if "run" not in changes and all(isinstance(result[key], dict) for key in ("labels", "run")):
+        result["run"] = named(result)
+    seal(folder, result)
+
+
+def write_record(folder: Path, arrays: dict[str, np.ndarray] | None = None, **fields: Any) -> Path:
+    """Writes a record of which only some fields matter, and predictions of which only some arrays do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    result = make_result("tiny", "ncm", "digits", 0, draw_predictions(np.ones(2, bool), 2, ""), 2) | fields
+    if arrays is not None:
+        (folder / PREDICTIONS).write_bytes(to_bytes(arrays))
+    seal(folder, result | {"run": named(result)})
+    return folder
 
 
 def write_run(
@@ -133,7 +172,7 @@ def write_run(
     result = make_result(backbone, head, dataset, seed, predictions, n_classes, **changes)
     path = Path(root) / (folder or digest(result["run"]["name"])[:12])
     path.mkdir(parents=True, exist_ok=True)
-    save_file(predictions, path / "predictions.safetensors")
-    save_file({"weight": np.zeros(1, np.float32)}, path / "head.safetensors")
-    (path / "result.json").write_text(json.dumps(result, indent=1))
+    (path / PREDICTIONS).write_bytes(to_bytes(predictions))
+    (path / "head.safetensors").write_bytes(to_bytes({"weight": np.zeros(1, np.float32)}))
+    seal(path, result)
     return path

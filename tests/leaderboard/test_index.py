@@ -10,8 +10,10 @@ import pandas as pd
 import pytest
 from run_folders import write_run
 
+from probe.core.hashing import hash_bytes
 from probe.leaderboard import index
 from probe.leaderboard.index import INDEX, read_folders
+from probe.results.schema import END
 
 
 @pytest.fixture
@@ -59,7 +61,9 @@ def test_new_and_removed_runs_are_seen(settled: Path) -> None:
 def test_an_edit_that_keeps_size_and_date_is_seen(settled: Path) -> None:
     path = next(settled.glob("*/result.json"))
     before, status = path.read_text(), path.stat()
-    path.write_text(before.replace('"device": "cpu"', '"device": "gpu"').replace('"fit": 0.', '"fit": 9.'))
+    after = before.replace('"device": "cpu"', '"device": "gpu"').replace('"fit": 0.', '"fit": 9.')
+    head = after.encode()[: -32 - len(END)]
+    path.write_bytes(head + hash_bytes(head).encode() + END)
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
     assert (path.stat().st_size, path.stat().st_mtime_ns) == (status.st_size, status.st_mtime_ns)
     assert n_read(settled) == 1

@@ -8,17 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from run_folders import write_run
+from run_folders import edit, write_run
 
+from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.leaderboard.index import read_folders
+from probe.results.schema import AGAIN
 
 Add = Callable[..., Path]
-
-
-def edit(folder: Path, **changes: object) -> None:
-    path = folder / "result.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
 
 
 def reasons(root: Path) -> dict[str, str]:
@@ -56,9 +53,9 @@ def test_failed_and_half_written_runs_are_listed_and_not_counted(add: Add, tmp_p
     assert reasons(tmp_path / "runs") == {
         "failed": "failed: ValueError: the reason",
         "running": "half-written: it has no result.json yet",
-        "truncated": "result.json is not JSON: half-written or edited",
-        "half": "predictions.safetensors is half-written or damaged",
-        "bare": "predictions.safetensors is missing",
+        "truncated": f"result.json is not JSON: half-written or edited; {AGAIN}",
+        "half": f"predictions.safetensors is half-written or damaged: {AGAIN}",
+        "bare": f"predictions.safetensors is missing: {AGAIN}",
     }
 
 
@@ -72,13 +69,13 @@ def test_foreign_and_older_results_are_listed_and_not_counted(add: Add, tmp_path
     found = reasons(tmp_path / "runs")
     assert "was not written by probe" in found["foreign"]
     assert "was not written by probe" in found["list"]
-    assert found["older"] == "schema 0 is older, this version reads 1: run it again"
+    assert found["older"] == "schema 0 is older, this version reads 2: run it again"
     assert found["newer"].startswith("schema 7 is unknown")
     assert "no 'metrics' of type dict" in found["no_metrics"]
     assert len(found) == 5
 
 
-@pytest.mark.parametrize("metric", ["top1", "top5", "mean_per_class", "log_loss"])
+@pytest.mark.parametrize("metric", ["top1", "top5", "mean_per_class", "log_loss", "ece_equal_mass", "aurc"])
 def test_a_metric_edited_by_hand_is_found_out(add: Add, tmp_path: Path, metric: str) -> None:
     add(seed=0)
     edited = add(seed=1, folder="edited")
@@ -93,7 +90,15 @@ def test_a_metric_edited_by_hand_is_found_out(add: Add, tmp_path: Path, metric: 
     ("changes", "reason"),
     [
         ({"labels": {"backbone": "tiny"}}, "no label for dataset, head, protocol"),
-        ({"run": {"name": "tiny-0badf00d", "digest": "1" * 32}}, "does not end in its digest"),
+        (
+            {"run": {"name": "tiny-0badf00d", "digest": "1" * 32, "determinants": ["seed"]}},
+            "which its seed do not give",
+        ),
+        ({"run": {"name": "tiny-0badf00d", "digest": "1" * 32}}, "does not say what determines the run"),
+        (
+            {"run": {"name": "tiny-0badf00d", "digest": digest({"seed": 1}), "determinants": ["seed"]}},
+            "does not end in its digest",
+        ),
         ({"metrics": {"top1": {"value": float("nan")}}}, "expected a finite number"),
         ({"metrics": {"top1": {"value": "0.9"}}}, "expected a finite number"),
         ({"seconds": {"fit": float("nan")}}, "seconds.fit is nan, expected a finite number"),
@@ -111,7 +116,18 @@ def test_damaged_results_say_what_is_wrong(add: Add, tmp_path: Path, changes: di
 def test_predictions_of_another_run_are_found_out(add: Add, tmp_path: Path) -> None:
     first, second = add(seed=0), add(seed=1, n_test=100, folder="mixed")
     shutil.copy(first / "predictions.safetensors", second)
-    assert "rows" in reasons(tmp_path / "runs")["mixed"]
+    assert reasons(tmp_path / "runs")["mixed"].startswith("predictions.safetensors is half-written or damaged")
+    edit(second)
+    assert "has 200 rows, result.json says 100" in reasons(tmp_path / "runs")["mixed"]
+
+
+def test_a_record_edited_without_its_digest_is_found_out(add: Add, tmp_path: Path) -> None:
+    add(seed=0)
+    path = add(seed=1, folder="edited") / "result.json"
+    path.write_text(path.read_text().replace('"seed": 1', '"seed": 2'))
+    assert reasons(tmp_path / "runs") == {
+        "edited": f"result.json is not as the run wrote it: damaged or edited by hand; {AGAIN}"
+    }
 
 
 def test_copies_of_a_run_are_counted_once(add: Add, tmp_path: Path) -> None:
@@ -167,7 +183,7 @@ def test_a_folder_that_cannot_be_opened_is_listed(add: Add, tmp_path: Path, monk
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr("probe.leaderboard.records.os.scandir", refuse)
+    monkeypatch.setattr("probe.results.reader.os.scandir", refuse)
     assert reasons(tmp_path / "runs") == {"locked": "the folder cannot be opened"}
 
 

@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from run_folders import digest, draw_predictions, write_run
+from run_folders import digest, draw_predictions, edit, write_run
 
 from probe.core.errors import InputError
-from probe.leaderboard.command import main, sweep_columns, write_sweep_table
+from probe.leaderboard.command import arrange, main, sweep_columns, write_sweep_table
+from probe.leaderboard.comparison import compare_rows, sentences
+from probe.leaderboard.export import title
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.select import where
 from probe.leaderboard.table import build_table
-from probe.metrics.intervals import wilson
+from probe.metrics.shared.intervals import wilson
+from probe.metrics.shared.metric import known
 
 Add = Callable[..., Path]
 
@@ -181,15 +184,36 @@ def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Pa
     assert cells.loc["linear", "value"] == pytest.approx(frame[frame["head"] == "linear"]["metric.top1"].mean())
 
 
-def test_metric_without_row_values_is_refused_as_that(
+def test_a_metric_that_cannot_rank_says_why(
     add: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    add(metrics={"auroc": {"value": 0.9, "low": 0.88, "high": 0.92}})
-    assert main([str(tmp_path / "runs"), "--metric", "auroc"]) == 1
-    assert "metric 'auroc' has no value per test row to rank by: choose one of top1" in capsys.readouterr().err
+    add(metrics={"worst_class": {"value": 0.9, "low": 0.88, "high": 0.92}})
+    assert main([str(tmp_path / "runs"), "--metric", "worst_class"]) == 1
+    told = capsys.readouterr().err
+    assert "'worst_class' cannot rank, for it is the lowest of many classes, and which one that is changes" in told
+    assert "choose one of top1, top5" in told
     add(metrics={"coverage": {"value": 0.9, "low": 0.88, "high": 0.92}}, seed=1)
     assert main([str(tmp_path / "runs"), "--metric", "coverage"]) == 1
-    assert "metric 'coverage' has no values per row: choose one of top1" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert "its predictions hold no values per row of coverage: run it again with force=true" in told
+
+
+def test_every_metric_of_the_package_ranks_or_says_why_not() -> None:
+    for metric in known().values():
+        assert metric.can_rank == (metric.per_row is not None or metric.of_all is not None), metric.name
+    assert [metric.name for metric in known().values() if not metric.can_rank] == [
+        "worst_class", "rms_calibration_error", "scaled_rms_calibration_error", "worst_class_coverage",
+        "class_conditional_worst_class_coverage",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("metric", ["ece_equal_mass", "aurc"])
+def test_numbers_that_follow_from_the_predictions_rank_without_values_of_their_own(board: Path, metric: str) -> None:
+    records = read_folders([board])
+    table = build_table(records, metric)
+    assert table.cells["value"].isna().sum() == 0
+    recorded = records.frame.groupby(["backbone", "head", "dataset"])[f"metric.{metric}"].mean()
+    np.testing.assert_allclose(table.cells["value"], recorded.to_numpy(), rtol=1e-6)
 
 
 def measured(predictions: dict[str, np.ndarray], **rows: np.ndarray) -> dict[str, Any]:
@@ -214,7 +238,57 @@ def test_runs_are_ranked_by_values_that_they_keep_themselves(
     assert table.ranking["head"].tolist() == ["linear", "ncm"]
     assert table.cells.set_index("head")["mark"].to_dict() == {"linear": "best", "ncm": ""}
     assert main([str(tmp_path / "runs"), "--metric", "coverage"]) == 0
-    assert "Coverage is meant to be 90 %: more is no better" in " ".join(capsys.readouterr().out.split())
+    told = " ".join(capsys.readouterr().out.split())
+    assert "coverage, % (best at 90 %)" in told
+    assert "Ranks go by the distance from 90 %: more is no better, and no worse." in told
+
+
+def test_of_a_metric_with_a_target_the_nearest_is_the_best(add: Callable[..., Path], tmp_path: Path) -> None:
+    right = np.arange(1000) % 10
+    for head, covered in (("above", right < 10), ("near", right < 9), ("below", right < 7)):
+        for seed in range(2):
+            drawn = draw_predictions(right < 8, 10, f"{head}{seed}")
+            add("tiny", head, seed=seed, **measured(drawn, coverage=covered))
+    table = build_table(read_folders([tmp_path]), "coverage")
+    assert table.ranking["head"].tolist() == ["near", "above", "below"]
+    assert table.ranking["rank"].tolist() == [1, 2, 3]
+    assert table.cells.set_index("head")["mark"].to_dict() == {"above": "", "below": "", "near": "best"}
+    assert table.cells.set_index("head")["value"].to_dict() == pytest.approx({"above": 1, "below": 0.7, "near": 0.9})
+    assert arrange(table, sort="digits").ranking["head"].tolist() == ["near", "above", "below"]
+    compared = compare_rows(table, "tiny above", "tiny below")
+    assert compared.outcomes == ["win"]  # a distance of 0.1 against one of 0.2
+    assert compared.differences[0].value == pytest.approx(-0.1)
+    assert sentences(compared)[0].startswith("distance of coverage, % (best at 90 %): A = tiny above")
+
+
+OWN = {"better": "lower", "unit": "", "code": ["1"]}
+
+
+def test_a_metric_from_elsewhere_ranks_by_what_the_runs_say_of_it(add: Callable[..., Path], tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for head, mean in (("ncm", 3.0), ("linear", 1.0)):
+        add("tiny", head, own_metrics={"regret": OWN}, **measured(draw_predictions(np.ones(200, bool), 10, head),
+                                                                  regret=rng.normal(mean, 1, 200)))  # fmt: skip
+    add("tiny", "lda")
+    table = build_table(read_folders([tmp_path]), "regret")
+    assert table.ranking["head"].tolist() == ["linear", "ncm"]
+    assert title(table) == "regret (lower is better)"
+    assert "1 runs have no regret, on digits." in table.notes
+
+
+def test_runs_that_do_not_agree_on_a_metric_are_not_ranked_by_it(add: Callable[..., Path], tmp_path: Path) -> None:
+    drawn = draw_predictions(np.ones(200, bool), 10, "x")
+    for head, own in (("ncm", OWN), ("linear", OWN | {"code": ["2"]})):
+        add("tiny", head, own_metrics={"regret": own}, **measured(drawn, regret=np.ones(200)))
+    with pytest.raises(InputError, match="do not agree on what metric 'regret' is, or its code was edited between"):
+        build_table(read_folders([tmp_path]), "regret")
+
+
+def test_a_metric_that_nobody_describes_is_no_part_of_a_run(add: Callable[..., Path], tmp_path: Path) -> None:
+    add("tiny", "ncm", **measured(draw_predictions(np.ones(200, bool), 10, "x"), regret=np.ones(200)))
+    add("tiny", "linear")
+    (problem,) = read_folders([tmp_path]).problems
+    assert problem.reason.startswith("metric 'regret' is none of this package, and the run does not say what it is")
 
 
 def test_rows_that_a_metric_does_not_look_at_are_no_test_rows_of_it(add: Callable[..., Path], tmp_path: Path) -> None:
@@ -349,10 +423,12 @@ def test_runs_that_skipped_other_rows_are_paired_by_row(add: Add, tmp_path: Path
         predictions = {k: v[rows] for k, v in draw_predictions(correct, 10, "key").items()}
         run = add("tiny", head, predictions=predictions)
         result = json.loads((run / "result.json").read_text())
-        result["dataset"]["test_rows"] = digest("all 100 rows")
-        result["skipped_rows"] = {"train": 0, "test": 1}
-        result["protocol"]["n_test"] = 100
-        (run / "result.json").write_text(json.dumps(result))
+        edit(
+            run,
+            dataset=result["dataset"] | {"test_rows": digest("all 100 rows")},
+            skipped_rows={"train": 0, "test": 1},
+            protocol=result["protocol"] | {"n_test": 100},
+        )
     table = build_table(read_folders([tmp_path]))
     a, b = (table.scores[f"tiny {head}", "digits"] for head in ("ncm", "linear"))
     assert a.n_rows == 100

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from probe.core.errors import InputError
-from probe.metrics.conformal import evaluate_sets, prediction_sets, threshold, thresholds
+from probe.metrics.conformal import SetScores, prediction_sets, threshold, thresholds
+from probe.metrics.evaluate import measure
 
 
 def drawn(n, seed, k=4, sharpness=1.0):
@@ -83,7 +84,7 @@ def test_class_without_held_out_rows_is_in_every_set():
 
 def test_numbers_of_given_sets():
     sets = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [1, 1, 1]], dtype=bool)
-    found = evaluate_sets(sets, np.array([0, 2, 1, 1]))
+    found = measure({"sets": SetScores(sets, np.array([0, 2, 1, 1]))})
     assert {name: i.value for name, i in found.metrics.items()} == {
         "coverage": 0.5,
         "worst_class_coverage": 0.0,
@@ -106,4 +107,5 @@ def frozen_case():
     """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
     rng = np.random.default_rng(0)
     logits, labels = 2 * rng.normal(size=(80, 4)), rng.integers(0, 4, 80)
-    return evaluate_sets(prediction_sets(logits[40:], thresholds(logits[:40], labels[:40])), labels[40:]).metrics
+    sets = prediction_sets(logits[40:], thresholds(logits[:40], labels[:40]))
+    return measure({"sets": SetScores(sets, labels[40:])}).metrics

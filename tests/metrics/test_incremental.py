@@ -3,9 +3,16 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from probe.metrics.incremental import accuracy_matrix, incremental_metrics
+from probe.metrics.evaluate import measure
+from probe.metrics.incremental import TaskScores, accuracy_matrix
 
 # Classes 0 and 1 come first, then 2, then 3; one test row of class 0 and 1, two of 2 and 3.
+
+
+def incremental_metrics(predicted, labels, tasks):
+    return measure({"tasks": TaskScores(predicted, labels, tasks)})
+
+
 LABELS = np.array([0, 1, 2, 2, 3, 3])
 TASK_OF_CLASS = np.array([0, 0, 1, 2])
 PREDICTED = np.array(

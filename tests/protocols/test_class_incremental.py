@@ -11,7 +11,8 @@ from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
 from probe.heads.shared.head import Head
-from probe.metrics.incremental import incremental_metrics
+from probe.metrics.evaluate import measure
+from probe.metrics.incremental import TaskScores
 from probe.protocols.class_incremental import ClassIncremental
 
 
@@ -99,7 +100,7 @@ def test_ncm_a_last_does_not_depend_on_the_order_bit_for_bit():
         logits, y_test = learn(NearestClassMean(), order)
         task_of_class = np.array([next(t for t, codes in enumerate(order) if k in codes) for k in range(6)])
         predicted = np.stack([step.argmax(axis=1) for step in logits])
-        found.add(incremental_metrics(predicted, y_test, task_of_class[y_test]).metrics["a_last"])
+        found.add(measure({"tasks": TaskScores(predicted, y_test, task_of_class[y_test])}).metrics["a_last"])
     assert len(found) == 1
 
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from safetensors.numpy import load_file, save_file
+from run_folders import write_record
+from safetensors.numpy import load_file
 
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import Dataset
@@ -16,7 +17,7 @@ from probe.experiment.request import Run
 from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
-from probe.metrics.recovery import gap_recovered
+from probe.metrics.shared.recovery import gap_recovered
 from probe.protocols.cross_validation import CrossValidation
 from probe.protocols.easy_to_hard import EasyToHard
 from probe.protocols.full import Full
@@ -39,10 +40,8 @@ def runs(wine: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_run(folder: Path, data: Dataset, partition: str, rows: np.ndarray, probability: np.ndarray) -> None:
-    folder.mkdir(parents=True)
     facts = {"dataset": {"name": data.name, "fingerprint": data.fingerprint}, "features": {partition: "0"}}
-    (folder / "result.json").write_text(json.dumps(facts))
-    save_file({"row": rows, "label_probability": probability}, folder / "predictions.safetensors")
+    write_record(folder, {"row": rows, "label_probability": probability}, **facts)
 
 
 def labels(data: Dataset, rows) -> np.ndarray:

@@ -70,10 +70,6 @@ class Target(ABC):
         return full_width(head.logits(X), head.classes_, n_classes)
 
     @abstractmethod
-    def predictions(self, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """What a run keeps of each test row: `label`, `predicted`, and what follows from the outputs."""
-
-    @abstractmethod
     def shown(self, label: Any, class_names: Sequence[str]) -> str:
         """The label of a row as a reader sees it."""
 

@@ -64,10 +64,6 @@ class Labels(Target):
         found: Codes = labels.sum(axis=0)
         return found
 
-    def predictions(self, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Labels of the row, and those whose log-odds are above 0; (N, K) zeros and ones each."""
-        return {"label": labels.astype(np.uint8), "predicted": (outputs > 0).astype(np.uint8)}
-
     def shown(self, label: Any, class_names: Sequence[str]) -> str:
         """All labels of the row."""
         return ", ".join(class_names[int(k)] for k in np.flatnonzero(label)) or "-"

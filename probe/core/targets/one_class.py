@@ -49,27 +49,6 @@ class OneClass(Target):
         """(K,) rows of each class."""
         return np.bincount(labels, minlength=n_classes)
 
-    def predictions(self, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, NDArray[Any]]:
-        """Enough for paired tests and calibration, (N,) each.
-
-        `label_rank` is 0 where the label has the highest logit; among equal logits the lower class code comes first,
-        and a label of logit -inf, whose class no training row had, is last.
-        """
-        from scipy.special import softmax
-
-        probabilities = softmax(outputs.astype(np.float64), axis=1)
-        at_label = np.take_along_axis(outputs, labels[:, None], axis=1)
-        before = (outputs == at_label) & (np.arange(outputs.shape[1]) < labels[:, None])
-        ahead = ((outputs > at_label) | before).sum(axis=1)
-        predicted = outputs.argmax(axis=1)
-        return {
-            "label": labels,
-            "predicted": predicted.astype(np.int64),
-            "predicted_probability": _at(probabilities, predicted),
-            "label_probability": _at(probabilities, labels),
-            "label_rank": np.where(np.isneginf(at_label[:, 0]), outputs.shape[1] - 1, ahead).astype(np.int64),
-        }
-
     def shown(self, label: Any, class_names: Sequence[str]) -> str:
         """The name of the class."""
         return class_names[int(label)]
@@ -77,7 +56,3 @@ class OneClass(Target):
 
 ONE_CLASS = OneClass()
 """What a dataset declares unless it says otherwise."""
-
-
-def _at(probabilities: NDArray[np.float64], columns: Codes) -> NDArray[np.float32]:
-    return np.take_along_axis(probabilities, columns[:, None], axis=1)[:, 0].astype(np.float32)

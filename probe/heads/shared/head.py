@@ -211,6 +211,22 @@ class Head(ClassifierMixin, BaseEstimator):
         codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         return np.where(self.classes_[codes] == labels, codes, -1).astype(np.int64)
 
+    def _keep_choice(self) -> None:
+        """Keeps what is fitted now, on the training rows alone, as the answer of `before_refit`."""
+        self._chosen = {name: value for name, value in vars(self).items() if name != "_chosen"}
+
+    def before_refit(self) -> Self | None:
+        """The head as it was when it was chosen on the validation rows given to `fit`: it has not been fitted on them.
+
+        None where it did not choose on any. Not saved.
+        """
+        kept = getattr(self, "_chosen", None)
+        if kept is None or getattr(self, "selection_", {}).get("on") != "validation":
+            return None
+        head = clone(self)
+        head.__dict__.update(kept)
+        return head
+
     def fit_splits(
         self, X: Any, y: ArrayLike, splits: Iterable[tuple[IntArray, IntArray | None]], **extras: Any
     ) -> Iterator[Self]:

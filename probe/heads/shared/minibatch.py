@@ -174,6 +174,10 @@ class MinibatchHead(Head):
                 f"training of {type(self).__name__} diverged at learning rate {recipe.learning_rate}: "
                 "give smaller learning_rates, and features without NaN or infinity"
             )
+        self._set_weights(module)
+
+    def _set_weights(self, module: nn.Module) -> None:
+        """Makes the weights fitted attributes."""
         for name, value in module.state_dict().items():
             setattr(self, name.replace(".", "_") + "_", value.detach().cpu().numpy())
         self.weights_ = [name.replace(".", "_") + "_" for name in module.state_dict()]
@@ -201,6 +205,9 @@ class MinibatchHead(Head):
             ],
             "chosen": {"epochs": best[1].epochs, "learning_rate": best[1].learning_rate},
         }
+        if best[2] is not None:
+            self._set_weights(best[2])
+            self._keep_choice()
         return best[1], best[2]
 
     def _train(self, rows: RowReader, recipe: Recipe) -> nn.Module:

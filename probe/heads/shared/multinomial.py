@@ -69,6 +69,8 @@ class MultinomialPath(LogisticPath):
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
         self.C_ = float(self.Cs_[best])
         self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]
+        if val_codes is not None:
+            self._keep_choice()
         if self.refit and val_codes is not None:
             self._refit(RowStack([X, X_val]), np.concatenate([codes, val_codes]))
         return self

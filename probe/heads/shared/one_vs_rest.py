@@ -76,8 +76,9 @@ class OneVsRestLinear(LogisticPath):
         best = int(np.lexsort((Cs, -np.array(scores)))[0])
         searched = [{"C": float(C), "score": score} for C, score in zip(Cs, scores, strict=True)]
         self.selection_ = {"on": on, "searched": searched, "chosen": {"C": float(Cs[best])}}
+        self._keep(Cs, best, coefs, intercepts)._keep_choice()
         if not self.refit:
-            return self._keep(Cs, best, coefs, intercepts)
+            return self
         every = RowSubset(RowStack([X, X_val]), np.arange(len(X) + len(X_val)))
         coefs, intercepts = self._path(every, np.concatenate([targets, val_targets]), Cs[[best]])
         self._keep(Cs, 0, coefs, intercepts)

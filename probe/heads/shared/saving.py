@@ -12,7 +12,10 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
+from probe.core import tensors
+from probe.core.base import digest
 from probe.core.errors import InputError
+from probe.core.hashing import hash_arrays
 
 ROOM = "probe.heads."
 MOVED = {"one_vs_rest": "shared.one_vs_rest", "linear_shared": "shared.linear_ranks"}
@@ -22,8 +25,6 @@ SavedHead = TypeVar("SavedHead", bound=BaseEstimator)
 
 def save(head: Any, path: str | Path) -> None:
     """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
-    from safetensors.numpy import save as to_bytes
-
     check_is_fitted(head)
     fitted = {name: value for name, value in vars(head).items() if name.endswith("_") and not name.startswith("_")}
     arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
@@ -37,40 +38,45 @@ def save(head: Any, path: str | Path) -> None:
         "attributes": json.dumps(others, default=_plain),
         "strings": json.dumps(sorted(strings)),
     }
-    # `save_file` would keep the group out, whatever the umask says.
-    Path(path).write_bytes(to_bytes({k: v for k, v in arrays.items() if k not in strings}, metadata=header))
+    numbers = {k: v for k, v in arrays.items() if k not in strings}
+    Path(path).write_bytes(tensors.to_bytes(numbers, header | {"digest": _digest(numbers, header)}))
+
+
+def _digest(arrays: Mapping[str, Any], header: Mapping[str, str]) -> str:
+    """Of all that the file says, so that a damaged one is no other head."""
+    return digest([hash_arrays(arrays), dict(header)])
 
 
 def load(cls: type[SavedHead], path: str | Path) -> SavedHead:
     """Reads a head that `save` wrote; refuses files of another class."""
-    from safetensors import safe_open
-
-    with safe_open(path, framework="numpy") as file:
-        header = file.metadata() or {}
-        module, _, name = header.get("class", ":").partition(":")
-        # A file never decides which foreign code is imported: its own class has to be there already.
-        own = header.get("class") == f"{cls.__module__}:{cls.__qualname__}"
-        if not own and not module.startswith(ROOM):
-            raise InputError(
-                f"{path} holds a {name or 'file'} from {module or 'elsewhere'}, which is no head of this package: "
-                "give a head.safetensors that a run wrote, and load a head of your own with its class"
-            )
-        below = module.removeprefix(ROOM)
-        kind: Any = cls if own else getattr(importlib.import_module(ROOM + MOVED.get(below, below)), name, None)
-        if not isinstance(kind, type) or not issubclass(kind, cls):
-            raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
-        head: SavedHead = kind(**json.loads(header["parameters"]))
-        # JSON knows lists alone.
-        defaults = kind().get_params(deep=False)
-        tuples = {k: tuple(v) for k, v in head.get_params(deep=False).items() if isinstance(defaults[k], tuple)}
-        head.set_params(**tuples)
-        attributes: Mapping[str, Any] = json.loads(header["attributes"])
-        for key in json.loads(header["strings"]):
-            attributes = {**attributes, key: np.asarray(attributes[key])}
-        fitted = {**attributes, **{key: file.get_tensor(key) for key in file.keys()}}  # noqa: SIM118
-        if odd := [key for key in fitted if not key.endswith("_") or key.startswith("_")]:
-            raise InputError(f"{path} sets {', '.join(odd)}, which no fitted head has: give a file that a run wrote")
-        head.__dict__.update(fitted)
+    arrays, header = tensors.read(path)
+    stated = header.pop("digest", None)  # files of older versions have none
+    if stated not in (None, _digest(arrays, header)):
+        raise InputError(f"{path} is not as it was saved: damaged; bring back a copy of it, or fit the head again")
+    module, _, name = header.get("class", ":").partition(":")
+    # A file never decides which foreign code is imported: its own class has to be there already.
+    own = header.get("class") == f"{cls.__module__}:{cls.__qualname__}"
+    if not own and not module.startswith(ROOM):
+        raise InputError(
+            f"{path} holds a {name or 'file'} from {module or 'elsewhere'}, which is no head of this package: "
+            "give a head.safetensors that a run wrote, and load a head of your own with its class"
+        )
+    below = module.removeprefix(ROOM)
+    kind: Any = cls if own else getattr(importlib.import_module(ROOM + MOVED.get(below, below)), name, None)
+    if not isinstance(kind, type) or not issubclass(kind, cls):
+        raise InputError(f"{path} holds a {name}, expected a {cls.__name__}: load it with {name}.load")
+    head: SavedHead = kind(**json.loads(header["parameters"]))
+    # JSON knows lists alone.
+    defaults = kind().get_params(deep=False)
+    tuples = {k: tuple(v) for k, v in head.get_params(deep=False).items() if isinstance(defaults[k], tuple)}
+    head.set_params(**tuples)
+    attributes: Mapping[str, Any] = json.loads(header["attributes"])
+    for key in json.loads(header["strings"]):
+        attributes = {**attributes, key: np.asarray(attributes[key])}
+    fitted = {**attributes, **arrays}
+    if odd := [key for key in fitted if not key.endswith("_") or key.startswith("_")]:
+        raise InputError(f"{path} sets {', '.join(odd)}, which no fitted head has: give a file that a run wrote")
+    head.__dict__.update(fitted)
     return head
 
 

@@ -28,7 +28,7 @@ function sortKey(row, by) {
   const field = data.fields.indexOf(by.slice(2));
   if (by.startsWith("f:")) return row.fields[field];
   const cell = row.cells[by.slice(2)];
-  return cell ? cell.value : null;
+  return cell ? (data.better === "target" ? cell.badness : cell.value) : null;
 }
 
 function visibleRows() {
@@ -87,7 +87,7 @@ function drawTable() {
   const head = make("tr");
   data.fields.forEach((field) => head.append(heading(field, `f:${field}`, false)));
   head.append(heading("rank", "rank", false));
-  data.columns.forEach((column) => head.append(heading(column, `c:${column}`, data.higher)));
+  data.columns.forEach((column) => head.append(heading(column, `c:${column}`, data.better === "higher")));
   $("board").tHead.replaceChildren(head);
   const rows = visibleRows();
   $("board").tBodies[0].replaceChildren(...rows.map(({ row, place }) => {
@@ -131,17 +131,16 @@ const bars = (cells) => ({
 });
 
 function pareto(points) {
-  const better = (a, b) => (data.higher ? a > b : a < b);
-  let best = null;
-  return [...points].sort((a, b) => a.x - b.x || (better(a.y, b.y) ? -1 : 1))
-    .filter((p) => (best === null || better(p.y, best)) && ((best = p.y), true));
+  let best = Infinity;
+  return [...points].sort((a, b) => a.x - b.x || a.badness - b.badness)
+    .filter((p) => p.badness < best && ((best = p.badness), true));
 }
 
 function drawCost() {
   const column = $("cost-column").value, kind = $("cost-kind").value;
   const shown = visibleRows().map(({ row }) => row).filter((row) => row.cells[column] && row.cells[column][kind] > 0);
   const cells = shown.map((row) => row.cells[column]);
-  const points = shown.map((row, i) => ({ x: cells[i][kind], y: scale(cells[i].value), name: rowName(row) }));
+  const points = shown.map((row, i) => ({ x: cells[i][kind], y: scale(cells[i].value), badness: cells[i].badness, name: rowName(row) }));
   const front = pareto(points);
   plot("cost", [
     { name: "Pareto front", x: front.map((p) => p.x), y: front.map((p) => p.y), mode: "lines",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
+from probe.results.reader import read_predictions, read_result, walk
+from probe.results.schema import RESULT
 
 ADVICE = "run probe -m protocol=cross_validation protocol.fold=0,1,2,3,4 and protocol=full with one name and seed"
 
@@ -23,18 +25,20 @@ def read_hardness(folder: Path, dataset: Dataset) -> dict[str, NDArray[np.float6
     Raises:
         InputError: No run below the folder is of this dataset, or some rows were tested by none of them.
     """
-    from safetensors.numpy import load_file
-
     sizes = {name: len(dataset.partitions.get(name, ())) for name in ("train", "test")}
     total, n = ({name: np.zeros(size) for name, size in sizes.items()} for _ in range(2))
     others = set()
-    for path in sorted(folder.rglob("result.json")):
-        result = json.loads(path.read_text())
-        if result["dataset"]["fingerprint"] != dataset.fingerprint or "test_on" in result["dataset"]:
+    for run in sorted(os.path.join(folder, relative) for relative, names in walk(str(folder)) if RESULT in names):
+        try:
+            result = read_result(run)
+            arrays = read_predictions(run, result)
+        except InputError as error:
+            raise InputError(f"{run} cannot tell how hard rows are: {error}") from error
+        own = result["dataset"]["fingerprint"] == dataset.fingerprint and "test_on" not in result["dataset"]
+        if not own or "label_probability" not in arrays:
             others.add(result["dataset"]["name"])
             continue
         partition = "test" if "test" in result["features"] else "train"
-        arrays = load_file(path.with_name("predictions.safetensors"))
         total[partition][arrays["row"]] += 1.0 - arrays["label_probability"].astype(np.float64)
         n[partition][arrays["row"]] += 1
     missing = {name: int((counts == 0).sum()) for name, counts in n.items()}

@@ -11,7 +11,7 @@ from places import ROOT
 from probe.command.launchers import ray as ray_jobs
 from probe.core.errors import InputError
 from probe.features.processes import ray_tasks
-from probe.results.folder import content
+from probe.results.comparing import content
 
 ADDRESS = "hydra.launcher.ray.init.address"
 SWEEP = ["-m", "name=t", "backbone=identity", "dataset=iris,wine", "head=ncm,ridge"]

@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import binomtest
 
 from probe.metrics.evaluate import evaluate
-from probe.metrics.intervals import resampled_means, wilson
+from probe.metrics.shared.intervals import resampled_means, wilson
 
 
 @pytest.mark.parametrize(("successes", "n"), [(0, 10), (10, 10), (3, 10), (730, 1000), (1, 1)])

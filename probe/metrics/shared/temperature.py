@@ -10,7 +10,7 @@ from scipy.optimize import brentq
 from scipy.special import softmax
 
 from probe.core.errors import InputError
-from probe.metrics.intervals import FloatArray
+from probe.metrics.shared.intervals import FloatArray
 
 MIN_TEMPERATURE, MAX_TEMPERATURE = 1e-3, 1e3
 

@@ -4,12 +4,17 @@ import numpy as np
 import pytest
 from sklearn.metrics import recall_score
 
-from probe.metrics.classification import by_frequency, mean_per_class, worst_class
-from probe.metrics.scores import score_rows
+from probe.metrics.accuracy import mean_per_class, worst_class
+from probe.metrics.evaluate import measure
+from probe.metrics.shared.scores import Frequencies, score
+
+
+def by_frequency(scores, train_counts):
+    return measure({"frequency": Frequencies(scores, train_counts)})
 
 
 def scored(labels, predicted, n_classes):
-    return score_rows(np.eye(n_classes)[predicted], np.asarray(labels))
+    return score(np.eye(n_classes)[predicted], np.asarray(labels))
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def test_worst_class_interval_covers_though_it_is_the_lowest_of_many():
 
 def test_groups_are_means_over_their_classes(scores):
     recalls = recall_score(scores.labels, scores.predicted, average=None)
-    measured = by_frequency(scores, np.array([101, 100, 20, 19, 1]), 0)
+    measured = by_frequency(scores, np.array([101, 100, 20, 19, 1]))
     found = {name: interval.value for name, interval in measured.metrics.items()}
     assert found == pytest.approx(
         {"many_shot": recalls[0], "medium_shot": recalls[1:3].mean(), "few_shot": recalls[3:].mean()}
@@ -48,12 +53,12 @@ def test_groups_are_means_over_their_classes(scores):
 
 
 def test_group_without_tested_classes_is_left_out(scores):
-    found = by_frequency(scores, np.array([500, 500, 500, 500, 50]), 0)
+    found = by_frequency(scores, np.array([500, 500, 500, 500, 50]))
     assert set(found.metrics) == set(found.rows) == {"many_shot", "medium_shot"}
 
 
 def test_classes_of_one_size_are_no_groups(scores):
-    assert by_frequency(scores, np.array([500, 400, 300, 200, 101]), 0).metrics == {}
+    assert by_frequency(scores, np.array([500, 400, 300, 200, 101])).metrics == {}
 
 
 def test_all_classes_as_a_mask_change_nothing(scores):
@@ -63,6 +68,6 @@ def test_all_classes_as_a_mask_change_nothing(scores):
 def frozen_case():
     """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
     rng = np.random.default_rng(0)
-    scores = score_rows(rng.normal(size=(60, 4)), rng.integers(0, 4, 60))
-    groups = by_frequency(scores, np.array([5, 50, 500, 50]), 0)
+    scores = score(rng.normal(size=(60, 4)), rng.integers(0, 4, 60))
+    groups = by_frequency(scores, np.array([5, 50, 500, 50]))
     return {"mean_per_class": mean_per_class(scores, 0), "worst_class": worst_class(scores), **groups.metrics}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from probe.core.errors import InputError
-from probe.metrics.recovery import gap_recovered
+from probe.metrics.shared.recovery import gap_recovered
 
 
 def rows(share: float, n: int = 1000, seeds: int = 3, seed: int = 0) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
-from probe.metrics.intervals import N_RESAMPLES, QUANTILES, Interval
+from probe.metrics.shared.intervals import N_RESAMPLES, QUANTILES, Interval
 
 
 def gap_recovered(

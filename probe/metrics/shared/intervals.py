@@ -85,6 +85,16 @@ def percentile(value: float, replicates: FloatArray) -> Interval:
     return Interval(float(value), float(min(low, value)), float(max(high, value)))
 
 
+def jackknife(value: float, derivative: FloatArray, floor: float = 0.0) -> Interval:
+    """From the derivative of a statistic by the weight of each row, (N,): its variance is the sum of their squares.
+
+    The infinitesimal jackknife: B. Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982. Cut to
+    floor..1.
+    """
+    half = float(ndtri(QUANTILES[1]) * np.sqrt((derivative**2).sum()))
+    return Interval(value, max(floor, value - half), min(1.0, value + half))
+
+
 def absolute_sum(values_NQ: FloatArray, means_BQ: FloatArray) -> Interval:
     """Sum over columns of |mean of the column|, such as a binned calibration error, from its resampled means.
 

@@ -7,7 +7,7 @@ from scipy.special import log_softmax
 
 from probe.core.errors import InputError
 from probe.metrics.evaluate import evaluate
-from probe.metrics.temperature import fit_temperature, scale
+from probe.metrics.shared.temperature import fit_temperature, scale
 
 
 def drawn(n, sharpness=1.0, seed=0, k=5):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from probe.core.errors import InputError
-from probe.metrics.curves import crossing, first_at, rows_to_within
+from probe.metrics.shared.curves import crossing, first_at, rows_to_within
 
 ROWS = np.array([10, 20, 50, 100, 200, 500, 1000, 2000, 5000])
 

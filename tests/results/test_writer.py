@@ -1,6 +1,5 @@
 """The run folder under several writers: one computes, a folder is whole or absent, the first stays."""
 
-import json
 import multiprocessing
 import os
 import time
@@ -11,15 +10,15 @@ import numpy as np
 import pytest
 
 from probe.backbones.identity import IdentityBackbone
-from probe.core.targets.one_class import OneClass
 from probe.datasets.sklearn import load
 from probe.experiment.request import Run
 from probe.experiment.run import run_once
 from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
-from probe.metrics.scores import score_rows
 from probe.protocols.full import Full
-from probe.results import folder as record
+from probe.results import writer
+from probe.results.reader import find_complete, read_result
+from probe.results.schema import SCHEMA, UNFINISHED, run_facts
 
 
 class Slow(NearestClassMean):
@@ -51,7 +50,7 @@ def test_processes_that_ask_at_once_share_one_computation(
         made = pool.starmap(ask, [(tmp_path, force)] * 2, chunksize=1)
     assert sorted(made) == [False, True]
     assert len(list((tmp_path / "fits").iterdir())) == 1
-    assert list((tmp_path / "runs" / record.UNFINISHED).iterdir()) == []
+    assert list((tmp_path / "runs" / UNFINISHED).iterdir()) == []
 
 
 class Fitted:
@@ -64,21 +63,24 @@ class Fitted:
         path.write_bytes(self.content)
 
 
-def write(folder: Path, value: float, *, replace: bool = False, head: Any = None) -> None:
-    result = {"schema": record.SCHEMA, "value": value}
-    record.write_run(folder, result, {"row": np.arange(3)}, head or Fitted(), replace=replace)
+def write(folder: Path, value: float, *, replace: bool = False, head: Any = None, **more: Any) -> None:
+    result = {name: {} for name in ("config", "labels", "dataset", "protocol", "backbone", "head", "features")}
+    result |= {"metrics": {}, "seconds": {}, "schema": SCHEMA, "command": "", "seed": 0, "value": value}
+    facts = run_facts({"seed": 0}, "", "now")
+    result["run"] = facts | {"name": f"run-{facts['digest'][:8]}"}
+    writer.write_run(folder, result, {"row": np.arange(3)}, head or Fitted(), replace=replace, **more)
 
 
 def value(folder: Path) -> float:
-    return json.loads((folder / "result.json").read_text())["value"]
+    return read_result(folder)["value"]
 
 
 def test_the_first_of_two_writers_stays(tmp_path: Path) -> None:
     write(tmp_path / "run", 1)
     write(tmp_path / "run", 2)
     assert value(tmp_path / "run") == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == [record.UNFINISHED, "run"]
-    assert list((tmp_path / record.UNFINISHED).iterdir()) == []
+    assert sorted(p.name for p in tmp_path.iterdir()) == [UNFINISHED, "run"]
+    assert list((tmp_path / UNFINISHED).iterdir()) == []
 
 
 def test_force_replaces_a_whole_folder(tmp_path: Path) -> None:
@@ -107,16 +109,16 @@ def test_a_writer_that_fails_leaves_the_old_run(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         write(tmp_path / "run", 2, replace=True, head=Full_())
     assert value(tmp_path / "run") == 1
-    assert list((tmp_path / record.UNFINISHED).iterdir()) == []
+    assert list((tmp_path / UNFINISHED).iterdir()) == []
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
-    left = tmp_path / record.UNFINISHED / "run.123.partial"
+    left = tmp_path / UNFINISHED / "run.123.partial"
     left.mkdir(parents=True)
-    (tmp_path / record.UNFINISHED / "run.lock").touch()
-    with record.claim(tmp_path / "run"):
+    (tmp_path / UNFINISHED / "run.lock").touch()
+    with writer.claim(tmp_path / "run"):
         assert not left.exists()
-    assert list((tmp_path / record.UNFINISHED).iterdir()) == []
+    assert list((tmp_path / UNFINISHED).iterdir()) == []
 
 
 def test_without_locks_a_run_is_still_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,30 +126,50 @@ def test_without_locks_a_run_is_still_made(tmp_path: Path, monkeypatch: pytest.M
         raise OSError(95, "Operation not supported")
 
     monkeypatch.setattr("filelock.FileLock.acquire", refuse)
-    with record.claim(tmp_path / "run"):
+    with writer.claim(tmp_path / "run"):
         write(tmp_path / "run", 1)
     assert value(tmp_path / "run") == 1
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"schema": 0}', '"text"'])
-def test_foreign_results_are_no_runs(tmp_path: Path, content: str) -> None:
-    (tmp_path / "result.json").write_text(content)
-    assert record.read_result(tmp_path) is None
+def test_the_same_run_is_the_same_bytes(tmp_path: Path) -> None:
+    head = NearestClassMean().fit(np.eye(4), np.array([0, 0, 1, 1]))
+    for name in ("one", "two"):
+        write(tmp_path / name / "run", 1, head=head, validation={"row": np.arange(2)})
+    files = sorted(path.name for path in (tmp_path / "one" / "run").iterdir())
+    assert files == ["head.safetensors", "predictions.safetensors", "result.json", "validation.safetensors"]
+    for name in files:
+        assert (tmp_path / "one/run" / name).read_bytes() == (tmp_path / "two/run" / name).read_bytes()
 
 
-def test_changes_names_the_leaves() -> None:
-    old = {"a": {"b": 1, "c": [1, 2]}, "d": float("nan")}
-    assert record.changes(old, {"a": {"b": 1, "c": [1, 2]}, "d": float("nan")}) == []
-    assert record.changes(old, {"a": {"b": 2, "c": [1, 3]}, "d": float("nan"), "e": "x"}) == [
-        "a.b: was 1, is 2",
-        "a.c: was [1, 2], is [1, 3]",
-        "e: was None, is x",
-    ]
+def test_the_record_names_every_file_with_its_size(tmp_path: Path) -> None:
+    def more(partial: Path) -> None:
+        (partial / "rows.json").write_text("{}")
+
+    write(tmp_path / "run", 1, more=more)
+    named = read_result(tmp_path / "run")["files"]
+    others = {p.name: p.stat().st_size for p in (tmp_path / "run").iterdir() if p.name != "result.json"}
+    assert {name: facts["bytes"] for name, facts in named.items()} == others
 
 
-def test_a_label_whose_class_was_never_trained_has_the_last_rank_as_in_the_metrics() -> None:
-    logits = np.array([[0.0, -np.inf, -np.inf], [1.0, 0.0, -np.inf]], dtype=np.float32)
-    labels = np.array([1, 1])
-    kept = record.prediction_arrays(OneClass(), logits, labels, np.arange(2), None, {})
-    np.testing.assert_array_equal(kept["label_rank"], [2, 1])
-    np.testing.assert_array_equal(kept["label_rank"], score_rows(logits, labels).label_rank)
+def test_all_is_on_the_disk_before_the_name_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synced: list[str] = []
+    replaced: list[int] = []
+    monkeypatch.setattr(writer.os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")))
+    rename = os.replace
+    monkeypatch.setattr(writer.os, "replace", lambda a, b: (replaced.append(len(synced)), rename(a, b))[1])
+    write(tmp_path / "run", 1)
+    before = {Path(path).name for path in synced[: replaced[0]]}
+    assert {"result.json", "predictions.safetensors", "head.safetensors"} <= before
+    assert any(name.endswith(".partial") for name in before)
+    assert synced[-1] == str(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["predictions.safetensors", "head.safetensors", "result.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone"])
+def test_a_run_that_lacks_something_is_made_again(tmp_path: Path, name: str, damage: str) -> None:
+    write(tmp_path / "run", 1)
+    path = tmp_path / "run" / name
+    path.write_bytes(path.read_bytes()[:-1]) if damage == "cut" else path.unlink()
+    assert find_complete(tmp_path / "run") is None
+    write(tmp_path / "run", 2)
+    assert value(tmp_path / "run") == 2

@@ -14,7 +14,7 @@ import numpy as np
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.metrics.intervals import N_RESAMPLES, QUANTILES, FloatArray, Interval
+from probe.metrics.shared.intervals import N_RESAMPLES, QUANTILES, FloatArray, Interval
 
 TOLERANCE = 0.01
 

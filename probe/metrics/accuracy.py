@@ -1,0 +1,133 @@
+"""Accuracies: how often the true class is found, over rows and over classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.base import IntArray
+from probe.metrics.shared.intervals import LEVEL, N_RESAMPLES, FloatArray, Interval, percentile, wilson
+from probe.metrics.shared.metric import Metric
+from probe.metrics.shared.scores import Frequencies
+from probe.metrics.shared.scores.one_class import RowScores
+
+BoolArray = NDArray[np.bool_]
+MANY, FEW = 100, 20
+
+
+def top_k(scores: RowScores, k: int) -> FloatArray:
+    """1 where the true class is among the k largest logits."""
+    return (scores.label_rank < k).astype(np.float64)
+
+
+def class_mean_rows(scores: RowScores, classes: BoolArray | None = None) -> FloatArray:
+    """Mean over classes of the share of their rows that is right, row by row.
+
+    With n_c rows in class c, of which a share a_c is right, N rows and K classes that have rows: value = m + N / (K
+    n_c) (correct - a_c), m the mean of a_c. Their variance gives that of the stratified estimate. Rows of classes
+    outside the mask `classes` get NaN.
+    """
+    correct, labels = scores.correct, scores.labels
+    inside = np.ones(len(labels), dtype=bool) if classes is None else classes[labels]
+    counts = np.bincount(labels[inside])
+    shares = np.bincount(labels[inside], weights=correct[inside]) / np.maximum(counts, 1)
+    present = counts > 0
+    values = np.full(len(labels), np.nan)
+    own = labels[inside]
+    weight = inside.sum() / (present.sum() * counts[own])
+    values[inside] = shares[present].mean() + weight * (correct[inside] - shares[own])
+    return values
+
+
+def class_counts(scores: RowScores) -> tuple[IntArray, IntArray]:
+    """Rows and correct rows of each class, (K,) each."""
+    rows = np.bincount(scores.labels, minlength=scores.n_classes)
+    return rows, np.bincount(scores.labels[scores.correct], minlength=scores.n_classes)
+
+
+def mean_per_class(scores: RowScores, seed: int, classes: BoolArray | None = None) -> Interval:
+    """Mean over classes of the share of their rows that is right: macro accuracy; 1 - balanced error.
+
+    Classes without a test row are left out of the mean. The interval is the percentile bootstrap of the rows, drawn
+    class by class: sizes from a multinomial, correct rows from binomials, which is its exact law. Where every
+    row is right, or none, resampling has no spread; there the mean is the share of all rows and takes Wilson's
+    interval.
+
+    Args:
+        scores: Of the test rows.
+        seed: Of the resamples.
+        classes: (K,) mask, to mean over some classes only; at least one of them must have test rows.
+    """
+    rows, correct = class_counts(scores)
+    present = (rows > 0) & (True if classes is None else classes)
+    rows, correct = rows[present], correct[present]
+    if correct.sum() in (0, rows.sum()):
+        return wilson(int(correct.sum()), int(rows.sum()))
+    share = correct / rows
+    rng = np.random.default_rng(seed)
+    drawn = rng.multinomial(rows.sum(), rows / rows.sum(), size=N_RESAMPLES)
+    hits = rng.binomial(drawn, share)
+    seen = drawn > 0
+    replicates = np.divide(hits, drawn, where=seen, out=np.zeros(hits.shape)).sum(axis=1) / seen.sum(axis=1)
+    return percentile(float(share.mean()), replicates)
+
+
+def worst_class(scores: RowScores) -> Interval:
+    """Lowest share of right rows of any class that has test rows.
+
+    The lowest of many is low by chance too, so each class gets Wilson's interval at level 1 - 0.05 / K, and the ends
+    are the lowest of theirs: together they hold all classes, and with them the worst, at 95 %.
+    """
+    rows, correct = class_counts(scores)
+    present = np.flatnonzero(rows)
+    level = 1 - (1 - LEVEL) / len(present)
+    found = [wilson(int(correct[k]), int(rows[k]), level) for k in present]
+    return Interval(min(i.value for i in found), min(i.low for i in found), min(i.high for i in found))
+
+
+def groups_by_frequency(scores: Frequencies) -> dict[str, BoolArray]:
+    """Masks (K,) of the classes with many, some and few training rows, by the name of their metric.
+
+    Many are more than 100 rows, few less than 20. A group without a class that has test rows is left out; with one
+    group alone there is nothing to tell apart, and there is none. Source: Z. Liu et al., "Large-Scale Long-Tailed
+    Recognition in an Open World", 2019, arXiv 1904.05160.
+    """
+    tested = class_counts(scores.rows)[0] > 0
+    many, few = scores.train_counts > MANY, scores.train_counts < FEW
+    groups = {"many_shot": many, "medium_shot": ~many & ~few, "few_shot": few}
+    groups = {name: group & tested for name, group in groups.items() if (group & tested).any()}
+    return groups if len(groups) > 1 else {}
+
+
+def _of_group(name: str) -> Metric:
+    """Mean per-class accuracy of the classes of one group."""
+    return Metric(
+        name=name,
+        reads="frequency",
+        suits=lambda scores: name in groups_by_frequency(scores),
+        per_row=lambda scores: class_mean_rows(scores.rows, groups_by_frequency(scores)[name]),
+        interval=lambda scores, means, seed: mean_per_class(scores.rows, seed, groups_by_frequency(scores)[name]),
+        unit="%",
+        proportion=True,
+    )
+
+
+def _top(k: int, **more: Any) -> Metric:
+    per_row: Callable[[RowScores], FloatArray] = partial(top_k, k=k)
+    return Metric(name=f"top{k}", per_row=per_row, interval="wilson", unit="%", proportion=True, binary=True,
+                  needs=("label_rank",), tolerance=1e-6, **more)  # fmt: skip
+
+
+METRICS = (
+    _top(1, shown=True),
+    _top(5, suits=lambda scores: scores.n_classes >= 5),
+    Metric(name="mean_per_class", per_row=class_mean_rows, unit="%", proportion=True, needs=("label_rank", "label"),
+           interval=lambda scores, means, seed: mean_per_class(scores, seed), tolerance=1e-6),
+    Metric(name="worst_class", interval=lambda scores, means, seed: worst_class(scores), unit="%", proportion=True,
+           unranked="it is the lowest of many classes, and which one that is changes with the rows"),
+    *map(_of_group, ("many_shot", "medium_shot", "few_shot")),
+)  # fmt: skip

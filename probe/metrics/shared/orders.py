@@ -1,0 +1,80 @@
+"""How well scores order rows: statistics with their derivatives by the weight of each row.
+
+A mean over classes has the mean of their derivatives, so that one row's part in all classes is accounted for. Where an
+order is perfect (value 1) there is no spread to be seen, and the interval has no width.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.base import IntArray
+from probe.metrics.shared.intervals import FloatArray
+from probe.metrics.shared.metric import Statistic
+
+BoolArray = NDArray[np.bool_]
+
+
+def _starts(ordered: NDArray[Any]) -> IntArray:
+    """Where each run of equal scores begins; infinities equal themselves."""
+    return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def auroc_with_derivative(scores: NDArray[Any], positive: BoolArray) -> Statistic:
+    """Chance that a positive row scores above a negative one, ties count half; and its derivative by row weight.
+
+    The derivative holds the placement values of DeLong, DeLong and Clarke-Pearson, 1988.
+    """
+    order = np.argsort(scores)  # equal scores are taken together below, in any order
+    hit = positive[order]
+    starts = _starts(scores[order])
+    group = np.repeat(np.arange(len(starts)), np.diff(np.append(starts, len(order))))
+
+    def below_or_half(of: BoolArray) -> FloatArray:
+        """Share of some rows that score below each row, ties count half, in the order of the scores."""
+        counts = np.add.reduceat(of, starts, dtype=np.float64)
+        return ((np.cumsum(counts) - counts / 2) / counts.sum())[group]
+
+    below = np.empty(len(scores))
+    below[order] = np.where(hit, below_or_half(~hit), 1 - below_or_half(hit))
+    value = float(below[positive].mean())
+    return value, (below - value) / np.where(positive, positive.sum(), (~positive).sum())
+
+
+def mean_precision_with_derivative(scores: NDArray[Any], hit: BoolArray, over: BoolArray) -> Statistic:
+    """Mean, over the rows `over`, of the share of hits among the rows that score no lower; and its derivative.
+
+    With `over = hit` this is average precision; with all rows, and errors as hits, the area under the risk-coverage
+    curve. With a = over, h = hit, M_i and E_i the rows and hits scoring no lower than row i, and n = sum a:
+    d/dw_m = [a_m (E_m / M_m - value) + sum_{i scores no higher than m} a_i (h_m / M_i - E_i / M_i^2)] / n.
+    """
+    order = np.argsort(-scores)  # equal scores are taken together below, in any order
+    h, a = hit[order].astype(np.float64), over[order].astype(np.float64)
+    starts = _starts(scores[order])
+    ends = np.append(starts[1:], len(order))
+    sizes = ends - starts
+    M = np.repeat(ends, sizes)
+    E = np.repeat(np.cumsum(h)[ends - 1], sizes)
+    n = a.sum()
+    value = float((a * E / M).sum() / n)
+    from_here = np.repeat(starts, sizes)
+    tail_hit = np.cumsum((a / M)[::-1])[::-1][from_here]
+    tail_all = np.cumsum((a * E / M**2)[::-1])[::-1][from_here]
+    derivative = np.empty(len(order))
+    derivative[order] = (a * (E / M - value) + h * tail_hit - tail_all) / n
+    return value, derivative
+
+
+def risk_coverage(confidence: NDArray[Any], correct: BoolArray) -> tuple[FloatArray, FloatArray]:
+    """Coverage and risk when only the most confident rows are answered, one point per distinct confidence.
+
+    Coverage is the share of rows answered, risk the share of errors among them; rows of equal confidence are answered
+    together. Any order of the confidences serves, such as their log-odds. Source: El-Yaniv and Wiener, "On the
+    Foundations of Noise-free Selective Classification", 2010.
+    """
+    order = np.argsort(-confidence)
+    ends = np.append(_starts(confidence[order])[1:], len(order)) - 1
+    return (ends + 1) / len(order), np.cumsum(~correct[order])[ends] / (ends + 1)

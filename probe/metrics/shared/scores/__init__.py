@@ -1,0 +1,66 @@
+"""What the metrics need to know of each row, read once per run, and what of it a run keeps.
+
+One file per target, named as it is (`probe.core.targets`): `read` makes scores of outputs and labels, and the class of
+these has `arrays`, which a run keeps, and `restored`, which makes scores of the arrays again.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from probe.core.base import IntArray
+from probe.core.targets import DEFAULT
+
+
+class Scores(Protocol):
+    """Of the rows of a run.
+
+    Attributes:
+        target: Name of what the labels are.
+        logits: What the head gave, (N, K), where it is at hand.
+        labels: Of the rows.
+    """
+
+    @property
+    def target(self) -> str: ...
+    @property
+    def logits(self) -> NDArray[Any] | None: ...
+    @property
+    def labels(self) -> NDArray[Any]: ...
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """What a run keeps of them, by the name in its predictions."""
+        ...
+
+
+@dataclass(frozen=True)
+class Frequencies:
+    """Scores of the test rows, beside the (K,) rows of each class that the head may learn from."""
+
+    rows: Any
+    train_counts: IntArray
+
+    @property
+    def target(self) -> str:
+        """That of the rows."""
+        return str(self.rows.target)
+
+
+def score(outputs: NDArray[Any], labels: NDArray[Any], target: str = DEFAULT) -> Any:
+    """The scores of rows whose labels are what `target` names.
+
+    Raises:
+        InputError: Outputs or labels that cannot be scored.
+    """
+    return importlib.import_module(f"{__name__}.{target}").read(outputs, labels)
+
+
+def restored(arrays: Mapping[str, NDArray[Any]], target: str = DEFAULT) -> Any:
+    """The scores of a run from the arrays that it kept; what a metric `needs` says which of them it looks at."""
+    kept = importlib.import_module(f"{__name__}.{target}")
+    kind = next(kind for kind in vars(kept).values() if getattr(kind, "target", None) == target)
+    return kind.restored(arrays)
