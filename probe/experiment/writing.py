@@ -6,13 +6,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from probe.core.base import digest
+from probe.core.base import Notes, digest
 from probe.core.device import device_name
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.fitting import Fitted
 from probe.experiment.measuring import Scored
-from probe.experiment.reading import ReadRows
-from probe.experiment.request import Named
+from probe.experiment.reading import ReadRows, sources
+from probe.experiment.request import Named, Run
 from probe.protocols.shared.groups import divided_groups, keep_together
 from probe.protocols.shared.rows_file import write_rows
 from probe.results import folder as results
@@ -41,6 +41,12 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
     )
 
 
+def notes_of(asked: Run) -> list[str]:
+    """What the backbone has to say of the kinds that the head reads."""
+    told = asked.backbone.notes if isinstance(asked.backbone, Notes) else {}
+    return [told[kind] for kind, _ in sources(asked.head.consumes, asked.reads) if kind in told]
+
+
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:
     """What `result.json` says."""
     asked, elsewhere = named.drawn.checked.asked, named.drawn.elsewhere
@@ -63,6 +69,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
             **fitted.seconds,
             "total": total_seconds,
         },
+        **({"notes": notes} if (notes := notes_of(asked)) else {}),
         "leakage": count_duplicates(
             asked.dataset,
             None if elsewhere is None else elsewhere.dataset,
