@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from probe.backbones.shared.checkpoints import check_misfits
-from probe.backbones.shared.kinds import KINDS, output_kinds
-from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
+from probe.backbones.shared.outputs import n_class_tokens
 from probe.core.errors import InputError
 from probe.core.images import centre_of_strip, require_image
+from probe.core.kinds import KINDS
 
 
-class HuggingFaceBackbone(FrozenNetwork):
+class HuggingFaceBackbone(ForeignNetwork):
     """An `AutoModel` with its image processor; of models with a text tower, the vision tower.
 
     `pooled` is `pooler_output`, or the mean of the patch tokens where the model has none; `tokens` and `map` are
-    `last_hidden_state`. Needs the extra `transformers`.
+    `last_hidden_state`. A masked autoencoder sees all patches, in their order. Needs the extra `transformers`.
 
     Args:
         name: Id on the hub, or a folder that `save_pretrained` wrote.
@@ -30,8 +32,9 @@ class HuggingFaceBackbone(FrozenNetwork):
         strict: False draws random weights for those that the model's file lacks, and records in the identity which. A
             pooler that is not in the file at all is left out either way, and heads that are in it are not read.
         seed: Of random weights.
-        n_prefix_tokens: How many tokens stand before the patches; null: 1, plus the register tokens of the
-            configuration, where the model has a class token, else 0.
+        n_prefix_tokens: How many tokens stand before the patches; null: as many as the model has class, distillation
+            and register tokens, and detection tokens, which it puts behind the patches and are moved to the front.
+        layout: `channels_first`, `channels_last`, or `sequence` for tokens on no grid; null to find out.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
     """
@@ -44,6 +47,7 @@ class HuggingFaceBackbone(FrozenNetwork):
         strict: bool = True,
         seed: int = 0,
         n_prefix_tokens: int | None = None,
+        layout: str | None = None,
         precision: str = "float32",
         taps: Sequence[str] = (),
     ):
@@ -51,8 +55,11 @@ class HuggingFaceBackbone(FrozenNetwork):
             raise InputError("backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>")
         network, missing, self._processor = _load(name, pretrained, revision, seed)
         self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
+        self._masks = unmasked(network)
+        self._n_detection_tokens = _n_detection_tokens(network)
         self._config = json.loads(network.config.to_json_string(use_diff=False))
-        probe = self._processor_output(_blank())
+        probe = self._processor_output(Image.new("RGB", (64, 64)))
+        patch = getattr(network.config, "patch_size", None)
         suffix = "" if pretrained else "-random"
         super().__init__(
             network,
@@ -60,7 +67,11 @@ class HuggingFaceBackbone(FrozenNetwork):
             image_size=(probe.shape[-2], probe.shape[-1]),
             precision=precision,
             taps=taps,
-            n_prefix_tokens=_n_prefix_tokens(network) if n_prefix_tokens is None else n_prefix_tokens,
+            n_prefix_tokens=n_prefix_tokens,
+            n_class_tokens=_n_prefix_tokens(network) + self._n_detection_tokens,
+            layout=layout,
+            grid=(probe.shape[-2] // patch, probe.shape[-1] // patch) if isinstance(patch, int) else None,
+            n_channels=probe.shape[-3],
         )
 
     def transform(self, row: Any) -> Tensor:
@@ -75,20 +86,17 @@ class HuggingFaceBackbone(FrozenNetwork):
         return torch.as_tensor(self._processor(images=image, return_tensors="pt")["pixel_values"][0])
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
-        output = self.network(pixel_values=batch)
-        kinds = output_kinds(
-            output.get("last_hidden_state"),
-            n_prefix_tokens=self.n_prefix_tokens,
-            channels_last=False,
-            image_size=self.image_size,
-        )
+        given = {"noise": torch.arange(self._masks, device=batch.device).expand(len(batch), -1)} if self._masks else {}
+        output = self.network(pixel_values=batch, **given)
+        last = output.get("last_hidden_state")
+        kinds = self._arranged(last) if isinstance(last, Tensor) and last.ndim in (3, 4) else {}
         pooled = output.get("pooler_output")
         if pooled is None and not kinds:
             raise InputError(
                 f"backbone {self.name} gives {', '.join(output)}, expected last_hidden_state or pooler_output: wrap it "
                 "for backbone=module"
             )
-        kinds["pooled"] = kinds["tokens"][:, self.n_prefix_tokens :].mean(1) if pooled is None else pooled.flatten(1)
+        kinds["pooled"] = self._patches(kinds["tokens"]).mean(1) if pooled is None else pooled.flatten(1)
         return {kind: kinds[kind] for kind in KINDS if kind in kinds}
 
     def _architecture(self) -> dict[str, Any]:
@@ -96,7 +104,20 @@ class HuggingFaceBackbone(FrozenNetwork):
         aside = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
         config = {key: value for key, value in self._config.items() if key not in aside}
         facts = {"family": "huggingface", "class": type(self.network).__name__, "config": config}
-        return {**facts, "misfits": self._misfits} if self._misfits else facts
+        masking = {"masking": "none, patches in order"} if self._masks else {}
+        return {**facts, **masking, **({"misfits": self._misfits} if self._misfits else {})}
+
+    def _former_prefix(self, n_tokens: int, what: str) -> int:
+        # One class token and the registers of the configuration, or none where these join behind the layer.
+        n = _class_and_registers(self.network)
+        return 0 if n and what != OUTPUT and n_tokens == (self._n_tokens or 0) - n else n
+
+    def _in_order(self, tokens: Tensor) -> Tensor:
+        n = self._n_detection_tokens
+        if not n or self._count(tokens.shape[1], "layer") != self._n_prefix_tokens:
+            return tokens
+        before = self._n_prefix_tokens - n
+        return torch.cat([tokens[:, :before], tokens[:, -n:], tokens[:, before:-n]], dim=1)
 
     def _preprocessing(self) -> dict[str, Any]:
         return {"antialias": True, **json.loads(self._processor.to_json_string())}
@@ -143,7 +164,23 @@ def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple
     return network, missing, processor
 
 
+def unmasked(network: Any) -> int:
+    """Tells a masked autoencoder to leave every patch in; returns how many there are, 0 for any other model.
+
+    It sorts patches by random noise even where it drops none, so that it is to be given noise that rises.
+    """
+    if type(network).__name__ != "ViTMAEModel":
+        return 0
+    network.config.mask_ratio = 0.0
+    return int(network.embeddings.patch_embeddings.num_patches)
+
+
 def _n_prefix_tokens(network: Any) -> int:
+    """Class, distillation and register tokens."""
+    return max(n_class_tokens(network), _class_and_registers(network))
+
+
+def _class_and_registers(network: Any) -> int:
     has_class_token = any(
         key.rpartition(".")[2] in ("cls_token", "class_embedding") for key, _ in network.named_parameters()
     )
@@ -151,7 +188,7 @@ def _n_prefix_tokens(network: Any) -> int:
     return 1 + registers if has_class_token else 0
 
 
-def _blank() -> Any:
-    from PIL import Image
-
-    return Image.new("RGB", (64, 64))
+def _n_detection_tokens(network: Any) -> int:
+    """Tokens that YOLOS puts behind the patches."""
+    found = [weight.shape[1] for name, weight in network.named_parameters() if name.endswith(".detection_tokens")]
+    return sum(found)

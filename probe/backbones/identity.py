@@ -16,6 +16,7 @@ class IdentityBackbone:
     """Gives a (D,) row of numbers as `pooled`, in float32. For tabular rows and features from elsewhere."""
 
     name = "identity"
+    reads = "vectors"
     kinds = ("pooled",)
     n_prefix_tokens = 0
     n_parameters = 0

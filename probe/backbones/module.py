@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -13,28 +14,30 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
-from probe.backbones.shared.checkpoints import load_state, read_state
-from probe.backbones.shared.kinds import KINDS, output_kinds
-from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.checkpoints import load_checkpoint
+from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
+from probe.backbones.shared.last_layer import note_on_logits, note_on_saved_logits
+from probe.backbones.shared.outputs import n_class_tokens
 from probe.backbones.shared.pixels import Normalisation, to_bytes
 from probe.backbones.shared.saved_networks import Program, is_program, load_program
 from probe.core import own_modules
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.images import require_image
+from probe.core.kinds import KINDS
 from probe.core.source import is_installed, source_digest
 
 HUB = "torch.hub:load"
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
-class ModuleBackbone(FrozenNetwork):
+class ModuleBackbone(ForeignNetwork):
     """A network that an imported class or function gives, or a saved one.
 
     Its output may be a tensor, a tuple whose first entry counts, a dict, or a `ModelOutput` of transformers. (N, D) is
-    `pooled`; (N, T, D) is `tokens`; (N, C, H, W) is `map` and, position by position, `tokens`. In a dict, `pooled`,
-    `tokens` and `map` count, or `pooler_output` and `last_hidden_state`. Where no `pooled` comes, it is the mean of
-    the tokens without prefix.
+    `pooled`; (N, T, D) is `tokens`; (N, C, H, W) or (N, H, W, C) is `map` and, position by position, `tokens`. In a
+    dict, `pooled`, `tokens` and `map` count, or `pooler_output` and `last_hidden_state`. Where no `pooled` comes, it is
+    the mean of the tokens without prefix. Of a classifier `pooled` is its logits, which `notes` says.
 
     Besides the weights, the identity holds a digest of the source that defines the network (its class, those of its
     parts, the function that builds it) and one of the transform's: an edited `forward` gives new features. Files that
@@ -46,16 +49,18 @@ class ModuleBackbone(FrozenNetwork):
             or pickled by torch.save. The first two have no layers to tap. `torch.hub:load` works as well.
         kwargs: Its arguments.
         checkpoint: A file of weights.
+        checkpoint_prefix: What the names in it begin with, such as `teacher.backbone.`; null to find out.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
         seed: Of weights that the target draws.
-        transform: `package.module:name` of a function from an RGB PIL image to a (3, H, W) tensor, or null for:
+        transform: `package.module:name` of a function from an RGB PIL image to a (C, H, W) tensor, or null for:
             the largest centred square, scaled to `size`, normalised by `mean` and `std`.
         size: Side of the square input in pixels; with a transform of your own, what that gives.
-        mean: Of the channels, on the scale from 0 to 1.
+        mean: Of the channels, on the scale from 0 to 1; one number where the network reads brightness alone.
         std: Of the channels.
         interpolation: `bicubic` or `bilinear`.
         output: Which entry of a dict or tuple to take, by name or number.
-        n_prefix_tokens: How many of its tokens stand before the patches.
+        n_prefix_tokens: How many of its tokens stand before the patches; null to find out.
+        layout: `channels_first`, `channels_last`, or `sequence` for tokens on no grid; null to find out.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
         trust: Whether a saved network may run the code that its file holds, or torch.hub that of a repository.
@@ -66,6 +71,7 @@ class ModuleBackbone(FrozenNetwork):
         target: str | None = None,
         kwargs: Mapping[str, Any] | None = None,
         checkpoint: str | None = None,
+        checkpoint_prefix: str | None = None,
         strict: bool = True,
         seed: int = 0,
         transform: str | None = None,
@@ -74,7 +80,8 @@ class ModuleBackbone(FrozenNetwork):
         std: Sequence[float] = (0.229, 0.224, 0.225),
         interpolation: str = "bicubic",
         output: str | int | None = None,
-        n_prefix_tokens: int = 0,
+        n_prefix_tokens: int | None = None,
+        layout: str | None = None,
         precision: str = "float32",
         taps: Sequence[str] = (),
         trust: bool = False,
@@ -83,12 +90,13 @@ class ModuleBackbone(FrozenNetwork):
             raise InputError("backbone=module needs a target, none is given: set backbone.target=package.module:name")
         if interpolation not in RESAMPLING:
             raise InputError(f"interpolation is {interpolation!r}, expected one of {', '.join(RESAMPLING)}: use one")
-        if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
+        if len(mean) not in (1, 3) or len(std) != len(mean) or min(std) <= 0:
             raise InputError(
-                f"mean is {list(mean)} and std {list(std)}, expected three numbers each, std above 0: set so"
+                f"mean is {list(mean)} and std {list(std)}, expected three numbers each, or one each for a network of "
+                "one channel, std above 0: set so"
             )
         network, source = _network(target, dict(kwargs or {}), seed, size, trust)
-        misfits = load_state(network, read_state(checkpoint), checkpoint, strict) if checkpoint else {}
+        misfits = load_checkpoint(network, checkpoint, checkpoint_prefix, strict) if checkpoint else {}
         self._facts = {
             "family": "module",
             "output": output,
@@ -120,6 +128,9 @@ class ModuleBackbone(FrozenNetwork):
             precision=precision,
             taps=taps,
             n_prefix_tokens=n_prefix_tokens,
+            n_class_tokens=n_class_tokens(network),
+            layout=layout,
+            n_channels=len(mean) if self._own_transform is None else _n_channels(self._own_transform, size),
             normalisation=None if transform else Normalisation(mean, std),
         )
 
@@ -130,22 +141,34 @@ class ModuleBackbone(FrozenNetwork):
         return [f"{name}={value}" for name, value in named.items() if value or name == "target"]
 
     def transform(self, row: Any) -> Tensor:
-        """One image as (3, H, W) bytes, or what the transform of your own gives."""
+        """One image as (C, H, W) bytes, or what the transform of your own gives."""
         image = require_image(row, self.name)
         if self._own_transform is not None:
             return self._own_transform(image)
         steps: Any = self._steps
         if image.size != tuple(steps["size"]):
             image = ImageOps.fit(image, tuple(steps["size"]), RESAMPLING[steps["interpolation"]])
-        return to_bytes(image)
+        return to_bytes(image if self.n_channels == 3 else image.convert("L"))
+
+    @cached_property
+    def notes(self) -> Mapping[str, str]:
+        """What runs are to tell of a kind: that `pooled` is what the last layer gives."""
+        if set(self.shapes) - set(self.taps) != {"pooled"}:
+            return {}
+        if isinstance(self.network, Program):
+            note = note_on_saved_logits(self.network, self.name, self.shapes["pooled"][0])
+            return {"pooled": note} if note else {}
+        images = torch.rand(2, self.n_channels, *self.image_size, generator=torch.Generator().manual_seed(0))
+        note = note_on_logits(self.network, self.name, lambda: self._run(images, [])["pooled"])
+        return {"pooled": note} if note else {}
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         output = self.network(batch)
         kinds = self._named(output) if isinstance(output, Mapping) and self._output is None else {}
         if not kinds:
-            kinds = self._arranged(self._chosen(output))
+            kinds = self._of_tensor(self._chosen(output))
         if "pooled" not in kinds:
-            kinds = {"pooled": kinds["tokens"][:, self.n_prefix_tokens :].mean(1), **kinds}
+            kinds = {"pooled": self._patches(kinds["tokens"]).mean(1), **kinds}
         return {kind: kinds[kind] for kind in KINDS if kind in kinds}
 
     def _named(self, output: Mapping[str, Any]) -> dict[str, Tensor]:
@@ -153,15 +176,23 @@ class ModuleBackbone(FrozenNetwork):
         kinds = {kind: output[kind] for kind in KINDS if isinstance(output.get(kind), Tensor)}
         if not kinds and isinstance(output.get("last_hidden_state"), Tensor):
             kinds = self._arranged(output["last_hidden_state"])
+        elif "map" in kinds or "tokens" in kinds:
+            kinds |= self._arranged(kinds["map"]) if "map" in kinds else {}
+            if isinstance(tokens := output.get("tokens"), Tensor):
+                _ = self._n_prefix(tokens, OUTPUT)
+                kinds["tokens"] = tokens
         pooled = output.get("pooler_output")
         if "pooled" not in kinds and isinstance(pooled, Tensor):
             kinds["pooled"] = pooled.flatten(1)
-        if "tokens" not in kinds and "map" in kinds:
-            kinds["tokens"] = kinds["map"].flatten(2).transpose(1, 2)
         return kinds
 
     def _chosen(self, output: Any) -> Any:
         if self._output is None:
+            if isinstance(output, tuple | list) and len(output) > 1 and all(map(_is_map, output)):
+                raise InputError(
+                    f"backbone {self.name} gives {len(output)} maps, of which one is to be read: set "
+                    "backbone.output=-1 for the last, say"
+                )
             return output[0] if isinstance(output, tuple | list) else output
         try:
             return output[self._output]
@@ -171,18 +202,13 @@ class ModuleBackbone(FrozenNetwork):
                 "backbone.output to one of these"
             ) from error
 
-    def _arranged(self, output: Any) -> dict[str, Tensor]:
-        if isinstance(output, Tensor) and output.ndim == 2:
-            return {"pooled": output}
-        kinds = output_kinds(
-            output, n_prefix_tokens=self.n_prefix_tokens, channels_last=False, image_size=self.image_size
-        )
-        if not kinds:
+    def _of_tensor(self, output: Any) -> dict[str, Tensor]:
+        if not isinstance(output, Tensor) or output.ndim not in (2, 3, 4):
             raise InputError(
                 f"backbone {self.name} gives {_describe(output)}, expected a tensor of 2, 3 or 4 dimensions, or a dict "
                 "with pooled, tokens or map: set backbone.output, or wrap the network"
             )
-        return kinds
+        return {"pooled": output} if output.ndim == 2 else self._arranged(output)
 
     def _architecture(self) -> dict[str, Any]:
         return self._facts
@@ -250,6 +276,16 @@ def _code(network: nn.Module, target: str | None = None) -> str | None:
 def _code_at(path: str, found: Any) -> Any:
     """What was found at an import path, or the module where it stands if it is an object that somebody made there."""
     return found if isinstance(found, type | FunctionType) else sys.modules[path.partition(":")[0]]
+
+
+def _is_map(output: Any) -> bool:
+    return isinstance(output, Tensor) and output.ndim == 4
+
+
+def _n_channels(transform: Callable[[Image.Image], Tensor], size: int) -> int:
+    """Of the images that a transform of one's own gives."""
+    given = transform(Image.new("RGB", (size, size)))
+    return len(given) if isinstance(given, Tensor) and given.ndim == 3 else 3
 
 
 def _describe(output: Any) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import difflib
 import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,16 +17,16 @@ import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
-from probe.backbones.shared.checkpoints import check_misfits
-from probe.backbones.shared.kinds import map_kinds, output_kinds, token_kinds
-from probe.backbones.shared.network import FrozenNetwork, fast_layout
+from probe.backbones.shared.checkpoints import check_misfits, read_state, without_prefix
+from probe.backbones.shared.image_network import ImageNetwork, fast_layout
 from probe.backbones.shared.open_clip_text import OpenClipText
+from probe.backbones.shared.outputs import map_kinds, output_kinds, token_kinds
 from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.images import centre_of_strip, require_image
 
 
-class OpenClipBackbone(FrozenNetwork):
+class OpenClipBackbone(ImageNetwork):
     """The image tower of a CLIP model; `text` is its text tower, which head `zero_shot` reads.
 
     `pooled` is the tower's output. `tokens` are those of the last block after the final norm, prefix tokens first;
@@ -36,6 +37,7 @@ class OpenClipBackbone(FrozenNetwork):
         pretrained: Tag of the weights, as in `open_clip.list_pretrained()`, which are downloaded once; null for
             random ones.
         checkpoint: A file of weights of the whole model to use instead. Nothing is downloaded.
+        checkpoint_prefix: What the names in it begin with, such as `model.`; null to find out.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
         seed: Of random weights.
         projection: Whether `pooled` is projected into the space shared with text; ResNet towers cannot do without.
@@ -49,6 +51,7 @@ class OpenClipBackbone(FrozenNetwork):
         name: str = "ViT-B-32",
         pretrained: str | None = "laion2b_s34b_b79k",
         checkpoint: str | None = None,
+        checkpoint_prefix: str | None = None,
         strict: bool = True,
         seed: int = 0,
         projection: bool = True,
@@ -59,7 +62,7 @@ class OpenClipBackbone(FrozenNetwork):
         tag = None if checkpoint else pretrained
         quick_gelu = _check_name(name, tag)
         self._model = _create(name, tag, seed, quick_gelu)
-        self._misfits = _load_checkpoint(self._model, checkpoint, strict) if checkpoint else {}
+        self._misfits = _load_checkpoint(self._model, checkpoint, checkpoint_prefix, strict) if checkpoint else {}
         self._model.eval().requires_grad_(False)
         visual = self._model.visual
         self._facts = {"name": name, "quick_gelu": quick_gelu, "projection": projection, "normalize": normalize}
@@ -81,7 +84,7 @@ class OpenClipBackbone(FrozenNetwork):
             if trunk is None
             else getattr(trunk, "num_prefix_tokens", 0),
             channels_last=getattr(trunk, "output_fmt", None) == "NHWC",
-            layout=fast_layout(network),
+            memory_format=fast_layout(network),
             normalisation=normalisation,
         )
 
@@ -176,18 +179,32 @@ def _create(name: str, tag: str | None, seed: int, quick_gelu: bool) -> Any:
             ) from error
 
 
-def _load_checkpoint(model: nn.Module, checkpoint: str, strict: bool) -> dict[str, Any]:
+def _load_checkpoint(model: nn.Module, checkpoint: str, prefix: str | None, strict: bool) -> dict[str, Any]:
     """Loads a file of weights with open_clip's own conversions."""
     if not Path(checkpoint).is_file():
-        raise InputError(f"checkpoint {checkpoint} is no file: give the path of a .safetensors or .pt file")
-    try:
-        keys = open_clip.load_checkpoint(model, checkpoint, strict=False, weights_only=True)
-    except Exception as error:
-        # Damaged files, foreign pickles and other shapes each have exceptions of their own.
-        text = " ".join(str(error).split())[:200]
-        raise InputError(f"checkpoint {checkpoint} cannot be loaded ({text}): give weights of this model") from error
+        raise InputError(f"checkpoint {checkpoint} is no file: give the path of a .safetensors or .pth file")
+    keys = None
+    if prefix is None:
+        with contextlib.suppress(Exception):  # damaged, of a training script, or of another shape: told apart below
+            keys = open_clip.load_checkpoint(model, checkpoint, strict=False, weights_only=True)
+    if keys is None or (keys and set(keys.missing_keys) >= set(model.state_dict())):
+        keys = _load_weights_alone(model, checkpoint, prefix)
     misfits = {"missing": sorted(keys.missing_keys), "unexpected": sorted(keys.unexpected_keys)} if keys else {}
     return check_misfits(misfits, checkpoint, strict)
+
+
+def _load_weights_alone(model: nn.Module, checkpoint: str, prefix: str | None) -> Any:
+    """Hands open_clip the weights out of what a training script wrote: it takes them from a file alone."""
+    state = without_prefix(read_state(checkpoint), model.state_dict(), prefix, checkpoint)
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(dict(state), f"{folder}/weights.pt")
+        try:
+            return open_clip.load_checkpoint(model, f"{folder}/weights.pt", strict=False, weights_only=True)
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"checkpoint {checkpoint} cannot be loaded ({text}): give weights of this model"
+            ) from error
 
 
 def _without_projection(visual: Any, name: str) -> nn.Module:

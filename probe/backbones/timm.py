@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,9 +15,9 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from probe.backbones.shared.checkpoints import load_state, read_state
-from probe.backbones.shared.kinds import output_kinds
-from probe.backbones.shared.network import FrozenNetwork, fast_layout
+from probe.backbones.shared.checkpoints import load_state, read_state, without_prefix
+from probe.backbones.shared.image_network import ImageNetwork, fast_layout
+from probe.backbones.shared.outputs import output_kinds
 from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import InputError
 from probe.core.images import centre_of_strip, require_image
@@ -25,9 +26,11 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 POOLS = ("own", "avg", "cls", "none")
+POSITIONS = re.compile("pos_embed|relative_position|rel_pos")
+"""In the names of weights that depend on the size of images."""
 
 
-class TimmBackbone(FrozenNetwork):
+class TimmBackbone(ImageNetwork):
     """A timm model without its classifier, with the transform of the model's own configuration.
 
     Gives `pooled` by the model's own pooling; `tokens` after the final norm, prefix tokens first, or the positions of
@@ -38,9 +41,11 @@ class TimmBackbone(FrozenNetwork):
         name: As in `timm.list_models()`, with or without the tag of its weights; also `hf-hub:...`, `local-dir:...`.
         pretrained: Downloads the weights (once, into the Hugging Face cache); false for random ones.
         checkpoint: A file of weights to use instead; a classifier in it is left out. Nothing is downloaded.
+        checkpoint_prefix: What the names in it begin with, such as `teacher.backbone.`; null to find out.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
         seed: Of random weights.
-        model_kwargs: Further arguments of `timm.create_model`, such as `{dynamic_img_size: true}`.
+        model_kwargs: Further arguments of `timm.create_model`, such as `{dynamic_img_size: true}`; with
+            `{in_chans: 1}` it reads brightness alone, with `{features_only: true}` the last map counts.
         img_size: Side of the square input in pixels, instead of the model's own; position embeddings are resampled.
         crop_pct: Share of the scaled image's side that the centre crop keeps, instead of the model's own.
         pool: `own`; `avg`, the mean of the patch tokens after the final norm; `cls`, the first prefix token; `none`
@@ -54,6 +59,7 @@ class TimmBackbone(FrozenNetwork):
         name: str = "resnet18",
         pretrained: bool = True,
         checkpoint: str | None = None,
+        checkpoint_prefix: str | None = None,
         strict: bool = True,
         seed: int = 0,
         model_kwargs: Mapping[str, Any] | None = None,
@@ -72,16 +78,24 @@ class TimmBackbone(FrozenNetwork):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             network = _create(name, pretrained and not checkpoint, self._arguments)
-        self._misfits = load_checkpoint(network, checkpoint, strict) if checkpoint else {}
         n_channels = self._arguments.get("in_chans", network.pretrained_cfg["input_size"][0])
-        if n_channels != 3:
+        if n_channels not in (1, 3):
             raise InputError(
-                f"timm model {name} reads {n_channels} channels, expected 3: choose a model for RGB images"
+                f"timm model {name} reads {n_channels} channels, expected 3, or 1 for brightness alone: choose a model "
+                "for images"
             )
         size = img_size or self._arguments.get("img_size")
-        self._config = data_config(network, size, crop_pct)
-        if img_size and hasattr(network, "set_input_size"):
-            network.set_input_size(img_size=self._config["input_size"][1:])
+        self._config = data_config(network, size, crop_pct, n_channels)
+
+        def resize() -> None:
+            if img_size and hasattr(network, "set_input_size"):
+                network.set_input_size(img_size=self._config["input_size"][1:])
+
+        self._misfits = {}
+        if checkpoint:
+            self._misfits = load_checkpoint(network, checkpoint, checkpoint_prefix, strict, resize)
+        else:
+            resize()
         self._pool = pool
         self._transform, normalisation = split_transform(create_transform(**self._config, is_training=False))
         suffix = f":{Path(checkpoint).stem}" if checkpoint else "" if pretrained else "-random"
@@ -91,9 +105,10 @@ class TimmBackbone(FrozenNetwork):
             image_size=self._config["input_size"][1:],
             precision=precision,
             taps=taps,
+            n_channels=n_channels,
             n_prefix_tokens=n_prefix_tokens(network),
             channels_last=getattr(network, "output_fmt", None) == "NHWC",
-            layout=fast_layout(network),
+            memory_format=fast_layout(network),
             normalisation=normalisation,
         )
         if pool == "cls" and self.n_prefix_tokens == 0:
@@ -112,14 +127,15 @@ class TimmBackbone(FrozenNetwork):
         return [f"model_kwargs.{name}={value}" for name, value in given.items() if name not in harmless]
 
     def transform(self, row: Any) -> Tensor:
-        """One image as (3, H, W) bytes, or float32 where normalising is not the last step of the model's transform."""
+        """One image as (C, H, W) bytes, or float32 where normalising is not the last step of the model's transform."""
         image: Image = require_image(row, self.name)
         if self._config.get("crop_mode") == "center":
             image = centre_of_strip(image)
-        return self._transform(image)
+        return self._transform(image if self.n_channels == 3 else image.convert("L"))
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
-        output = self.network.forward_features(batch)
+        maps_alone = not hasattr(self.network, "forward_features")
+        output = self.network(batch)[-1] if maps_alone else self.network.forward_features(batch)
         features = output_kinds(
             output,
             n_prefix_tokens=self.n_prefix_tokens,
@@ -127,6 +143,8 @@ class TimmBackbone(FrozenNetwork):
             image_size=self.image_size,
             grid=getattr(getattr(self.network, "patch_embed", None), "grid_size", None),
         )
+        if self._pool == "own" and maps_alone:
+            return {"pooled": features["tokens"].mean(1), **features}
         if self._pool == "own":
             pooled = self.network.forward_head(output, pre_logits=True)
             return {"pooled": pooled.flatten(1), **features}
@@ -159,12 +177,17 @@ class TimmBackbone(FrozenNetwork):
         return {key: _plain(value) for key, value in self._config.items()} | {"antialias": True}
 
 
-def data_config(network: Any, size: int | Sequence[int] | None, crop_pct: float | None) -> dict[str, Any]:
-    """The model's own preprocessing with the given size and crop in place of its own."""
+def data_config(
+    network: Any, size: int | Sequence[int] | None, crop_pct: float | None, n_channels: int = 3
+) -> dict[str, Any]:
+    """The model's own preprocessing with the given size and crop in place of its own, of brightness where it is."""
     config = resolve_model_data_config(network)
+    if n_channels == 1:
+        config["input_size"] = (1, *config["input_size"][1:])
+        config |= {key: (sum(config[key]) / len(config[key]),) for key in ("mean", "std")}
     if size is not None:
         height, width = (size, size) if isinstance(size, int) else tuple(size)
-        config["input_size"] = (3, height, width)
+        config["input_size"] = (n_channels, height, width)
     if crop_pct is not None:
         if not 0 < crop_pct <= 1:
             raise InputError(f"crop_pct is {crop_pct}, expected a share in (0, 1]: set backbone.crop_pct=0.9, say")
@@ -179,19 +202,48 @@ def n_prefix_tokens(network: Any) -> int:
     return int(getattr(network, "num_prefix_tokens", own))
 
 
-def load_checkpoint(network: Any, checkpoint: str, strict: bool) -> dict[str, Any]:
-    """Loads a file of weights; timm's own conversion of foreign checkpoints is used where names or shapes differ."""
+def load_checkpoint(
+    network: Any, checkpoint: str, prefix: str | None, strict: bool, resize: Callable[[], None]
+) -> dict[str, Any]:
+    """Loads a file of weights; timm's own conversion of foreign checkpoints is used where names or shapes differ.
+
+    Args:
+        resize: Gives the network the size of the images. Position embeddings are resampled once: by it, where those of
+            the checkpoint have the network's first size, else by timm's conversion, right to the size of the images.
+    """
+    given = without_prefix(read_state(checkpoint), network.state_dict(), prefix, checkpoint)
+    state = _converted(network, given)
+    if _resampled(state, given):
+        resize()
+        return load_state(network, _converted(network, given), checkpoint, strict)
+    misfits = load_state(network, state, checkpoint, strict)
+    resize()
+    return misfits
+
+
+def _resampled(state: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> bool:
+    """Whether a conversion changed position embeddings beyond their shape."""
+    by_size: dict[int, list[Tensor]] = {}
+    for value in given.values():
+        by_size.setdefault(value.numel(), []).append(value.flatten())
+    return any(
+        not any(torch.equal(value.flatten(), other) for other in by_size.get(value.numel(), []))
+        for name, value in state.items()
+        if POSITIONS.search(name)
+    )
+
+
+def _converted(network: Any, state: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """The weights under the network's names and in its shapes, as far as timm knows, without a classifier."""
     classifier = network.pretrained_cfg.get("classifier") or ()
     prefixes = tuple(f"{name}." for name in ([classifier] if isinstance(classifier, str) else classifier))
     own = network.state_dict()
-    state = read_state(checkpoint)
     if any(key not in own or own[key].shape != value.shape for key, value in state.items()):
         convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
         # Where it fails, timm does not know this kind of checkpoint: the names in the error below tell the user more.
         with contextlib.suppress(KeyError, IndexError, RuntimeError, ValueError, AttributeError):
             state = convert(dict(state), network) if convert else state
-    state = {key: value for key, value in state.items() if key in own or not key.startswith(prefixes)}
-    return load_state(network, state, str(checkpoint), strict)
+    return {key: value for key, value in state.items() if key in own or not key.startswith(prefixes)}
 
 
 def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:

@@ -10,9 +10,9 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from probe.backbones.shared.checkpoints import load_state, read_state
-from probe.backbones.shared.kinds import map_kinds
-from probe.backbones.shared.network import FrozenNetwork, fast_layout
+from probe.backbones.shared.checkpoints import load_checkpoint
+from probe.backbones.shared.image_network import ImageNetwork, fast_layout
+from probe.backbones.shared.outputs import map_kinds
 from probe.backbones.shared.pixels import Normalisation, to_bytes
 from probe.backbones.shared.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
 from probe.core.images import require_image
@@ -20,7 +20,7 @@ from probe.core.images import require_image
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
 
 
-class TinyBackbone(FrozenNetwork):
+class TinyBackbone(ImageNetwork):
     """Barlow Twins on CIFAR-10 images, 1.1 M parameters; `recipes/barlow_twins.py` trains it.
 
     Gives `pooled` (N, 512), `tokens` (N, 16, 512) and `map` (N, 512, 4, 4). Images of another size are scaled, after
@@ -30,6 +30,7 @@ class TinyBackbone(FrozenNetwork):
         pretrained: False for random weights, the baseline.
         seed: Of the random weights.
         checkpoint: Weights to use instead of the embedded ones.
+        checkpoint_prefix: What the names in it begin with, such as `model.`; null to find out.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
@@ -40,6 +41,7 @@ class TinyBackbone(FrozenNetwork):
         pretrained: bool = True,
         seed: int = 0,
         checkpoint: str | None = None,
+        checkpoint_prefix: str | None = None,
         strict: bool = True,
         precision: str = "float32",
         taps: Sequence[str] = (),
@@ -50,7 +52,7 @@ class TinyBackbone(FrozenNetwork):
         self._misfits: dict[str, Any] = {}
         if pretrained or checkpoint:
             path = Path(checkpoint) if checkpoint else WEIGHTS
-            self._misfits = load_state(network, read_state(path), str(path), strict)
+            self._misfits = load_checkpoint(network, str(path), checkpoint_prefix, strict)
             name = f"tiny:{path.stem}" if checkpoint else "tiny"
         else:
             name = "tiny-random"
@@ -60,7 +62,7 @@ class TinyBackbone(FrozenNetwork):
             image_size=(IMAGE_SIZE, IMAGE_SIZE),
             precision=precision,
             taps=taps,
-            layout=fast_layout(network),
+            memory_format=fast_layout(network),
             normalisation=Normalisation(MEAN, STD),
         )
 

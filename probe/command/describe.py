@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.core.base import Backbone, Dataset
+from probe.core.base import Backbone, Dataset, Notes
+from probe.core.rows import check_rows
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
+from probe.features.extraction.batches import collate
 from probe.features.layout import requested_dtypes, stored_dtype
 
 if TYPE_CHECKING:
@@ -27,14 +29,14 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
 
     Bytes are those of the dtypes that are stored by default; FLOPs count a multiply-add as two.
     """
-    import torch
 
+    check_rows(backbone, dataset)
     train = dataset.partitions["train"]
     rows = np.linspace(0, len(train) - 1, min(len(train), N_BATCHES * batch_size)).astype(int)
     start = time.perf_counter()
-    tensors = torch.stack([backbone.transform(train[int(row)]) for row in rows])
+    read = [backbone.transform(train[int(row)]) for row in rows]
     transform_seconds = (time.perf_counter() - start) / len(rows)
-    batches = tensors.split(batch_size)
+    batches = [collate(backbone, read[at : at + batch_size]) for at in range(0, len(read), batch_size)]
     features = backbone.extract(batches[0], backbone.kinds)
     shapes = {kind: tuple(value.shape[1:]) for kind, value in features.items()}
     start = time.perf_counter()
@@ -49,7 +51,8 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     return {
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,
-        "flops_per_row": _flops(backbone, batches[0][:1]),
+        "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
+        "notes": dict(backbone.notes) if isinstance(backbone, Notes) else {},
         "shapes": shapes,
         "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
         "dataset": dataset.name,
@@ -96,6 +99,8 @@ def render(facts: dict[str, Any]) -> str:
         "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),
         "extraction": f"about {_duration(facts['minutes'])} in one process without workers",
     }
+    if facts["notes"]:
+        lines["note"] = "; ".join(facts["notes"].values())
     return "\n".join(f"{name:14} {text}" for name, text in lines.items())
 
 
@@ -112,7 +117,9 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
 
     train = dataset.partitions["train"]
     rows = np.linspace(0, len(train) - 1, min(len(train), N_PICTURES)).astype(int)
-    tensors = [backbone.transform(train[int(row)]) for row in rows]
+    if getattr(backbone, "reads", "images") != "images":
+        return None
+    tensors: list[Any] = [backbone.transform(train[int(row)]) for row in rows]
     n_views = len(tensors[0]) if tensors[0].ndim == 4 else 1
     if tensors[0].ndim == 4:
         tensors, rows = [view for tensor in tensors for view in tensor], np.repeat(rows, n_views)
@@ -151,7 +158,7 @@ def _pixels(tensor: Tensor, mean: Any, std: Any) -> np.ndarray:
     return (values.clip(0, 1) * 255).round().astype(np.uint8)
 
 
-def _flops(backbone: Backbone, batch: Tensor) -> int:
+def _flops(backbone: Backbone, batch: Any) -> int:
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:

@@ -106,6 +106,8 @@ def show_run(folder: Path, *, was_there: bool) -> None:
         console.print(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows", soft_wrap=True)
     for phrase in result.get("left_out", ()):
         console.print(f"not among the rows of {phrase}", soft_wrap=True, markup=False)
+    for note in result.get("notes", ()):
+        console.print(f"note: {note}", soft_wrap=True, markup=False)
     if was_there:
         console.print("complete already, not run again (force=true runs it anew)")
     console.print(f"[bold]{folder}[/bold]", soft_wrap=True)

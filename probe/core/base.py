@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,7 +49,7 @@ class Partition(Protocol):
     def fingerprint(self) -> str: ...
     def __len__(self) -> int: ...
     def __getitem__(self, row: int) -> Any:
-        """The raw row, as backbones take it: a PIL image (any mode) or a (D,) float array."""
+        """The raw row, as backbones take it: a PIL image (any mode), a text, a (T, C) or a (D,) float array."""
         ...
 
 
@@ -64,6 +64,8 @@ class Dataset:
     """Facts for the record that determine nothing, such as a known Bayes error."""
     target: Target = ONE_CLASS
     """What a label is; declared, never guessed from the labels."""
+    rows: str | None = field(default=None, kw_only=True)
+    """What the rows are: `images`, `texts`, `series` (T, C) or `vectors`; None leaves it to the first row to say."""
 
     @cached_property
     def fingerprint(self) -> str:
@@ -85,21 +87,27 @@ class Dataset:
         return found
 
 
+Batch: TypeAlias = "Tensor | Mapping[str, Tensor]"
+"""Rows as a network reads them, or one of them."""
+
+
 @runtime_checkable
 class Backbone(Protocol):
     """A frozen feature extractor: eval mode, no gradients, the same weights after a run as before.
 
     Attributes:
         name: How tables call it, such as `tiny` or `timm/resnet18`.
+        reads: What rows it reads, as `Dataset.rows` says it: `images`, `texts`, `series` or `vectors`.
         kinds: The kinds of features it can give: `pooled` (N, D); `tokens` (N, T, D), prefix tokens such as CLS
             first; `map` (N, C, H, W); any further tapped layer under its own name.
         n_prefix_tokens: How many of the tokens stand before the patches.
         n_parameters: Number of weights.
 
-    What one may have besides: `Tapped`, `ReadsTexts`.
+    What one may have besides: `Tapped`, `ReadsTexts`, `Collates`, `Notes`.
     """
 
     name: str
+    reads: str
     kinds: tuple[str, ...]
     n_prefix_tokens: int
     n_parameters: int
@@ -108,11 +116,11 @@ class Backbone(Protocol):
         """JSON-able facts that determine every feature: architecture, weights hash, preprocessing, precision."""
         ...
 
-    def transform(self, row: Any) -> Tensor:
-        """One raw row of a partition as a tensor; batches are stacks of these."""
+    def transform(self, row: Any) -> Batch:
+        """One raw row of a partition as a tensor or a mapping of tensors; see `Collates` for batches of these."""
         ...
 
-    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
+    def extract(self, batch: Any, kinds: Sequence[str]) -> dict[str, Tensor]:
         """Features of a batch, on the device of the backbone."""
         ...
 
@@ -194,6 +202,25 @@ class Tapped(Protocol):
     def shapes(self) -> Mapping[str, tuple[int, ...]]: ...
     @property
     def taps(self) -> Sequence[str]: ...
+
+
+@runtime_checkable
+class Collates(Protocol):
+    """A backbone that makes batches itself, such as of rows that differ in length."""
+
+    def collate(self, rows: Sequence[Any]) -> Batch:
+        """Several rows, each as `transform` gives it, as one batch; the default stacks them, entry by entry."""
+        ...
+
+
+@runtime_checkable
+class Notes(Protocol):
+    """A backbone that has something to say of some kinds of its features; runs that read them tell it."""
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """Kind -> a sentence."""
+        ...
 
 
 @runtime_checkable

@@ -16,4 +16,4 @@ class StoreError(ProbeError, OSError):
 
 
 class DoesNotFit(InputError):
-    """A head and a backbone that cannot be combined; a sweep may pass over it with `skip_unfit=true`."""
+    """Parts that cannot be combined, such as a head and a backbone; a sweep may pass over it with `skip_unfit=true`."""

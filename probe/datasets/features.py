@@ -102,7 +102,7 @@ def load(
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]
         partitions[part] = FeaturesPartition(rows, codes[part], [str(i) for i in range(len(rows))], sources, keys_of)
     called = name or (root.stem if root.is_file() else root.resolve().name)
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows="vectors")
 
 
 class Content(NamedTuple):

@@ -64,7 +64,7 @@ def load(
     if "." not in folders.values():
         left_out += _other_folders(root, set(folders.values()))
     names = _class_names([classes_of["train"][c][0] for c in classes], class_names)
-    return make_dataset(name or root.resolve().name, names, partitions, notes, left_out=left_out)
+    return make_dataset(name or root.resolve().name, names, partitions, notes, left_out=left_out, rows="images")
 
 
 def _root(path: str | None) -> Path:

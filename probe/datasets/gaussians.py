@@ -46,7 +46,7 @@ def load(
         rows[np.arange(n), labels] += np.float32(distance / math.sqrt(2))
         partitions[part] = ArrayPartition(rows, labels, [str(row) for row in range(n)])
     notes = {"bayes_error": bayes_error(n_classes, distance)}
-    return make_dataset("gaussians", [str(k) for k in range(n_classes)], partitions, notes)
+    return make_dataset("gaussians", [str(k) for k in range(n_classes)], partitions, notes, rows="vectors")
 
 
 def bayes_error(n_classes: int, distance: float) -> float:

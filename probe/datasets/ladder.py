@@ -42,4 +42,4 @@ def load(n_classes: int = 2, n_features: int = 100, n_test: int = 10_000, seed: 
         rows = (rows - centre) / (centre or 1.0)
         partitions[part] = ArrayPartition(rows.astype(np.float32), labels, [str(row) for row in range(n)])
     name = f"ladder(K={n_classes},n={n_features})"
-    return make_dataset(name, [str(k) for k in range(n_classes)], partitions)
+    return make_dataset(name, [str(k) for k in range(n_classes)], partitions, rows="vectors")

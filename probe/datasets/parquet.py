@@ -201,7 +201,8 @@ def load(
         )
         partitions[part] = know(rows, facts, part)
     called = name or (root.stem if root.is_file() else root.resolve().name)
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
+    kind = "vectors" if image is None else "images"
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows=kind)
 
 
 def _vectors(files: Sequence[Path], columns: Sequence[str], codes: IntArray, root: Path) -> ArrayPartition:

@@ -81,7 +81,8 @@ def load(name: str = "cifar10", root: str | None = None, download: bool = False,
         )
     if parts is None:
         contents = _cut(contents["all"], base, test_fraction)
-    return make_dataset(name, names, {part: _partition(content, base) for part, content in contents.items()})
+    partitions = {part: _partition(content, base) for part, content in contents.items()}
+    return make_dataset(name, names, partitions, rows="images")
 
 
 def _open(class_name: str, root: Path, download: bool, kwargs: dict[str, Any]) -> Any:

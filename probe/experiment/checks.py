@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 from probe.backbones.shared.views import MultiView
 from probe.core.base import Backbone, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
+from probe.core.kinds import tap_of
+from probe.core.rows import check_rows
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run, Teacher
@@ -51,13 +53,21 @@ def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
             )
 
 
+def check_rows_of(request: Run) -> None:
+    """Refuses backbones that do not read what the rows are, of the run itself, its teacher, and its other test rows."""
+    for dataset in (request.dataset, request.test_on):
+        if dataset is not None:
+            check_rows(request.backbone, dataset)
+    if request.teacher is not None:
+        check_rows(request.teacher.backbone, request.dataset)
+
+
 def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
     """The overrides with which a backbone gives what a head reads, or another head that reads what it gives."""
     instead = ", or head=linear, which reads pooled" if "pooled" in backbone.kinds else ""
     if not isinstance(backbone, Tapped) or not backbone.shapes:
         return f"it has no layers to tap, set another backbone{instead}"
-    ends = {"pooled": "", "tokens": ":tokens"}
-    layers = {kind: f"<layer>{ends[read]}" if read in ends else read for kind, read in missing.items()}
+    layers = {kind: tap_of("<layer>", read) or read for kind, read in missing.items()}
     taps = ",".join(dict.fromkeys([*backbone.taps, *layers.values()]))
     reads = "".join(f" and reads.{kind}={layer}" for kind, layer in layers.items() if layer != missing[kind])
     return f"set backbone.taps=[{taps}]{reads}{instead if reads else ''}"

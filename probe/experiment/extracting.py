@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from probe.core.base import digest
 from probe.core.errors import InputError
+from probe.core.rows import check_rows
 from probe.experiment.checks import check_fit
 from probe.experiment.reading import fetch, sources
 from probe.experiment.request import Run
@@ -38,6 +39,7 @@ class Extracting:
     def of(cls, request: Run, settings: Mapping[str, Any]) -> Self:
         """What `extract.partitions` and `extract.kinds` name, else all partitions and what the head reads."""
         request = replace(request, test_on=None)
+        check_rows(request.backbone, request.dataset)
         known, given = list(request.dataset.partitions), list(request.backbone.kinds)
         wrong = []
         for name in settings["partitions"] or ():

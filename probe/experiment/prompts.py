@@ -91,6 +91,6 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
     labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])
     flat = tuple(text for of_class in texts for text in of_class)
     rows = TokenRows(tower.tokenize(flat), labels, flat)
-    prompts = Dataset(f"{dataset.name} prompts", dataset.class_names, {PARTITION: rows})
+    prompts = Dataset(f"{dataset.name} prompts", dataset.class_names, {PARTITION: rows}, rows="texts")
     temperature = head.get_params()["temperature"]
     return Prompts(tower, prompts, tower.temperature if temperature is None else temperature)

@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import IntArray
+from probe.core.base import IntArray, Notes
 from probe.core.device import device_name
 from probe.core.errors import InputError
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.choice import Chosen
 from probe.experiment.fitting import Fitted
 from probe.experiment.measuring import Scored
-from probe.experiment.reading import ReadRows
-from probe.experiment.request import Named
+from probe.experiment.reading import ReadRows, sources
+from probe.experiment.request import Named, Run
 from probe.metrics.shared.metric import Measured, known
 from probe.metrics.shared.scores import Scores, score
 from probe.protocols.shared.groups import divided_groups, keep_together
@@ -49,6 +49,12 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
     )
 
 
+def notes_of(asked: Run) -> list[str]:
+    """What the backbone has to say of the kinds that the head reads."""
+    told = asked.backbone.notes if isinstance(asked.backbone, Notes) else {}
+    return [told[kind] for kind, _ in sources(asked.head.consumes, asked.reads) if kind in told]
+
+
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:
     """What `result.json` says."""
     asked, elsewhere = named.drawn.checked.asked, named.drawn.elsewhere
@@ -67,6 +73,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
             **fitted.seconds,
             "total": total_seconds,
         },
+        **({"notes": notes} if (notes := notes_of(asked)) else {}),
         "leakage": count_duplicates(
             asked.dataset,
             None if elsewhere is None else elsewhere.dataset,

@@ -22,6 +22,7 @@ import numpy as np
 
 from probe.core.base import Backbone, Dataset, digest
 from probe.core.errors import StoreError
+from probe.core.kinds import KINDS, dtype_of_layer
 from probe.core.source import features_code_of, identity_of
 
 SCHEMA = 1
@@ -32,7 +33,7 @@ HEADER_BYTES = 4096
 
 ENTRY_NAME = re.compile(r"[0-9a-f]{32}")
 PASS_NAME = re.compile(r"[0-9a-f]{16}")
-DEFAULT_DTYPES = {"pooled": "float32", "tokens": "float16", "map": "float16"}
+DEFAULT_DTYPES = {name: kind.dtype for name, kind in KINDS.items()}
 
 
 def entry_identity(backbone: Backbone, dataset: Dataset, partition: str) -> dict[str, Any]:
@@ -74,7 +75,7 @@ def requested_dtypes(kinds: Mapping[str, str | None]) -> dict[str, str]:
 
 def stored_dtype(requested: str, ndim: int) -> str:
     """The dtype of an array of `ndim` axes: (N, D) float32 and larger ones float16, unless asked otherwise."""
-    return requested if requested != "default" else "float32" if ndim == 2 else "float16"
+    return requested if requested != "default" else dtype_of_layer(ndim)
 
 
 def array_file(kind: str) -> str:

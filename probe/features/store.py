@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from probe.core.base import Backbone, Dataset, IntArray, digest
 from probe.core.errors import InputError, ProbeError
 from probe.core.files import cache_root
+from probe.core.rows import check_rows
 from probe.core.targets import stored
 from probe.features import layout
 from probe.features.entry import Pass, read_passes
@@ -92,6 +93,7 @@ class FeatureStore:
             StoreError: a cache that cannot be written, or that holds damaged files.
         """
         told = {kind: dtype for kind, dtype in (dtypes or {}).items() if dtype is not None}
+        check_rows(backbone, dataset)
         check_request(backbone, dataset, partition, kinds, told, batch_size, n_workers, on_error)
         requested = layout.requested_dtypes({kind: told.get(kind) for kind in kinds})
         identity = layout.entry_identity(backbone, dataset, partition)
@@ -108,8 +110,14 @@ class FeatureStore:
             seconds = time.perf_counter() - started
         return read_features(found, dataset, partition, identity, on_error, seconds)
 
+    def _guard(self, entry: Path, extraction: Extraction, plan: Plan) -> None:
+        """Refuses features that are no function of the row; whoever has finished a block of them has checked."""
+        if not any(begun.done() for begun in works(entry)):
+            extraction.check(plan)
+
     def _extract(self, entry: Path, extraction: Extraction, plan: Plan) -> None:
         """Takes part in one extraction until it is finished; comes back early where its folder vanished."""
+        self._guard(entry, extraction, plan)
         work = None
         try:
             work = join_or_begin(entry, plan)

@@ -41,6 +41,16 @@ def save(transformers, folder, model):
     elif model == "dinov2":
         config = transformers.Dinov2WithRegistersConfig(**small, **grid, num_register_tokens=3)
         network = transformers.Dinov2WithRegistersModel(config)
+    elif model == "mae":
+        network = transformers.ViTMAEModel(transformers.ViTMAEConfig(**small, **grid))
+    elif model == "deit":
+        network = transformers.DeiTModel(transformers.DeiTConfig(**small, **grid))
+    elif model == "yolos":
+        config = transformers.YolosConfig(**small | {"image_size": [32, 32], "patch_size": 8}, num_detection_tokens=5)
+        network = transformers.YolosModel(config)
+    elif model == "cvt":
+        config = transformers.CvtConfig(embed_dim=[8, 16, 24], num_heads=[1, 2, 3], depth=[1, 2, 3])
+        network = transformers.CvtModel(config)
     elif model == "resnet":
         config = transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 16], depths=[1, 1], layer_type="basic")
         network = transformers.ResNetModel(config)
@@ -118,3 +128,73 @@ def test_a_classifier_without_pooler_gives_the_mean_of_its_patches(transformers,
     given = backbone.extract(backbone.transform(image)[None], ["pooled", "tokens"])
     torch.testing.assert_close(given["pooled"], given["tokens"][:, 1:].mean(1))
     assert "misfits" not in backbone.identity()["architecture"]
+
+
+def test_a_masked_autoencoder_sees_all_patches_in_their_order(transformers, tmp_path, image):
+    network = save(transformers, tmp_path, "mae")
+    backbone = HuggingFaceBackbone(str(tmp_path))
+    batch = backbone.transform(image)[None]
+    given = backbone.extract(batch, backbone.kinds)
+    assert backbone.shapes == {"pooled": (24,), "tokens": (17, 24), "map": (24, 4, 4)}
+    with torch.no_grad():
+        parts = network.embeddings
+        hidden = parts.patch_embeddings(batch) + parts.position_embeddings[:, 1:]
+        hidden = torch.cat([parts.cls_token + parts.position_embeddings[:, :1], hidden], dim=1)
+        for layer in network.layers:
+            hidden = layer(hidden)
+    torch.testing.assert_close(given["tokens"], network.layernorm(hidden))
+    torch.testing.assert_close(given["pooled"], given["tokens"][:, 1:].mean(1))
+    architecture = backbone.identity()["architecture"]
+    assert architecture["masking"] == "none, patches in order"
+    assert architecture["config"]["mask_ratio"] == 0
+
+
+def test_both_tokens_of_a_distilled_model_are_left_out_of_the_patches(transformers, tmp_path, image):
+    network = save(transformers, tmp_path, "deit")
+    backbone = HuggingFaceBackbone(str(tmp_path), taps=["layernorm"])
+    batch = backbone.transform(image)[None]
+    given = backbone.extract(batch, backbone.kinds)
+    with torch.no_grad():
+        tokens = network(pixel_values=batch).last_hidden_state
+    assert backbone.n_prefix_tokens == 2
+    torch.testing.assert_close(given["map"].flatten(2).transpose(1, 2), tokens[:, 2:])
+    torch.testing.assert_close(given["layernorm"], tokens[:, 2:].mean(1))
+    assert backbone.identity()["n_prefix_tokens"] == {"layernorm": 2, "output": 2}
+
+
+def test_detection_tokens_behind_the_patches_come_to_the_front(transformers, tmp_path, image):
+    network = save(transformers, tmp_path, "yolos")
+    backbone = HuggingFaceBackbone(str(tmp_path), taps=["layernorm", "layernorm:tokens"])
+    batch = backbone.transform(image)[None]
+    given = backbone.extract(batch, backbone.kinds)
+    with torch.no_grad():
+        tokens = network(pixel_values=batch).last_hidden_state
+    assert (backbone.n_prefix_tokens, tokens.shape[1]) == (6, 22)
+    torch.testing.assert_close(given["map"].flatten(2).transpose(1, 2), tokens[:, 1:17])
+    torch.testing.assert_close(given["tokens"], torch.cat([tokens[:, :1], tokens[:, 17:], tokens[:, 1:17]], dim=1))
+    torch.testing.assert_close(given["layernorm:tokens"], given["tokens"])
+    torch.testing.assert_close(given["layernorm"], tokens[:, 1:17].mean(1))
+
+
+def test_a_map_has_no_class_token_in_it(transformers, tmp_path, image):
+    save(transformers, tmp_path, "cvt")
+    backbone = HuggingFaceBackbone(str(tmp_path))
+    given = backbone.extract(backbone.transform(image)[None], backbone.kinds)
+    assert (backbone.n_prefix_tokens, backbone.shapes["map"]) == (0, (24, 2, 2))
+    torch.testing.assert_close(given["pooled"], given["map"].mean((2, 3)))
+    assert backbone.identity()["n_prefix_tokens"] == {"output": 0}
+
+
+@pytest.mark.parametrize("model", ["vit", "dinov2", "resnet", "clip"])
+def test_what_was_right_keeps_its_name(transformers, tmp_path, model):
+    save(transformers, tmp_path, model)
+    identity = HuggingFaceBackbone(str(tmp_path)).identity()
+    assert set(identity) == {"architecture", "weights", "preprocessing", "precision", "reading"}
+    assert "masking" not in identity["architecture"]
+
+
+def test_patches_that_fill_no_grid_are_asked_about(transformers, tmp_path):
+    save(transformers, tmp_path, "vit")
+    with pytest.raises(InputError, match=r"has 17 tokens, of which 14 .*set backbone\.n_prefix_tokens"):
+        _ = HuggingFaceBackbone(str(tmp_path), n_prefix_tokens=3).kinds
+    assert HuggingFaceBackbone(str(tmp_path), n_prefix_tokens=3, layout="sequence").n_prefix_tokens == 3

@@ -8,6 +8,8 @@ from safetensors.torch import save_file
 
 from probe.backbones.module import ModuleBackbone
 from probe.core.errors import InputError
+from probe.datasets.sklearn import load
+from probe.features.store import FeatureStore
 
 SOURCE = """
 from collections import OrderedDict
@@ -43,11 +45,26 @@ class Net(nn.Module):
             "hf_map": ModelOutput(last_hidden_state=grid, pooler_output=grid.amax((2, 3), keepdim=True)),
             "odd": {"strange": grid},
             "text": "hello",
+            "last": grid.permute(0, 2, 3, 1),
+            "pyramid": [grid, grid[:, :, ::2, ::2]],
+            "one": self.conv(x[:, :1].expand(-1, 3, -1, -1)),
         }[self.form]
 
 
 def build(**kwargs):
     return Net(**kwargs)
+
+
+class Dropping(Net):
+    def forward(self, x):
+        return nn.functional.dropout(super().forward(x), 0.1, training=True)
+
+
+class Training(Net):
+    def train(self, mode=True):
+        super().train(mode)
+        self.norm.train()
+        return self
 
 
 def nothing():
@@ -203,3 +220,73 @@ def test_impossible_options_are_refused(home, options, text):
 def test_outputs_without_features_are_refused(home, form, output, text):
     with pytest.raises(InputError, match=text):
         _ = build(form, output=output).kinds
+
+
+def test_channels_last_is_seen_and_named_anew(home, image):
+    first, last = build(), build("last")
+    batch = first.transform(image)[None]
+    given = last.extract(batch, last.kinds)
+    assert all(torch.equal(value, first.extract(batch, [kind])[kind]) for kind, value in given.items())
+    assert last.identity()["channels_last"] == {"output": True}
+    assert "channels_last" not in first.identity()
+
+
+def test_a_swin_transformer_of_torchvision_has_its_width():
+    backbone = ModuleBackbone("torchvision.models:swin_t", size=64, taps=["features", "features.0.0"])
+    assert backbone.shapes["features"] == (768,)
+    assert backbone.shapes["features.0.0"] == (96,)
+    assert backbone.identity()["channels_last"] == {"features": True}
+
+
+def test_class_tokens_are_known_by_name_and_make_a_new_name_for_the_taps_concerned_alone():
+    kwargs = {"image_size": 32, "patch_size": 8, "num_layers": 1, "num_heads": 2, "hidden_dim": 24, "mlp_dim": 32}
+
+    def vit(**options):
+        return ModuleBackbone("torchvision.models:VisionTransformer", kwargs, size=32, **options)
+
+    tapped, plain = vit(taps=["encoder.ln", "encoder.ln:tokens"]), vit()
+    given = tapped.extract(torch.rand(2, 3, 32, 32), tapped.taps)
+    torch.testing.assert_close(given["encoder.ln"], given["encoder.ln:tokens"][:, 1:].mean(1))
+    assert tapped.n_prefix_tokens == 1
+    assert tapped.identity() == {**plain.identity(), "n_prefix_tokens": {"encoder.ln": 1, "encoder.ln:tokens": 1}}
+
+
+def test_tokens_before_the_patches_are_part_of_the_identity(home):
+    with pytest.raises(InputError, match=r"has 5 tokens, .*set backbone\.n_prefix_tokens"):
+        _ = build("cls").shapes
+    assert build("cls", n_prefix_tokens=1).identity()["n_prefix_tokens"] == {"output": 1}
+    assert "n_prefix_tokens" not in build("map").identity()
+
+
+def test_several_maps_are_asked_about(home):
+    with pytest.raises(InputError, match=r"gives 2 maps, of which one is to be read: set backbone\.output=-1"):
+        _ = build("pyramid").kinds
+    assert build("pyramid", output=-1).shapes["map"] == (6, 1, 1)
+
+
+def test_weights_of_half_precision_are_widened(home, image):
+    (home / "probe_test_nets.py").write_text(SOURCE + "\n\ndef half():\n    return Net().half()\n")
+    backbone = build(target="probe_test_nets:half", kwargs=None)
+    assert {p.dtype for p in backbone.network.parameters()} == {torch.float32}
+    assert backbone.extract(backbone.transform(image)[None], ["pooled"])["pooled"].isfinite().all()
+
+
+def test_a_network_of_one_channel_reads_brightness(image):
+    options = {"target": "timm:create_model", "size": 32}
+    options["kwargs"] = {"model_name": "test_resnet", "in_chans": 1, "num_classes": 0}
+    with pytest.raises(InputError, match=r"cannot read an image of 3 x 32 x 32 .*one channel a mean and a std of one"):
+        _ = ModuleBackbone(**options).kinds
+    backbone = ModuleBackbone(**options, mean=[0.5], std=[0.25])
+    pixels = backbone.transform(image)
+    assert pixels.shape == (1, 32, 32)
+    assert backbone.extract(pixels[None], ["pooled"])["pooled"].shape == (1, 96)
+
+
+@pytest.mark.parametrize(
+    ("target", "text"), [("Dropping", "differ between two extractions"), ("Training", "differ between a batch and row")]
+)
+def test_networks_that_draw_or_train_in_eval_mode_are_refused(home, target, text):
+    backbone = build(target=f"probe_test_nets:{target}", kwargs=None)
+    with pytest.raises(InputError, match=rf"pooled features of backbone module/probe_test_nets:{target} {text}"):
+        FeatureStore(home / "cache").get(backbone, load("digits"), "train", ["pooled"], device="cpu", progress=False)
+    assert not (home / "cache").exists()

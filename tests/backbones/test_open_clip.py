@@ -170,7 +170,7 @@ def test_impossible_options_are_refused(options, text):
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"junk")
-    with pytest.raises(InputError, match=r"a\.pt cannot be loaded .*give weights of this model"):
+    with pytest.raises(InputError, match=r"a\.pt cannot be read .*give an undamaged file"):
         build(checkpoint=str(tmp_path / "a.pt"))
 
 

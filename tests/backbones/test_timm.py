@@ -175,7 +175,7 @@ def test_random_weights_follow_the_seed():
         ({"name": CNN, "pool": "max"}, "pool is 'max', expected one of own, avg, cls, none"),
         ({"name": CNN, "pool": "cls"}, "no prefix tokens: set backbone.pool=avg"),
         ({"name": CNN, "crop_pct": 1.5}, r"crop_pct is 1\.5, expected a share in \(0, 1\]"),
-        ({"name": "tf_mixnet_s", "model_kwargs": {"in_chans": 1}}, "tf_mixnet_s reads 1 channels, expected 3"),
+        ({"name": "tf_mixnet_s", "model_kwargs": {"in_chans": 4}}, "tf_mixnet_s reads 4 channels, expected 3, or 1"),
     ],
 )
 def test_impossible_options_are_refused(options, text):
@@ -198,3 +198,73 @@ def test_local_dir_is_read_as_timm_reads_it(tmp_path):
     timm.models.save_for_hf(network, tmp_path, model_config={"num_classes": 3})
     backbone = TimmBackbone(f"local-dir:{tmp_path}")
     assert torch.equal(backbone.network.conv1[0].weight, network.conv1[0].weight)
+
+
+def embeddings(size, **options):
+    torch.manual_seed(3)
+    network = timm.create_model("vit_tiny_patch16_224", **{**VIT, "img_size": size}, **options).eval()
+    torch.nn.init.normal_(network.pos_embed)
+    return network
+
+
+def test_a_checkpoint_of_the_size_of_the_images_is_not_resampled(tmp_path):
+    network = embeddings(96)
+    torch.save({"model": network.state_dict()}, tmp_path / "a.pth")
+    arguments = {key: value for key, value in VIT.items() if key != "img_size"}
+    backbone = vit(model_kwargs=arguments, img_size=96, checkpoint=str(tmp_path / "a.pth"))
+    assert torch.equal(backbone.network.pos_embed, network.pos_embed)
+
+
+def test_a_checkpoint_of_another_size_is_resampled_once(tmp_path):
+    network = embeddings(96)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    arguments = {key: value for key, value in VIT.items() if key != "img_size"}
+    backbone = vit(model_kwargs=arguments, img_size=128, checkpoint=str(tmp_path / "a.pth"))
+    network.set_input_size(img_size=(128, 128))
+    torch.testing.assert_close(backbone.network.pos_embed, network.pos_embed)
+
+
+def test_a_checkpoint_of_the_networks_own_size_is_resampled_as_ever(tmp_path):
+    network = embeddings(224)
+    torch.save(network.state_dict(), tmp_path / "a.pth")
+    arguments = {key: value for key, value in VIT.items() if key != "img_size"}
+    backbone = vit(model_kwargs=arguments, img_size=96, checkpoint=str(tmp_path / "a.pth"))
+    network.set_input_size(img_size=(96, 96))
+    assert torch.equal(backbone.network.pos_embed, network.pos_embed)
+
+
+def test_the_teacher_of_a_training_script_is_found_in_its_file(tmp_path):
+    state = cnn().network.state_dict()
+    torch.save({"model": {f"teacher.backbone.{key}": value for key, value in state.items()}}, tmp_path / "a.pth")
+    for prefix in (None, "teacher.backbone."):
+        backbone = cnn(seed=5, checkpoint=str(tmp_path / "a.pth"), checkpoint_prefix=prefix)
+        assert backbone.hash_weights() == cnn().hash_weights()
+
+
+def test_a_model_of_one_channel_reads_brightness(image):
+    backbone = cnn(model_kwargs={"in_chans": 1})
+    pixels = backbone.transform(image)
+    assert pixels.shape[0] == 1
+    assert torch.equal(pixels, backbone.transform(image.convert("L")))
+    assert backbone.identity()["preprocessing"]["mean"] == [pytest.approx(sum((0.485, 0.456, 0.406)) / 3)]
+    assert backbone.extract(pixels[None], ["pooled"])["pooled"].shape == (1, 512)
+
+
+def test_a_model_that_gives_maps_alone_gives_the_last(image):
+    backbone = cnn(model_kwargs={"features_only": True})
+    assert backbone.shapes == {"pooled": (512,), "tokens": (36, 512), "map": (512, 6, 6)}
+    batch = backbone.transform(image)[None]
+    given = backbone.extract(batch, ["pooled", "map"])
+    torch.testing.assert_close(given["pooled"], given["map"].mean((2, 3)))
+
+
+def test_a_tapped_map_is_read_by_its_own_axes_and_named_anew_where_they_were_confused():
+    batch = torch.rand(1, 3, 224, 224)
+    plain = TimmBackbone("swin_tiny_patch4_window7_224", pretrained=False, taps=["layers.3"])
+    swin = TimmBackbone("swin_tiny_patch4_window7_224", pretrained=False, taps=["patch_embed.proj", "layers.3"])
+    given = swin.extract(batch, swin.taps)
+    with torch.no_grad():
+        first = swin.network.patch_embed.proj(batch)
+    torch.testing.assert_close(given["patch_embed.proj"], first.mean((2, 3)))
+    assert swin.shapes["layers.3"] == (768,)
+    assert swin.identity() == {**plain.identity(), "channels_last": {"patch_embed.proj": False}}

@@ -4,13 +4,15 @@ import torch
 from PIL import Image
 
 from probe.backbones.identity import IdentityBackbone
-from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.module import ModuleBackbone
+from probe.backbones.shared.image_network import ImageNetwork
 from probe.backbones.shared.views import MultiView
 from probe.backbones.tiny import TinyBackbone
 from probe.command import cli
 from probe.command import subcommands as commands
 from probe.command.describe import contact_sheet, describe, render
 from probe.core.base import Dataset
+from probe.core.errors import DoesNotFit
 from probe.core.targets.labels import Labels
 from probe.datasets import gaussians, sklearn
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
@@ -27,7 +29,7 @@ def test_facts_of_images():
 
 
 def test_flops_count_a_multiply_add_as_two():
-    class Backbone(FrozenNetwork):
+    class Backbone(ImageNetwork):
         def transform(self, row):
             return torch.zeros(3, 8, 8)
 
@@ -132,3 +134,16 @@ def test_what_is_not_among_the_rows_is_shown():
     rows = [ArrayPartition(np.zeros((2, 3), np.float32), [0, 1], ["a", "b"]) for _ in range(2)]
     data = make_dataset("x", ["a", "b"], dict(zip(("train", "test"), rows, strict=True)), left_out=["2 files (.heic)"])
     assert "left out       2 files (.heic)\n" in render(describe(IdentityBackbone(), data))
+
+
+def test_it_tells_that_pooled_features_are_logits():
+    backbone = ModuleBackbone("timm:create_model", {"model_name": "test_resnet", "num_classes": 10}, size=32)
+    facts = describe(backbone, sklearn.load("digits"), batch_size=4)
+    assert list(facts["notes"]) == ["pooled"]
+    assert f"note           {backbone.notes['pooled']}" in render(facts)
+    assert "note  " not in render(describe(TinyBackbone(pretrained=False), sklearn.load("digits"), batch_size=4))
+
+
+def test_rows_that_the_backbone_does_not_read_are_refused():
+    with pytest.raises(DoesNotFit, match="identity reads vectors, the rows of dataset digits are images"):
+        describe(IdentityBackbone(), sklearn.load("digits"))

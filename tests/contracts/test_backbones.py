@@ -16,6 +16,8 @@ from PIL import Image
 from probe.backbones.tiny import WEIGHTS
 from probe.core.base import Backbone
 from probe.core.errors import InputError
+from probe.core.kinds import KINDS
+from probe.core.rows import ROWS
 
 CONF = places.CONF / "backbone"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -83,6 +85,7 @@ def test_yaml_lists_every_parameter_with_the_python_default(name):
 def test_it_has_the_attributes(backbone):
     assert isinstance(backbone, Backbone)
     assert backbone.kinds
+    assert backbone.reads in ROWS
     assert backbone.n_prefix_tokens >= 0
     assert backbone.n_parameters >= 0
 
@@ -90,12 +93,11 @@ def test_it_has_the_attributes(backbone):
 def test_features_are_finite_float32_of_the_declared_shapes(backbone):
     features = backbone.extract(batch_of(backbone), backbone.kinds)
     assert tuple(features) == tuple(backbone.kinds)
-    n_dims = {"pooled": 2, "tokens": 3, "map": 4}
     for kind, value in features.items():
         assert value.dtype == torch.float32
         assert value.isfinite().all()
         assert value.shape[0] == 3
-        assert value.ndim == n_dims.get(kind, value.ndim)
+        assert kind not in KINDS or value.ndim == KINDS[kind].n_axes
 
 
 def test_each_row_has_its_own_features_whatever_its_company(backbone):

@@ -5,11 +5,13 @@ import numpy as np
 import pytest
 from first_rows import first_rows
 from places import CONF
+from probe.results.folder import read_result
 from torch import nn
 
 from probe.backbones.identity import IdentityBackbone
 from probe.backbones.module import ModuleBackbone
 from probe.backbones.timm import TimmBackbone
+from probe.command.sweep import show_run
 from probe.core.errors import DoesNotFit
 from probe.datasets.sklearn import load
 from probe.experiment.request import Run
@@ -111,6 +113,7 @@ def test_a_head_of_tokens_is_refused_with_the_override_that_gives_them(request_o
 
 def test_a_backbone_without_layers_asks_for_another(request_of):
     request = vars(request_of("pooled", MomentProbing())) | {"reads": {}, "backbone": IdentityBackbone()}
+    request["dataset"] = load("iris")
     with pytest.raises(
         DoesNotFit,
         match=r"head moment_probing reads tokens, backbone identity gives \['pooled'\]: it has no layers to tap, set "
@@ -124,3 +127,30 @@ def test_the_experiment_names_one_attention_head_per_job():
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config", ["experiment=attention_heads", "attention.layer=2", "attention.head=1"])
     assert config.reads.pooled == "blocks.2.attn:heads.1"
+
+
+def test_a_run_on_the_logits_of_a_classifier_says_so_and_one_below_does_not(tmp_path, capsys):
+    dataset, store = first_rows(load("digits"), 60), FeatureStore(tmp_path / "cache")
+    backbone = ModuleBackbone(
+        "timm:create_model", {"model_name": "test_resnet", "num_classes": 10}, size=32, taps=["global_pool"]
+    )
+
+    def result(reads):
+        folder = run(
+            Run(backbone, dataset, Full(), NearestClassMean(), store, tmp_path, device="cpu", reads={"pooled": reads})
+        )
+        show_run(folder, was_there=False)
+        return read_result(folder)
+
+    (note,) = result("pooled")["notes"]
+    assert "is what its last layer fc gives, 10 numbers, which are logits if that is a classifier" in note
+    assert f"note: {note}" in capsys.readouterr().out
+    assert "notes" not in result("global_pool")
+    assert "note:" not in capsys.readouterr().out
+
+
+def test_rows_that_the_backbone_does_not_read_are_refused_before_anything_is_extracted(tmp_path, backbone):
+    request = Run(backbone, load("iris"), Full(), NearestClassMean(), FeatureStore(tmp_path / "cache"), tmp_path)
+    with pytest.raises(DoesNotFit, match=r"reads images, the rows of dataset iris are vectors: set backbone=identity"):
+        run(request)
+    assert list(tmp_path.iterdir()) == []

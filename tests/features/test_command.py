@@ -8,11 +8,11 @@ from datetime import timedelta
 
 import numpy as np
 import pytest
+from extraction_toys import Unguarded
 
 from probe.core.errors import InputError, StoreError
 from probe.features import upkeep
 from probe.features.command import main, n_bytes, span
-from probe.features.store import FeatureStore
 
 
 @pytest.fixture
@@ -21,7 +21,7 @@ def root(tmp_path):
 
 
 def fill(root, backbone, dataset, kinds=("pooled",), partition="train"):
-    return FeatureStore(root).get(backbone, dataset, partition, list(kinds), batch_size=8, progress=False)
+    return Unguarded(root).get(backbone, dataset, partition, list(kinds), batch_size=8, progress=False)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from extraction_parent import SERVER, bytes_of, interrupt, start, wait_for
+from extraction_toys import Unguarded
 
 import probe.features.entry
 import probe.features.extraction.sink
@@ -26,7 +27,6 @@ from probe.features.extraction.plan import Block
 from probe.features.extraction.work import works
 from probe.features.extraction.writer import Writer
 from probe.features.layout import entry_digest
-from probe.features.store import FeatureStore
 
 pytestmark = pytest.mark.usefixtures("server")
 BATCH = 5
@@ -127,8 +127,8 @@ class TestCompany:
         backbone.extract = small_only
         arguments = (backbone, make_dataset(20), "train", ["pooled"])
         with pytest.raises(RuntimeError, match="too large"):
-            FeatureStore(root).get(*arguments, batch_size=8, progress=False)
-        assert FeatureStore(root).get(*arguments, batch_size=4, progress=False).arrays["pooled"].shape == (20, 64)
+            Unguarded(root).get(*arguments, batch_size=8, progress=False)
+        assert Unguarded(root).get(*arguments, batch_size=4, progress=False).arrays["pooled"].shape == (20, 64)
 
     def test_a_killed_partner_is_noticed_and_its_ranges_taken_over(self, root, log, uninterrupted):
         partner = start(child.extract, root, log, delay=0.05)
@@ -207,7 +207,7 @@ class TestCompany:
         wide = start(child.extract, root, log, delay=0.01)
         wait_for(log, 20, wide)
         backbone = child.LoggingBackbone(log, 0.01)
-        features = FeatureStore(root).get(backbone, child.toy_dataset(200), "train", ["pooled"], progress=False)
+        features = Unguarded(root).get(backbone, child.toy_dataset(200), "train", ["pooled"], progress=False)
         wide.join()
         assert list(features.arrays) == ["pooled"]
         assert child.rows_logged(log) == 200
@@ -327,7 +327,7 @@ class TestDamage:
         }
         shutil.copytree(filled, root / "features" / entry_digest(identity) / filled.name)
         with pytest.raises(StoreError, match=r"holds features of the entry .*, not of the folder it stands in: move"):
-            FeatureStore(root).get(make_backbone(seed=5), dataset, "train", ["pooled"], progress=False)
+            Unguarded(root).get(make_backbone(seed=5), dataset, "train", ["pooled"], progress=False)
 
     def test_a_manifest_of_a_newer_version(self, filled, log):
         manifest = json.loads((filled / "manifest.json").read_text())

@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from extraction_toys import Unguarded
 
 from probe.core.errors import InputError, StoreError
 from probe.core.files import cache_root
-from probe.features.store import FeatureStore
 
 KINDS = ["pooled", "tokens", "map", "blocks.0"]
 
@@ -24,7 +24,7 @@ def pass_folders(root):
 
 @pytest.fixture
 def store(tmp_path):
-    return FeatureStore(tmp_path / "cache")
+    return Unguarded(tmp_path / "cache")
 
 
 def get(store, backbone, dataset, kinds=("pooled",), **options):
@@ -137,9 +137,9 @@ class TestIdentity:
         "options", [{"batch_size": 5}, {"n_workers": 1}, {"on_error": "skip"}, {"device": "auto"}, {"progress": True}]
     )
     def test_how_they_are_extracted_does_not(self, tmp_path, make_backbone, make_dataset, options):
-        plain = get(FeatureStore(tmp_path / "plain"), make_backbone(), make_dataset(20))
+        plain = get(Unguarded(tmp_path / "plain"), make_backbone(), make_dataset(20))
         torch.manual_seed(7)
-        other = get(FeatureStore(tmp_path / "other"), make_backbone(), make_dataset(20), **options)
+        other = get(Unguarded(tmp_path / "other"), make_backbone(), make_dataset(20), **options)
         assert plain.digest == other.digest
         np.testing.assert_allclose(plain.arrays["pooled"], other.arrays["pooled"], rtol=1e-5, atol=1e-6)
 
@@ -150,8 +150,8 @@ class TestIdentity:
         assert get(store, backbone, other).seconds == 0.0
 
     def test_workers_give_the_same_bits(self, tmp_path, make_backbone, make_dataset):
-        plain = get(FeatureStore(tmp_path / "plain"), make_backbone(), make_dataset(100), KINDS)
-        other = get(FeatureStore(tmp_path / "other"), make_backbone(), make_dataset(100), KINDS, n_workers=2)
+        plain = get(Unguarded(tmp_path / "plain"), make_backbone(), make_dataset(100), KINDS)
+        other = get(Unguarded(tmp_path / "other"), make_backbone(), make_dataset(100), KINDS, n_workers=2)
         assert bytes_of(plain) == bytes_of(other)
 
 
@@ -226,8 +226,8 @@ class TestRefusals:
 
 class TestSkippedRows:
     def test_they_are_marked_and_the_others_keep_their_bits(self, tmp_path, backbone, make_dataset):
-        whole = get(FeatureStore(tmp_path / "whole"), backbone, make_dataset(), KINDS)
-        holes = get(FeatureStore(tmp_path / "holes"), backbone, make_dataset(broken=(3, 42)), KINDS, on_error="skip")
+        whole = get(Unguarded(tmp_path / "whole"), backbone, make_dataset(), KINDS)
+        holes = get(Unguarded(tmp_path / "holes"), backbone, make_dataset(broken=(3, 42)), KINDS, on_error="skip")
         assert np.flatnonzero(~holes.valid).tolist() == [3, 42]
         for kind in KINDS:
             np.testing.assert_array_equal(holes.arrays[kind][holes.valid], whole.arrays[kind][holes.valid])
@@ -265,7 +265,7 @@ class TestSkippedRows:
 
 def test_the_cache_folder_comes_from_the_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "here"))
-    assert FeatureStore().root == tmp_path / "here"
+    assert Unguarded().root == tmp_path / "here"
     monkeypatch.delenv("PROBE_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert cache_root().name == "probe"

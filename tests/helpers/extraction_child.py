@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.distributed
 import tqdm  # noqa: F401
-from extraction_toys import ToyBackbone, toy_dataset
+from extraction_toys import ToyBackbone, Unguarded, toy_dataset
 
 import probe.features.extraction.finish
 import probe.features.extraction.sink
@@ -21,7 +21,6 @@ import probe.features.store
 import probe.heads.shared.head
 from probe.core.errors import InputError
 from probe.features.processes.ranks import Ranks
-from probe.features.store import FeatureStore
 
 KINDS = ("pooled", "tokens")
 
@@ -45,7 +44,7 @@ def extract(root: Path, log: Path, n: int = 200, delay: float = 0.002, stall: in
     torch.set_num_threads(1)
     probe.features.extraction.sink.SYNC_SECONDS = 0.0
     options = {"batch_size": 5, "progress": False, "device": "cpu"} | options
-    return FeatureStore(root).get(LoggingBackbone(log, delay, stall), toy_dataset(n), "train", KINDS, **options)
+    return Unguarded(root).get(LoggingBackbone(log, delay, stall), toy_dataset(n), "train", KINDS, **options)
 
 
 def extract_when_all_are_ready(barrier: Any, root: Path, log: Path, **options: Any) -> None:
@@ -142,7 +141,7 @@ def extract_in_little_memory(root: Path, n: int, spare: int, answers: Any) -> No
     resource.setrlimit(resource.RLIMIT_DATA, (in_use + spare, in_use + spare))
     dataset = toy_dataset(n)
     options = {"batch_size": 64, "progress": False, "device": "cpu"}
-    tokens = FeatureStore(root).get(WideBackbone(), dataset, "train", ["tokens"], **options).arrays["tokens"]
+    tokens = Unguarded(root).get(WideBackbone(), dataset, "train", ["tokens"], **options).arrays["tokens"]
     equal = all(
         np.allclose(tokens[i : i + 64, 0, 0], dataset.partitions["train"].rows[i : i + 64].mean(axis=1), atol=1e-2)
         for i in range(0, n, 64)

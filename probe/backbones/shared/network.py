@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -10,25 +10,26 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.kinds import KINDS
 from probe.backbones.shared.taps import LAST, READING, expand, join_blocks, last_blocks
+from probe.core.base import Batch
 from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.core.hashing import hash_tensors
-from probe.core.images import CONVERSION
+from probe.core.kinds import DEFAULT_REDUCTION, KINDS
 
 PRECISIONS = ("float32", "bfloat16")
 
 
 class FrozenNetwork:
-    """Base class of image backbones that run a network.
+    """Base class of backbones that run a network, whatever the rows.
 
-    A subclass sets up the network and implements `transform`, `_features`, `_architecture` and `_preprocessing`.
+    A subclass sets up the network, says in `reads` which rows it takes, and implements `transform`, `_blank`,
+    `_features`, `_architecture` and `_preprocessing`.
 
     Args:
-        network: Goes into eval mode, without gradients.
+        network: Goes into eval mode, without gradients; where it computes in float32, weights of half precision
+            are widened to that.
         name: How tables call it.
-        image_size: Height and width of what `transform` gives, in pixels.
         precision: `float32`, or `bfloat16` for autocast to it; features are float32 either way.
         taps: Further layers to give, each `<layer>` or `<layer>:<reduction>`. A layer is a name inside the network,
             where `*` stands for one part of a name (`blocks.*`). Reductions: `mean` over positions without prefix
@@ -38,16 +39,13 @@ class FrozenNetwork:
             n blocks of a vision transformer behind its final norm, their first tokens side by side (N, n D);
             `last<n>:mean` their means, `last<n>:cls+mean` with the mean of the last block's patches at the end.
         n_prefix_tokens: How many tokens stand before the patches.
-        channels_last: Whether four-dimensional layer outputs are (N, H, W, C) rather than (N, C, H, W).
-        layout: How weights and images lie in memory, whatever the order of their axes; see `fast_layout`.
-        normalisation: What makes of the bytes that `transform` gives, on the device, what the network reads, such as
-            `probe.backbones.shared.pixels.Normalisation`; None where `transform` gives that itself.
 
     Attributes:
         recipe: Names the features that backbones of this package compute from their facts: another word wherever the
             numbers change, which makes other features. A backbone from outside need not say it, its source is read.
     """
 
+    reads: str
     recipe: ClassVar[str] = "1"
 
     def __init__(
@@ -55,36 +53,37 @@ class FrozenNetwork:
         network: nn.Module,
         *,
         name: str,
-        image_size: tuple[int, int],
         precision: str = "float32",
         taps: Sequence[str] = (),
         n_prefix_tokens: int = 0,
-        channels_last: bool = False,
-        layout: torch.memory_format = torch.preserve_format,
-        normalisation: nn.Module | None = None,
     ):
         if precision not in PRECISIONS:
             raise InputError(f"precision is {precision!r}, expected one of {', '.join(PRECISIONS)}: set one of them")
         # Any: what a backbone calls on its network is beyond nn.Module.
-        self.network: Any = network.eval().requires_grad_(False).to(memory_format=layout)
+        self.network: Any = (network if precision == "bfloat16" else widened(network)).eval().requires_grad_(False)
         self.name = name
-        self.image_size = image_size
         self.precision = precision
-        self.n_prefix_tokens = n_prefix_tokens
+        self._n_prefix_tokens = n_prefix_tokens
         self.n_parameters = sum(p.numel() for p in network.parameters())
         self.device = "cpu"
-        self._channels_last = channels_last
-        self._layout = layout
-        self._normalisation = normalisation or nn.Identity()
         self._asked = [tap for tap in taps if tap in KINDS]
         self._taps = expand([tap for tap in taps if tap not in KINDS], network, name)
 
-    def transform(self, row: Any) -> Tensor:
-        """One image as a (3, H, W) tensor: uint8 where there is a normalisation, else as the network reads it."""
+    @property
+    def n_prefix_tokens(self) -> int:
+        """How many of the tokens stand before the patches."""
+        return self._n_prefix_tokens
+
+    def transform(self, row: Any) -> Batch:
+        """One row as a tensor or a mapping of tensors."""
         raise NotImplementedError
 
-    def _features(self, batch: Tensor) -> dict[str, Tensor]:
-        """All kinds of a batch but the taps."""
+    def _blank(self) -> Batch:
+        """A batch of one row, from which shapes are found."""
+        raise NotImplementedError
+
+    def _features(self, batch: Any) -> dict[str, Tensor]:
+        """All kinds of a batch on the device but the taps."""
         raise NotImplementedError
 
     def _architecture(self) -> dict[str, Any]:
@@ -95,9 +94,9 @@ class FrozenNetwork:
 
     @cached_property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one row of each kind, found by running one blank image."""
-        blank = torch.zeros(1, 3, *self.image_size)
-        shapes = {kind: tuple(value.shape[1:]) for kind, value in self._run(blank, list(self._taps)).items()}
+        """Shape of one row of each kind, found by running one blank row."""
+        found = self._run(self._blank(), list(self._taps))
+        shapes = {kind: tuple(value.shape[1:]) for kind, value in found.items()}
         absent = [kind for kind in self._asked if kind not in shapes]
         if absent:
             raise InputError(
@@ -131,7 +130,7 @@ class FrozenNetwork:
         return {
             "architecture": self._architecture(),
             "weights": self._weights,
-            "preprocessing": {"conversion": CONVERSION, **self._preprocessing()},
+            "preprocessing": self._preprocessing(),
             "precision": self.precision,
             "reading": READING,
         }
@@ -139,15 +138,14 @@ class FrozenNetwork:
     def to(self, device: str) -> Self:
         """Moves the network; features are computed there."""
         self.network.to(device)
-        self._normalisation.to(device)
         self.device = device
         return self
 
-    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
+    def extract(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Tensor]:
         """float32 features, on the backbone's device.
 
         Args:
-            batch: (N, 3, H, W) images as `transform` gives them, or in float32, normalised already.
+            batch: Rows as `transform` gives them, one upon the other; or a mapping of such.
             kinds: Which features.
         """
         unknown = sorted(set(kinds) - set(self.kinds))
@@ -159,41 +157,47 @@ class FrozenNetwork:
         features = self._run(batch, [kind for kind in kinds if kind in self._taps])
         return {kind: features[kind].float().contiguous() for kind in kinds}
 
-    def _run(self, batch: Tensor, taps: Sequence[str]) -> dict[str, Tensor]:
+    def _prepared(self, batch: Batch, device: torch.device) -> Any:
+        """A batch as the network reads it, on the device; in float32 whatever the precision."""
+        if isinstance(batch, Mapping):
+            return {name: part.to(device, non_blocking=True) for name, part in batch.items()}
+        return batch.to(device, non_blocking=True)
+
+    def _run(self, batch: Batch, taps: Sequence[str]) -> dict[str, Tensor]:
         tapped: dict[str, Tensor] = {}
-        if taps and self.n_prefix_tokens:
+        if taps and self._n_prefix_tokens:
             _ = self._n_tokens  # found by a run of its own, not in the midst of this one
         device = torch.device(self.device)
+        n_rows = len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
         with ExitStack() as stack:
             stack.enter_context(torch.no_grad())
             stack.enter_context(full_precision())
-            # In float32 whatever the precision, and before the layout: channels side by side are slow to broadcast to.
-            images = self._normalisation(batch.to(device, non_blocking=True)).to(memory_format=self._layout)
+            rows = self._prepared(batch, device)
             if self.precision == "bfloat16":
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             for tap in taps:
                 stack.callback(self._listen(tap, tapped))
-            features = self._features(images)
+            features = self._features(rows)
         silent = sorted(set(taps) - tapped.keys())
         if silent:
-            raise InputError(f"layers {silent} of backbone {self.name} are never run on an image: tap others")
-        windows = [tap for tap, value in tapped.items() if len(value) != len(batch)]
+            raise InputError(f"layers {silent} of backbone {self.name} are never run on a row: tap others")
+        windows = [tap for tap, value in tapped.items() if len(value) != n_rows]
         if windows:
             raise InputError(
-                f"layers {windows} of backbone {self.name} give {len(tapped[windows[0]])} rows for {len(batch)} "
-                "images, expected one each (they may look at windows): tap other layers"
+                f"layers {windows} of backbone {self.name} give {len(tapped[windows[0]])} rows for {n_rows}, "
+                "expected one each (they may look at windows): tap other layers"
             )
         return {**features, **tapped}
 
     @cached_property
     def _n_tokens(self) -> int | None:
-        """How many tokens come out at the end, found by running one blank image."""
-        tokens = self._run(torch.zeros(1, 3, *self.image_size), []).get("tokens")
+        """How many tokens come out at the end, found by running one blank row."""
+        tokens = self._run(self._blank(), []).get("tokens")
         return None if tokens is None else tokens.shape[1]
 
-    def _n_prefix(self, tokens: Tensor) -> int:
+    def _n_prefix(self, tokens: Tensor, tap: str) -> int:
         """How many tokens stand before the patches in a layer: none where they join behind it (CaiT, XCiT)."""
-        n = self.n_prefix_tokens
+        n = self._n_prefix_tokens
         if n and tokens.ndim == 3 and self._n_tokens is not None and tokens.shape[1] == self._n_tokens - n:
             return 0
         return n
@@ -214,7 +218,7 @@ class FrozenNetwork:
 
             def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
                 heads = inputs[0].unflatten(-1, (n_heads, -1))
-                tapped[tap] = heads[:, 0] if self._n_prefix(inputs[0]) else heads.mean(1)
+                tapped[tap] = heads[:, 0] if self._n_prefix(inputs[0], tap) else heads.mean(1)
 
             return projection.register_forward_pre_hook(before).remove
 
@@ -228,9 +232,9 @@ class FrozenNetwork:
         outputs: list[Tensor] = []
 
         def after(_: nn.Module, __: Any, output: Any) -> None:
-            outputs.append(output[0] if isinstance(output, tuple | list) else output)
+            outputs.append(self._in_order(output[0] if isinstance(output, tuple | list) else output))
             if len(outputs) == len(blocks):
-                tapped[tap] = join_blocks(outputs, norm, reduction, self._n_prefix(outputs[-1]), tap)
+                tapped[tap] = join_blocks(outputs, norm, reduction, self._n_prefix(outputs[-1], tap), tap)
 
         stack = ExitStack()
         for block in blocks:
@@ -238,12 +242,13 @@ class FrozenNetwork:
         return stack.close
 
     def _reduce(self, output: Tensor, tap: str) -> Tensor:
-        reduction = tap.partition(":")[2] or "mean"
+        reduction = tap.partition(":")[2] or DEFAULT_REDUCTION
+        n_prefix = 0
         if output.ndim == 4:
-            output = (output if self._channels_last else output.permute(0, 2, 3, 1)).flatten(1, 2)
-            n_prefix = 0
-        else:
-            n_prefix = self._n_prefix(output)
+            output = self._as_map(output, tap).flatten(2).transpose(1, 2)
+        elif output.ndim == 3:
+            output = self._in_order(output)
+            n_prefix = self._n_prefix(output, tap)
         if output.ndim not in (2, 3) or (output.ndim == 2 and reduction != "mean"):
             raise InputError(
                 f"tap {tap} gives an output of shape {tuple(output.shape)}, expected tokens or a map: tap another layer"
@@ -258,13 +263,16 @@ class FrozenNetwork:
             return output[:, 0]
         return output[:, n_prefix:].mean(1)
 
+    def _as_map(self, output: Tensor, tap: str) -> Tensor:
+        """A layer's output of four dimensions as (N, C, H, W)."""
+        return output
 
-def fast_layout(network: nn.Module) -> torch.memory_format:
-    """Channels last in memory where convolutions hold a quarter of the weights or more.
+    def _in_order(self, tokens: Tensor) -> Tensor:
+        """A layer's tokens, those first that are no patches."""
+        return tokens
 
-    Their kernels work on pixels with all channels side by side, and would reorder each map before and after. Features
-    are the same but for rounding. Networks that take maps apart by `view` cannot be run so.
-    """
-    within = sum(p.numel() for m in network.modules() if isinstance(m, nn.Conv2d) for p in m.parameters(recurse=False))
-    n_parameters = sum(p.numel() for p in network.parameters())
-    return torch.channels_last if within and within >= n_parameters / 4 else torch.preserve_format
+
+def widened(network: nn.Module) -> nn.Module:
+    """The network in float32, where some of its weights are of half precision: rows are, and sums have to be."""
+    half = any(t.dtype in (torch.float16, torch.bfloat16) for t in (*network.parameters(), *network.buffers()))
+    return network.float() if half else network

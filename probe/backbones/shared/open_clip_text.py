@@ -5,19 +5,22 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import open_clip
 import torch
 from torch import Tensor, nn
 
+from probe.backbones.shared.network import FrozenNetwork
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.hashing import hash_tensors
 
+SCALES = ("logit_scale", "logit_bias")
 
-class OpenClipText:
+
+class OpenClipText(FrozenNetwork):
     """A backbone whose rows are tokenised texts.
 
     `pooled` has unit length and lies in the space of projected images. The weights are those of the model it came
@@ -30,16 +33,13 @@ class OpenClipText:
         facts: What, beside weights, makes the network what it is.
     """
 
-    kinds = ("pooled",)
-    n_prefix_tokens = 0
+    reads = "texts"
 
     def __init__(self, model: nn.Module, clip_name: str, name: str, facts: dict[str, Any]):
         # A shallow copy without the image tower, so that the two towers move between devices on their own.
-        self.network: Any = copy.copy(model)
-        self.network._modules = {key: part for key, part in model._modules.items() if key != "visual"}
-        self.name = name
-        self.n_parameters = sum(p.numel() for p in self.network.parameters())
-        self.device = "cpu"
+        tower: Any = copy.copy(model)
+        tower._modules = {key: part for key, part in model._modules.items() if key != "visual"}
+        super().__init__(tower, name=name)
         self._clip_name = clip_name
         self._facts = facts
 
@@ -68,10 +68,9 @@ class OpenClipText:
         """What cosine similarities are divided by to become logits: 1 / exp(logit_scale)."""
         return float((-self.network.logit_scale).exp())
 
-    @cached_property
-    def _weights(self) -> str:
-        scales = ("logit_scale", "logit_bias")  # which no feature depends on
-        state = {key: value for key, value in self.network.state_dict().items() if key not in scales}
+    def hash_weights(self) -> str:
+        """Digest of all weights but the scales of logits, which no feature depends on."""
+        state = {key: value for key, value in self.network.state_dict().items() if key not in SCALES}
         return hash_tensors({key: value for key, value in state.items() if isinstance(value, Tensor)})
 
     def identity(self) -> dict[str, Any]:
@@ -82,14 +81,8 @@ class OpenClipText:
         """One row of tokens as a tensor."""
         return torch.as_tensor(row)
 
-    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
-        """(n, D) float32 features of a batch of tokens."""
-        with torch.no_grad():
-            pooled = self.network.encode_text(batch.to(self.device), normalize=True).float()
-        return {kind: pooled for kind in kinds}
+    def _blank(self) -> Tensor:
+        return torch.as_tensor(self.tokenize([""]))
 
-    def to(self, device: str) -> Self:
-        """Moves the network; features are computed there."""
-        self.network.to(device)
-        self.device = device
-        return self
+    def _features(self, batch: Tensor) -> dict[str, Tensor]:
+        return {"pooled": self.network.encode_text(batch, normalize=True)}

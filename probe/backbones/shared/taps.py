@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.errors import InputError
+from probe.core.kinds import KINDS
 
 READING = "version 2"
-"""How layers become features, here and in `frozen.py`: part of every identity, to be changed together with them."""
-REDUCTIONS = ("mean", "cls", "tokens", "heads")
+"""How layers become features, here and in `network.py`: part of every identity, to be changed together with them."""
+REDUCTIONS = (*(reduction for kind in KINDS.values() for reduction in kind.reductions), "heads")
 LAST = re.compile(r"last(\d+)(?::(.*))?")
 LAST_REDUCTIONS = ("cls", "mean", "cls+mean")
 BLOCKS = (

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from PIL import Image, ImageOps
 
-from probe.core.base import Backbone
+from probe.core.base import Backbone, Notes
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.images import require_image
@@ -90,6 +90,8 @@ class MultiView:
             see one of them per row and epoch, and everybody else the first.
     """
 
+    reads = "images"
+
     def __init__(self, backbone: Backbone, n: int = 2, kind: str = "crops", seed: int = 0, use: str = "mean"):
         wrong = []
         if kind not in SORTS:
@@ -100,6 +102,8 @@ class MultiView:
             wrong.append(f"views.use is {use!r}, expected one of {', '.join(USES)}")
         if wrong:
             raise InputError("; ".join(wrong) + ": change it, or set views.n=1 for the image alone")
+        if (reads := getattr(backbone, "reads", "images")) != "images":
+            raise InputError(f"views are made of images, backbone {backbone.name} reads {reads}: set views.n=1")
         self.backbone, self.n, self.kind, self.seed, self.use = backbone, n, kind, seed, use
         self.name = f"{backbone.name} {n} {kind}{' drawn' if use == 'draw' else ''}"
         self.n_prefix_tokens = backbone.n_prefix_tokens
@@ -138,7 +142,13 @@ class MultiView:
             raise InputError(f"views are made of images, this dataset's rows are {type(row).__name__}: set views.n=1")
         image = require_image(row, self.name)
         views = [image, *SORTS[self.kind][0](image, self.n, self.seed)]
-        return torch.stack([self.backbone.transform(view) for view in views])
+        tensors: list[Any] = [self.backbone.transform(view) for view in views]
+        return torch.stack(tensors)
+
+    @property
+    def notes(self) -> Mapping[str, str]:
+        """What the backbone has to say of its kinds."""
+        return self.backbone.notes if isinstance(self.backbone, Notes) else {}
 
     def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
         """Features of a (N, V, ...) batch, view by view."""

@@ -16,6 +16,7 @@ from probe.core.errors import InputError
 from probe.core.files import file_digests
 from probe.core.hashing import hash_arrays, hash_bytes
 from probe.core.images import read_image
+from probe.core.rows import sort_of
 from probe.core.targets import Target, class_codes
 from probe.core.targets.one_class import ONE_CLASS
 from probe.datasets.shared.labels import IGNORED
@@ -162,6 +163,13 @@ def _ignored_rows(partitions: Mapping[str, Partition]) -> list[str]:
     return [f"{n} rows of {part} with the label to ignore" for part, n in counts.items() if n]
 
 
+def _sort_of_rows(partition: Partition) -> str | None:
+    """What the rows are, where that costs no decoding."""
+    if isinstance(partition, ImageFiles):
+        return "images"
+    return sort_of(partition[0]) if isinstance(partition, ArrayPartition) and len(partition) else None
+
+
 def make_dataset(
     name: str,
     class_names: Sequence[str],
@@ -169,6 +177,7 @@ def make_dataset(
     notes: Mapping[str, Any] | None = None,
     target: Target = ONE_CLASS,
     left_out: Sequence[str] = (),
+    rows: str | None = None,
 ) -> Dataset:
     """A dataset whose labels were checked as its target checks them, without the rows whose label is ignored.
 
@@ -181,15 +190,17 @@ def make_dataset(
         notes: Facts for the record.
         target: What a label is.
         left_out: What a reader of the source might expect among the rows and does not find there, a phrase each.
+        rows: What they are, see `Dataset.rows`; None for image files and arrays, which say it themselves.
 
     Raises:
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
             rows, labels out of range, a class without a training row.
     """
     left_out = [*left_out, *_ignored_rows(partitions)]
+    rows = rows or next(map(_sort_of_rows, partitions.values()), None)
     notes = {**(notes or {}), **({LEFT_OUT: left_out} if left_out else {})}
     partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
-    data = Dataset(name, tuple(class_names), partitions, notes, target)
+    data = Dataset(name, tuple(class_names), partitions, notes, target, rows=rows)
     if faults := data.faults():
         raise InputError(
             f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "

@@ -6,18 +6,16 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from probe.core.base import Backbone, Partition
 from probe.core.errors import InputError
+from probe.features.extraction.batches import collate, each
 from probe.features.extraction.forward import Forward, Launched
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.sink import Sink
 from probe.features.extraction.work import Work
 from probe.features.extraction.writer import Writer
-
-if TYPE_CHECKING:
-    from torch import Tensor
 
 Batch = tuple[int, Any, dict[int, str]]
 Item = TypeVar("Item")
@@ -26,26 +24,24 @@ Item = TypeVar("Item")
 class Reader:
     """Reads blocks: number -> (number, stacked rows or None, row -> why it failed). Runs in DataLoader workers too."""
 
-    def __init__(self, partition: Partition, transform: Callable[[Any], Tensor], plan: Plan):
-        self.partition, self.transform, self.plan = partition, transform, plan
+    def __init__(self, partition: Partition, backbone: Backbone, plan: Plan):
+        self.partition, self.backbone, self.plan = partition, backbone, plan
 
     def __getitem__(self, block: int) -> Batch:
         import torch
-        from torch.utils.data import default_collate
 
-        tensors: dict[int, Tensor] = {}
+        read: dict[int, Any] = {}
         failed: dict[int, str] = {}
         for row in self.plan.rows(block):
             try:
-                tensors[row] = self.transform(self.partition[row])
+                read[row] = self.backbone.transform(self.partition[row])
             except Exception as error:
                 failed[row] = f"{type(error).__name__}: {error}"
-        if not tensors:
+        if not read:
             return block, None, failed
         # Zeros stand in for rows that failed: the others see a batch of the same size, so they get the same bits.
-        blank = torch.zeros_like(next(iter(tensors.values())))
-        # Unlike `torch.stack`, it writes where the main process will read, when it is called in a worker.
-        return block, default_collate([tensors.get(row, blank) for row in self.plan.rows(block)]), failed
+        blank = each(torch.zeros_like, next(iter(read.values())))
+        return block, collate(self.backbone, [read.get(row, blank) for row in self.plan.rows(block)]), failed
 
 
 def read_batches(reader: Reader, blocks: Iterable[int], n_workers: int, pinned: bool) -> Iterator[Batch]:
@@ -125,7 +121,7 @@ def contribute(
             yield forward.launch(block, batch, failed)
 
     forward = Forward(backbone, partition, work.plan, device)
-    reader = Reader(partition, backbone.transform, work.plan)
+    reader = Reader(partition, backbone, work.plan)
     batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
     writer.keep_beating()
     clock = time.monotonic()

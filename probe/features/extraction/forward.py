@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import Backbone, Partition
 from probe.core.errors import InputError
+from probe.features.extraction.batches import each, tensors
 from probe.features.extraction.plan import Plan
 from probe.features.layout import stored_dtype
 
@@ -55,7 +56,7 @@ class Forward:
         self.n_ahead = 1 if self.on_gpu else 0
         self._copies = torch.cuda.Stream(device) if self.on_gpu else None
 
-    def launch(self, block: int, batch: Tensor | None, failed: Mapping[int, str]) -> Launched:
+    def launch(self, block: int, batch: Any, failed: Mapping[int, str]) -> Launched:
         """Hands a batch to the device; None where no row of the block could be decoded."""
         import torch
 
@@ -75,8 +76,8 @@ class Forward:
             finite = {kind: ends.to("cpu", non_blocking=True) for kind, ends in finite.items()}
         except torch.OutOfMemoryError:
             raise InputError(
-                f"{self.device} ran out of memory on a batch of {len(batch)} rows through backbone "
-                f"{self.backbone.name}: set batch_size to {max(1, len(batch) // 2)} or less"
+                f"{self.device} ran out of memory on a batch of {len(rows)} rows through backbone "
+                f"{self.backbone.name}: set batch_size to {max(1, len(rows) // 2)} or less"
             ) from None
         arrived = torch.cuda.current_stream(self.device).record_event() if self.on_gpu else None
         return Launched(block, failed, features, stored, finite, arrived)
@@ -92,17 +93,18 @@ class Forward:
                 self._refuse_not_finite(launched.features[kind], ends.dtype, kind, launched)
         return {kind: stored.contiguous().numpy() for kind, stored in launched.stored.items()}
 
-    def _moved(self, batch: Tensor) -> Tensor:
+    def _moved(self, batch: Any) -> Any:
         """The batch on the device, copied while the device computes the one before."""
         import torch
 
         if self._copies is None:
-            return batch.to(self.device)
+            return each(lambda part: part.to(self.device), batch)
         with torch.cuda.stream(self._copies):
-            moved = batch.to(self.device, non_blocking=True)
+            moved = each(lambda part: part.to(self.device, non_blocking=True), batch)
         current = torch.cuda.current_stream(self.device)
         current.wait_stream(self._copies)
-        moved.record_stream(current)
+        for part in tensors(moved):
+            part.record_stream(current)
         return moved
 
     def _stored(self, features: Tensor, kind: str, rows: range, failed: Mapping[int, str]) -> Tensor:

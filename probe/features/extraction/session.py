@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 
 from probe.core.base import Backbone, Dataset, Partition
+from probe.features.extraction.batches import n_bytes
 from probe.features.extraction.contribute import contribute
 from probe.features.extraction.finish import check_data, finish
+from probe.features.extraction.guard import check_function_of_row
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.work import Work
 from probe.features.extraction.writer import Writer
@@ -47,6 +49,13 @@ class Extraction:
         self.name = f"{dataset.name}/{partition}"
         self.rows = dataset.partitions[partition]
         self.identity, self.n_workers, self.on_error, self.progress = identity, n_workers, on_error, progress
+        self._checked: set[str] = set()
+
+    def check(self, plan: Plan) -> None:
+        """Refuses features that are no function of the row, once for the kinds of a plan."""
+        if set(plan.kinds) - self._checked:
+            check_function_of_row(self.backbone, self.rows, plan, self.device)
+            self._checked |= set(plan.kinds)
 
     def run(self, work: Work) -> None:
         """Returns when the pass is finished, by whomever.
@@ -96,7 +105,7 @@ class Extraction:
         if not self.device.startswith("cuda") or unit(self.rows) != " images" or not SHARED_MEMORY.is_dir():
             return 0
         try:
-            row_bytes = self.backbone.transform(self.rows[0]).nbytes
+            row_bytes = n_bytes(self.backbone.transform(self.rows[0]))
         except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
             row_bytes = USUAL_ROW_BYTES
         room = shutil.disk_usage(SHARED_MEMORY).free // (BATCHES_PER_WORKER * plan.block_rows * row_bytes)

@@ -18,11 +18,12 @@ from probe.core.arrays import RowReader, RowSubset, row_chunks, rows_of
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
+from probe.core.kinds import KINDS
 from probe.heads.shared import saving
 
 Validation = tuple[Any, ArrayLike]
 FloatArray = NDArray[np.floating[Any]]
-N_AXES = {"pooled": 2, "tokens": 3, "map": 4}
+N_AXES = {name: kind.n_axes for name, kind in KINDS.items()}
 
 
 def is_lazy(X: Any) -> bool:

@@ -1,9 +1,16 @@
+import argparse
+import datetime
+import pathlib
+import sys
+import types
+
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from probe.backbones.shared.checkpoints import load_state, read_state
+from probe.backbones.shared.checkpoints import load_checkpoint, load_state, read_state
 from probe.core.errors import InputError
 
 
@@ -33,7 +40,9 @@ def test_nested_weights_and_wrapper_prefixes_are_unwrapped(tmp_path, nest):
 
 def test_pickled_objects_are_refused(tmp_path):
     torch.save({"state_dict": network().state_dict(), "options": Custom()}, tmp_path / "a.pth")
-    with pytest.raises(InputError, match=r"a\.pth holds more than tensors and would run code.*safetensors"):
+    with pytest.raises(
+        InputError, match=r"a\.pth holds more than tensors \(\S*Custom\) and would run code.*safetensors"
+    ):
         read_state(tmp_path / "a.pth")
 
 
@@ -84,3 +93,83 @@ def test_half_precision_weights_are_widened():
     load_state(target, state, "file")
     assert target[0].weight.dtype == torch.float32
     assert torch.equal(target[0].weight, state["0.weight"].float())
+
+
+def under(prefix: str, seed: int = 0) -> dict[str, torch.Tensor]:
+    torch.manual_seed(seed)
+    return {prefix + key: value for key, value in network().state_dict().items()}
+
+
+HEAD = {"head.mlp.0.weight": torch.ones(2, 2), "backbone_projector.weight": torch.ones(2)}
+WRITTEN = {
+    "DINO": {"student": under("module.backbone.", 1), "teacher": {**under("backbone."), **HEAD}, "epoch": 3},
+    "DINOv2": {"model": {**under("teacher.backbone."), "teacher.dino_head.weight": torch.ones(1)}},
+    "Lightning": {"state_dict": {**under("model."), "criterion.weight": torch.ones(1)}, "global_step": 1},
+    "MoCo": {"state_dict": {**under("module.base_encoder."), "module.predictor.0.weight": torch.ones(1)}},
+    "SwAV": under("module."),
+    "timm with averages": {"model_ema": {"state_dict": under("")}, "state_dict": under("", 1)},
+    "compiled and distributed": under("_orig_mod.module."),
+    "distributed and compiled": under("module._orig_mod."),
+    "arguments": {"model": under(""), "args": argparse.Namespace(lr=0.1, out=pathlib.Path("out"))},
+    "numbers of numpy": {"state_dict": under(""), "metric": np.float64(0.5), "best": {"epoch": np.int64(3)}},
+}
+
+
+@pytest.mark.parametrize("content", WRITTEN.values(), ids=WRITTEN)
+def test_files_of_training_scripts_give_the_weights_of_the_network(tmp_path, content):
+    torch.save(content, tmp_path / "a.pth")
+    target, expected = network(), under("")
+    assert load_checkpoint(target, str(tmp_path / "a.pth"), None, strict=True) == {}
+    assert all(torch.equal(value, expected[key]) for key, value in target.state_dict().items())
+
+
+def test_several_networks_in_one_file_are_asked_about_and_the_option_answers(tmp_path):
+    path = str(tmp_path / "a.pth")
+    student = {key: value for key, value in under("module.encoder_q.", 1).items() if "num_batches" not in key}
+    torch.save({"state_dict": {**under("module.encoder_k."), **student}}, path)
+    with pytest.raises(
+        InputError, match=r"2 networks .*, under encoder_k\., encoder_q\.: .*checkpoint_prefix=encoder_k\."
+    ):
+        load_checkpoint(network(), path, None, strict=True)
+    for prefix, seed in (("encoder_k.", 0), ("encoder_q.", 1)):
+        target = network()
+        load_checkpoint(target, path, prefix, strict=True)
+        assert torch.equal(target[0].weight, under("", seed)["0.weight"])
+
+
+def test_a_prefix_that_no_name_has_is_refused_with_names_that_are_there(tmp_path):
+    torch.save(under("model."), tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"no weight whose name begins with 'teacher\.' \(it has model\.0\.weight"):
+        load_checkpoint(network(), str(tmp_path / "a.pth"), "teacher.", strict=True)
+
+
+def test_names_that_fit_as_they_are_lose_no_prefix(tmp_path):
+    torch.save({**under(""), **under("ema.")}, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"unexpected keys \(ema\.0\.bias"):
+        load_checkpoint(network(), str(tmp_path / "a.pth"), None, strict=True)
+
+
+def test_a_few_names_in_common_are_no_prefix(tmp_path):
+    state = {f"deep.inside.{key}": torch.ones(1) for key in ("0.weight", "9.weight", "8.weight")}
+    torch.save(state, tmp_path / "a.pth")
+    with pytest.raises(InputError, match=r"no weight in common .*it has deep\.inside\.0\.weight"):
+        load_checkpoint(network(), str(tmp_path / "a.pth"), None, strict=True)
+
+
+def test_hyperparameters_of_lightning_are_read_without_lightning(tmp_path, monkeypatch):
+    package, name = "pytorch_lightning.utilities.parsing", "AttributeDict"
+    written = type(name, (dict,), {"__module__": package})
+    for part in ("pytorch_lightning", "pytorch_lightning.utilities", package):
+        monkeypatch.setitem(sys.modules, part, types.SimpleNamespace(**{name: written}))
+    torch.save({"state_dict": under("model."), "hyper_parameters": written(lr=1)}, tmp_path / "a.ckpt")
+    for part in ("pytorch_lightning", "pytorch_lightning.utilities", package):
+        monkeypatch.delitem(sys.modules, part)
+    assert read_state(tmp_path / "a.ckpt").keys() == under("model.").keys()
+
+
+@pytest.mark.parametrize("thing", [datetime.datetime(2020, 1, 1), Custom(), print])
+def test_a_class_that_is_refused_is_named(tmp_path, thing):
+    torch.save({"state_dict": under(""), "thing": thing}, tmp_path / "a.pth")
+    name = "print" if thing is print else type(thing).__name__
+    with pytest.raises(InputError, match=rf"holds more than tensors \(\S*{name}\) and would run code"):
+        read_state(tmp_path / "a.pth")

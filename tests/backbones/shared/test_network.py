@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from probe.backbones.shared.kinds import map_kinds, token_kinds
-from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.image_network import ImageNetwork
+from probe.backbones.shared.outputs import map_kinds, token_kinds
 from probe.core.errors import InputError
 
 
@@ -37,7 +37,7 @@ class Network(nn.Module):
         return tokens
 
 
-class Backbone(FrozenNetwork):
+class Backbone(ImageNetwork):
     def __init__(self, **options):
         torch.manual_seed(0)
         super().__init__(Network(), name="net", image_size=(4, 4), **options)
@@ -176,5 +176,5 @@ class Windows(Network):
 def test_layers_that_look_at_windows_are_refused(batch):
     backbone = Backbone(taps=["blocks.0.attn:heads"])
     backbone.network = Windows().eval().requires_grad_(False)
-    with pytest.raises(InputError, match=r"blocks\.0\.attn:heads.* give 4 rows for 1 images"):
+    with pytest.raises(InputError, match=r"blocks\.0\.attn:heads.* give 4 rows for 1, expected one each"):
         _ = backbone.shapes

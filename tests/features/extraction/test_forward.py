@@ -5,13 +5,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from extraction_toys import ToyBackbone, toy_dataset
+from extraction_toys import ToyBackbone, Unguarded, toy_dataset
 
 import probe.features.extraction.contribute
 from probe.core.errors import InputError
 from probe.features.extraction.contribute import delayed
 from probe.features.extraction.forward import Forward
-from probe.features.store import FeatureStore
 
 KINDS = ("pooled", "tokens")
 
@@ -33,7 +32,7 @@ def get(root: Path, monkeypatch, n_ahead, backbone=None, broken=(), **options):
 
     monkeypatch.setattr(probe.features.extraction.contribute, "Forward", Ahead)
     options = {"batch_size": 7, "progress": False, "device": "cpu"} | options
-    return FeatureStore(root).get(backbone or ToyBackbone(), toy_dataset(100, broken=broken), "train", KINDS, **options)
+    return Unguarded(root).get(backbone or ToyBackbone(), toy_dataset(100, broken=broken), "train", KINDS, **options)
 
 
 def test_launching_ahead_changes_no_bit(tmp_path, monkeypatch):
@@ -69,7 +68,7 @@ def test_a_gpu_gives_what_a_bare_loop_gives(tmp_path):
             return self
 
     dataset, backbone = toy_dataset(1000), OnGpu().to("cuda")
-    found = FeatureStore(tmp_path).get(
+    found = Unguarded(tmp_path).get(
         backbone, dataset, "train", KINDS, batch_size=64, n_workers=2, device="cuda", progress=False
     )
     with torch.inference_mode():

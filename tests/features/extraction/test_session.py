@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from extraction_toys import ToyBackbone, toy_dataset
+from extraction_toys import ToyBackbone, Unguarded, toy_dataset
 
 from probe.backbones.shared.views import MultiView
 from probe.core.base import Dataset
@@ -19,7 +19,6 @@ from probe.features.extraction import session as extraction
 from probe.features.extraction.contribute import dying_workers
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.session import Extraction, own_cores
-from probe.features.store import FeatureStore
 
 
 class Deadly(ToyBackbone):
@@ -37,7 +36,7 @@ class Deadly(ToyBackbone):
 
 def extract(root, backbone):
     options = {"batch_size": 10, "n_workers": 1, "device": "cpu", "progress": False}
-    return FeatureStore(root).get(backbone, toy_dataset(100), "train", ["pooled"], **options)
+    return Unguarded(root).get(backbone, toy_dataset(100), "train", ["pooled"], **options)
 
 
 def test_too_little_shared_memory_says_what_to_do(tmp_path, monkeypatch):

@@ -1,0 +1,105 @@
+"""What backbones of images share: the size of images, their way from bytes to the network, the axes of maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.outputs import is_channels_last
+from probe.core.base import Batch
+from probe.core.images import CONVERSION
+
+
+class ImageNetwork(FrozenNetwork):
+    """Base class of backbones that run a network on images.
+
+    A subclass sets up the network and implements `transform`, `_features`, `_architecture` and `_preprocessing`.
+
+    Args:
+        image_size: Height and width of what `transform` gives, in pixels.
+        n_channels: Of what `transform` gives, 3, or 1 for brightness alone.
+        channels_last: Whether four-dimensional outputs are (N, H, W, C) rather than (N, C, H, W). Of a tapped layer its
+            shape says so where it can: a map has the proportions of the image.
+        memory_format: How weights and images lie in memory, whatever the order of their axes; see `fast_layout`.
+        normalisation: What makes of the bytes that `transform` gives, on the device, what the network reads, such as
+            `probe.backbones.shared.pixels.Normalisation`; None where `transform` gives that itself.
+
+    The other arguments are those of `FrozenNetwork`.
+    """
+
+    reads = "images"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        image_size: tuple[int, int],
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+        n_prefix_tokens: int = 0,
+        n_channels: int = 3,
+        channels_last: bool = False,
+        memory_format: torch.memory_format = torch.preserve_format,
+        normalisation: nn.Module | None = None,
+    ):
+        super().__init__(network, name=name, precision=precision, taps=taps, n_prefix_tokens=n_prefix_tokens)
+        self.network.to(memory_format=memory_format)
+        self.image_size = image_size
+        self.n_channels = n_channels
+        self._channels_last = channels_last
+        self._layout = memory_format
+        self._normalisation = normalisation or nn.Identity()
+        self._turned: dict[str, bool] = {}
+
+    def transform(self, row: Any) -> Tensor:
+        """One image as a (C, H, W) tensor: uint8 where there is a normalisation, else as the network reads it."""
+        raise NotImplementedError
+
+    def _blank(self) -> Tensor:
+        return torch.zeros(1, self.n_channels, *self.image_size)
+
+    def _prepared(self, batch: Batch, device: torch.device) -> Any:
+        # Normalised before the layout: channels side by side are slow to broadcast to.
+        return self._normalisation(super()._prepared(batch, device)).to(memory_format=self._layout)
+
+    def identity(self) -> dict[str, Any]:
+        """Facts that determine every feature.
+
+        Taps are among them only where their maps lie otherwise than those of the network: the axes were once confused.
+        """
+        facts = super().identity()
+        facts["preprocessing"] = {"conversion": CONVERSION, **facts["preprocessing"]}
+        if self._taps:
+            _ = self.shapes  # which sees all of them
+        return {**facts, "channels_last": dict(sorted(self._turned.items()))} if self._turned else facts
+
+    def to(self, device: str) -> Self:
+        """Moves the network; features are computed there."""
+        self._normalisation.to(device)
+        return super().to(device)
+
+    def _as_map(self, output: Tensor, tap: str) -> Tensor:
+        last = self._is_channels_last(output.shape, tap)
+        if last != self._channels_last:
+            self._turned[tap] = last
+        return output.permute(0, 3, 1, 2) if last else output
+
+    def _is_channels_last(self, shape: Sequence[int], what: str) -> bool:
+        seen = is_channels_last(shape, self.image_size)
+        return self._channels_last if seen is None else seen
+
+
+def fast_layout(network: nn.Module) -> torch.memory_format:
+    """Channels last in memory where convolutions hold a quarter of the weights or more.
+
+    Their kernels work on pixels with all channels side by side, and would reorder each map before and after. Features
+    are the same but for rounding. Networks that take maps apart by `view` cannot be run so.
+    """
+    within = sum(p.numel() for m in network.modules() if isinstance(m, nn.Conv2d) for p in m.parameters(recurse=False))
+    n_parameters = sum(p.numel() for p in network.parameters())
+    return torch.channels_last if within and within >= n_parameters / 4 else torch.preserve_format

@@ -1,0 +1,53 @@
+"""The kinds of features that there are; what a kind is stands here alone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What the features of one kind look like.
+
+    Attributes:
+        name: As heads, backbones and the store call it.
+        axes: Of the array of all rows, the rows first.
+        dtype: In which it is stored unless told otherwise.
+        reductions: What may be made of a tapped layer so that it is of this kind; see `probe.backbones.shared.taps`.
+        ragged: Whether rows differ in length.
+    """
+
+    name: str
+    axes: tuple[str, ...]
+    dtype: str
+    reductions: tuple[str, ...] = ()
+    ragged: bool = False
+
+    @property
+    def n_axes(self) -> int:
+        """Of the array of all rows."""
+        return len(self.axes)
+
+
+KINDS = {
+    kind.name: kind
+    for kind in (
+        Kind("pooled", ("N", "D"), "float32", reductions=("mean", "cls")),
+        Kind("tokens", ("N", "T", "D"), "float16", reductions=("tokens",)),
+        Kind("map", ("N", "C", "H", "W"), "float16"),
+    )
+}
+DEFAULT_REDUCTION = "mean"
+
+
+def dtype_of_layer(n_axes: int) -> str:
+    """In which a tapped layer is stored unless told otherwise: as the kinds are that have as many axes, or more."""
+    return next((kind.dtype for kind in KINDS.values() if kind.n_axes == n_axes), "float16")
+
+
+def tap_of(layer: str, kind: str) -> str | None:
+    """How to tap a layer so that it stands in for a kind; None where no reduction of a layer is of that kind."""
+    reductions = KINDS[kind].reductions if kind in KINDS else ()
+    if not reductions:
+        return None
+    return layer if reductions[0] == DEFAULT_REDUCTION else f"{layer}:{reductions[0]}"

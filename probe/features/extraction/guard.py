@@ -1,0 +1,91 @@
+"""Features are a function of the row: neither chance nor the rows of the same batch may move them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.base import Backbone, Partition
+from probe.core.errors import InputError, ProbeError
+from probe.features.extraction.contribute import Reader
+from probe.features.extraction.forward import Arrays, Forward
+from probe.features.extraction.plan import Plan
+
+N_ROWS = 8
+TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 2e-2}
+"""Largest relative difference that rounding may make, by the narrowest precision that features go through."""
+AGAIN = (
+    "differ between two extractions of the same rows (by {change:.2g} of their size in row {row}), they hang on chance "
+    "or on a state of the network"
+)
+ALONE = (
+    "differ between a batch and row {row} alone (by {change:.2g} of their size), they hang on the other rows of a batch"
+)
+REMEDY = (
+    "features have to be a function of the row: switch off in its forward what draws or keeps anything (dropout, "
+    "noise, statistics of the batch), of a masked autoencoder the masking (mask_ratio=0, patches kept in order), or "
+    "choose another layer or backbone"
+)
+
+
+def check_function_of_row(backbone: Backbone, partition: Partition, plan: Plan, device: str) -> None:
+    """Refuses features that are no function of the row: the first rows are extracted twice, and once alone.
+
+    Rows that cannot be decoded are left out.
+
+    Raises:
+        InputError: With the reason, the kind, the row and how far it is off; or a row cannot be extracted alone.
+    """
+    import torch
+
+    n_rows = min(N_ROWS, plan.block_rows, plan.n_rows)
+    together, alone = (replace(plan, n_rows=n_rows, block_rows=size) for size in (n_rows, 1))
+
+    def extracted(plan: Plan, blocks: Iterable[int]) -> tuple[Arrays, set[int]]:
+        # Read anew each time: the transform may draw, too.
+        reader, forward = Reader(partition, backbone, plan), Forward(backbone, partition, plan, device)
+        batches = [reader[block] for block in blocks]
+        given = [forward.collect(forward.launch(*batch)) for batch in batches]
+        failed = {row for _, _, reasons in batches for row in reasons}
+        return {kind: np.concatenate([arrays[kind] for arrays in given]) for kind in given[0]}, failed
+
+    with torch.inference_mode():
+        once, failed = extracted(together, [0])
+        rows = [row for row in range(n_rows) if row not in failed]
+        if not rows:
+            return
+        again, _ = extracted(together, [0])
+        once, again = ({kind: array[rows] for kind, array in arrays.items()} for arrays in (once, again))
+        _compare(backbone, once, again, rows, AGAIN)
+        try:
+            singly, _ = extracted(alone, rows)
+        except ProbeError:
+            raise
+        except Exception as error:
+            text = " ".join(str(error).split())[:200]
+            raise InputError(
+                f"backbone {backbone.name} extracts {n_rows} rows together and not one alone ({text}): {REMEDY}"
+            ) from error
+    _compare(backbone, once, singly, rows, ALONE)
+
+
+def _compare(backbone: Backbone, one: Arrays, other: Arrays, rows: Sequence[int], reason: str) -> None:
+    for kind, given in one.items():
+        precisions = (given.dtype.name, getattr(backbone, "precision", "float32"))
+        tolerance = max(TOLERANCES.get(precision, 0.0) for precision in precisions)
+        changes = _changes(given, other[kind])
+        worst = int(changes.argmax())
+        if changes[worst] > tolerance:
+            what = reason.format(change=changes[worst], row=rows[worst])
+            raise InputError(f"{kind} features of backbone {backbone.name} {what}: {REMEDY}")
+
+
+def _changes(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.float64]:
+    """(n,) distance of two feature vectors of each row, as a share of the row's length or, if more, of a usual one."""
+    a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (one, other))
+    lengths = np.linalg.norm(a, axis=1)
+    sizes = np.maximum(lengths, lengths.mean())
+    return np.linalg.norm(a - b, axis=1) / np.where(sizes > 0, sizes, 1.0)

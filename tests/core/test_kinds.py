@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import yaml
+
+from probe.backbones.shared.taps import REDUCTIONS
+from probe.core.kinds import KINDS, dtype_of_layer, tap_of
+from probe.features.layout import DEFAULT_DTYPES
+from probe.heads.shared.head import N_AXES
+
+CONF = Path(__file__).parents[2] / "conf"
+
+
+def test_all_who_ask_about_kinds_read_one_table():
+    assert list(N_AXES) == list(DEFAULT_DTYPES) == list(KINDS)
+    assert N_AXES == {"pooled": 2, "tokens": 3, "map": 4}
+    assert DEFAULT_DTYPES == {"pooled": "float32", "tokens": "float16", "map": "float16"}
+    assert REDUCTIONS == ("mean", "cls", "tokens", "heads")
+
+
+def test_every_kind_can_be_read_from_another_layer():
+    reads = yaml.safe_load((CONF / "config.yaml").read_text())["reads"]
+    assert reads == {name: name for name in KINDS}
+
+
+def test_rows_come_first_and_none_is_ragged_yet():
+    assert all(kind.axes[0] == "N" and not kind.ragged for kind in KINDS.values())
+
+
+def test_tapped_layers_are_stored_as_the_kinds_with_as_many_axes():
+    assert [dtype_of_layer(n) for n in (2, 3, 4, 5)] == ["float32", "float16", "float16", "float16"]
+
+
+def test_layers_stand_in_for_kinds_by_a_reduction():
+    assert [tap_of("blocks.3", kind) for kind in ("pooled", "tokens", "map", "blocks.1")] == [
+        "blocks.3",
+        "blocks.3:tokens",
+        None,
+        None,
+    ]
