@@ -55,6 +55,7 @@ def build(config: Any, command: str) -> Run:
         head=instantiate(head),
         teacher=build_teacher(config),
         test_on=dataset_of(config, "test_on") if config.get("test_on") else None,
+        standardize=config.get("standardize", False),
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),
         metrics=tuple(own_metric(node) for node in (config.get("metric") or {}).values()),

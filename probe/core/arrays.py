@@ -93,12 +93,40 @@ class DrawnViews(Entries):
         return Entries(self.array, random.integers(self.array.shape[1], size=len(self)))
 
 
+class Scaled:
+    """(N, D) less a mean and over a scale, in float32, of float64 in float64; rows are computed when asked for.
+
+    Looks like an array to the heads, as `RowSubset` does.
+
+    Args:
+        array: An array or memmap, or `Entries` of one.
+        mean, scale: (D,) each.
+    """
+
+    def __init__(self, array: Any, mean: NDArray[Any], scale: NDArray[Any]):
+        self.array, self.mean, self.scale = array, mean, scale
+        self.dtype = np.dtype(np.float64 if array.dtype == np.float64 else np.float32)
+        self.shape, self.ndim = array.shape, array.ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        # The difference in double: a mean may be large beside the spread.
+        return ((self.array[key] - self.mean) / self.scale).astype(self.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
 def at_epoch(array: Any, epoch: int) -> Any:
     """What training sees of an array in an epoch: of drawn views those of the epoch, else the array itself."""
     if isinstance(array, DrawnViews):
         return array.at(epoch)
     if isinstance(array, Entries):
         return Entries(at_epoch(array.array, epoch), array.pick)
+    if isinstance(array, Scaled):
+        return Scaled(at_epoch(array.array, epoch), array.mean, array.scale)
     if isinstance(array, RowSubset):
         return RowSubset(at_epoch(array.array, epoch), array.indices)
     if isinstance(array, RowStack):
@@ -110,7 +138,9 @@ def draws_views(array: Any) -> bool:
     """Whether training sees other rows of it in each epoch."""
     if isinstance(array, RowStack):
         return any(draws_views(part) for part in array.parts)
-    return isinstance(array, DrawnViews) or (isinstance(array, Entries | RowSubset) and draws_views(array.array))
+    return isinstance(array, DrawnViews) or (
+        isinstance(array, Entries | RowSubset | Scaled) and draws_views(array.array)
+    )
 
 
 def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:
@@ -143,7 +173,7 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES, within: slice | None 
 
 def _mappings(array: Any) -> Iterator[mmap.mmap]:
     """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
-    if isinstance(array, RowSubset | Entries):
+    if isinstance(array, RowSubset | Entries | Scaled):
         yield from _mappings(array.array)
     elif isinstance(array, RowStack):
         for part in array.parts:
@@ -249,6 +279,8 @@ def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
     if isinstance(array, Entries):
         pick = array.pick[rows] if isinstance(array.pick, np.ndarray) else array.pick
         return np.require(Entries(read_rows(array.array, rows), pick)[:], requirements=["C", "W"])
+    if isinstance(array, Scaled):
+        return Scaled(read_rows(array.array, rows), array.mean, array.scale)[:]
     if hasattr(array, "verify"):
         array.verify(rows)
     # Of a map that was opened for writing, some rows may be in memory alone.

@@ -19,6 +19,8 @@ from probe.results.writer import slug
 if TYPE_CHECKING:
     from probe.heads.shared.head import Head
 
+SHOWN = ("standardize",)
+"""What of the extraction a table has to tell of a backbone."""
 # Parameters of a head that follow from the run, not from the method; they do not make it another head.
 FILLED_IN = ("random_state", "device", "n_prefix_tokens")
 
@@ -167,7 +169,7 @@ def describe(
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {
-            "backbone": label(backbone.name, reads, {}),
+            "backbone": label(backbone.name, {**reads, **{k: v for k, v in extraction.items() if k in SHOWN}}, {}),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
             "head": label(head_name(head), described["parameters"], defaults_of(type(head), head_parameters)) + joint,
             "protocol": label(

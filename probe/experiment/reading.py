@@ -13,6 +13,7 @@ from probe.core.arrays import DrawnViews, Entries, RowSubset
 from probe.core.base import Backbone, IntArray, Rows, Tapped
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
 from probe.experiment.request import Drawn, Run
+from probe.experiment.scaling import Scaling, standardizes
 from probe.experiment.transfer import PARTITION
 
 if TYPE_CHECKING:
@@ -42,6 +43,7 @@ class ReadRows:
     Attributes:
         features: By partition.
         folds: Of the training rows, as `Split` has them.
+        scaling: What the features of all parts were brought to, where that was asked for.
     """
 
     features: Mapping[str, Features]
@@ -49,6 +51,7 @@ class ReadRows:
     validation: Part
     test: Part
     folds: IntArray | None
+    scaling: Scaling | None = None
 
 
 def read(drawn: Drawn) -> ReadRows:
@@ -61,8 +64,13 @@ def read(drawn: Drawn) -> ReadRows:
     train, validation = (
         select(features, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation)
     )
+    test = select(features, split.test, head.consumes)
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
-    return ReadRows(features, train, validation, select(features, split.test, head.consumes), folds)
+    if not standardizes(asked.standardize, asked.dataset):
+        return ReadRows(features, train, validation, test, folds)
+    scaling = Scaling.of(train.X)
+    train, validation, test = (replace(part, X=scaling(part.X)) for part in (train, validation, test))
+    return ReadRows(features, train, validation, test, folds, scaling)
 
 
 def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | None]]:

@@ -59,6 +59,8 @@ class Run:
         config: What the user wrote, resolved; kept in the record only.
         save_rows: Leave the rows of the split in the run folder, as `rows.json`.
         test_on: Another dataset, whose test rows take the place of the own ones.
+        standardize: Bring features to mean 0 and variance 1 over the training rows ahead of the head: True, or
+            `vectors`, where the rows are numbers as they are.
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
             conformal sets from these.
         conformal_level: Wanted chance that a conformal set holds the true class.
@@ -82,6 +84,7 @@ class Run:
     command: str = ""
     teacher: Teacher | None = None
     test_on: Dataset | None = None
+    standardize: bool | str = False
     calibrate: bool = False
     conformal_level: float = 0.9
     metrics: Sequence[Metric] = ()

@@ -16,6 +16,7 @@ from probe.experiment.measuring import described, measure
 from probe.experiment.prompts import prompts_of
 from probe.experiment.reading import filled_in, read, sources
 from probe.experiment.request import Checked, Drawn, Named, Run
+from probe.experiment.scaling import check_standardize, standardizes
 from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
 from probe.experiment.writing import write
@@ -67,6 +68,7 @@ def check(request: Run) -> Checked:
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
+    check_standardize(request.standardize, request.dataset, request.protocol, request.head)
     prompts = prompts_of(request.head, request.backbone, request.dataset, request.reads)
     return Checked(request, filled_in(request.head, request.backbone, request), with_strata(request.dataset), prompts)
 
@@ -91,7 +93,8 @@ def name(drawn: Drawn) -> Named:
     determinants = identity.describe(
         asked.backbone, asked.dataset, asked.protocol, checked.head, drawn.split,
         seed=asked.seed,
-        extraction=identity.extraction(asked.features, [kind for kind, _ in sources(consumes, reads)]),
+        extraction=identity.extraction(asked.features, [kind for kind, _ in sources(consumes, reads)])
+        | ({"standardize": True} if standardizes(asked.standardize, asked.dataset) else {}),
         reads={kind: reads[kind] for kind in consumes if reads.get(kind, kind) != kind},
         teacher=describe_teacher(asked.teacher),
         test_on=asked.test_on,
@@ -112,6 +115,8 @@ def carry_out(named: Named) -> None:
     rows = read(named.drawn)
     fitted = fit_run(named, rows)
     measured = measure(named.drawn, rows, fitted)
+    if rows.scaling:
+        rows.scaling.keep_in(fitted.head)
     write(named, rows, fitted, measured, total_seconds=time.perf_counter() - started)
 
 

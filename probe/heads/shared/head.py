@@ -14,7 +14,7 @@ from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.core.arrays import RowReader, RowSubset, row_chunks, rows_of
+from probe.core.arrays import RowReader, RowSubset, Scaled, row_chunks, rows_of
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
@@ -70,6 +70,8 @@ class Head(ClassifierMixin, BaseEstimator):
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
         draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
+        feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
+            `standardize=true`; absent elsewhere.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
@@ -79,6 +81,8 @@ class Head(ClassifierMixin, BaseEstimator):
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
     selection_: dict[str, Any]
+    feature_mean_: NDArray[np.float64]
+    feature_deviation_: NDArray[np.float64]
 
     @property
     def streams(self) -> bool:
@@ -115,6 +119,8 @@ class Head(ClassifierMixin, BaseEstimator):
 
         Finiteness of those is checked by whoever reads them, with `check_lazy` or chunk by chunk.
         """
+        if reset:  # what a loaded head was fitted on says nothing of these rows
+            self.__dict__.pop("feature_mean_", None)
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
         kind = self.consumes[0]
@@ -258,6 +264,8 @@ class Head(ClassifierMixin, BaseEstimator):
         """Unnormalised log-probabilities, (N, K), columns in the order of `classes_`; K = 2 has two columns too."""
         check_is_fitted(self)
         X = self._check_rows(X, reset=False)
+        if hasattr(self, "feature_mean_"):  # a run fitted it on standardised features
+            X = Scaled(X, self.feature_mean_, self.feature_deviation_)
         return np.concatenate([self._logits(X[rows]) for rows in row_chunks(X)])
 
     def decision_function(self, X: Any) -> FloatArray:
