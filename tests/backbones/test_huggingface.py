@@ -1,4 +1,6 @@
 import json
+import tempfile
+from functools import cache
 
 import numpy as np
 import pytest
@@ -198,3 +200,15 @@ def test_patches_that_fill_no_grid_are_asked_about(transformers, tmp_path):
     with pytest.raises(InputError, match=r"has 17 tokens, of which 14 .*set backbone\.n_prefix_tokens"):
         _ = HuggingFaceBackbone(str(tmp_path), n_prefix_tokens=3).kinds
     assert HuggingFaceBackbone(str(tmp_path), n_prefix_tokens=3, layout="sequence").n_prefix_tokens == 3
+
+
+@cache
+def contract_case():
+    """A folder with a small model, the same whenever it is asked for."""
+    transformers = pytest.importorskip("transformers")
+    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    folder = tempfile.mkdtemp()
+    config = transformers.ViTConfig(**small, image_size=32, patch_size=8)
+    transformers.ViTModel(config).save_pretrained(folder)
+    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
+    return {"name": folder}

@@ -290,3 +290,7 @@ def test_networks_that_draw_or_train_in_eval_mode_are_refused(home, target, text
     with pytest.raises(InputError, match=rf"pooled features of backbone module/probe_test_nets:{target} {text}"):
         FeatureStore(home / "cache").get(backbone, load("digits"), "train", ["pooled"], device="cpu", progress=False)
     assert not (home / "cache").exists()
+
+
+def contract_case():
+    return {"target": "timm:create_model", "kwargs": {"model_name": "resnet10t", "num_classes": 0}, "size": 64}

@@ -195,3 +195,7 @@ def test_weights_trained_with_quickgelu_get_it(monkeypatch):
         with pytest.raises(InputError):
             OpenClipBackbone("ViT-B-32", pretrained=tag)
         assert seen["force_quick_gelu"] is expected
+
+
+def contract_case():
+    return {"name": "ViT-S-32-alt", "pretrained": None}

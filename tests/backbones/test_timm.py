@@ -268,3 +268,7 @@ def test_a_tapped_map_is_read_by_its_own_axes_and_named_anew_where_they_were_con
     torch.testing.assert_close(given["patch_embed.proj"], first.mean((2, 3)))
     assert swin.shapes["layers.3"] == (768,)
     assert swin.identity() == {**plain.identity(), "channels_last": {"patch_embed.proj": False}}
+
+
+def contract_case():
+    return {"name": "resnet10t", "pretrained": False, "img_size": 64}

@@ -1,19 +1,21 @@
-"""Every backbone of `conf/backbone` keeps the contract of `probe.core.base.Backbone`."""
+"""Every backbone of `conf/backbone` keeps the contract of `probe.core.base.Backbone`.
+
+A backbone's own test file may have `contract_case() -> dict`: parameters that keep it from the network, and small.
+"""
 
 import inspect
 import json
 import pickle
-import tempfile
 from functools import cache
 
 import numpy as np
 import places
 import pytest
 import torch
+from contract_cases import contract_case
 from hydra.utils import get_method, get_object, instantiate
 from PIL import Image
 
-from probe.backbones.tiny import WEIGHTS
 from probe.core.base import Backbone
 from probe.core.errors import InputError
 from probe.core.kinds import KINDS
@@ -21,13 +23,6 @@ from probe.core.rows import ROWS
 
 CONF = places.CONF / "backbone"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
-OFFLINE = {
-    "tiny": {} if WEIGHTS.exists() else {"pretrained": False},
-    "module": {"target": "timm:create_model", "kwargs": {"model_name": "resnet10t", "num_classes": 0}, "size": 64},
-    "open_clip": {"name": "ViT-S-32-alt", "pretrained": None},
-    "timm": {"name": "resnet10t", "pretrained": False, "img_size": 64},
-}
-"""What keeps a yaml from the network, and small."""
 
 
 def config(name):
@@ -42,21 +37,9 @@ def name(request):
 
 
 @cache
-def saved_vit():
-    """A folder with a small model of transformers, where that is installed."""
-    transformers = pytest.importorskip("transformers")
-    small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    folder = tempfile.mkdtemp()
-    config = transformers.ViTConfig(**small, image_size=32, patch_size=8)
-    transformers.ViTModel(config).save_pretrained(folder)
-    transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
-    return folder
-
-
-@cache
 def make(name):
-    offline = {"name": saved_vit()} if name == "huggingface" else OFFLINE.get(name, {})
-    return instantiate({**config(name), **offline}, _convert_="all")
+    case = contract_case("backbones", name)
+    return instantiate({**config(name), **(case() if case else {})}, _convert_="all")
 
 
 @pytest.fixture

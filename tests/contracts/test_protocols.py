@@ -1,4 +1,8 @@
-"""What every protocol of conf/protocol must do."""
+"""What every protocol of conf/protocol must do.
+
+The test file of a protocol that reads files has `contract_case(folder, dataset)`: it writes them below the working
+folder, under the names that the yaml gives by default.
+"""
 
 from __future__ import annotations
 
@@ -8,17 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from contract_cases import contract_case
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from places import CONF, TESTS
-from run_folders import write_record
 
 from probe.core.base import Dataset, DrawsByStratum, IntArray, Split, SplitProtocol
 from probe.core.errors import InputError
 from probe.core.targets.labels import Labels
-from probe.protocols.full import Full
 from probe.protocols.shared.groups import keep_together
-from probe.protocols.shared.rows_file import write_rows
 from probe.protocols.shared.strata import with_strata
 
 FOLDER = CONF / "protocol"
@@ -59,21 +61,17 @@ def lists(split: Split) -> list[tuple[str, list[int]]]:
     return [(rows.partition, rows.indices.tolist()) for rows in split.parts.values()]
 
 
-def write_hardness(folder: Path, data: Dataset) -> None:
-    for name in ("train", "test"):
-        facts = {"dataset": {"name": data.name, "fingerprint": data.fingerprint}, "features": {name: "0"}}
-        rows = np.arange(len(data.partitions[name]))
-        write_record(
-            folder / name, {"row": rows, "label_probability": np.random.default_rng(0).random(len(rows))}, **facts
-        )
-
-
 @pytest.fixture(params=YAMLS, ids=lambda path: path.stem)
 def path(request, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_rows(Path("rows.json"), dataset(), "full", 0, Full().split(dataset(), 0))  # what `recorded` reads
-    write_hardness(Path("runs/hardness"), dataset())  # what `easy_to_hard` reads
+    prepare(request.param, tmp_path)
     return request.param
+
+
+def prepare(path: Path, folder: Path) -> None:
+    """Writes what a protocol reads into the working folder, where it reads something."""
+    if case := contract_case("protocols", path.stem):
+        case(folder, dataset())
 
 
 def test_yaml_lists_every_parameter_with_the_python_default(path):

@@ -24,8 +24,6 @@ from PIL import Image
 from places import CONF, ROOT, TESTS
 
 from probe.core.source import recipe_of
-from probe.protocols.full import Full
-from probe.protocols.shared.rows_file import write_rows
 
 FROZEN = Path(__file__).with_name("frozen")
 TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "protocol": 0.0, "metrics": 1e-6}
@@ -119,8 +117,7 @@ def test_a_protocol_names_the_rows_of_its_recipe(path, tmp_path, monkeypatch):
     contract = module_of(TESTS / "contracts" / "test_protocols.py")
     rows, protocol = contract.dataset(), contract.build(path)
     monkeypatch.chdir(tmp_path)
-    write_rows(Path("rows.json"), rows, "full", 0, Full().split(rows, 0))
-    contract.write_hardness(Path("runs/hardness"), rows)
+    contract.prepare(path, tmp_path)
     split = protocol.split(rows, 3)
     sets = [*(part.indices for part in split.parts.values()), split.folds, split.train_labels]
     sets += [task.rows.indices for task in protocol.tasks(rows, 3)] if hasattr(protocol, "tasks") else []

@@ -179,3 +179,12 @@ def test_datasets_without_hardness_are_refused(make_dataset):
         EasyToHard(None).split(data, 0)
     data.partitions["train"].hardness = np.arange(6)
     assert len(EasyToHard(None, "easy", "all", 0.5, 0.0).split(data, 0).test) == 2
+
+
+def contract_case(folder, data):
+    """Runs that say how hard each row is."""
+    for name in ("train", "test"):
+        facts = {"dataset": {"name": data.name, "fingerprint": data.fingerprint}, "features": {name: "0"}}
+        rows = np.arange(len(data.partitions[name]))
+        arrays = {"row": rows, "label_probability": np.random.default_rng(0).random(len(rows))}
+        write_record(folder / "runs" / "hardness" / name, arrays, **facts)

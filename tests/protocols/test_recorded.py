@@ -75,3 +75,8 @@ def test_other_file_is_refused(written, content):
     path.write_text(content)
     with pytest.raises(InputError, match=r"is not JSON|is no rows.json"):
         Recorded(str(path)).split(dataset, 0)
+
+
+def contract_case(folder, data):
+    """The rows of another protocol."""
+    write_rows(folder / "rows.json", data, "full", 0, Full().split(data, 0))
