@@ -163,9 +163,8 @@ def load(
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], target_of(raw), test_fraction)
     left_out = [f"{len(rows)} rows of split {split}" for split, rows in opened.items() if split not in chosen.values()]
-    return make_dataset(
-        name or Path(path).name, names, partitions, target=target_of(raw), left_out=left_out, rows="images"
-    )
+    called = name or Path(path).name
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows="images")
 
 
 def _own(path: str) -> list[Path]:

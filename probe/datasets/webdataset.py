@@ -121,9 +121,8 @@ def load(
     for part, shards in found.items():
         ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples[part], images[part], strict=True)]
         partitions[part] = TarPartition(shards, images[part], ids, codes[part])
-    return make_dataset(
-        name or root.resolve().name, names, partitions, target=target_of(labels), left_out=left_out, rows="images"
-    )
+    called = name or root.resolve().name
+    return make_dataset(called, names, partitions, target=target_of(labels), left_out=left_out, rows="images")
 
 
 Shards = tuple[Path, dict[str, list[Path]], list[str]]

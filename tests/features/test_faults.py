@@ -26,7 +26,7 @@ from probe.core.errors import StoreError
 from probe.features.extraction.plan import Block
 from probe.features.extraction.work import works
 from probe.features.extraction.writer import Writer
-from probe.features.layout import entry_digest
+from probe.features.layout import entry_digest, entry_identity
 
 pytestmark = pytest.mark.usefixtures("server")
 BATCH = 5
@@ -320,11 +320,7 @@ class TestDamage:
 
     def test_a_pass_of_another_entry(self, root, log, filled, make_backbone, make_dataset):
         dataset = make_dataset(20)
-        identity = {
-            "backbone": make_backbone(seed=5).identity(),
-            "partition": "train",
-            "rows": dataset.partitions["train"].fingerprint,
-        }
+        identity = entry_identity(make_backbone(seed=5), dataset, "train")
         shutil.copytree(filled, root / "features" / entry_digest(identity) / filled.name)
         with pytest.raises(StoreError, match=r"holds features of the entry .*, not of the folder it stands in: move"):
             Unguarded(root).get(make_backbone(seed=5), dataset, "train", ["pooled"], progress=False)

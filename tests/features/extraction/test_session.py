@@ -21,17 +21,20 @@ from probe.features.extraction.plan import Plan
 from probe.features.extraction.session import Extraction, own_cores
 
 
-class Deadly(ToyBackbone):
-    """Its transform kills the process at the 76th row."""
+def deadly():
+    """A backbone whose transform kills the process at the 76th row."""
+    backbone, seen = ToyBackbone(), []
+    plain = backbone.transform
 
-    n_rows = 0
-
-    def transform(self, row):
-        self.n_rows += 1
-        if self.n_rows > 75:
+    def transform(row):
+        seen.append(row)
+        if len(seen) > 75:
             time.sleep(1)  # until the rows before are written
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().transform(row)
+        return plain(row)
+
+    backbone.transform = transform
+    return backbone
 
 
 def extract(root, backbone):
@@ -50,7 +53,7 @@ def test_too_little_shared_memory_says_what_to_do(tmp_path, monkeypatch):
 
 def test_a_killed_one_says_what_to_do_and_what_is_finished_stays(tmp_path):
     with pytest.raises(InputError, match="one of 1 workers that decode was killed, most likely for want of memory"):
-        extract(tmp_path, Deadly())
+        extract(tmp_path, deadly())
     survivor = ToyBackbone()
     extract(tmp_path, survivor)
     assert 0 < survivor.rows_extracted <= 40
