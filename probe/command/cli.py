@@ -11,6 +11,7 @@ import sys
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,6 +27,9 @@ from probe.command.launchers import missing_launcher
 from probe.command.process import begin, process
 from probe.command.sweep import Outcome
 from probe.core.errors import DoesNotFit, ProbeError
+from probe.core.escaping import one_line
+from probe.core.terminal import last_words, tell
+from probe.core.writing import sentence
 
 # word: function(argv) -> exit code
 SUBCOMMANDS = {
@@ -37,6 +41,7 @@ SUBCOMMANDS = {
 }
 
 
+@last_words()
 def main() -> None:
     """Entry point of the console script."""
     words = sys.argv[1:]
@@ -52,16 +57,16 @@ def main() -> None:
     except SystemExit as stop:  # hydra has told of the launcher's failure
         if was_interrupted(stop):
             sys.exit(interrupted())
-        if sentence := missing_launcher(stop.__context__):
-            print(f"\nprobe: {sentence}", file=sys.stderr)
-        if stop.code and (sentence := process.became_of_sweep(stop.__context__)):
-            print(f"\nprobe: {sentence}", file=sys.stderr)
+        if said := missing_launcher(stop.__context__):
+            tell("", f"probe: {said}", error=True)
+        if stop.code and (said := process.became_of_sweep(stop.__context__)):
+            tell("", f"probe: {said}", error=True)
         raise
     sys.exit(process.exit_code if process.notes is None else end_sweep(process.notes))
 
 
 def interrupted() -> int:
-    print(f"\nprobe: interrupted{process.left_behind}; the same command goes on with what is missing", file=sys.stderr)
+    tell("", f"probe: interrupted{process.left_behind}; the same command goes on with what is missing", error=True)
     return 130
 
 
@@ -74,17 +79,20 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 def subcommand(word: str, argv: Sequence[str]) -> int:
     if word not in SUBCOMMANDS:
-        print(
+        tell(
             f"probe: '{word}' is no subcommand: use one of {', '.join(SUBCOMMANDS)}, "
             f"or write overrides as group=name (see probe --help)",
-            file=sys.stderr,
+            error=True,
         )
         return 2
     try:
         module, _, function = SUBCOMMANDS[word].partition(":")
         return int(getattr(importlib.import_module(module), function)(list(argv)))
-    except (ProbeError, HydraException) as error:
-        print(f"probe {word}: {error}", file=sys.stderr)
+    except (ProbeError, OSError, HydraException) as error:
+        said = str(error) if isinstance(error, HydraException) else sentence(error)
+        if said is None:
+            raise
+        tell(f"probe {word}: {said}", error=True)
         return 1
 
 
@@ -92,7 +100,7 @@ def end_sweep(notes: Path) -> int:
     try:
         return sweep.report(notes, instantiate(process.tracker))
     except ProbeError as error:
-        print(f"probe: {error}", file=sys.stderr)
+        tell(f"probe: {error}", error=True)
         return 1
 
 
@@ -103,19 +111,18 @@ def hydra_app(config: DictConfig) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     started = time.perf_counter()
     job = " ".join(HydraConfig.get().overrides.task)
-    if (notes := notes_of_sweep()) is not None:
-        sweep.begin(notes, HydraConfig.get().job.num)
     try:
+        if (notes := notes_of_sweep()) is not None:
+            sweep.begin(notes, HydraConfig.get().job.num)
         outcome = run_job(config, job)
     except DoesNotFit as error:
-        outcome = Outcome(job, "unfit" if config.skip_unfit else "failed", error=str(error))
-    except ProbeError as error:
-        outcome = Outcome(job, "failed", error=str(error))
+        outcome = Outcome(job, "unfit" if config.skip_unfit else "failed", error=sentence(error))
     except Exception as error:  # a defect in one head must not end a sweep of a thousand; the traceback is kept
-        cause = error.__cause__ if isinstance(error.__cause__, ProbeError) else None
-        outcome = Outcome(job, "failed", error=str(cause) if cause else traceback.format_exc())
+        cause = error.__cause__ if isinstance(error.__cause__, ProbeError) else error
+        outcome = Outcome(job, "failed", error=sentence(cause) or traceback.format_exc())
     if outcome.status == "failed":
-        keep_error(config, outcome)
+        with suppress(OSError):  # where nothing can be written, the terminal alone tells
+            keep_error(config, outcome)
     process.outcomes.append(outcome)
     announce(outcome, time.perf_counter() - started)
 
@@ -150,19 +157,22 @@ def keep_error(config: DictConfig, outcome: Outcome) -> None:
     from probe.results import writer
 
     name = writer.slug("failed", *outcome.job.split()) or "failed"
-    writer.write_error(Path(config.runs) / config.name / name[:150], f"{outcome.job}\n{outcome.error}")
+    lines = [outcome.job, *str(outcome.error).splitlines()]
+    writer.write_error(Path(config.runs) / config.name / name[:150], "\n".join(map(one_line, lines)))
 
 
 def announce(outcome: Outcome, seconds: float) -> None:
     """One line per job of a sweep; for a single run the metrics as a table."""
     prefix = ""
     if (notes := notes_of_sweep()) is not None:
-        sweep.note(notes, HydraConfig.get().job.num, outcome)
-        prefix = sweep.progress(notes) + " "
+        prefix = "[?] "
+        with suppress(OSError):  # a disk that is full; the report misses the note of this job
+            sweep.note(notes, HydraConfig.get().job.num, outcome)
+            prefix = sweep.progress(notes) + " "
     if outcome.error:
-        print(f"{prefix}{outcome.status}: {outcome.job}\n  {outcome.error}", file=sys.stderr, flush=True)
+        tell(f"{prefix}{outcome.status}: {outcome.job}", *f"  {outcome.error}".splitlines(), error=True)
     elif prefix:
-        print(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)", flush=True)
+        tell(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)")
     else:
         sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
 

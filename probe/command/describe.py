@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.core.base import Backbone, Dataset, Notes
+from probe.core.escaping import one_line
 from probe.core.rows import check_rows
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.features.extraction.batches import collate
@@ -101,7 +102,7 @@ def render(facts: dict[str, Any]) -> str:
     }
     if facts["notes"]:
         lines["note"] = "; ".join(facts["notes"].values())
-    return "\n".join(f"{name:14} {text}" for name, text in lines.items())
+    return "\n".join(f"{name:14} {one_line(text)}" for name, text in lines.items())
 
 
 def _duration(minutes: float) -> str:
@@ -136,7 +137,7 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
     for i, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
         top, left = (i // n_columns) * step_down, (i % n_columns) * step_right
         sheet.paste(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), (left, top))
-        caption = dataset.target.shown(train.labels[row], dataset.class_names)
+        caption = one_line(dataset.target.shown(train.labels[row], dataset.class_names))
         while draw.textlength(caption) > width:
             caption = caption[:-2] + "…"
         draw.text((left, top + height + 1), caption, fill="black")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from probe.command import sweep
 from probe.command.launchers import Launcher, launcher_of
 from probe.command.sweep import Outcome
 from probe.core.errors import ProbeError
+from probe.core.terminal import tell
 
 
 @dataclass
@@ -71,7 +73,7 @@ class Sweep(Callback):
             sweep.start(notes, n_jobs(config))
             warn(launcher.ready(node, notes / sweep.SWEEP))
         except ProbeError as error:  # not by an exception, which Hydra turns into a warning
-            print(f"probe: {error}", file=sys.stderr)
+            tell(f"probe: {error}", error=True)
             sys.exit(1)
         process.launcher = launcher
 
@@ -79,12 +81,13 @@ class Sweep(Callback):
         folder = Path(config.hydra.sweep.dir)
         process.notes, process.tracker = folder / sweep.NOTES, config.tracker
         # Hydra's file holds paths of this machine, and nothing that the records of the runs do not hold.
-        (folder / "multirun.yaml").unlink(missing_ok=True)
+        with suppress(OSError):
+            (folder / "multirun.yaml").unlink(missing_ok=True)
 
 
 def warn(sentence: str) -> None:
     if sentence:
-        print(f"probe: {sentence}", file=sys.stderr)
+        tell(f"probe: {sentence}", error=True)
 
 
 def n_jobs(config: DictConfig) -> int | None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from probe.command import config as building
 from probe.command import recorded
 from probe.core.errors import InputError
+from probe.core.terminal import tell
+from probe.core.writing import write_file
 
 if TYPE_CHECKING:
     from probe.experiment.extracting import Extracting
@@ -33,13 +35,13 @@ def reproduce(argv: Sequence[str]) -> int:
     different = 0
     for folder in options.folders:
         lines, causes = differences(folder, cache=options.cache, trust=options.trust)
-        print(f"{folder}: " + ("same bits" if not lines else "differs"))
+        tell(f"{folder}: " + ("same bits" if not lines else "differs"))
         for line in lines:
-            print(f"  {line}")
+            tell(f"  {line}")
         for cause in causes:
-            print(f"  {'possible cause: ' if lines else 'although '}{cause}")
+            tell(f"  {'possible cause: ' if lines else 'although '}{cause}")
         if lines and not causes:
-            print("  nothing that the record tells explains it: was the folder edited?")
+            tell("  nothing that the record tells explains it: was the folder edited?")
         different += bool(lines)
     return 1 if different else 0
 
@@ -78,6 +80,7 @@ def describe(argv: Sequence[str]) -> int:
     """Says what a run would cost and shows a few images as the backbone sees them; extracts nothing."""
     from probe.command.describe import contact_sheet, describe, render
     from probe.core.device import resolve_device
+    from probe.core.images import EXTENSIONS
 
     parser = argparse.ArgumentParser("probe describe", description=describe.__doc__)
     parser.add_argument("overrides", nargs="*", help="those of a run: backbone=… dataset=… device=…")
@@ -85,14 +88,17 @@ def describe(argv: Sequence[str]) -> int:
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
+    if options.sheet.suffix.lower() not in EXTENSIONS:
+        raise InputError(f"--sheet is {options.sheet}, expected a name that ends in {', '.join(sorted(EXTENSIONS))}")
     config = building.compose(options.overrides, options.config_dir)
     building.check(config)
     dataset, backbone = building.dataset_of(config), building.backbone_of(config)
-    print(render(describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)))
+    facts = describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)
+    tell(*render(facts).splitlines())
     sheet = contact_sheet(backbone.to("cpu"), dataset)
     if sheet is not None:
-        sheet.save(options.sheet)
-        print(f"pictures       {options.sheet}")
+        write_file(options.sheet, sheet.save)
+        tell(f"pictures       {options.sheet}")
     return 0
 
 
@@ -105,7 +111,7 @@ def extract(argv: Sequence[str]) -> int:
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
     for line in extract_together(prepare, building.compose(options.overrides, options.config_dir)):
-        print(line, flush=True)
+        tell(line)
     return 0
 
 

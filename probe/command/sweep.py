@@ -7,12 +7,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import sys
 import time
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from probe.core.errors import ProbeError
+from probe.core.escaping import one_line
+from probe.core.terminal import show, tell
+from probe.core.writing import write_file
 
 NOTES = ".sweep"
 SWEEP = "sweep.json"
@@ -31,8 +35,7 @@ class Outcome:
 
 def start(notes: Path, n_jobs: int | None) -> None:
     shutil.rmtree(notes, ignore_errors=True)
-    notes.mkdir(parents=True)
-    (notes / SWEEP).write_text(json.dumps({"n_jobs": n_jobs, "started": time.time()}))
+    write_file(notes / SWEEP, json.dumps({"n_jobs": n_jobs, "started": time.time()}))
 
 
 def begin(notes: Path, number: int) -> None:
@@ -43,9 +46,7 @@ def begin(notes: Path, number: int) -> None:
 def note(notes: Path, number: int, outcome: Outcome) -> None:
     """Leaves the outcome where `report` finds it: jobs may run in other processes than the launcher."""
     running = notes / f"{number:06d}.running"
-    partial = running.with_suffix(".partial")
-    partial.write_text(json.dumps(vars(outcome)))
-    partial.rename(running.with_suffix(f".{outcome.status}"))
+    write_file(running.with_suffix(f".{outcome.status}"), json.dumps(vars(outcome)))
     running.unlink(missing_ok=True)
 
 
@@ -63,23 +64,33 @@ def progress(notes: Path) -> str:
 
 def report(notes: Path, tracker: Any) -> int:
     """Prints the ranked table of a finished sweep and what failed, hands the table on; returns the exit code."""
+    paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
+    ended = [Outcome(**json.loads(path.read_text())) for path in paths]
+    folders = sorted({outcome.folder for outcome in ended if outcome.folder})
+    has_table = not folders or tell_table(notes.parent, [Path(folder) for folder in folders], tracker)
+    failed = [outcome for outcome in ended if outcome.status == "failed"]
+    n_silent = max(0, (json.loads((notes / SWEEP).read_text())["n_jobs"] or 0) - len(ended))
+    counts = {status: sum(o.status == status for o in ended) for status in STATUSES} | {"of unknown outcome": n_silent}
+    tell(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    for outcome in failed:
+        tell(f"failed: {outcome.job}", f"  {last_line(outcome.error)}", error=True)
+    return 1 if failed or n_silent or not has_table else 0
+
+
+def tell_table(folder: Path, runs: list[Path], tracker: Any) -> bool:
+    """Prints and writes the ranked table, hands it to the tracker; False, and a sentence, where that cannot be done."""
     import pandas as pd
 
     from probe.leaderboard.command import write_sweep_table
 
-    paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
-    ended = [Outcome(**json.loads(path.read_text())) for path in paths]
-    folders = sorted({outcome.folder for outcome in ended if outcome.folder})
-    if folders:
-        print(write_sweep_table(notes.parent, [Path(folder) for folder in folders]))
-        if hasattr(tracker, "log_sweep"):
-            tracker.log_sweep(pd.read_csv(notes.parent / "leaderboard.csv"), notes.parent)
-    failed = [outcome for outcome in ended if outcome.status == "failed"]
-    counts = {status: sum(o.status == status for o in ended) for status in STATUSES}
-    print(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
-    for outcome in failed:
-        print(f"failed: {outcome.job}\n  {last_line(outcome.error)}", file=sys.stderr)
-    return 1 if failed else 0
+    try:
+        tell(*write_sweep_table(folder, runs).splitlines())
+    except ProbeError as error:
+        tell(f"probe: {error}", error=True)
+        return False
+    if hasattr(tracker, "log_sweep"):
+        tracker.log_sweep(pd.read_csv(folder / "leaderboard.csv"), folder)
+    return True
 
 
 def last_line(text: str | None) -> str:
@@ -87,27 +98,28 @@ def last_line(text: str | None) -> str:
 
 
 def show_run(folder: Path, *, was_there: bool) -> None:
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     from probe.results.reader import read_result
 
     result = read_result(folder)
-    labels, console = result["labels"], Console(highlight=False)
-    table = Table(title=f"{labels['head']} on {labels['backbone']} x {labels['dataset']}, seed {result['seed']}")
+    labels = result["labels"]
+    title = f"{labels['head']} on {labels['backbone']} x {labels['dataset']}, seed {result['seed']}"
+    table = Table(title=one_line(title))
     for column in ("metric", "value", "95 % interval"):
         table.add_column(column, justify="left" if column == "metric" else "right")
     for name, m in result["metrics"].items():
-        table.add_row(name, f"{m['value']:.4f}", f"{m['low']:.4f} to {m['high']:.4f}")
-    console.print(table)
+        table.add_row(one_line(name), f"{m['value']:.4f}", f"{m['low']:.4f} to {m['high']:.4f}")
+    show(table)
     if result["selection"]:
-        console.print(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}", soft_wrap=True)
+        tell(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}")
     if leaked := result.get("leakage", {}).get("test", 0):
-        console.print(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows", soft_wrap=True)
+        tell(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows")
     for phrase in result.get("left_out", ()):
-        console.print(f"not among the rows of {phrase}", soft_wrap=True, markup=False)
+        tell(f"not among the rows of {phrase}")
     for note in result.get("notes", ()):
-        console.print(f"note: {note}", soft_wrap=True, markup=False)
+        tell(f"note: {note}")
     if was_there:
-        console.print("complete already, not run again (force=true runs it anew)")
-    console.print(f"[bold]{folder}[/bold]", soft_wrap=True)
+        tell("complete already, not run again (force=true runs it anew)")
+    show(Text(one_line(folder), style="bold"))

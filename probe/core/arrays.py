@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import mmap
 import os
@@ -288,8 +289,9 @@ def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
         root: Any = array
         while isinstance(root.base, np.memmap):
             root = root.base
-        if root.filename is not None and os.path.exists(root.filename):
-            return _read_file(array, rows, root.filename, root.offset + array.ctypes.data - root.ctypes.data)
+        if root.filename is not None:
+            with contextlib.suppress(FileNotFoundError):  # removed since: the map still holds its rows
+                return _read_file(array, rows, root.filename, root.offset + array.ctypes.data - root.ctypes.data)
     return np.require(array[rows], requirements=["C", "W"])
 
 

@@ -17,3 +17,7 @@ class StoreError(ProbeError, OSError):
 
 class DoesNotFit(InputError):
     """Parts that cannot be combined, such as a head and a backbone; a sweep may pass over it with `skip_unfit=true`."""
+
+
+class FileError(ProbeError, OSError):
+    """A file or folder outside the feature store that cannot be written as asked."""

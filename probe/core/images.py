@@ -9,6 +9,7 @@ from typing import Any
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from probe.core.errors import InputError
+from probe.core.files import open_regular
 
 CONVERSION = "upright by EXIF; 16 bits scaled to 8; transparency over white; RGB; version 1"
 """What `to_rgb` does; part of every image backbone's identity, to be changed together with it."""
@@ -16,7 +17,15 @@ CONVERSION = "upright by EXIF; 16 bits scaled to 8; transparency over white; RGB
 STRIP = 200
 """Images longer than this many times their width are cut before a transform that keeps only their centre."""
 
-EXTENSIONS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pbm", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"))
+FORMATS = {
+    "JPEG": (".jpeg", ".jpg"), "PNG": (".png",), "WEBP": (".webp",), "TIFF": (".tif", ".tiff"), "BMP": (".bmp",),
+    "GIF": (".gif",), "PPM": (".pbm", ".pgm", ".ppm"),
+}  # fmt: skip
+"""Decoders of Pillow that may see a file, by its content and whatever it is called, and their extensions.
+
+Of the others, some start programs (PostScript), and most are seldom attacked by those who would mend them.
+"""
+EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
 
 
 def read_image(source: Any, name: str) -> Image.Image:
@@ -27,13 +36,14 @@ def read_image(source: Any, name: str) -> Image.Image:
         name: What the error calls it: a file, or a file and a row.
 
     Raises:
-        InputError: Empty, truncated, no image at all, or more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+        InputError: Empty, truncated, none of `FORMATS`, no regular file, or more pixels than
+            `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     hint = "mend or remove it, or set on_error=skip"
     try:
         # Read whole: Pillow would keep a file with several frames open.
-        data = source if isinstance(source, bytes) else Path(source).read_bytes()
-        image = Image.open(io.BytesIO(data))
+        data = source if isinstance(source, bytes) else _read(source)
+        image = Image.open(io.BytesIO(data), formats=tuple(FORMATS))
         # Pillow itself only warns up to twice the limit; a benchmark image never comes near it.
         if Image.MAX_IMAGE_PIXELS is not None and image.width * image.height > Image.MAX_IMAGE_PIXELS:
             raise Image.DecompressionBombError(f"{image.width} x {image.height} pixels")
@@ -43,12 +53,19 @@ def read_image(source: Any, name: str) -> Image.Image:
             f"{name} is a decompression bomb ({error}), expected at most {Image.MAX_IMAGE_PIXELS} pixels: {hint}"
         ) from error
     except UnidentifiedImageError as error:
-        what = "is empty (0 bytes)" if not data else "is no image that Pillow knows"
-        raise InputError(f"{name} {what}, expected an encoded image: {hint}") from error
+        what = "is no image of the formats that are read" if data else "is empty (0 bytes)"
+        raise InputError(f"{name} {what}, expected one of {', '.join(FORMATS)}: {hint}") from error
+    except InputError as error:
+        raise InputError(f"{error}, or set on_error=skip") from error
     except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
         # Pillow's decoders raise all of these on damaged files.
         raise InputError(f"{name} cannot be decoded ({error}), expected an undamaged image: {hint}") from error
     return image
+
+
+def _read(path: str | Path) -> bytes:
+    with open_regular(path) as file:
+        return file.read()
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -44,7 +44,8 @@ class HuggingFacePartition:
 
         check_lengths({"rows": len(rows), "labels": len(labels), "ids": len(ids)})
         self._inside = [folder.absolute() for folder in inside]
-        self.rows = rows.cast_column(image, ImageFeature(decode=False))
+        # The library would decode the other columns of a row too, with any decoder that it has.
+        self.rows = rows.select_columns([image]).cast_column(image, ImageFeature(decode=False))
         self.labels = labels
         self.ids = list(ids)
         self._image = image

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from probe.core.base import IntArray, Notes
 from probe.core.device import device_name
 from probe.core.errors import InputError
+from probe.core.writing import writing
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.choice import Chosen
 from probe.experiment.fitting import Fitted
@@ -38,15 +39,16 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
         own = keep_together(strata, protocol.split(strata, asked.seed), protocol.name)
         write_rows(partial / ROWS, asked.dataset, asked.protocol.name, asked.seed, own)
 
-    write_run(
-        named.folder,
-        record(named, rows, fitted, scored, total_seconds),
-        prediction_arrays(scored.rows, rows.test.rows, asked.save_logits, scored.measured),
-        fitted.head,
-        replace=asked.force,
-        validation=validation_arrays(fitted.chosen, asked.dataset.target.name, asked.save_logits),
-        more=write_own_rows if asked.save_rows else None,
-    )
+    with writing(named.folder):
+        write_run(
+            named.folder,
+            record(named, rows, fitted, scored, total_seconds),
+            prediction_arrays(scored.rows, rows.test.rows, asked.save_logits, scored.measured),
+            fitted.head,
+            replace=asked.force,
+            validation=validation_arrays(fitted.chosen, asked.dataset.target.name, asked.save_logits),
+            more=write_own_rows if asked.save_rows else None,
+        )
 
 
 def notes_of(asked: Run) -> list[str]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from probe.core.errors import InputError
 from probe.core.files import cache_root
+from probe.core.terminal import tell
 from probe.features import upkeep
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
@@ -53,11 +53,11 @@ def ls(root: Path, arguments: argparse.Namespace) -> int:
     """Prints one line per pass, the one used last first."""
     found = upkeep.records(root)
     if not found:
-        print(f"{root} holds no features")
+        tell(f"{root} holds no features")
         return 0
     for r in upkeep.select(found, arguments.patterns):
         state = "" if r.state == "finished" else f"  {r.state}"
-        print(
+        tell(
             f"{r.entry[:12]}  {human(r.bytes):>9}  used {age(r.used)} by {r.by}  {r.backbone}  {r.rows}  "
             f"{r.n_rows} rows  {','.join(r.kinds)}{state}"
         )
@@ -68,8 +68,8 @@ def du(root: Path, arguments: argparse.Namespace) -> int:
     """Prints bytes per backbone, and the sum."""
     found = upkeep.records(root)
     for name in sorted({r.backbone for r in found}):
-        print(f"{human(sum(r.bytes for r in found if r.backbone == name)):>9}  {name}")
-    print(f"{human(sum(r.bytes for r in found)):>9}  {root}")
+        tell(f"{human(sum(r.bytes for r in found if r.backbone == name)):>9}  {name}")
+    tell(f"{human(sum(r.bytes for r in found)):>9}  {root}")
     return 0
 
 
@@ -78,8 +78,8 @@ def verify(root: Path, arguments: argparse.Namespace) -> int:
     n = 0
     for damage in upkeep.verify(root, arguments.patterns):
         n += 1
-        print(damage.text, file=sys.stderr)
-    print(f"{root}: {n} damaged" if n else f"{root}: everything matches its checksums")
+        tell(damage.text, error=True)
+    tell(f"{root}: {n} damaged" if n else f"{root}: everything matches its checksums")
     return 1 if n else 0
 
 
@@ -95,20 +95,20 @@ def prune(root: Path, arguments: argparse.Namespace) -> int:
         dry_run=arguments.dry_run,
     )
     for r in gone:
-        print(f"{r.entry[:12]}  {human(r.bytes):>9}  used {age(r.used)}  {r.backbone}  {r.rows}  {','.join(r.kinds)}")
-    print(f"{'would remove' if arguments.dry_run else 'removed'} {human(sum(r.bytes for r in gone))}")
+        tell(f"{r.entry[:12]}  {human(r.bytes):>9}  used {age(r.used)}  {r.backbone}  {r.rows}  {','.join(r.kinds)}")
+    tell(f"{'would remove' if arguments.dry_run else 'removed'} {human(sum(r.bytes for r in gone))}")
     return 0
 
 
 def export(root: Path, arguments: argparse.Namespace) -> int:
     """Prints where the copy is."""
-    print(upkeep.export(root, arguments.pattern, arguments.target))
+    tell(upkeep.export(root, arguments.pattern, arguments.target))
     return 0
 
 
 def import_entry(root: Path, arguments: argparse.Namespace) -> int:
     """Prints where the entry is now."""
-    print(upkeep.import_entry(root, arguments.source))
+    tell(upkeep.import_entry(root, arguments.source))
     return 0
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import threading
 from collections.abc import Iterable, Mapping
@@ -15,18 +15,18 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from probe.core.base import digest
 from probe.core.errors import StoreError
+from probe.core.files import Stamp
 from probe.core.hashing import hash_bytes
 from probe.features.layout import (
     HEADER_BYTES,
     PASS_NAME,
-    SCHEMA,
     array_file,
     checksum_file,
-    entry_digest,
+    listed,
     npy_header,
 )
+from probe.features.manifest import read_manifest
 
 EAGER_BYTES = 8 * 2**20
 """Arrays up to this size are verified when they are opened (about a millisecond), larger ones as they are used."""
@@ -38,6 +38,7 @@ class Pass:
 
     folder: Path
     manifest: Mapping[str, Any]
+    advice: str | None = None
 
     @property
     def n_rows(self) -> int:
@@ -46,7 +47,7 @@ class Pass:
 
     def remedy(self) -> str:
         """What a user does about damage."""
-        return f"delete the folder {self.folder} and run again"
+        return self.advice or f"delete the folder {self.folder} and run again"
 
     def array(self, kind: str) -> CheckedMemmap:
         """The features of a kind, read-only; blocks that do not match their checksum raise `StoreError`."""
@@ -59,21 +60,20 @@ class Pass:
         """Opens the array of a kind: size and header are checked, its blocks are not yet."""
         facts = self.manifest["kinds"][kind]
         path, shape, dtype = self.folder / array_file(kind), tuple(facts["shape"]), facts["dtype"]
-        expected = HEADER_BYTES + int(np.prod(shape)) * np.dtype(dtype).itemsize
+        expected = HEADER_BYTES + math.prod(shape) * np.dtype(dtype).itemsize
         try:
             with open(path, "rb") as file:
                 status = os.fstat(file.fileno())
-                header = file.read(HEADER_BYTES)
+                if status.st_size != expected:
+                    raise StoreError(f"{path} holds {status.st_size} bytes, expected {expected}: {self.remedy()}")
+                if file.read(HEADER_BYTES) != npy_header(dtype, shape):
+                    raise StoreError(f"the header of {path} is not what was written: {self.remedy()}")
+                plain = np.memmap(file, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=shape)
         except FileNotFoundError:
             raise StoreError(f"{path} is missing, its manifest names it: {self.remedy()}") from None
-        if status.st_size != expected:
-            raise StoreError(f"{path} holds {status.st_size} bytes, expected {expected}: {self.remedy()}")
-        if header != npy_header(dtype, shape):
-            raise StoreError(f"the header of {path} is not what was written: {self.remedy()}")
-        key = (str(path), status.st_ino, status.st_mtime_ns)
+        key = (str(path), Stamp.of(status))
         with _GUARDS_LOCK:
             if key not in _GUARDS:
-                plain = np.memmap(path, dtype=dtype, mode="r", offset=HEADER_BYTES, shape=shape)
                 _GUARDS[key] = Guard(plain, self._checksums(kind), int(self.manifest["block_rows"]), self, kind)
             return _GUARDS[key]
 
@@ -87,12 +87,18 @@ class Pass:
     @cached_property
     def valid(self) -> NDArray[np.bool_]:
         """(N,) True where the row could be decoded."""
-        return self._small_array("valid.npy")
+        array = self._small_array("valid.npy")
+        if array.shape != (self.n_rows,) or array.dtype != np.bool_:
+            raise StoreError(f"{self.folder / 'valid.npy'} does not fit its manifest: {self.remedy()}")
+        return array
 
     def _small_array(self, name: str) -> NDArray[Any]:
         import io
 
-        return np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+        try:
+            return np.load(io.BytesIO(self.read(name)), allow_pickle=False)
+        except ValueError:
+            raise StoreError(f"{self.folder / name} is no array, expected one: {self.remedy()}") from None
 
     def read(self, name: str) -> bytes:
         """The bytes of one of the small files, verified."""
@@ -106,40 +112,25 @@ class Pass:
         return data
 
 
-def read_pass(folder: Path) -> Pass:
-    """Reads and checks the manifest of a finished pass."""
-    path = folder / "manifest.json"
-    remedy = f"delete the folder {folder} and run again"
-    try:
-        manifest = json.loads(path.read_bytes())
-        schema = manifest["schema"]
-    except FileNotFoundError:
-        raise StoreError(f"{path} is missing, a finished pass has one: {remedy}") from None
-    except (ValueError, KeyError, TypeError):
-        raise StoreError(f"{path} is no manifest of this cache, it was changed or damaged: {remedy}") from None
-    if schema > SCHEMA:
-        raise StoreError(
-            f"{path} was written by a newer version of probe (schema {schema}, this one reads {SCHEMA}): "
-            "update probe, or set PROBE_CACHE to another folder"
-        )
-    if manifest.get("digest") != digest({k: v for k, v in manifest.items() if k != "digest"}):
-        raise StoreError(f"{path} does not match its own digest, it was changed or damaged: {remedy}")
-    name = entry_digest(manifest["identity"])
-    if name != folder.parent.name:
-        raise StoreError(
-            f"{folder} holds features of the entry {name}, not of the folder it stands in: move it to "
-            f"{folder.parent.parent / name}, or delete it"
-        )
-    return Pass(folder, manifest)
+def read_pass(folder: Path, remedy: str | None = None) -> Pass:
+    """A finished pass, after its manifest was checked; errors advise the `remedy`, by default to delete the folder."""
+    return Pass(folder, read_manifest(folder, remedy or f"delete the folder {folder} and run again"), remedy)
 
 
 def read_passes(entry: Path) -> list[Pass]:
-    """The finished passes of an entry, in a stable order."""
+    """The finished passes of an entry, in a stable order; those removed meanwhile are not there."""
     try:
         names = sorted(p.name for p in entry.iterdir() if PASS_NAME.fullmatch(p.name))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return []
-    return [read_pass(entry / name) for name in names if (entry / name).exists()]
+    found = []
+    for name in names:
+        try:
+            found.append(read_pass(entry / name))
+        except OSError:  # StoreError among them
+            if listed(entry / name):
+                raise
+    return found
 
 
 def block_hash(rows: Any) -> int:
@@ -214,7 +205,7 @@ class Guard:
         return (self.rows_of(block) for block in range(len(self.checksums)) if not self.matches(block))
 
 
-_GUARDS: dict[tuple[str, int, int], Guard] = {}
+_GUARDS: dict[tuple[str, Stamp], Guard] = {}
 _GUARDS_LOCK = threading.Lock()
 
 

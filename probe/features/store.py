@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import Backbone, Dataset, IntArray, digest
-from probe.core.errors import InputError, ProbeError
+from probe.core.errors import InputError, ProbeError, StoreError
 from probe.core.files import cache_root
 from probe.core.rows import check_rows
 from probe.core.targets import stored
@@ -23,8 +23,10 @@ from probe.features.extraction.finish import whoami
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.session import Extraction
 from probe.features.extraction.work import Work, works
+from probe.features.manifest import DTYPES
 
-DTYPES = ("float16", "float32")
+PATIENCE = 10
+"""How often in a row an extraction may vanish and be there again, as beside a prune, before it counts as damaged."""
 
 
 @dataclass(frozen=True)
@@ -98,25 +100,41 @@ class FeatureStore:
         requested = layout.requested_dtypes({kind: told.get(kind) for kind in kinds})
         identity = layout.entry_identity(backbone, dataset, partition)
         entry = self.root / "features" / layout.entry_digest(identity)
-        found = find(read_passes(entry), requested)
-        seconds = 0.0
-        if len(found) < len(requested):
-            started = time.perf_counter()
-            extraction = Extraction(backbone, dataset, partition, identity, device, n_workers, on_error, progress)
-            while missing := {kind: dtype for kind, dtype in requested.items() if kind not in found}:
-                names = backbone.name, f"{dataset.name}/{partition}"
-                self._extract(entry, extraction, Plan(len(dataset.partitions[partition]), batch_size, missing, *names))
-                found = find(read_passes(entry), requested)
-            seconds = time.perf_counter() - started
-        return read_features(found, dataset, partition, identity, on_error, seconds)
+        names = backbone.name, f"{dataset.name}/{partition}"
+        started, extraction, n_odd = time.perf_counter(), None, 0
+        while True:
+            found = find(read_passes(entry), requested)
+            missing = {kind: dtype for kind, dtype in requested.items() if kind not in found}
+            if missing:
+                extraction = extraction or Extraction(
+                    backbone, dataset, partition, identity, device, n_workers, on_error, progress
+                )
+                plan = Plan(len(dataset.partitions[partition]), batch_size, missing, *names)
+                odd = self._extract(entry, extraction, plan)
+                n_odd = n_odd + 1 if odd else 0
+                if odd and n_odd > PATIENCE:
+                    raise layout.write_error(odd, self.root) from odd
+                continue
+            seconds = time.perf_counter() - started if extraction else 0.0
+            try:
+                return read_features(found, dataset, partition, identity, on_error, seconds)
+            except StoreError:
+                if all(layout.listed(one.folder) for one in found.values()):
+                    raise
+                # Pruned between two looks: look again.
 
     def _guard(self, entry: Path, extraction: Extraction, plan: Plan) -> None:
         """Refuses features that are no function of the row; whoever has finished a block of them has checked."""
         if not any(begun.done() for begun in works(entry)):
             extraction.check(plan)
 
-    def _extract(self, entry: Path, extraction: Extraction, plan: Plan) -> None:
-        """Takes part in one extraction until it is finished; comes back early where its folder vanished."""
+    def _extract(self, entry: Path, extraction: Extraction, plan: Plan) -> OSError | None:
+        """Takes part in one extraction until it is finished; comes back early where its folder vanished.
+
+        Returns:
+            What happened, where something vanished and a folder of that name is there: it may be another one already,
+            or it may lack a part for good.
+        """
         self._guard(entry, extraction, plan)
         work = None
         try:
@@ -125,9 +143,11 @@ class FeatureStore:
         except ProbeError:
             raise
         except OSError as error:
-            # Others finished, or threw away, what this process was looking at: look again.
-            if work is None or not layout.gone(error) or work.there():
+            if not layout.gone(error):
                 raise layout.write_error(error, self.root) from error
+            # Others finished, or threw away, what this process was looking at: look again.
+            return error if work is None or work.there() else None
+        return None
 
 
 def check_request(

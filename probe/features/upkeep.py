@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import shutil
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +13,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from probe.core.errors import InputError, StoreError
+from probe.core.writing import writing
 from probe.features import layout
-from probe.features.entry import Pass, read_pass
+from probe.features.copies import copy_pass
+from probe.features.entry import read_pass
 from probe.features.extraction.work import Work, discard
+from probe.features.verification import Damage, verify_pass
 
 SILENT_SECONDS = 3600.0
 """More than the clocks of a file server and its clients differ, so that no writer at work is taken for dead."""
@@ -50,37 +53,42 @@ class Record:
         return self.entry.startswith(pattern) or any(fnmatch.fnmatch(name, pattern) for name in names)
 
 
-@dataclass(frozen=True)
-class Damage:
-    """What `verify` found: a kind's rows first to last, or a whole file (kind and rows None)."""
-
-    folder: Path
-    text: str
-    kind: str | None = None
-    rows: tuple[int, int] | None = None
-
-
 def records(root: Path) -> list[Record]:
     """All passes in a cache, the one used last first."""
     found = [record_of(entry, folder) for entry in entries(root) for folder in passes(entry)]
     return sorted((r for r in found if r is not None), key=lambda r: r.used, reverse=True)
 
 
-def entries(root: Path) -> Iterator[Path]:
+def entries(root: Path) -> list[Path]:
     """The entry folders of a cache; whatever else lies there is left alone."""
-    if (root / "features").is_dir():
-        yield from sorted(p for p in (root / "features").iterdir() if layout.ENTRY_NAME.fullmatch(p.name))
+    return [path for path in inside(root / "features") if layout.ENTRY_NAME.fullmatch(path.name)]
 
 
-def passes(entry: Path) -> Iterator[Path]:
+def passes(entry: Path) -> list[Path]:
     """The folders of finished passes and of extractions."""
-    for path in sorted(entry.iterdir()):
-        if layout.PASS_NAME.fullmatch(path.name.removeprefix(layout.WORK_PREFIX)):
-            yield path
+    names = layout.PASS_NAME
+    return [path for path in inside(entry) if names.fullmatch(path.name.removeprefix(layout.WORK_PREFIX))]
+
+
+def inside(folder: Path) -> list[Path]:
+    """What a folder holds; nothing where it is none, or none any more: other processes come and go."""
+    try:
+        return sorted(folder.iterdir())
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def statuses(folder: Path) -> list[os.stat_result]:
+    """What `lstat` says of a folder and everything below it, as far as it is still there."""
+    found = []
+    for path in [folder, *(Path(at) / name for at, folders, files in os.walk(folder) for name in [*folders, *files])]:
+        with suppress(FileNotFoundError):
+            found.append(path.lstat())
+    return found
 
 
 def record_of(entry: Path, folder: Path) -> Record | None:
-    """Describes a pass; None for the empty remains of an extraction that was finished."""
+    """Describes a pass; None for the empty remains of an extraction, and for what is removed meanwhile."""
     backbone, rows, kinds, n_rows, created = "?", "?", ["?"], 0, "?"
     if folder.name.startswith(layout.WORK_PREFIX):
         if not (folder / "data").exists():
@@ -94,6 +102,8 @@ def record_of(entry: Path, folder: Path) -> Record | None:
                 work.plan.backbone,
                 work.plan.dataset,
             )
+        except FileNotFoundError:
+            return None
         except StoreError:
             state = "damaged"
     else:
@@ -103,6 +113,8 @@ def record_of(entry: Path, folder: Path) -> Record | None:
             state, kinds, n_rows = "finished", list(manifest["kinds"]), manifest["n_rows"]
             backbone, rows, created = facts["backbone"], facts["dataset"], facts["created"]
         except StoreError:
+            if not layout.listed(folder):
+                return None
             state = "damaged"
     used, by = last_use(entry, folder)
     return Record(entry.name, folder, state, backbone, rows, tuple(kinds), n_rows, size(folder), created, used, by)
@@ -119,15 +131,16 @@ def under_way(work: Work) -> bool:
 def last_use(entry: Path, folder: Path) -> tuple[datetime, str]:
     """When a pass was last read or written, and by whom."""
     mark = entry / "used"
-    if folder.name.startswith(layout.WORK_PREFIX) or not mark.exists():
-        newest = max((p.stat().st_mtime for p in [folder, *folder.rglob("*")]), default=time.time())
-        return datetime.fromtimestamp(newest, UTC), "?"
-    return datetime.fromtimestamp(mark.stat().st_mtime, UTC), mark.read_text(errors="replace")
+    if not folder.name.startswith(layout.WORK_PREFIX):
+        with suppress(FileNotFoundError):
+            return datetime.fromtimestamp(mark.stat().st_mtime, UTC), mark.read_text(errors="replace")
+    newest = max((status.st_mtime for status in statuses(folder)), default=time.time())
+    return datetime.fromtimestamp(newest, UTC), "?"
 
 
 def size(folder: Path) -> int:
     """Bytes that a folder takes on the disk; arrays under way count what is written of them."""
-    return sum(getattr(s, "st_blocks", -(-s.st_size // 512)) * 512 for s in (p.lstat() for p in folder.rglob("*")))
+    return sum(getattr(s, "st_blocks", -(-s.st_size // 512)) * 512 for s in statuses(folder)[1:])
 
 
 def select(found: Iterable[Record], patterns: Sequence[str]) -> list[Record]:
@@ -143,28 +156,9 @@ def verify(root: Path, patterns: Sequence[str] = ()) -> Iterator[Damage]:
     """Reads every finished pass completely and yields what does not match its checksum."""
     for record in select(records(root), patterns):
         if record.state in ("finished", "damaged"):
-            yield from verify_pass(record.folder)
-
-
-def verify_pass(folder: Path) -> Iterator[Damage]:
-    """Yields everything that is damaged in a finished pass: files, and rows of kinds."""
-    try:
-        found = Pass(folder, read_pass(folder).manifest)
-    except StoreError as error:
-        yield Damage(folder, str(error))
-        return
-    for name in found.manifest["files"]:
-        try:
-            found.read(name)
-        except StoreError as error:
-            yield Damage(folder, str(error))
-    for kind in found.manifest["kinds"]:
-        try:
-            for first, last in found.guard(kind).mismatches():
-                text = f"{kind} rows {first} to {last} in {folder} do not match their checksum"
-                yield Damage(folder, text, kind, (first, last))
-        except StoreError as error:
-            yield Damage(folder, str(error), kind)
+            for damage in verify_pass(record.folder):
+                if layout.listed(record.folder):  # else it was pruned meanwhile
+                    yield damage
 
 
 def prune(
@@ -193,20 +187,23 @@ def prune(
             doomed.append(record)
             total -= record.bytes
     if not dry_run:
-        for record in doomed:
-            discard(record.folder)
-        for entry in list(entries(root)):
-            sweep(entry)
+        with writing(root):
+            for record in doomed:
+                discard(record.folder)
+            for entry in entries(root):
+                sweep(entry)
     return doomed
 
 
 def sweep(entry: Path) -> None:
     """Removes the remains of killed processes from an entry, and the entry when nothing else is left."""
-    for path in entry.iterdir():
+    for path in inside(entry):
         remains = path.name.startswith(layout.WORK_PREFIX) and not (path / "data").exists()
-        if (path.name.startswith(layout.TRASH_PREFIX) and time.time() - path.stat().st_mtime > 60) or remains:
-            shutil.rmtree(path, ignore_errors=True)
-    if {p.name for p in entry.iterdir()} <= {"used"}:
+        with suppress(FileNotFoundError):
+            is_old = time.time() - path.stat().st_mtime > 60
+            if remains or (is_old and path.name.startswith(layout.TRASH_PREFIX)):
+                shutil.rmtree(path, ignore_errors=True)
+    if {path.name for path in inside(entry)} <= {"used"}:
         with suppress(OSError):  # not empty any more: someone has just begun
             (entry / "used").unlink(missing_ok=True)
             entry.rmdir()
@@ -228,25 +225,14 @@ def export(root: Path, pattern: str, target: Path) -> Path:
 
 def import_entry(root: Path, source: Path) -> Path:
     """Takes an exported folder into the cache, after verifying all of it. What is there already stays."""
-    if not layout.ENTRY_NAME.fullmatch(source.name) or not list(source.glob("*/manifest.json")):
+    name = source.absolute().name
+    found = [folder for folder in passes(source) if not folder.name.startswith(layout.WORK_PREFIX)]
+    if not layout.ENTRY_NAME.fullmatch(name) or not found:
         raise InputError(
             f"{source} is no exported entry: give the folder that `probe cache export` made, under the name it gave it"
         )
-    for manifest in sorted(source.glob("*/manifest.json")):
-        copy_pass(manifest.parent, root / "features" / source.name)
-    return root / "features" / source.name
-
-
-def copy_pass(folder: Path, entry: Path) -> None:
-    """Copies a finished pass into an entry's folder, whole or not at all."""
-    if (entry / folder.name).exists():
-        return
-    if damage := next(verify_pass(folder), None):
-        raise StoreError(f"{damage.text}: it is not copied")
-    try:
-        part = entry / f"{layout.TRASH_PREFIX}{uuid.uuid4().hex}"
-        entry.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, part)
-        layout.move(part, entry / folder.name)
-    except OSError as error:
-        raise layout.write_error(error, entry.parent) from error
+    for folder in found:
+        if folder.is_symlink():
+            raise InputError(f"{folder} is a symbolic link, expected a folder: export the entry again")
+        copy_pass(folder, root / "features" / name)
+    return root / "features" / name

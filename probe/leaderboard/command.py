@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from probe.core.errors import InputError, ProbeError
+from probe.core.terminal import tell
+from probe.core.writing import write_file
 from probe.leaderboard import comparison, curves, export, gap, layers
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
@@ -85,7 +86,7 @@ def main(argv: list[str]) -> int:
     try:
         return _run(options)
     except ProbeError as error:
-        print(f"probe leaderboard: {error}", file=sys.stderr)
+        tell(f"probe leaderboard: {error}", error=True)
         return 1
 
 
@@ -98,29 +99,29 @@ def _run(options: argparse.Namespace) -> int:
     table = build_table(records, options.metric, _fields(options.rows), columns)
     compared = comparison.compare_rows(table, *options.compare) if options.compare else None
     if compared:
-        print(comparison.text(compared), end="")
+        tell(*comparison.text(compared).splitlines())
     table = arrange(table, options.sort, options.top)
     for asked, part in ((options.curves, curves), (options.gap, gap), (options.layers, layers)):
         if asked:
-            print(part.text(table, records.frame), end="")
+            tell(*part.text(table, records.frame).splitlines())
     if not (options.compare or options.curves or options.gap or options.layers):
-        print(export.terminal(table), end="")
+        tell(*export.terminal(table).splitlines())
     for kind in FILES:
         path = getattr(options, kind)
         if path:
             if kind == "html":
                 from probe.leaderboard.page import page
 
-                export.write(path, page(table, records.frame))
+                write_file(path, page(table, records.frame))
             elif compared:
                 comparison.export(compared, kind, path)
             else:
                 export.export(table, kind, path)
-            print(f"wrote {path}")
+            tell(f"wrote {path}")
     if options.plots:
         from probe.leaderboard.plots import write_plots
 
-        print(*(f"wrote {path}" for path in write_plots(table, records.frame, options.plots)), sep="\n")
+        tell(*(f"wrote {path}" for path in write_plots(table, records.frame, options.plots)))
     return 0
 
 

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from probe.core.errors import InputError
-from probe.leaderboard.export import WIDTH, clean, escape_markdown, latex_lines, markdown_lines, title, write
+from probe.core.escaping import markdown, one_line
+from probe.core.terminal import drawn
+from probe.core.writing import write_file
+from probe.leaderboard.export import WIDTH, csv_text, latex_lines, markdown_lines, title
 from probe.leaderboard.statistics import Difference, compare, holm
 from probe.leaderboard.table import Table
 from probe.metrics.shared.metric import Metric
@@ -130,7 +133,7 @@ def shown(comparison: Comparison) -> pd.DataFrame:
     ):
         value, low, high = (comparison.measure.spelled(x) for x in (d.value, d.low, d.high))
         tests = [_p(x) for x in (d.p, p, d.p_mcnemar, d.p_permutation)]
-        lines.append([clean(column), outcome, f"{value} [{low}, {high}]", *tests, str(d.n_seeds), str(d.n_rows)])
+        lines.append([one_line(column), outcome, f"{value} [{low}, {high}]", *tests, str(d.n_seeds), str(d.n_rows)])
     names = ["", "A", "A - B", "p", "p Holm", "McNemar", "permut.", "seeds", "rows"]
     return pd.DataFrame(lines, columns=names)
 
@@ -142,27 +145,22 @@ def sentences(comparison: Comparison) -> list[str]:
     what = comparison.metric
     if comparison.measure.better == "target":
         what = f"distance of {comparison.title}"
-    return [f"{what}: A = {clean(comparison.a)}, B = {clean(comparison.b)}", wins]
+    return [f"{what}: A = {one_line(comparison.a)}, B = {one_line(comparison.b)}", wins]
 
 
 def text(comparison: Comparison, width: int = WIDTH) -> str:
     """The comparison for the terminal."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
     lines, (what, wins) = shown(comparison), sentences(comparison)
-    drawn = RichTable(box=box.SIMPLE, header_style="")
+    found = RichTable(box=box.SIMPLE, header_style="")
     for i, name in enumerate(lines.columns):
-        drawn.add_column(name, justify="left" if i < N_LEFT else "right", overflow="fold")
+        found.add_column(name, justify="left" if i < N_LEFT else "right", overflow="fold")
     for line in lines.itertuples(index=False):
-        drawn.add_row(*map(Text, line))
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:
-        for part in (what, drawn, wins, METHOD):
-            console.print(part)
-    return capture.get()
+        found.add_row(*map(Text, line))
+    return drawn(what, found, wins, METHOD, width=width)
 
 
 def export(comparison: Comparison, kind: str, path: Path) -> None:
@@ -170,18 +168,18 @@ def export(comparison: Comparison, kind: str, path: Path) -> None:
     told, lines, (what, wins) = frame(comparison), shown(comparison), sentences(comparison)
     plain = lines.map(lambda _: False)
     if kind == "parquet":
-        write(path, lambda temporary: told.to_parquet(temporary, index=False))
+        write_file(path, lambda part: told.to_parquet(part, index=False))
     elif kind == "csv":
-        write(path, told.to_csv(index=False, lineterminator="\n"))
+        write_file(path, csv_text(told))
     elif kind == "json":
         columns = told.astype(object).where(told.notna(), None).to_dict("records")
-        write(path, json.dumps({"columns": columns, "summary": wins, "method": METHOD}, indent=1))
+        write_file(path, json.dumps({"columns": columns, "summary": wins, "method": METHOD}, indent=1))
     elif kind == "tex":
         notes = "".join(f"% {note}\n" for note in (what, wins, METHOD))
-        write(path, notes + latex_lines(lines, plain, N_LEFT))
+        write_file(path, notes + latex_lines(lines, plain, N_LEFT))
     else:
         body = markdown_lines(lines, plain, N_LEFT)
-        write(path, "\n\n".join([escape_markdown(what), body, escape_markdown(wins), escape_markdown(METHOD)]) + "\n")
+        write_file(path, "\n\n".join([markdown(what), body, markdown(wins), markdown(METHOD)]) + "\n")
 
 
 def _p(value: float) -> str:

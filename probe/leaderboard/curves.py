@@ -6,13 +6,15 @@ import itertools
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.leaderboard.export import clean, title
+from probe.core.escaping import one_line
+from probe.core.terminal import drawn
+from probe.leaderboard.export import title
 from probe.leaderboard.table import Table
 from probe.metrics.shared.curves import TOLERANCE, crossing, rows_to_within
 from probe.metrics.shared.intervals import FloatArray, Interval
@@ -100,23 +102,19 @@ def _curve(table: Table, group: str, row: str, line: pd.DataFrame) -> Curve:
 def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
     """For the terminal: for each row the training rows that it needs, for each pair of rows where they cross."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
 
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:
-        for group, curves in gather(table, frame).items():
-            console.print(f"Learning curves, {title(table)}: {clean(group)}")
-            for names, lines in (_needs(table, curves), _crossings(table, curves)):
-                drawn = RichTable(box=box.SIMPLE, header_style="")
-                for i, name in enumerate(names):
-                    drawn.add_column(name, justify="left" if i < 2 else "right")
-                for line in lines:
-                    drawn.add_row(*map(clean, line))
-                if lines:
-                    console.print(drawn)
-        console.print(NOTES)
-    return capture.get()
+    parts: list[Any] = []
+    for group, curves in gather(table, frame).items():
+        parts.append(f"Learning curves, {title(table)}: {one_line(group)}")
+        for names, lines in (_needs(table, curves), _crossings(table, curves)):
+            found = RichTable(box=box.SIMPLE, header_style="")
+            for i, name in enumerate(names):
+                found.add_column(name, justify="left" if i < 2 else "right")
+            for line in lines:
+                found.add_row(*map(one_line, line))
+            parts += [found] if lines else []
+    return drawn(*parts, NOTES, width=width)
 
 
 Lines = tuple[list[str], list[list[str]]]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from probe.core import escaping
+from probe.core.escaping import one_line
+from probe.core.terminal import drawn
+from probe.core.writing import write_file
 from probe.leaderboard.table import Table, goal_text
 
 if TYPE_CHECKING:
@@ -16,12 +19,6 @@ if TYPE_CHECKING:
 
 WIDTH = 100
 MARKS = {"best": " *", "tied": " ~", "": ""}
-MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
-
-
-def clean(value: Any) -> str:
-    """A name on one line, without control characters."""
-    return "".join(c if c.isprintable() else " " for c in str(value))
 
 
 def rank_text(line: Any) -> str:
@@ -38,7 +35,7 @@ def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
     by_place = {(cell["row"], cell["column"]): cell for cell in table.cells.to_dict("records")}
     lines, marks = [], []
     for line in table.ranking.to_dict("records"):
-        shown = [clean(line[field]) for field in table.rows] + [rank_text(line)]
+        shown = [one_line(line[field]) for field in table.rows] + [rank_text(line)]
         mark = [""] * len(shown)
         for column in table.column_names:
             cell = by_place.get((line["row"], column))
@@ -46,7 +43,7 @@ def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
             mark.append(cell["mark"] if cell else "")
         lines.append(shown)
         marks.append(mark)
-    names = [*map(clean, table.rows), "rank", *map(clean, table.column_names)]
+    names = [*map(one_line, table.rows), "rank", *map(one_line, table.column_names)]
     return pd.DataFrame(lines, columns=names), pd.DataFrame(marks, columns=names)
 
 
@@ -65,18 +62,11 @@ def title(table: Table) -> str:
 
 def terminal(table: Table, width: int = WIDTH) -> str:
     """The ranked table, best first, at most `width` characters wide; columns that do not fit follow below."""
-    from rich.console import Console
-
     lines, marks = wide(table)
     n_fields = len(table.rows) + 1
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:
-        console.print(title(table))
-        for places in _chunks(lines, n_fields, width):
-            console.print(_rich_table(lines.iloc[:, places], marks.iloc[:, places], n_fields))
-        for note in [*table.notes, *problem_lines(table)]:
-            console.print(note, soft_wrap=False)
-    return capture.get()
+    chunks = _chunks(lines, n_fields, width)
+    tables = [_rich_table(lines.iloc[:, places], marks.iloc[:, places], n_fields) for places in chunks]
+    return drawn(title(table), *tables, *map(one_line, table.notes), *problem_lines(table), width=width)
 
 
 def _chunks(lines: pd.DataFrame, n_fields: int, width: int) -> list[list[int]]:
@@ -100,53 +90,44 @@ def _rich_table(lines: pd.DataFrame, marks: pd.DataFrame, n_fields: int) -> Rich
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(box=box.SIMPLE, header_style="")
+    found = RichTable(box=box.SIMPLE, header_style="")
     for i, name in enumerate(lines.columns):
-        drawn.add_column(Text(name), justify="left" if i < n_fields else "right", overflow="fold")
+        found.add_column(Text(name), justify="left" if i < n_fields else "right", overflow="fold")
     for values, mark in zip(lines.itertuples(index=False), marks.itertuples(index=False), strict=True):
-        drawn.add_row(*(Text(v, style="bold" if m == "best" else "") for v, m in zip(values, mark, strict=True)))
-    return drawn
+        found.add_row(*(Text(v, style="bold" if m == "best" else "") for v, m in zip(values, mark, strict=True)))
+    return found
 
 
 def problem_lines(table: Table, limit: int = 20) -> list[str]:
     """The folders that are not counted, with reasons."""
     if not table.problems:
         return []
-    shown = [f"  {clean(p.folder)}: {clean(p.reason)}" for p in table.problems[:limit]]
+    shown = [f"  {one_line(p.folder)}: {one_line(p.reason)}" for p in table.problems[:limit]]
     more = [f"  and {len(table.problems) - limit} more"] if len(table.problems) > limit else []
     return [f"Not counted ({len(table.problems)}):", *shown, *more]
-
-
-def escape_markdown(value: Any) -> str:
-    """A name in a markdown table: nothing in it is a mark, a tag or a cell border."""
-    return MARKDOWN.sub(r"\\\1", clean(value)).replace("\\<", "&lt;").replace("\\>", "&gt;").replace("\\&", "&amp;")
 
 
 def markdown(table: Table) -> str:
     """A GitHub table, the best of each column bold, with the notes below."""
     lines, marks = wide(table)
-    notes = [escape_markdown(line) for line in [*table.notes, *(line.strip() for line in problem_lines(table))]]
+    notes = [escaping.markdown(line) for line in [*table.notes, *(line.strip() for line in problem_lines(table))]]
     body = markdown_lines(lines, marks == "best", len(table.rows) + 1)
-    return "\n\n".join([escape_markdown(title(table)), body, *notes]) + "\n"
+    return "\n\n".join([escaping.markdown(title(table)), body, *notes]) + "\n"
 
 
 def markdown_lines(lines: pd.DataFrame, bold: pd.DataFrame, n_left: int) -> str:
     """Texts as a GitHub table, escaped; the first columns are set to the left, the others to the right."""
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
     from rich.text import Text
 
-    drawn = RichTable(box=box.MARKDOWN, header_style="")
+    found = RichTable(box=box.MARKDOWN, header_style="")
     for i, name in enumerate(lines.columns):
-        drawn.add_column(Text(escape_markdown(name)), justify="left" if i < n_left else "right", no_wrap=True)
+        found.add_column(Text(escaping.markdown(name)), justify="left" if i < n_left else "right", no_wrap=True)
     for values, marks in zip(lines.itertuples(index=False), bold.itertuples(index=False), strict=True):
-        cells = [escape_markdown(value) for value in values]
-        drawn.add_row(*(Text(f"**{v}**" if m else v) for v, m in zip(cells, marks, strict=True)))
-    console = Console(width=10**5, color_system=None, force_terminal=False)
-    with console.capture() as capture:
-        console.print(drawn)
-    return "\n".join(line.rstrip() for line in capture.get().strip("\n").splitlines())
+        cells = [escaping.markdown(value) for value in values]
+        found.add_row(*(Text(f"**{v}**" if m else v) for v, m in zip(cells, marks, strict=True)))
+    return "\n".join(line.rstrip() for line in drawn(found, width=10**5).strip("\n").splitlines())
 
 
 def long(table: Table) -> pd.DataFrame:
@@ -159,7 +140,13 @@ def long(table: Table) -> pd.DataFrame:
 
 def csv(table: Table) -> str:
     """`long` as csv; every number reads back as the same float64."""
-    return long(table).to_csv(index=False, lineterminator="\n")
+    return csv_text(long(table))
+
+
+def csv_text(frame: pd.DataFrame) -> str:
+    """A frame as csv in which no name is a formula."""
+    cells = frame.map(escaping.csv_cell).rename(columns=escaping.csv_cell)
+    return str(cells.to_csv(index=False, lineterminator="\n"))
 
 
 def as_json(table: Table) -> str:
@@ -169,29 +156,18 @@ def as_json(table: Table) -> str:
     return json.dumps({"metric": table.metric, "cells": cells, "notes": table.notes, "not_counted": problems}, indent=1)
 
 
-def write(path: Path, content: str | Callable[[Path], Any]) -> None:
-    """Writes a file beside its place and moves it there, so that nobody reads half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    if isinstance(content, str):
-        temporary.write_text(content, encoding="utf-8", newline="\n")
-    else:
-        content(temporary)
-    temporary.replace(path)
-
-
 def export(table: Table, kind: str, path: Path) -> None:
     """Writes the table as `md`, `csv`, `json`, `tex` or `parquet`."""
     if kind == "parquet":
-        write(path, lambda temporary: long(table).to_parquet(temporary, index=False))
+        write_file(path, lambda part: long(table).to_parquet(part, index=False))
     else:
-        write(path, {"md": markdown, "csv": csv, "json": as_json, "tex": latex}[kind](table))
+        write_file(path, {"md": markdown, "csv": csv, "json": as_json, "tex": latex}[kind](table))
 
 
 def latex(table: Table) -> str:
     """A booktabs tabular, the best of each column bold; needs \\usepackage{booktabs}."""
     lines, marks = wide(table)
-    return "".join(f"% {clean(note)}\n" for note in table.notes) + latex_lines(
+    return "".join(f"% {one_line(note)}\n" for note in table.notes) + latex_lines(
         lines, marks == "best", len(table.rows) + 1
     )
 
@@ -199,22 +175,7 @@ def latex(table: Table) -> str:
 def latex_lines(lines: pd.DataFrame, bold: pd.DataFrame, n_left: int) -> str:
     """Texts as a booktabs tabular, escaped; the first columns are set to the left, the others to the right."""
     styles = bold.map(lambda is_bold: "font-weight: bold;" if is_bold else "")
-    styler = lines.style.hide(axis="index").format(escape_latex).format_index(escape_latex, axis=1)
+    styler = lines.style.hide(axis="index").format(escaping.latex).format_index(escaping.latex, axis=1)
     styler = styler.apply(lambda _: styles, axis=None)
     alignment = "l" * n_left + "r" * (len(lines.columns) - n_left)
     return str(styler.to_latex(column_format=alignment, hrules=True, convert_css=True))
-
-
-LATEX: Sequence[tuple[str, str]] = (
-    ("\\", "\\textbackslash\0"), ("{", r"\{"), ("}", r"\}"), ("\0", "{}"), ("&", r"\&"), ("%", r"\%"), ("$", r"\$"),
-    ("#", r"\#"), ("_", r"\_"), ("~", r"\textasciitilde{}"), ("^", r"\textasciicircum{}"), ("†", r"\dag{}"),
-    ("<", r"\textless{}"), (">", r"\textgreater{}"), ("|", r"\textbar{}"), ("[", "{[}"), ("]", "{]}"),
-)  # fmt: skip
-
-
-def escape_latex(value: Any) -> str:
-    """A name in LaTeX text; a leading bracket is no option of the line break before it."""
-    escaped = clean(value)
-    for character, replacement in LATEX:
-        escaped = escaped.replace(character, replacement)
-    return escaped

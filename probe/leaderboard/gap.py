@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
-from probe.leaderboard.export import clean
+from probe.core.escaping import one_line
+from probe.core.terminal import drawn
 from probe.leaderboard.table import Table
 from probe.metrics.shared.recovery import gap_recovered
 from probe.results.reader import read_predictions
@@ -31,7 +32,6 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
         InputError: There is none.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
 
     lines = _lines(table, frame)
@@ -40,17 +40,12 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
             "no row was trained on easy and on hard rows and tested on hard ones: run, for example, "
             "probe -m protocol=easy_to_hard protocol.train=easy,hard"
         )
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
-    drawn = RichTable(box=box.SIMPLE, header_style="")
+    found = RichTable(box=box.SIMPLE, header_style="")
     for i, name in enumerate(["", "dataset", "trained on easy", "on hard", "untrained", "recovered"]):
-        drawn.add_column(name, justify="left" if i < 2 else "right")
+        found.add_column(name, justify="left" if i < 2 else "right")
     for line in lines:
-        drawn.add_row(*map(clean, line))
-    with console.capture() as capture:
-        console.print("Supervision gap recovered, easy to hard")
-        console.print(drawn)
-        console.print(NOTES)
-    return capture.get()
+        found.add_row(*map(one_line, line))
+    return drawn("Supervision gap recovered, easy to hard", found, NOTES, width=width)
 
 
 def _lines(table: Table, frame: pd.DataFrame) -> list[list[str]]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import time
-import uuid
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.core.errors import InputError
+from probe.core.files import Stamp
+from probe.core.writing import write_file
 from probe.leaderboard.records import Problem, Records, read_run
 from probe.results.reader import failure, walk
 from probe.results.schema import PREDICTIONS, RESULT
@@ -19,19 +20,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = ".leaderboard-index.parquet"
-VERSION = 4
+VERSION = 5
 STAMPS = ("stamp.result", "stamp.predictions")
-SETTLED_NS = 2 * 10**9
-"""A file changed less than this before it was read may change again within one tick of the clock: not kept."""
 
 
 def stamp(path: str) -> str:
-    """Changes whenever the file does: inode, size, time of writing and time of the last change of any kind.
-
-    The last of these cannot be set back by a program, so that an edit which keeps size and date is noticed.
-    """
-    status = os.stat(path)
-    return f"{status.st_ino}-{status.st_size}-{status.st_mtime_ns}-{status.st_ctime_ns}"
+    """Changes whenever the file does, see `probe.core.files`; a cell of the index."""
+    return " ".join(map(str, Stamp.of(os.stat(path))))
 
 
 def _stamps(folder: str) -> list[str] | None:
@@ -63,17 +58,12 @@ def _load(path: Path) -> pd.DataFrame:
 
 def _save(frame: pd.DataFrame, path: Path, started_ns: int) -> None:
     """Writes rows whose files had come to rest; a folder that cannot be written to gets no index."""
-    changed_ns = frame[list(STAMPS)].apply(lambda column: column.str.rsplit("-", n=1).str[-1].astype("int64"))
-    settled = frame[(changed_ns < started_ns - SETTLED_NS).all(axis=1)]
-    if settled.empty:
-        return
-    temporary = path.with_name(f"{INDEX}.{uuid.uuid4().hex}")
-    try:
-        settled.assign(index_version=VERSION).to_parquet(temporary, index=False)
-        os.replace(temporary, path)
-    except OSError:
+    at_rest = frame[list(STAMPS)].map(lambda text: Stamp(*map(int, text.split())).settled(started_ns))
+    settled = frame[at_rest.all(axis=1)]
+    if not settled.empty:
         with suppress(OSError):
-            temporary.unlink(missing_ok=True)
+            rows = settled.assign(index_version=VERSION)
+            write_file(path, lambda part: rows.to_parquet(part, index=False))
 
 
 def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
@@ -150,10 +140,10 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
                 folder=[os.path.join(within, path) for path in paths], real=[os.path.join(real, path) for path in paths]
             ))  # fmt: skip
     if not frames:
-        listed = "".join(f"\n  {problem.folder}: {problem.reason}" for problem in problems[:10])
+        listed = "; ".join(f"{problem.folder}: {problem.reason}" for problem in problems[:10])
         raise InputError(
             f"{', '.join(map(str, roots[:3]))}{', …' * (len(roots) > 3)} holds no complete run: first run, for "
-            f"example, probe backbone=tiny dataset=digits head=linear{listed}"
+            f"example, probe backbone=tiny dataset=digits head=linear{' (' * bool(listed)}{listed}{')' * bool(listed)}"
         )
     frame = pd.concat(frames, ignore_index=True).drop(columns=["path", *STAMPS])
     frame = frame.loc[~frame["real"].duplicated()].drop(columns="real")

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.core.errors import InputError
-from probe.leaderboard.export import clean, title
+from probe.core.escaping import one_line
+from probe.core.terminal import drawn
+from probe.leaderboard.export import title
 from probe.leaderboard.select import natural
 from probe.leaderboard.table import Table
 from probe.metrics.shared.intervals import FloatArray
@@ -76,7 +78,6 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
         InputError: No backbone was read at several layers.
     """
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
 
     found = gather(table)
@@ -84,18 +85,16 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
         raise InputError("no backbone was read at several layers: run, for example, probe -m experiment=layerwise")
     # A table of many attention heads is read in a wide window, never with digits cut off.
     width = max(width, *(30 + 10 * len(depth.heads) for depth in found))
-    console = Console(width=width, color_system=None, force_terminal=False, highlight=False, markup=False, emoji=False)
-    with console.capture() as capture:
-        for depth in found:
-            console.print(f"By layer, {title(table)}: {clean(depth.name)}")
-            drawn = RichTable(box=box.SIMPLE, header_style="")
-            drawn.add_column("layer")
-            for name in [f"head {head}" for head in depth.heads] or [table.metric]:
-                drawn.add_column(name, justify="right")
-            for place, layer in enumerate(depth.layers):
-                drawn.add_row(clean(layer), *_shown(depth, place, table.measure.spelled))
-            console.print(drawn)
-    return capture.get()
+    parts: list[Any] = []
+    for depth in found:
+        lines = RichTable(box=box.SIMPLE, header_style="")
+        lines.add_column("layer")
+        for name in [f"head {head}" for head in depth.heads] or [table.metric]:
+            lines.add_column(one_line(name), justify="right")
+        for place, layer in enumerate(depth.layers):
+            lines.add_row(one_line(layer), *_shown(depth, place, table.measure.spelled))
+        parts += [f"By layer, {title(table)}: {one_line(depth.name)}", lines]
+    return drawn(*parts, width=width)
 
 
 def _shown(depth: Depth, place: int, spelled: Callable[[float], str]) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import json
 from collections.abc import Mapping, Sequence
 from importlib import resources
@@ -10,9 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.core.base import digest
+from probe.core.errors import InputError
+from probe.core.escaping import html, one_line
 from probe.core.targets import recorded
 from probe.leaderboard.curves import sized_cells
-from probe.leaderboard.export import clean, title
+from probe.leaderboard.export import title
 from probe.leaderboard.table import Table
 from probe.metrics.shared.bins import N_BINS, equal_width_bins
 from probe.metrics.shared.orders import risk_coverage
@@ -37,7 +39,7 @@ def page(table: Table, frame: pd.DataFrame) -> str:
     data = json.dumps(page_data(table, frame), separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     parts = {
         "POLICY": POLICY,
-        "TITLE": html.escape(title(table)),
+        "TITLE": html(title(table)),
         "STYLE": (web / "page.css").read_text("utf-8"),
         # Inside a script element only `</` and `<!--` could end the data early; no `<` is left in it.
         "DATA": data.replace("<", "\\u003c"),
@@ -55,6 +57,7 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     runs: list[dict[str, Any]] = []
     classes: dict[str, list[str]] = {}
+    faults: list[str] = []
     for line in table.ranking.to_dict("records"):
         shown = {c: cells[line["row"], c] for c in table.column_names if (line["row"], c) in cells}
         places = []
@@ -62,9 +65,11 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
             for name in cell["runs"]:
                 places.append(len(runs))
                 runs.append(_run(by_name[name], column, len(runs) < MAX_RUNS, classes))
+                if runs[-1]["fault"]:
+                    faults.append(f"{one_line(by_name[name]['folder'])} has no diagrams here: {runs[-1]['fault']}")
         rows.append(
             {
-                "fields": [clean(line[field]) for field in table.rows],
+                "fields": [one_line(line[field]) for field in table.rows],
                 "rank": None if np.isnan(line["rank"]) else [line["rank"], line["rank_low"], line["rank_high"]],
                 "note": line["note"],
                 "cells": {column: _cell(cell, [by_name[n] for n in cell["runs"]]) for column, cell in shown.items()},
@@ -76,35 +81,52 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
         "metric": table.metric,
         "percent": table.measure.percent,
         "better": table.measure.better,
-        "fields": list(map(clean, table.rows)),
+        "fields": list(map(one_line, table.rows)),
         "columns": table.column_names,
         "rows": rows,
         "runs": runs,
         "classes": classes,
-        "notes": table.notes,
-        "problems": [[clean(problem.folder), clean(problem.reason)] for problem in table.problems],
+        "notes": [*map(one_line, table.notes), *faults],
+        "problems": [[one_line(problem.folder), one_line(problem.reason)] for problem in table.problems],
     }
 
 
 def _cell(cell: Mapping[Any, Any], runs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     costs = {key: float(np.mean([run.get(field, 0) or 0 for run in runs])) for key, field in COSTS.items()}
     kept = {key: cell[key] for key in ("value", "low", "high", "badness", "mark", "n_seeds", "selected_on")}
-    return kept | costs | {"n_rows": cell["n_rows"], "data": clean(cell["group"])}
+    return kept | costs | {"n_rows": cell["n_rows"], "data": one_line(cell["group"])}
 
 
 def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, list[str]]) -> dict[str, Any]:
-    result = read_result(run["folder"])
-    metrics = {key: value["value"] for key, value in result["metrics"].items()}
+    """A run to look into; of one whose files have changed or gone since the table was made, the name and the fault."""
     facts = {
-        "name": clean(run["name"]), "column": column, "seed": run["seed"], "command": clean(result["command"]),
-        "metrics": metrics, "seconds": result["seconds"], "chosen": (result.get("selection") or {}).get("chosen"),
-        "commit": clean(result.get("commit", "")), "device": clean(result.get("device", "")),
-        "classes": run["dataset.classes"], "detail": None,
+        "name": one_line(run["name"]), "column": column, "seed": run["seed"], "command": "", "metrics": {},
+        "seconds": {}, "chosen": None, "commit": "", "device": "", "classes": run["dataset.classes"], "detail": None,
+        "fault": "",
+    }  # fmt: skip
+    try:
+        found = _record(run, whole, classes)
+        json.dumps(found, allow_nan=False)
+        return facts | found
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return facts | {"fault": one_line(error if isinstance(error, InputError) else f"its record is odd ({error!r})")}
+
+
+def _record(run: Mapping[Any, Any], whole: bool, classes: dict[str, list[str]]) -> dict[str, Any]:
+    result = read_result(run["folder"])
+    facts = {
+        "command": one_line(result["command"]), "seconds": result["seconds"],
+        "metrics": {key: value["value"] for key, value in result["metrics"].items()},
+        "chosen": (result.get("selection") or {}).get("chosen"),
+        "commit": one_line(result.get("commit", "")), "device": one_line(result.get("device", "")),
     }  # fmt: skip
     if whole:
-        classes.setdefault(run["dataset.classes"], [clean(name) for name in result["dataset"]["class_names"]])
+        names = result["dataset"]["class_names"]
+        if digest(list(names)) != run["dataset.classes"]:
+            raise InputError("its classes are others than when the table was made: write the page again")
         if recorded(result["dataset"]).exclusive:  # all of these diagrams are of classes
             facts["detail"] = _detail(read_predictions(run["folder"], result), run["n_classes"])
+        classes.setdefault(run["dataset.classes"], [one_line(name) for name in names])
     return facts
 
 

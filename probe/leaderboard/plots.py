@@ -9,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from probe.core.escaping import figure_text
 from probe.core.targets import named
+from probe.core.writing import write_file
 from probe.leaderboard.curves import sized_cells
-from probe.leaderboard.export import clean, title, write
+from probe.leaderboard.export import title
 from probe.leaderboard.layers import Depth, gather
 from probe.leaderboard.table import Table
 from probe.metrics.shared.orders import risk_coverage
@@ -42,7 +44,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
     for name, figure in figures.items():
         for kind in FORMATS if figure else ():
             path = folder / f"{name}.{kind}"
-            write(path, _saver(figure, kind))
+            write_file(path, _saver(figure, kind))
             written.append(path)
     return written
 
@@ -50,7 +52,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
 def write_layers(table: Table, folder: Path) -> Path:
     """Writes the figure of the layers alone, which there has to be, as layers.png."""
     path = folder / "layers.png"
-    write(path, _saver(layers(table), "png"))
+    write_file(path, _saver(layers(table), "png"))
     return path
 
 
@@ -67,11 +69,6 @@ def _figure(width: float, height: float, n_panels: int = 1, **kwargs: Any) -> tu
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(1, n_panels, squeeze=False, **kwargs)[0]
-
-
-def _plain(text: Any) -> str:
-    """A name in which matplotlib finds no formula."""
-    return clean(text).replace("$", r"\$")
 
 
 def _scale(table: Table) -> float:
@@ -91,9 +88,9 @@ def scores(table: Table) -> Figure:
                 cell = cells.loc[(column, row)]
                 value, low, high = (_scale(table) * cell[key] for key in ("value", "low", "high"))
                 panel.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=COLOURS[cell["mark"]])
-        panel.set_title(_plain(column), fontsize=10)
+        panel.set_title(figure_text(column), fontsize=10)
         panel.grid(axis="x", alpha=0.3)
-    panels[0].set_yticks(range(len(names)), map(_plain, names))
+    panels[0].set_yticks(range(len(names)), map(figure_text, names))
     panels[0].invert_yaxis()
     figure.supxlabel(f"{title(table)}; green: best, blue: not distinguishable from it", fontsize=9)
     return figure
@@ -109,7 +106,7 @@ def ranks(table: Table) -> Figure | None:
     centre, low, high = (ranked[key].to_numpy() for key in ("rank", "rank_low", "rank_high"))
     panel.hlines(places, low, high, color=COLOURS["tied"], linewidth=3, alpha=0.5)
     panel.plot(centre, places, "o", color=COLOURS["tied"])
-    panel.set_yticks(places, map(_plain, ranked["row"]))
+    panel.set_yticks(places, map(figure_text, ranked["row"]))
     panel.invert_yaxis()
     panel.set_xlabel("average rank, 95% for all rows at once")
     panel.grid(axis="x", alpha=0.3)
@@ -129,8 +126,8 @@ def cost(table: Table, frame: pd.DataFrame) -> Figure:
         panel.step(x[front], y[front], where="post", color="#c2410c", linestyle=":")
         if len(cells) <= 12:
             for name, at_x, at_y in zip(cells["row"], x, y, strict=True):
-                panel.annotate(_plain(name), (at_x, at_y), (4, 4), textcoords="offset points", fontsize=7)
-        panel.set(xscale="log", xlabel="seconds to fit", ylabel=title(table), title=_plain(column))
+                panel.annotate(figure_text(name), (at_x, at_y), (4, 4), textcoords="offset points", fontsize=7)
+        panel.set(xscale="log", xlabel="seconds to fit", ylabel=title(table), title=figure_text(column))
         panel.grid(alpha=0.3)
     return figure
 
@@ -151,8 +148,8 @@ def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
             confidence = np.concatenate([run["predicted_log_odds"] for run in runs])
             coverage, share = risk_coverage(confidence, np.concatenate([run["label_rank"] == 0 for run in runs]))
             shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
-            panel.plot(100 * coverage[shown], 100 * share[shown], linewidth=1, label=_plain(row))
-        panel.set(xlabel="answered, most confident first, %", ylabel="of these wrong, %", title=_plain(column))
+            panel.plot(100 * coverage[shown], 100 * share[shown], linewidth=1, label=figure_text(row))
+        panel.set(xlabel="answered, most confident first, %", ylabel="of these wrong, %", title=figure_text(column))
         panel.grid(alpha=0.3)
         if panel.lines:
             panel.legend(fontsize=7)
@@ -186,10 +183,10 @@ def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
     for place, group in enumerate(groups):
         cells = several[several["group"] == group]
         _curves(panels[place * (1 + errors)], cells, lambda value: _scale(table) * value)
-        panels[place * (1 + errors)].set(ylabel=title(table), title=_plain(group))
+        panels[place * (1 + errors)].set(ylabel=title(table), title=figure_text(group))
         if errors:
             _curves(panels[2 * place + 1], cells, partial(_error, floor=0.1 / float(cells["n_test"].max())))
-            panels[2 * place + 1].set(yscale="log", ylabel=f"100 - {table.metric}, %", title=_plain(group))
+            panels[2 * place + 1].set(yscale="log", ylabel=f"100 - {table.metric}, %", title=figure_text(group))
             # Percents, not powers of ten.
             panels[2 * place + 1].yaxis.set_major_formatter(LogFormatter())
             panels[2 * place + 1].yaxis.set_minor_formatter(LogFormatter(labelOnlyBase=False))
@@ -205,7 +202,7 @@ def _curves(panel: Any, cells: pd.DataFrame, of: Callable[[Any], Any]) -> None:
     """One line with its band per row of the table; `of` turns a value of the metric into what is drawn."""
     for row, line in cells.sort_values("n_rows").groupby("row", sort=True):
         value, low, high = (of(line[key].to_numpy()) for key in ("value", "low", "high"))
-        (drawn,) = panel.plot(line["n_rows"], value, marker="o", markersize=3, label=_plain(row))
+        (drawn,) = panel.plot(line["n_rows"], value, marker="o", markersize=3, label=figure_text(row))
         panel.fill_between(line["n_rows"], low, high, color=drawn.get_color(), alpha=0.2, linewidth=0)
     panel.set(xscale="log", xlabel="training rows, validation included")
     panel.grid(alpha=0.3)
@@ -221,8 +218,8 @@ def layers(table: Table) -> Figure | None:
     width = max(4.5, *(1.5 + 0.45 * len(depth.heads) for depth in found))
     figure, panels = _figure(width * len(found), max(3.6, 1.4 + 0.3 * longest), len(found))
     for panel, depth in zip(panels, found, strict=True):
-        names, places = [_plain(layer) for layer in depth.layers], np.arange(len(depth.layers))
-        panel.set_title(_plain(depth.name), fontsize=9)
+        names, places = [figure_text(layer) for layer in depth.layers], np.arange(len(depth.layers))
+        panel.set_title(figure_text(depth.name), fontsize=9)
         if depth.heads:
             _heat_map(figure, panel, depth, _scale(table), title(table))
             panel.set_yticks(places, names, fontsize=8)

@@ -31,6 +31,7 @@ CODE = ("class", "recipe", "release", "code")
 """What a run says of the code of its head and of its backbone."""
 NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
 """Parameters of a head that make no other head of it."""
+COUNTS = frozenset({"seed", "n_classes", "n_train", "n_validation", "n_test", "n_parameters", "skipped", "leaked"})
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,8 @@ def read_run(folder: str | Path) -> dict[str, Any]:
         return record | {"n_scored": len(predictions["row"]), "correct": bits[0] if bits else b""}
     except InputError:
         raise
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError) as error:
-        raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error})") from error
+    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
+        raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error!r})") from error
 
 
 def has_bits(metric: Metric) -> bool:
@@ -122,6 +123,10 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
     record |= {f"seconds.{phase}": _finite(f"seconds.{phase}", value) for phase, value in result["seconds"].items()}
     for metric, interval in result["metrics"].items():
         record[f"{METRIC}{metric}"] = _finite(f"metric {metric}", interval["value"])
+    for name, value in record.items():
+        kinds = (int,) if name in COUNTS else (str, float, int)
+        if type(value) not in kinds or (isinstance(value, int) and abs(value) >= 2**62):
+            raise InputError(f"{name} is {value!r}, expected {' or '.join(k.__name__ for k in kinds)}: edited by hand?")
     return record
 
 

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from probe import __version__
 from probe.core import tensors
+from probe.core.writing import write_file, writing
 from probe.results.reader import find_complete
 from probe.results.schema import ERROR, HEAD, PREDICTIONS, RESULT, UNFINISHED, VALIDATION, dumps, file_facts
 
@@ -63,7 +64,8 @@ def claim(folder: Path) -> Iterator[None]:
     from filelock import FileLock, Timeout
 
     unfinished = folder.parent / UNFINISHED
-    unfinished.mkdir(parents=True, exist_ok=True)
+    with writing(folder.parent):
+        unfinished.mkdir(parents=True, exist_ok=True)
     lock = FileLock(unfinished / f"{folder.name}.lock")
     try:
         lock.acquire()
@@ -143,5 +145,4 @@ def move_in(partial: Path, folder: Path, *, replace: bool) -> None:
 
 def write_error(folder: Path, text: str) -> None:
     """Leaves `error.txt` where the run would have stood; a complete run of the same name is left alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / ERROR).write_text(text.rstrip() + "\n")
+    write_file(folder / ERROR, text.rstrip() + "\n")

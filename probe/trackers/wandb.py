@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from probe.core.errors import InputError
 from probe.core.targets import recorded
+from probe.core.terminal import tell
 from probe.results.reader import read_predictions
 from probe.results.schema import PREDICTIONS
 
@@ -57,7 +57,7 @@ class WandbTracker:
         try:
             self._send(result, folder)
         except Exception as error:  # the run is on disk already: nothing that wandb raises may undo that
-            print(f"wandb did not record {folder.name} ({error}): the run folder itself is complete", file=sys.stderr)
+            tell(f"wandb did not record {folder.name} ({error}): the run folder itself is complete", error=True)
 
     def log_sweep(self, table: pd.DataFrame, folder: Path) -> None:
         """Sends the leaderboard of a finished sweep as a wandb Table, in a run of its own."""
@@ -67,7 +67,7 @@ class WandbTracker:
             with self._begin(folder, f"{folder.name} leaderboard", job_type="leaderboard") as run:
                 run.log({"leaderboard": wandb.Table(dataframe=table)})
         except Exception as error:  # likewise
-            print(f"wandb did not record the leaderboard of {folder} ({error}): the sweep is complete", file=sys.stderr)
+            tell(f"wandb did not record the leaderboard of {folder} ({error}): the sweep is complete", error=True)
 
     def _begin(self, sweep: Path, name: str, **more: Any) -> wandb.Run:
         """A wandb run; an offline one where online was asked for and cannot be had."""
@@ -78,10 +78,10 @@ class WandbTracker:
                 return self._init("online", sweep, name, **more)
             except Exception as error:
                 WandbTracker.unreachable = True
-                print(
+                tell(
                     f"wandb cannot be reached ({str(error).partition(chr(10))[0]}): recording offline, "
                     f"`wandb sync {sweep}/wandb/offline-run-*` uploads it later",
-                    file=sys.stderr,
+                    error=True,
                 )
         return self._init("offline", sweep, name, **more)
 

@@ -1,13 +1,18 @@
 import io
+import os
+import re
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from probe.core.errors import InputError
-from probe.core.images import centre_of_strip, read_image, require_image, to_rgb
+from probe.core.images import EXTENSIONS, centre_of_strip, read_image, require_image, to_rgb
+
+ROOT = Path(__file__).parents[2]
 
 
 def encode(image: Image.Image, kind: str = "PNG", **options) -> bytes:
@@ -90,12 +95,14 @@ def test_exif_rotation_is_applied():
 
 
 def test_zero_bytes_are_named_with_file_and_row():
-    with pytest.raises(InputError, match=r"train/a\.jpg \(row 3\) is empty \(0 bytes\), expected an encoded image"):
+    with pytest.raises(InputError, match=r"train/a\.jpg \(row 3\) is empty \(0 bytes\), expected one of JPEG"):
         read_image(b"", "train/a.jpg (row 3)")
 
 
 def test_text_is_no_image():
-    with pytest.raises(InputError, match=r"a is no image that Pillow knows.*on_error=skip"):
+    with pytest.raises(
+        InputError, match=r"a is no image of the formats that are read, expected one of JPEG, .*on_error=skip"
+    ):
         read_image(b"hello, world, this is text", "a")
 
 
@@ -134,3 +141,37 @@ def test_the_middle_of_a_strip_stays_where_it_is(size, kept):
     assert found.size == kept
     if min(size) == 1:
         assert np.asarray(found).mean() == (length - 1) / 2
+
+
+def test_every_extension_that_loaders_list_is_decoded_by_a_format_of_the_list():
+    for extension in EXTENSIONS:
+        data = encode(Image.new("L", (2, 2), 255), Image.registered_extensions()[extension])
+        assert to_rgb(read_image(data, f"a{extension}")).size == (2, 2)
+
+
+@pytest.mark.parametrize("name", ["a.eps", "a.png"])
+def test_no_other_decoder_sees_a_file_whatever_it_is_called(tmp_path, name, monkeypatch):
+    """PostScript would start a program."""
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    others = {"EPS", "PDF", "ICO", "TGA", "PCX", "SGI", "ICNS", "DDS", "XBM", "MSP", "SPIDER"}
+    for kind in sorted(others & Image.SAVE.keys()):
+        data = encode(Image.new("L" if kind != "MSP" and kind != "XBM" else "1", (16, 16)), kind)
+        (tmp_path / name).write_bytes(data)
+        for source in (data, tmp_path / name):
+            with pytest.raises(InputError, match="is no image of the formats that are read"):
+                read_image(source, name)
+
+
+def test_a_fifo_called_png_is_refused_and_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.png")
+    with pytest.raises(InputError, match=r"a\.png is a fifo, expected a regular file: remove it.*on_error=skip"):
+        read_image(tmp_path / "a.png", "a.png (row 0)")
+
+
+def test_images_are_opened_in_one_place():
+    opening = [
+        path
+        for path in (ROOT / "probe").rglob("*.py")
+        if re.search(r"Image\.open\(|decode_image|imread", path.read_text())
+    ]
+    assert opening == [ROOT / "probe/core/images.py"]

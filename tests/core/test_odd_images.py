@@ -56,7 +56,7 @@ SOUND = {
 NOISE = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
 DAMAGED = {
     "empty.png": (b"", "is empty"),
-    "text.jpg": (b"this is no image", "is no image that Pillow knows"),
+    "text.jpg": (b"this is no image", "is no image of the formats that are read"),
     "truncated.jpg": (encode(Image.fromarray(NOISE), "JPEG")[:1500], "cannot be decoded"),
     "bomb.png": (bomb(), "is a decompression bomb"),
 }

@@ -171,7 +171,7 @@ def test_damaged_images_are_named(tmp_path):
     test = data.partitions["test"]
     assert len(test.fingerprint) == 32  # rows that cannot be decoded may be skipped
     assert count_duplicates(data) == {"test": 0}
-    with pytest.raises(InputError, match=r"test:0 \(row 0\) is no image that Pillow knows"):
+    with pytest.raises(InputError, match=r"test:0 \(row 0\) is no image of the formats that are read"):
         test[0]
     with pytest.raises(InputError, match=r"test:1 \(row 1\) holds no image"):
         test[1]
@@ -289,3 +289,15 @@ def contract_case(root):
         splits[part] = datasets.Dataset.from_dict({"image": images, "label": [0, 1, 0, 1]}, features=features)
     datasets.DatasetDict(splits).save_to_disk(str(root))
     return {"path": str(root)}
+
+
+def test_no_other_column_of_images_is_decoded(tmp_path, monkeypatch):
+    """The library would hand a mask beside the image to any decoder that it has."""
+    masked = [
+        rows(range(4), [0, 1] * 2).add_column("mask", [{"bytes": b"%!PS-Adobe-3.0 EPSF-3.0", "path": None}] * 4)
+        for _ in range(2)
+    ]
+    masked = [part.cast_column("mask", datasets.Image()) for part in masked]
+    train = load(saved(tmp_path / "set", train=masked[0], test=masked[1]), image_column="image").partitions["train"]
+    monkeypatch.setattr(datasets.Image, "decode_example", lambda *_, **__: pytest.fail("the library decoded an image"))
+    assert [value(train, i) for i in range(4)] == list(range(4))

@@ -27,9 +27,9 @@ def test_everything_that_is_written_is_open_to_the_group(tmp_path):
 import os, time
 from pathlib import Path
 os.umask(0o002)
-import probe.leaderboard.index
+import probe.core.files
 from probe.command.cli import subcommand, hydra_app
-probe.leaderboard.index.SETTLED_NS = -10**12
+probe.core.files.RACY_NS = -10**12
 hydra_app()
 subcommand("leaderboard", ["runs"])
 """

@@ -10,6 +10,7 @@ import pytest
 from run_folders import write_run
 
 from probe.core.errors import InputError
+from probe.core.escaping import one_line
 from probe.leaderboard.command import main
 from probe.leaderboard.comparison import compare_rows, find_row, frame
 from probe.leaderboard.index import read_folders
@@ -141,6 +142,6 @@ def test_hostile_names_are_compared_and_escaped(tmp_path: Path, name: str) -> No
     body = [line for line in files["md"].splitlines() if line.startswith("|")]
     assert len(body) == 3
     assert r"da\|ta\_%&lt;b&gt;" in body[2]
-    assert pd.read_csv(tmp_path / "out/c.csv")["a"].tolist() == [f"tiny {name}"]
+    assert pd.read_csv(tmp_path / "out/c.csv")["a"].tolist() == [one_line(f"tiny {name}")]
     by_field = f"head={name} backbone=tiny"
     assert find_row(build_table(read_folders([tmp_path / "runs"])), by_field) == f"tiny {name}"

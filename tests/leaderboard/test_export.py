@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from run_folders import write_run
 
+from probe.core.escaping import one_line
 from probe.leaderboard import export
 from probe.leaderboard.command import main
 from probe.leaderboard.index import read_folders
@@ -104,11 +105,11 @@ def test_csv_json_and_parquet_read_back_the_same_numbers(board: Path, tmp_path: 
     assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["table.csv", "table.json", "table.parquet"]
 
 
-def test_names_read_back_the_same_from_csv_json_and_parquet(hostile: Table, tmp_path: Path) -> None:
+def test_names_read_back_the_same_from_json_and_parquet_and_on_one_line_of_csv(hostile: Table, tmp_path: Path) -> None:
     for kind in ("csv", "json", "parquet"):
         export.export(hostile, kind, tmp_path / f"table.{kind}")
     with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
-        assert {line["backbone"] for line in csv.DictReader(file)} == set(HOSTILE)
+        assert {line["backbone"] for line in csv.DictReader(file)} == set(map(one_line, HOSTILE))
     assert {cell["head"] for cell in json.loads((tmp_path / "table.json").read_text())["cells"]} == set(HOSTILE)
     assert set(pd.read_parquet(tmp_path / "table.parquet")["backbone"]) == set(HOSTILE)
 

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from run_folders import write_run
 
+from probe.core import files
 from probe.core.hashing import hash_bytes
 from probe.leaderboard import index
 from probe.leaderboard.index import INDEX, read_folders
@@ -19,7 +20,7 @@ from probe.results.schema import END
 @pytest.fixture
 def settled(board: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A board with an index, its files at rest."""
-    monkeypatch.setattr(index, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(files, "RACY_NS", -(10**12))
     read_folders([board])
     assert (board / INDEX).exists()
     return board
@@ -123,7 +124,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(board: Path, monke
     def refuse(*args: object, **kwargs: object) -> None:
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(index, "SETTLED_NS", -(10**12))
+    monkeypatch.setattr(files, "RACY_NS", -(10**12))
     monkeypatch.setattr(pd.DataFrame, "to_parquet", refuse)
     assert len(frame(board)) == 36
 

@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
+from probe.core.files import require_regular
 from probe.datasets.shared.dictionaries import Coded
 
 Files = Mapping[str, Sequence[Path]]
@@ -22,6 +23,7 @@ Files = Mapping[str, Sequence[Path]]
 
 def open_file(file: Path) -> pq.ParquetFile:
     """An open file; what is none is refused."""
+    require_regular(file)
     try:
         return pq.ParquetFile(file)
     except (pa.ArrowInvalid, OSError) as error:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from probe.core.base import Backbone, Dataset, Partition
+from probe.core.escaping import one_line
 from probe.features.extraction.batches import n_bytes
 from probe.features.extraction.contribute import contribute
 from probe.features.extraction.finish import check_data, finish
@@ -71,7 +72,7 @@ class Extraction:
             tqdm(
                 total=work.plan.n_rows,
                 initial=self._rows_done(work),
-                desc=f"{self.backbone.name} {self.name}",
+                desc=one_line(f"{self.backbone.name} {self.name}"),
                 unit=unit(self.rows),
                 disable=not self.progress,
             ) as bar,

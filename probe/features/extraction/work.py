@@ -24,6 +24,7 @@ computes what others computed too: time is lost, and its blocks are dropped, not
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import shutil
@@ -73,9 +74,10 @@ class Work:
             try:
                 move(new, folder)
                 sync_folder(entry)
-            except OSError:
+            except OSError as error:
                 shutil.rmtree(new, ignore_errors=True)
-                if not folder.exists():
+                # Of another process, which may have finished and removed it by now.
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY) and not folder.exists():
                     raise
         return cls(folder)
 

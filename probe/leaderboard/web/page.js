@@ -214,7 +214,7 @@ function drawRun(body, run) {
   const grid = make("div", undefined, { class: "grid" });
   body.replaceChildren(make("p", run.name, { class: "soft" }), make("h3", "The command that gives this run"),
     make("pre", run.command, { tabindex: "0" }), facts, grid);
-  if (!run.detail) return grid.append(make("p", "This page holds diagrams of its first runs only, not of this one.", { class: "soft" }));
+  if (!run.detail) return grid.append(make("p", run.fault || "This page holds diagrams of its first runs only, not of this one.", { class: "soft" }));
   for (const [id, words] of [["reliability", "Reliability diagram"], ["risk", "Risk against coverage"], ["classes", "Accuracy of each class"], ["confusion", "Confusion matrix"]]) {
     grid.append(make("div", undefined, { id, class: "plot", role: "img", "aria-label": words }));
   }

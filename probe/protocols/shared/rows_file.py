@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 
 from probe.core.base import Dataset, Rows, Split
 from probe.core.errors import InputError
+from probe.core.writing import write_file
 
 SCHEMA = 1
 PARTS = ("train", "validation", "test")
@@ -28,9 +28,7 @@ def write_rows(path: Path, dataset: Dataset, protocol: str, seed: int, split: Sp
         "folds": None if split.folds is None else split.folds.tolist(),
         "train_labels": None if split.train_labels is None else split.train_labels.tolist(),
     }
-    unfinished = path.with_name(path.name + ".part")
-    unfinished.write_text(json.dumps(content))
-    os.replace(unfinished, path)
+    write_file(path, json.dumps(content))
 
 
 def read_rows(path: Path, dataset: Dataset) -> Split:
