@@ -1,3 +1,7 @@
 """Measures what a frozen backbone already knows."""
 
 __version__ = "0.1.0"
+
+from probe.core import moved
+
+moved.keep()

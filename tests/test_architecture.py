@@ -19,7 +19,7 @@ LAYERS = [
     {"results"},  # a format of files, which knows nothing of what fills it
     {"core"},
 ]
-BESIDE = {"__init__": "", "__main__": "command", "estimator": "heads"}
+BESIDE = {"__init__": "command", "__main__": "command", "estimator": "heads"}
 """Modules beside the rooms, and the room whose rights each has."""
 PLUGINS = {"heads", "backbones", "datasets", "protocols", "trackers"}
 DOORS = {"metrics": {"evaluate"}}
