@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from first_rows import first_rows
 from places import CONF
-from probe.results.folder import read_result
 from torch import nn
 
 from probe.backbones.identity import IdentityBackbone
@@ -21,6 +20,7 @@ from probe.heads.moment_probing import MomentProbing
 from probe.heads.ncm import NearestClassMean
 from probe.heads.shared.head import Head
 from probe.protocols.full import Full
+from probe.results.reader import read_result
 
 HEADS = "blocks.1.attn:heads"
 
