@@ -1,0 +1,120 @@
+"""Arrays that are computed from another one when rows are asked for: look like arrays to the heads, copy nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.base import IntArray
+
+
+class RowSubset:
+    """Rows of an array in a given order, fetched only when asked for. Looks like an array to the heads.
+
+    Heads slice it (`X[a:b]`) or index it with an integer array, and get a plain array of those rows.
+    """
+
+    def __init__(self, array: Any, indices: IntArray):
+        self.array = array
+        self.indices = np.asarray(indices, dtype=np.int64)
+        self.dtype = array.dtype
+        self.shape = (len(self.indices), *array.shape[1:])
+        self.ndim = array.ndim
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        return self.array[self.indices[key]]
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self.array[self.indices], dtype=dtype)
+
+
+class Entries:
+    """(N, E, ...) as (N, ...): of each row one of its E entries (attention heads, views), or their mean.
+
+    Looks like an array to the heads, as `RowSubset` does; a row's other entries are not copied.
+
+    Args:
+        array: An array or memmap, or `Entries` of one.
+        pick: The entry of all rows, (N,) one for each row, or None for the mean of all in float32.
+    """
+
+    def __init__(self, array: Any, pick: int | IntArray | None):
+        self.array, self.pick = array, pick
+        self.dtype = np.dtype(np.float32) if pick is None else array.dtype
+        self.shape = (len(array), *array.shape[2:])
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        if self.pick is None:
+            n = self.array.shape[1]
+            total = np.zeros((), dtype=np.float32)
+            for entry in range(n):
+                total = total + _entry(self.array, key, entry)
+            return (total / np.float32(n)).astype(np.float32)
+        if isinstance(self.pick, int):
+            return _entry(self.array, key, self.pick)
+        rows = np.arange(len(self))[key]
+        return _entry(self.array, rows, self.pick[rows])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+class DrawnViews(Entries):
+    """(N, V, ...) as (N, ...): the first of each row's views, and at an epoch of training one that is drawn.
+
+    Args:
+        array: An array or memmap.
+        seed: Of the draws.
+    """
+
+    def __init__(self, array: Any, seed: int):
+        super().__init__(array, 0)
+        self.seed = seed
+
+    def at(self, epoch: int) -> Entries:
+        """The views of an epoch, the same whenever it is asked for."""
+        random = np.random.default_rng([self.seed, epoch])
+        return Entries(self.array, random.integers(self.array.shape[1], size=len(self)))
+
+
+class Scaled:
+    """(N, D) less a mean and over a scale, in float32, of float64 in float64; rows are computed when asked for.
+
+    Looks like an array to the heads, as `RowSubset` does.
+
+    Args:
+        array: An array or memmap, or `Entries` of one.
+        mean, scale: (D,) each.
+    """
+
+    def __init__(self, array: Any, mean: NDArray[Any], scale: NDArray[Any]):
+        self.array, self.mean, self.scale = array, mean, scale
+        self.dtype = np.dtype(np.float64 if array.dtype == np.float64 else np.float32)
+        self.shape, self.ndim = array.shape, array.ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        # The difference in double: a mean may be large beside the spread.
+        return ((self.array[key] - self.mean) / self.scale).astype(self.dtype)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:
+    """Rows of the entries of an array, also of one whose own entries are picked first."""
+    if isinstance(array, Entries):
+        rows = array[key]
+        return rows[:, entry] if isinstance(entry, int) else rows[np.arange(len(rows)), entry]
+    return array[key, entry]
