@@ -140,10 +140,11 @@ def test_a_turned_recipe_is_another_run(ask: Any, monkeypatch: pytest.MonkeyPatc
 
 def test_a_turned_recipe_of_a_metric_is_another_run(ask: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, _ = ask(NearestClassMean())
-    monkeypatch.setattr("probe.metrics.ranking.RECIPE", "2", raising=False)
+    before = json.loads((folder / "result.json").read_text())["metrics_by"]
+    monkeypatch.setattr("probe.metrics.ranking.RECIPE", "another")
     other = ask(NearestClassMean())[0]
     assert other != folder
-    assert json.loads((other / "result.json").read_text())["metrics_by"] == {"ranking": "2"}
+    assert json.loads((other / "result.json").read_text())["metrics_by"] == before | {"ranking": "another"}
 
 
 def test_settings_of_the_extraction_that_say_nothing() -> None:

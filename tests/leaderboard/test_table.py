@@ -438,10 +438,7 @@ def test_runs_that_skipped_other_rows_are_paired_by_row(add: Add, tmp_path: Path
 
 def test_what_is_not_among_the_rows_stands_under_the_table_once(add: Add, tmp_path: Path) -> None:
     for head in ("ncm", "linear"):
-        run = add("tiny", head)
-        result = json.loads((run / "result.json").read_text())
-        result["left_out"] = ["digits: 3 rows of t.csv whose split is 'hidden'"]
-        (run / "result.json").write_text(json.dumps(result))
+        edit(add("tiny", head), left_out=["digits: 3 rows of t.csv whose split is 'hidden'"])
     table = build_table(read_folders([tmp_path]))
     assert [n for n in table.notes if "among" in n] == [
         "Not among the rows of digits: 3 rows of t.csv whose split is 'hidden'."

@@ -25,6 +25,7 @@ from probe.leaderboard.index import read_folders
 from probe.protocols.full import Full
 from probe.protocols.shared.hardness import read_hardness
 from probe.results.reader import find_complete, read_file, read_predictions, read_result, read_validation
+from probe.results.schema import dumps
 
 
 @pytest.fixture(scope="module")
@@ -199,3 +200,17 @@ def test_three_hundred_damages_end_in_sentences_and_change_no_number(made: Path,
         for was, found in zip(expected, numbers(folder, wine, rows), strict=False):
             assert found in (was, InputError), path.name
         shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("seed", [float("nan"), 10**400, [1], None, "0"])
+def test_odd_determinants_are_a_sentence(tmp_path: Path, seed: Any) -> None:
+    folder = write_run(tmp_path)
+    result = read_result(folder)
+    for changes in (
+        {"config": {"a": seed}},
+        {"run": {**result["run"], "determinants": [seed]}},
+        {"run": {"name": seed}},
+    ):
+        (folder / "result.json").write_bytes(dumps(result | changes))
+        with pytest.raises(InputError, match="edited by hand"):
+            read_result(folder)
