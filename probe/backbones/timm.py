@@ -158,7 +158,7 @@ class TimmBackbone(ImageNetwork):
         tokens = features["tokens"]
         if self._pool == "avg" and tokens.shape[1] == self.n_prefix_tokens:
             raise InputError(
-                f"backbone {self.name} gives prefix tokens alone, there is no patch to average: set pool=own"
+                f"backbone {self.name} gives prefix tokens alone, there is no patch to average: set backbone.pool=own"
             )
         pooled = tokens[:, 0] if self._pool == "cls" else tokens[:, self.n_prefix_tokens :].mean(1)
         return {"pooled": pooled, **features}

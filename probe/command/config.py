@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import OmegaConf
 
-from probe.command import recorded
+from probe.command import recorded, values
 from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
+from probe.core.terminal import tell
 
 if TYPE_CHECKING:
     from probe.core.base import Dataset
@@ -29,6 +31,8 @@ KINDS: list[tuple[str, Any, str]] = [
     ("conformal_level", float, "a number between 0 and 1"),
     ("name runs device cache", str, "a text"),
 ]
+BACKBONE = "tiny"
+"""The default, of `config.yaml`."""
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
@@ -37,7 +41,26 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     """The resolved configuration of a run, for a subcommand."""
     more = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir else []
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        return OmegaConf.to_container(hydra.compose("config", [*overrides, *more]), resolve=True)
+        config: Any = OmegaConf.to_container(hydra.compose("config", [*values.quoted(overrides), *more]), resolve=True)
+    return values.as_typed(config, overrides)
+
+
+def readable(config: Any, words: Sequence[str]) -> Any:
+    """The configuration with `backbone=identity` where the rows are vectors and no word names a backbone.
+
+    Args:
+        words: The overrides that it was made of.
+    """
+    named = [word for word in words if re.match(r"[+~]*(backbone|experiment)\b", word)]
+    if named or config["backbone"] != OmegaConf.to_container(OmegaConf.load(CONF / "backbone" / f"{BACKBONE}.yaml")):
+        return config
+    check(config)
+    from probe.core.rows import rows_of
+
+    if rows_of(dataset_of(config)) == "vectors":
+        tell("probe: the rows are vectors, which backbone=identity reads as they are", error=True)
+        return config | {"backbone": OmegaConf.to_container(OmegaConf.load(CONF / "backbone" / "identity.yaml"))}
+    return config
 
 
 def build(config: Any, command: str) -> Run:
@@ -92,6 +115,7 @@ def check(config: Any) -> None:
             )
             if value is not None and (not isinstance(value, kind) or (isinstance(value, bool) and kind is int)):
                 wrong.append(f"{key} is {value!r}, expected {expected}")
+    wrong += values.wrong(config)
     if wrong:
         raise InputError("; ".join(wrong) + ": change it on the command line or in the yaml")
 

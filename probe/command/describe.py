@@ -106,7 +106,8 @@ def render(facts: dict[str, Any]) -> str:
 
 
 def _duration(minutes: float) -> str:
-    return f"{60 * minutes:.0f} seconds" if minutes < 2 else f"{minutes:.0f} minutes"
+    n, unit = (60 * minutes, "second") if minutes < 2 else (minutes, "minute")
+    return f"{n:.0f} {unit}{'s' * (f'{n:.0f}' != '1')}"
 
 
 def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:

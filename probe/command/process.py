@@ -12,13 +12,14 @@ from typing import Any
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
 from probe.command import sweep
 from probe.command.launchers import Launcher, launcher_of
 from probe.command.sweep import Outcome
 from probe.core.errors import ProbeError
 from probe.core.terminal import tell
+from probe.results.place import check_place
 
 
 @dataclass
@@ -29,6 +30,7 @@ class Process:
         outcomes: Of the jobs that ran in this process.
         launcher: That of the sweep, once its first job can start; None before, and where there is no sweep.
         left_behind: What Ctrl-C does not end.
+        launch: The sweep, once its jobs can be composed.
         notes: Of the sweep, once it has ended.
         tracker: Configuration of the one that takes its table.
     """
@@ -36,6 +38,7 @@ class Process:
     outcomes: list[Outcome] = field(default_factory=list)
     launcher: Launcher | None = None
     left_behind: str = ""
+    launch: sweep.Launch | None = None
     notes: Path | None = None
     tracker: DictConfig | None = None
 
@@ -46,11 +49,19 @@ class Process:
         why = self.launcher.became_of(error)
         return f"the sweep ended early, {why}: the same command goes on with what is missing"
 
+    def end(self) -> None:
+        """Leaves the notes of a sweep to whoever cleans up, unless jobs go on that may write to them."""
+        if self.launch is not None and (self.notes is not None or not self.left_behind):
+            self.launch.end()
+
     @property
     def exit_code(self) -> int:
         """1 where a job failed."""
         return int(any(outcome.status == "failed" for outcome in self.outcomes))
 
+
+LAUNCH = "PROBE_LAUNCH"
+"""Under this name a job is told which launch it belongs to."""
 
 process = Process()
 """Hydra makes the callback and calls the job by itself: what they leave for `main` goes through here."""
@@ -70,16 +81,23 @@ class Sweep(Callback):
         try:
             warn(launcher.before(node))
             process.left_behind = launcher.left_behind(node)
-            sweep.start(notes, n_jobs(config))
-            warn(launcher.ready(node, notes / sweep.SWEEP))
+            check_place(notes)
+            process.launch = sweep.start(notes, n_jobs(config))
+            warn(launcher.ready(node, process.launch.notes / sweep.SWEEP))
         except ProbeError as error:  # not by an exception, which Hydra turns into a warning
             tell(f"probe: {error}", error=True)
             sys.exit(1)
         process.launcher = launcher
+        with read_write(config.hydra.overrides):  # the way of Hydra to jobs in other processes
+            config.hydra.overrides.hydra.append(f"+hydra.job.env_set.{LAUNCH}='{process.launch.notes.name}'")
+        # Not before: Hydra runs the modules of its plugins anew when it looks for them, which makes other classes.
+        from probe.command import sweeper
+
+        sweeper.install(process.launch)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)
-        process.notes, process.tracker = folder / sweep.NOTES, config.tracker
+        process.notes, process.tracker = process.launch.notes if process.launch else None, config.tracker
         # Hydra's file holds paths of this machine, and nothing that the records of the runs do not hold.
         with suppress(OSError):
             (folder / "multirun.yaml").unlink(missing_ok=True)

@@ -90,7 +90,7 @@ def describe(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet is {options.sheet}, expected a name that ends in {', '.join(sorted(EXTENSIONS))}")
-    config = building.compose(options.overrides, options.config_dir)
+    config = building.readable(building.compose(options.overrides, options.config_dir), options.overrides)
     building.check(config)
     dataset, backbone = building.dataset_of(config), building.backbone_of(config)
     facts = describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)
@@ -110,7 +110,8 @@ def extract(argv: Sequence[str]) -> int:
     parser.add_argument("overrides", nargs="*", help="those of a run, and extract.kinds, .partitions, .engine, …")
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
-    for line in extract_together(prepare, building.compose(options.overrides, options.config_dir)):
+    config = building.readable(building.compose(options.overrides, options.config_dir), options.overrides)
+    for line in extract_together(prepare, config):
         tell(line)
     return 0
 

@@ -1,6 +1,7 @@
 """What a sweep keeps while it runs: one note per ended job, from which progress and the final report are read.
 
-The notes lie in a folder beside the run folders, since jobs may run in other processes than the one that launched them.
+The notes lie beside the run folders, since jobs may run in other processes than the one that launched them, in a folder
+of their own for each launch: several sweeps may share the run folders.
 """
 
 from __future__ import annotations
@@ -8,7 +9,9 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +23,10 @@ from probe.core.writing import write_file
 
 NOTES = ".sweep"
 SWEEP = "sweep.json"
+LOCK = "lock"
+ENDED = "ended"
+UNUSED_SECONDS = 7 * 86400.0
+"""Notes of a launch that died may still be written by its jobs on other machines: they stay for so long."""
 STATUSES = ("done", "there", "unfit", "failed")
 
 
@@ -33,9 +40,47 @@ class Outcome:
     error: str | None = None
 
 
-def start(notes: Path, n_jobs: int | None) -> None:
-    shutil.rmtree(notes, ignore_errors=True)
+@dataclass
+class Launch:
+    """A sweep under way: the folder of its notes, and the lock that says that it lives."""
+
+    notes: Path
+    lock: Any
+
+    def end(self) -> None:
+        """Says that no job writes notes any more: the next launch may remove them."""
+        with suppress(OSError):
+            (self.notes / ENDED).touch()
+        self.lock.release()
+
+
+def start(folder: Path, n_jobs: int | None) -> Launch:
+    """Makes the folder of notes of one launch below `folder`, and removes those of launches that nobody uses."""
+    from filelock import FileLock, Timeout
+
+    clean(folder)
+    notes = folder / f"{time.strftime('%Y%m%d-%H%M%S')}-{uuid.uuid4().hex[:8]}"
+    # Written first: it makes the folders, and tells of a disk that takes nothing.
     write_file(notes / SWEEP, json.dumps({"n_jobs": n_jobs, "started": time.time()}))
+    lock = FileLock(notes / LOCK)
+    with suppress(OSError, NotImplementedError, Timeout):
+        lock.acquire(timeout=0)
+    return Launch(notes, lock)
+
+
+def clean(folder: Path) -> None:
+    """Removes the notes of launches that have ended, and of those that died long ago."""
+    from filelock import FileLock, Timeout
+
+    for notes in folder.iterdir() if folder.is_dir() else ():
+        with suppress(OSError, NotImplementedError, Timeout):
+            if (notes / ENDED).exists() or _idle_seconds(notes) > UNUSED_SECONDS:
+                with FileLock(notes / LOCK, timeout=0):
+                    shutil.rmtree(notes, ignore_errors=True)
+
+
+def _idle_seconds(notes: Path) -> float:
+    return time.time() - max(path.stat().st_mtime for path in (notes, *notes.iterdir()))
 
 
 def begin(notes: Path, number: int) -> None:
@@ -48,6 +93,11 @@ def note(notes: Path, number: int, outcome: Outcome) -> None:
     running = notes / f"{number:06d}.running"
     write_file(running.with_suffix(f".{outcome.status}"), json.dumps(vars(outcome)))
     running.unlink(missing_ok=True)
+
+
+def note_refused(launch: Launch, outcome: Outcome) -> None:
+    """Leaves the outcome of a job that was never started, and so has no number."""
+    write_file(launch.notes / f"refused-{uuid.uuid4().hex}.{outcome.status}", json.dumps(vars(outcome)))
 
 
 def progress(notes: Path) -> str:
@@ -67,11 +117,11 @@ def report(notes: Path, tracker: Any) -> int:
     paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
     ended = [Outcome(**json.loads(path.read_text())) for path in paths]
     folders = sorted({outcome.folder for outcome in ended if outcome.folder})
-    has_table = not folders or tell_table(notes.parent, [Path(folder) for folder in folders], tracker)
+    has_table = not folders or tell_table(notes.parents[1], [Path(folder) for folder in folders], tracker)
     failed = [outcome for outcome in ended if outcome.status == "failed"]
     n_silent = max(0, (json.loads((notes / SWEEP).read_text())["n_jobs"] or 0) - len(ended))
     counts = {status: sum(o.status == status for o in ended) for status in STATUSES} | {"of unknown outcome": n_silent}
-    tell(f"{notes.parent}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
+    tell(f"{notes.parents[1]}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n))
     for outcome in failed:
         tell(f"failed: {outcome.job}", f"  {last_line(outcome.error)}", error=True)
     return 1 if failed or n_silent or not has_table else 0

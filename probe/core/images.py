@@ -39,7 +39,7 @@ def read_image(source: Any, name: str) -> Image.Image:
         InputError: Empty, truncated, none of `FORMATS`, no regular file, or more pixels than
             `PIL.Image.MAX_IMAGE_PIXELS`.
     """
-    hint = "mend or remove it, or set on_error=skip"
+    hint = "mend or remove it, or set features.on_error=skip"
     try:
         # Read whole: Pillow would keep a file with several frames open.
         data = source if isinstance(source, bytes) else _read(source)
@@ -56,7 +56,7 @@ def read_image(source: Any, name: str) -> Image.Image:
         what = "is no image of the formats that are read" if data else "is empty (0 bytes)"
         raise InputError(f"{name} {what}, expected one of {', '.join(FORMATS)}: {hint}") from error
     except InputError as error:
-        raise InputError(f"{error}, or set on_error=skip") from error
+        raise InputError(f"{error}, or set features.on_error=skip") from error
     except (OSError, ValueError, SyntaxError, EOFError, TypeError) as error:
         # Pillow's decoders raise all of these on damaged files.
         raise InputError(f"{name} cannot be decoded ({error}), expected an undamaged image: {hint}") from error

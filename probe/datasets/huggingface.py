@@ -104,7 +104,8 @@ class HuggingFacePartition:
         source = self._file(int(row)) if value["bytes"] is None else value["bytes"]
         if source is None:
             raise InputError(
-                f"{name} holds no image, expected one in column {self._image}: leave the row out, or set on_error=skip"
+                f"{name} holds no image, expected one in column {self._image}: leave the row out, or set "
+                "features.on_error=skip"
             )
         return read_image(source, name)
 

@@ -48,13 +48,12 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
 
     A head that searches nothing is fitted on all rows at once. Where no row may be held out, the middle one of the
     candidates is taken, whatever their scores on the rows themselves. Each fold is searched with the head's own means:
-    its `selection_` names candidates, and a candidate `{"C": 0.1}` is fixed by the parameter `Cs=[0.1]`.
+    its `selection_` names candidates, and `only` says which parameters leave one of them.
     """
     scores: defaultdict[str, list[float]] = defaultdict(list)
     candidates: dict[str, dict[str, Any]] = {}
-    parameters = head.get_params(deep=False)
     # Nothing is taken from the other folds by a refit, which would only cost time.
-    quick = {"refit": False} if "refit" in parameters else {}
+    quick = {"refit": False} if "refit" in head.get_params(deep=False) else {}
     numbers = np.unique(folds[folds >= 0])
     splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in numbers]
     splits = splits or [(np.arange(len(y)), np.arange(len(y)))]
@@ -70,9 +69,7 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
     # Few rows leave many ties, often between all candidates: the middle one, not an end of the grid.
     tied = [key for key, mean in means.items() if mean > max(means.values()) - 1e-9]
     best = tied[(len(tied) - 1) // 2]
-    fixed = {name if name in parameters else f"{name}s": value for name, value in candidates[best].items()}
-    fixed = {name: value if name in candidates[best] else [value] for name, value in fixed.items()}
-    head = head.set_params(**fixed).fit(X, y, **extras)
+    head = head.set_params(**head.only(candidates[best])).fit(X, y, **extras)
     head.selection_ = {
         "on": f"{len(numbers)} {FOLDS}" if len(numbers) else "nothing, for want of rows",
         "searched": [values | {"score": means[key]} for key, values in candidates.items()] if len(numbers) else [],

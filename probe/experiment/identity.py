@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SHOWN = ("standardize",)
 """What of the extraction a table has to tell of a backbone."""
 # Parameters of a head that follow from the run, not from the method; they do not make it another head.
+LONGEST_LABEL = 180
 FILLED_IN = ("random_state", "device", "n_prefix_tokens")
 
 
@@ -247,4 +248,5 @@ def run_name(determinants: Mapping[str, Any]) -> str:
     """The run folder's name: what it is, for people, and the digest of what determines it."""
     labels, head = determinants["labels"], determinants["head"]["name"]
     parts = [labels["backbone"], labels["dataset"], determinants["protocol"]["name"], head]
-    return slug(*parts, f"s{determinants['seed']}", digest(determinants)[:8])
+    # File systems take 255 bytes, a few of them for what is added while a run is written.
+    return f"{slug(*parts)[:LONGEST_LABEL]}-s{determinants['seed']}-{digest(determinants)[:8]}"

@@ -124,8 +124,13 @@ class Drawn:
 
 @dataclass(frozen=True)
 class Named:
-    """A drawn request, all that can change its numbers, and the folder that is named by this."""
+    """A drawn request, all that can change its numbers, and the folder that is named by this.
+
+    Attributes:
+        started: When it was asked for, in seconds since the epoch.
+    """
 
     drawn: Drawn
     determinants: Mapping[str, Any]
     folder: Path
+    started: float = 0.0

@@ -24,6 +24,7 @@ from probe.metrics.shared.metric import check_own
 from probe.protocols.shared.checks import check_dataset
 from probe.protocols.shared.groups import groups_of, keep_together
 from probe.protocols.shared.strata import with_strata
+from probe.results.place import check_place
 from probe.results.reader import find_complete
 from probe.results.schema import RESULT
 from probe.results.writer import claim
@@ -42,8 +43,21 @@ def run_once(request: Run) -> tuple[Path, bool]:
     Raises:
         ProbeError: for anything the user can mend, before anything slow starts.
     """
+    return carry_out_once(prepare(request))
+
+
+def prepare(request: Run) -> Named:
+    """Steps 1 to 3: all that can be refused without computing anything."""
     started = time.time()
     named = name(draw(check(request)))
+    if request.force or find_complete(named.folder) is None:
+        check_place(named.folder)
+    return replace(named, started=started)
+
+
+def carry_out_once(named: Named) -> tuple[Path, bool]:
+    """Step 4, unless the run is complete already; returns its folder, and whether this call made it."""
+    started = named.started
     force = named.drawn.checked.asked.force
     if not force and find_complete(named.folder) is not None:
         return named.folder, False

@@ -14,6 +14,7 @@ from probe.features import upkeep
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {f"{unit[0]}IB": 2 ** (10 * i) for i, unit in enumerate(UNITS) if i}
+UNITS |= {unit[0]: n for unit, n in UNITS.items() if unit[1:] == "B"}
 SPANS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
@@ -116,7 +117,7 @@ COMMANDS = {"ls": ls, "du": du, "verify": verify, "prune": prune, "export": expo
 
 
 def n_bytes(text: str) -> int:
-    """`50GB`, `1.5 GiB` or a plain number of bytes."""
+    """`50GB`, `50G`, `1.5 GiB` or a plain number of bytes."""
     match = re.fullmatch(r"([0-9.]+)\s*([A-Za-z]*)", text)
     if not match or (match[2].upper() or "B") not in UNITS:
         raise argparse.ArgumentTypeError(f"{text!r} is no size: write it as 500MB, 50GB or 1TiB")

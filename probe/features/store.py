@@ -171,7 +171,7 @@ def check_request(
         wrong.append(f"backbone {backbone.name} gives {list(backbone.kinds)}, asked for {unknown or kinds!r}")
     for kind, dtype in dtypes.items():
         if dtype not in DTYPES:
-            wrong.append(f"dtypes.{kind} is {dtype!r}: choose from {list(DTYPES)}")
+            wrong.append(f"features.dtypes.{kind} is {dtype!r}: choose from {list(DTYPES)}")
     if batch_size < 1:
         wrong.append(f"batch_size is {batch_size}: give 1 or more")
     if n_workers is not None and n_workers < 0:
@@ -228,7 +228,7 @@ def read_features(
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         raise InputError(
             f"{len(skipped)} rows of {dataset.name}/{partition} could not be decoded when these features were "
-            f"extracted: {names}{more}: repair or remove them, or set on_error=skip"
+            f"extracted: {names}{more}: repair or remove them, or set features.on_error=skip"
         )
     valid = np.logical_and.reduce([p.valid for p in found.values()])
     valid.flags.writeable = False

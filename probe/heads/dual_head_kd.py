@@ -175,7 +175,7 @@ class DualHeadKD(MinibatchHead):
             if not 0 <= getattr(self, name) < math.inf
         ]
         if self.auxiliary == "mlp" and self.arm == "dual" and self.batch_size < 3:
-            wrong.append(f"batch_size is {self.batch_size}, and the BatchNorm of auxiliary=mlp needs 3")
+            wrong.append(f"batch_size is {self.batch_size}, and the BatchNorm of head.auxiliary=mlp needs 3")
         if wrong:
             raise InputError("; ".join(wrong) + ": correct the parameters of DualHeadKD")
 
@@ -184,7 +184,7 @@ class DualHeadKD(MinibatchHead):
         if teacher_logits is None:
             raise InputError(
                 f"arm={self.arm} learns from a teacher and no teacher logits were given: set "
-                "head.teacher=<run folder>, pass teacher_logits to fit, or choose arm=ce"
+                "head.teacher=<run folder>, pass teacher_logits to fit, or choose head.arm=ce"
             )
         logits = teacher_logits if isinstance(teacher_logits, np.memmap) else np.asarray(teacher_logits)
         expected = (n_train + n_refit, len(self.classes_))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -62,6 +62,7 @@ class FixedMoments(Head):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled", "tokens")
+    searches: ClassVar[Mapping[str, str]] = {"C": "Cs"}
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class FixedMoments(Head):
         if self.projection == "pca" and self.hidden_width > width:
             raise InputError(
                 f"hidden_width is {self.hidden_width} and tokens have {width} principal directions: "
-                "lower hidden_width or set projection=random"
+                "lower hidden_width or set head.projection=random"
             )
         return rows
 

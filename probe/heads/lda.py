@@ -94,8 +94,8 @@ class LinearDiscriminant(MomentsHead):
         if self.shrinkage == "none" and moments.n_rows - len(self.classes_) < self.n_features_in_:
             raise InputError(
                 f"{int(moments.n_rows)} rows of {len(self.classes_)} classes give no covariance of "
-                f"{self.n_features_in_} features: with shrinkage=none give more rows than features and classes "
-                "together, or set shrinkage=oas"
+                f"{self.n_features_in_} features: with head.shrinkage=none give more rows than features and classes "
+                "together, or set head.shrinkage=oas"
             )
         covariance, scale = _within(moments)
         if self.shrinkage == "oas":

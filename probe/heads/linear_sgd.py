@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -59,6 +59,7 @@ class LinearSGD(Head):
     """
 
     draws_views: ClassVar[bool] = True
+    searches: ClassVar[Mapping[str, str]] = {"lr": "lrs"}
 
     def __init__(
         self,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -47,6 +47,7 @@ class RidgeProbe(MomentsHead):
             `alphas_`; after `partial_fit` minus the generalised cross-validation error, and that error.
     """
 
+    searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
     unordered: ClassVar[tuple[str, ...]] = ("alphas",)
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]

@@ -146,3 +146,10 @@ def move_in(partial: Path, folder: Path, *, replace: bool) -> None:
 def write_error(folder: Path, text: str) -> None:
     """Leaves `error.txt` where the run would have stood; a complete run of the same name is left alone."""
     write_file(folder / ERROR, text.rstrip() + "\n")
+
+
+def forget_error(folder: Path) -> None:
+    """Removes what `write_error` left, and nothing else."""
+    with contextlib.suppress(OSError):
+        (folder / ERROR).unlink()
+        folder.rmdir()

@@ -10,4 +10,4 @@ class NoTracker:
     """Logs nothing."""
 
     def log(self, result: dict[str, Any], folder: Path) -> None:
-        """Called once per new run, with its record and its folder."""
+        """Called for each run that is asked for, with its record and its folder, also where it was complete already."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from collections.abc import Sequence
 from numbers import Real
 from pathlib import Path
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     import wandb
 
 MODES = ("online", "offline", "disabled")
+SENT = "sent"
+"""Empty file in the folder of a wandb run that holds all of a run."""
 
 
 class WandbTracker:
@@ -53,9 +57,10 @@ class WandbTracker:
         self.project, self.mode, self.entity, self.group, self.tags = project, mode, entity, group, tuple(tags)
 
     def log(self, result: dict[str, Any], folder: Path) -> None:
-        """Sends one finished run; what goes wrong is said on stderr and stays without consequence."""
+        """Sends one finished run, once; what goes wrong is said on stderr and stays without consequence."""
         try:
-            self._send(result, folder)
+            if (identity := self._unsent(result, folder)) is not None:
+                self._send(result, folder, identity)
         except Exception as error:  # the run is on disk already: nothing that wandb raises may undo that
             tell(f"wandb did not record {folder.name} ({error}): the run folder itself is complete", error=True)
 
@@ -68,6 +73,14 @@ class WandbTracker:
                 run.log({"leaderboard": wandb.Table(dataframe=table)})
         except Exception as error:  # likewise
             tell(f"wandb did not record the leaderboard of {folder} ({error}): the sweep is complete", error=True)
+
+    def _unsent(self, result: dict[str, Any], folder: Path) -> str | None:
+        """The id of the wandb run of a run; None where that was recorded in this mode, or online."""
+        asked = (self.project, self.entity, self.group or folder.parent.name, folder.name, result.get("created"))
+        identity = hashlib.sha256(repr(asked).encode()).hexdigest()[:16]
+        modes = ["run"] if self.mode == "online" and not WandbTracker.unreachable else ["run", "offline-run"]
+        sent = [path for mode in modes for path in folder.parent.glob(f"wandb/{mode}-*-{identity}/{SENT}")]
+        return None if sent else identity
 
     def _begin(self, sweep: Path, name: str, **more: Any) -> wandb.Run:
         """A wandb run; an offline one where online was asked for and cannot be had."""
@@ -100,10 +113,11 @@ class WandbTracker:
             **more,
         )
 
-    def _send(self, result: dict[str, Any], folder: Path) -> None:
+    def _send(self, result: dict[str, Any], folder: Path, identity: str) -> None:
         import wandb
 
-        with self._begin(folder.parent, folder.name, config=result["config"] | {"labels": result["labels"]}) as run:
+        config = result["config"] | {"labels": result["labels"]}
+        with self._begin(folder.parent, folder.name, id=identity, config=config) as run:
             for name, metric in result["metrics"].items():
                 run.summary[name] = metric["value"]
                 run.summary[f"{name}_low"], run.summary[f"{name}_high"] = metric["low"], metric["high"]
@@ -113,10 +127,37 @@ class WandbTracker:
                 run.log({title: table})
                 if axes:
                     run.log({f"{title} curve": wandb.plot.line(table, *axes, title=title)})
-            artifact = wandb.Artifact(folder.name, type="run")
+            self._log_steps(run, tables(result, folder))
+            artifact = wandb.Artifact(artifact_name(folder), type="run")
             for path in sorted(folder.iterdir()):  # as `add_dir`, which says so on the terminal for every run
                 artifact.add_file(str(path))
             run.log_artifact(artifact)
+            place = Path(run.dir).parent
+        if place.is_dir():  # a disabled one has none
+            (place / SENT).touch()
+
+    @staticmethod
+    def _log_steps(run: wandb.Run, found: dict[str, Rows]) -> None:
+        """Each table that makes a curve as a series too, along its own axis: the task, or the value searched."""
+        for title, (columns, rows, axes) in found.items():
+            if axes is None:
+                continue
+            axis = f"{title}/{axes[0]}"
+            run.define_metric(axis, hidden=True)
+            run.define_metric(f"{title}/*", step_metric=axis)
+            for row in rows:
+                run.log(
+                    {f"{title}/{name}": value for name, value in zip(columns, row, strict=True) if is_number(value)}
+                )
+
+
+def is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def artifact_name(folder: Path) -> str:
+    """The folder's name in the letters that wandb takes, its end where it is long: there the digest stands."""
+    return re.sub(r"[^\w.-]", "_", folder.name, flags=re.ASCII)[-128:]
 
 
 Rows = tuple[list[Any], list[Any], tuple[str, str] | None]

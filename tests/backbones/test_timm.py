@@ -82,7 +82,7 @@ def test_other_poolings_read_the_final_tokens(image, pool):
 
 def test_models_that_keep_class_tokens_alone_have_no_patches():
     assert TimmBackbone("pit_ti_224", False).shapes == {"pooled": (256,), "tokens": (1, 256)}
-    with pytest.raises(InputError, match="there is no patch to average: set pool=own"):
+    with pytest.raises(InputError, match=r"there is no patch to average: set backbone.pool=own"):
         _ = TimmBackbone("pit_ti_224", False, pool="avg").kinds
 
 

@@ -19,7 +19,7 @@ from places import ROOT
 from probe.command import cli
 from probe.command import config as building
 from probe.command.process import n_jobs
-from probe.command.sweep import Outcome, begin, note, progress, start
+from probe.command.sweep import Outcome, begin, note, progress, report, start
 from probe.results.comparing import content
 
 # A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
@@ -151,7 +151,7 @@ def test_ctrl_c_while_a_job_is_composed_is_an_interruption(
 def test_nothing_half_written_stays_behind(launcher: str, request: pytest.FixtureRequest) -> None:
     cwd = request.getfixturevalue(launcher)
     assert list((cwd / "runs" / "t" / ".unfinished").iterdir()) == []
-    assert list((cwd / "runs" / "t" / ".sweep").glob("*.running")) == []
+    assert list((cwd / "runs" / "t" / ".sweep").glob("*/*.running")) == []
 
 
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])
@@ -184,12 +184,65 @@ def test_processes_divide_the_threads(parallel: Path) -> None:
 
 
 def test_progress_counts_jobs_of_all_processes(tmp_path: Path) -> None:
-    start(tmp_path / "notes", 12)
+    notes = start(tmp_path, 12).notes
     for number in range(5):
-        begin(tmp_path / "notes", number)
-    note(tmp_path / "notes", 1, Outcome("a", "done"))
-    note(tmp_path / "notes", 3, Outcome("b", "failed", error="no"))
-    assert progress(tmp_path / "notes").startswith("[ 2/12, 3 running, 1 failed, ")
+        begin(notes, number)
+    note(notes, 1, Outcome("a", "done"))
+    note(notes, 3, Outcome("b", "failed", error="no"))
+    assert progress(notes).startswith("[ 2/12, 3 running, 1 failed, ")
+
+
+def test_a_launch_leaves_the_notes_of_those_that_live_and_removes_those_that_ended(tmp_path: Path) -> None:
+    alive, ended, died = (start(tmp_path, 1) for _ in range(3))
+    note(alive.notes, 0, Outcome("a", "failed", error="no"))
+    ended.end()
+    died.lock.release()
+    os.utime(died.notes, (0, 0))
+    for path in died.notes.iterdir():
+        os.utime(path, (0, 0))
+    for path in alive.notes.iterdir():  # a job of weeks, under the lock
+        os.utime(path, (0, 0))
+    os.utime(alive.notes, (0, 0))
+    mine = start(tmp_path, 1)
+    assert {path.name for path in tmp_path.iterdir()} == {alive.notes.name, mine.notes.name}
+
+
+def test_jobs_that_left_no_word_are_told_and_are_no_success(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    notes = start(tmp_path / ".sweep", 3).notes
+    note(notes, 0, Outcome("a", "unfit", error="no"))
+    assert report(notes, None) == 1
+    assert "2 of unknown outcome" in capsys.readouterr().out
+
+
+def test_a_sweep_beside_a_sweep_keeps_its_failures_and_its_exit_code(tmp_path: Path) -> None:
+    words = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=ncm", "head._target_=slow.Slow"]
+    first = popen(tmp_path, *words, "head.metric=nonsense,cosine", slow=30)
+    while not list(tmp_path.glob("runs/t/.sweep/*/*.failed")):
+        assert first.poll() is None
+        time.sleep(0.05)
+    out = probe(tmp_path, *words, "head.metric=euclidean", "seed=1")
+    assert first.poll() is None, "the second sweep ended after the first"
+    told, err = first.communicate()
+    assert first.returncode == 1
+    assert "1 done, 1 failed" in told
+    assert "metric='nonsense' is unknown" in err
+    assert "runs/t: 1 done\n" in out
+
+
+def test_jobs_that_cannot_be_composed_fail_alone_and_haunt_no_table(tmp_path: Path) -> None:
+    words = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=nope,ncm,lda", "head.metric=cosine,l1"]
+    process = popen(tmp_path, *words)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert "Traceback" not in err
+    assert "1 done, 5 failed" in out
+    assert "there is no head=nope: choose one of dual_head_kd, " in err
+    assert "head has no metric: choose one of shrinkage, device" in err
+    assert "metric='l1' is unknown" in err
+    assert [path.name for path in (tmp_path / "runs/t").iterdir() if path.is_dir() and path.name[0] != "."] == list(
+        runs(tmp_path)
+    )
+    assert "Not counted" not in probe(tmp_path, "leaderboard", "runs/t")
 
 
 EXPERIMENT = {"dataset": "digits,iris", "head": "ncm,ridge", "seed": "0,1,2"}

@@ -21,6 +21,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
 from probe.core.arrays import RowSubset
+from probe.experiment.choosing import fit_on_folds
 from probe.heads.shared.head import Head
 
 YAMLS = sorted((CONF / "head").glob("*.yaml"))
@@ -135,6 +136,40 @@ def test_same_seed_gives_the_same_bits(kind, halves):
     X, X_test = as_kinds(X, kind), as_kinds(X_test, kind)
     fits = [kind().fit(X, y, validation=(X_test, y_test)).logits(X_test) for _ in range(2)]
     np.testing.assert_array_equal(*fits)
+
+
+def several(values):
+    """What a parameter lists, or two of it where that is one alone; a number is how many there are."""
+    return values if isinstance(values, int) or len(values) > 1 else [*values, 2 * values[0]]
+
+
+@every_head
+def test_a_head_that_chooses_says_which_parameters_leave_one_candidate(kind, halves):
+    X, y, X_test, y_test = halves
+    X, X_test = as_kinds(X, kind), as_kinds(X_test, kind)
+    parameters = kind().get_params()
+    listed = {name: several(parameters[name]) for name in kind.func.searches.values()}
+    head = kind().set_params(**listed).fit(X, y, validation=(X_test, y_test))
+    found = getattr(head, "selection_", {"chosen": {}, "searched": []})
+    assert set(found["chosen"]) == set(kind.func.searches)
+    for candidate in found["searched"]:
+        only = head.only({name: candidate[name] for name in found["chosen"]})
+        again = clone(head).set_params(**only).fit(X, y, validation=(X_test, y_test))
+        assert len(getattr(again, "selection_", {"searched": []})["searched"]) <= 1
+
+
+@every_head
+@pytest.mark.parametrize("n_folds", [0, 3])
+def test_what_a_head_chooses_can_be_chosen_on_folds(kind, n_folds, halves):
+    X, y, *_ = halves
+    parameters = kind().get_params()
+    head = kind().set_params(**{name: several(parameters[name]) for name in kind.func.searches.values()})
+    folds = np.arange(len(y)) % n_folds if n_folds else np.full(len(y), -1)
+    fitted = fit_on_folds(head, as_kinds(X, kind), y, folds, {})
+    if kind.func.searches:
+        chosen = fitted.selection_["chosen"]
+        assert fitted.selection_["on"].startswith("3 folds" if n_folds else "nothing")
+        assert fitted.get_params().items() >= fitted.only(chosen).items()
 
 
 @every_pooled_head

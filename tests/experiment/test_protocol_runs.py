@@ -199,3 +199,13 @@ def test_choice_on_folds_is_that_of_a_loop_over_the_folds():
     head = fit_on_folds(LinearProbe(Cs=Cs, tol=1e-12), X, y, folds, {})
     assert [entry["score"] for entry in head.selection_["searched"]] == pytest.approx(scores)
     assert scores[Cs.index(head.selection_["chosen"]["C"])] == max(scores)
+
+
+def test_a_head_that_does_not_say_where_its_candidates_are_listed_gets_a_sentence():
+    class Silent(LinearProbe):
+        searches = {}  # noqa: RUF012
+
+    y, folds = np.tile(np.arange(3), 5), np.repeat(np.arange(5), 3)
+    X = np.random.default_rng(0).normal(size=(15, 5)) + np.eye(3, 5)[y]
+    with pytest.raises(InputError, match=r"Silent chose C and does not say which parameter lists .* searches = {'C': "):
+        fit_on_folds(Silent(Cs=[0.1, 1.0]), X, y, folds, {})

@@ -209,7 +209,9 @@ def test_export_wants_one_entry(root, three, tmp_path):
         upkeep.export(root, "timm/*", tmp_path / "out")
 
 
-@pytest.mark.parametrize(("text", "value"), [("0", 0), ("500MB", 5e8), ("1.5 GiB", 1.5 * 2**30), ("2tb", 2e12)])
+@pytest.mark.parametrize(
+    ("text", "value"), [("0", 0), ("500MB", 5e8), ("1.5 GiB", 1.5 * 2**30), ("2tb", 2e12), ("200G", 2e11)]
+)
 def test_sizes(text, value):
     assert n_bytes(text) == value
 

@@ -386,7 +386,7 @@ def test_pipelines_cross_validation_and_grid_search_take_teacher_logits():
         ({"teacher_scaling": "minmax"}, r"teacher_scaling is 'minmax', expected one of \['none', 'standard'\]"),
         ({"temperature": 0.0}, "temperature is 0.0, expected a positive number"),
         ({"alpha": -1.0}, "alpha is -1.0, expected a number from 0"),
-        ({"auxiliary": "mlp", "batch_size": 2}, "batch_size is 2, and the BatchNorm of auxiliary=mlp needs 3"),
+        ({"auxiliary": "mlp", "batch_size": 2}, "batch_size is 2, and the BatchNorm of head.auxiliary=mlp needs 3"),
     ],
 )
 def test_parameters_that_cannot_work_are_refused(parameters, message):
@@ -399,7 +399,9 @@ def test_parameters_that_cannot_work_are_refused(parameters, message):
 def test_teacher_logits_that_are_missing_not_finite_or_of_other_rows_or_classes_are_refused(arm):
     X, y, teacher = digits_like(50)
     head = small(arm=arm)
-    with pytest.raises(InputError, match=rf"arm={arm} learns from a teacher and no teacher logits .* choose arm=ce"):
+    with pytest.raises(
+        InputError, match=rf"arm={arm} learns from a teacher and no teacher logits .* choose head.arm=ce"
+    ):
         head.fit(X, y)
     with pytest.raises(InputError, match=r"teacher logits have shape \(49, 5\), expected \(50, 5\) for 50 training"):
         head.fit(X, y, teacher_logits=teacher[1:])

@@ -206,6 +206,8 @@ def test_bad_input_is_refused_with_a_sentence():
         with pytest.raises(InputError, match=f"shrinkage={shrinkage!r} is unknown: set shrinkage to none, oas,"):
             LinearDiscriminant(shrinkage).fit(X, y)
     few = np.arange(0, 150, 25)
-    with pytest.raises(InputError, match="6 rows of 3 classes give no covariance of 4 features: with shrinkage=none"):
+    with pytest.raises(
+        InputError, match=r"6 rows of 3 classes give no covariance of 4 features: with head.shrinkage=none"
+    ):
         LinearDiscriminant("none").fit(X[few], y[few])
     assert np.isfinite(LinearDiscriminant().fit(X[few], y[few]).logits(X)).all()

@@ -168,7 +168,7 @@ def test_bad_input_is_refused_with_a_sentence(tmp_path):
     X, y = load_iris(return_X_y=True)
     with pytest.raises(InputError, match="metric='l1' is unknown: set metric to euclidean or cosine"):
         NearestClassMean(metric="l1").fit(X, y)
-    with pytest.raises(InputError, match="classes=None in the first call of partial_fit: name every class"):
+    with pytest.raises(InputError, match="classes is None in the first call of partial_fit: name every class"):
         NearestClassMean().partial_fit(X, y)
     with pytest.raises(InputError, match=r"y holds \[2\], the classes are \[0 1\]: name all classes"):
         NearestClassMean().partial_fit(X, y, classes=[0, 1])

@@ -12,7 +12,7 @@ import pytest
 from places import ROOT
 
 from probe.core.errors import InputError
-from probe.trackers.wandb import WandbTracker, tables
+from probe.trackers.wandb import WandbTracker, artifact_name, tables
 
 RESULT: dict[str, Any] = {
     "config": {"seed": 0},
@@ -149,3 +149,45 @@ def test_accuracy_after_each_task_and_the_search_are_curves(tmp_path: Path) -> N
     assert found["tasks"] == (["task", "name", "accuracy"], [[0, "a, b", 0.9], [1, "c", None]], ("task", "accuracy"))
     assert found["selection"] == (["C", "score"], [[0.1, 0.5], [1.0, 0.6]], ("C", "score"))
     assert tables(RESULT, tmp_path) == {}
+
+
+def test_a_run_that_was_there_is_recorded_and_no_run_is_recorded_twice(tmp_path: Path) -> None:
+    env = os.environ | {
+        "PROBE_CACHE": str(tmp_path / "cache"),
+        "PYTHONPATH": str(ROOT),
+        "WANDB_DATA_DIR": str(tmp_path),
+    }
+    words = [sys.executable, "-m", "probe", "name=t", "backbone=identity", "dataset=iris", "head=ridge"]
+    recorded = []
+    for more in ([], ["tracker=wandb"], ["tracker=wandb"], ["tracker=wandb", "force=true"]):
+        answer = subprocess.run([*words, *more], cwd=tmp_path, env=env, capture_output=True, text=True)
+        assert answer.returncode == 0, answer.stderr
+        recorded.append(len(list((tmp_path / "runs/t").glob("wandb/offline-run-*/run-*.wandb"))))
+        assert "wandb" not in answer.stderr
+    assert recorded[:3] == [0, 1, 1]
+    (run,) = [p.read_bytes() for p in (tmp_path / "runs/t").glob("wandb/offline-run-*/run-*.wandb")][:1]
+    assert b"selection/alpha" in run
+    assert b"selection/score" in run
+
+
+def test_each_curve_is_logged_along_its_own_axis(tmp_path: Path) -> None:
+    class Run:
+        def __init__(self) -> None:
+            self.axes: dict[str, str] = {}
+            self.rows: list[dict[str, Any]] = []
+
+        def define_metric(self, name: str, step_metric: str = "", hidden: bool = False) -> None:
+            self.axes[name] = step_metric
+
+        def log(self, row: dict[str, Any]) -> None:
+            self.rows.append(row)
+
+    run, tasks = Run(), {"names": ["a", "b"], "accuracies": [0.9, 0.8]}
+    WandbTracker._log_steps(run, tables(RESULT | {"tasks": tasks}, tmp_path))  # type: ignore[arg-type]
+    assert run.axes == {"tasks/task": "", "tasks/*": "tasks/task"}
+    assert run.rows == [{"tasks/task": 0, "tasks/accuracy": 0.9}, {"tasks/task": 1, "tasks/accuracy": 0.8}]
+
+
+def test_artifacts_have_names_that_wandb_takes() -> None:
+    assert artifact_name(Path("tiny-iris_limit=30-s0-12345678")) == "tiny-iris_limit_30-s0-12345678"
+    assert len(artifact_name(Path("x" * 200 + "-12345678"))) == 128

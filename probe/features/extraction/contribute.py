@@ -116,7 +116,7 @@ def contribute(
                 row, reason = next(iter(failed.items()))
                 raise InputError(
                     f"row {row} ({partition.ids[row]}) cannot be decoded ({reason}): repair or remove it, "
-                    "or set on_error=skip"
+                    "or set features.on_error=skip"
                 )
             yield forward.launch(block, batch, failed)
 

@@ -138,9 +138,10 @@ class Forward:
                 continue
             name = f"{kind} features of {self._name(row)} from backbone {self.backbone.name}"
             if torch.isfinite(features[i]).all():
+                in_override = kind.replace(":", r"\:")  # which ends a key
                 raise InputError(
                     f"{name} reach {float(features[i].abs().max()):g}, too large for {str(dtype)[6:]}: "
-                    f"store them with dtypes.{kind}=float32"
+                    f"store them with '+features.dtypes={{{in_override}: float32}}'"
                 )
             raise InputError(
                 f"{name} are not finite (NaN or infinite), expected finite numbers: look at this row and at the "

@@ -65,6 +65,8 @@ class Head(ClassifierMixin, BaseEstimator):
         fits: Names of the targets that it fits, see `probe.core.targets`.
         recipe: Names the numbers that heads of this package give: another word wherever they change, which makes other
             runs. A head from outside need not say it, its source is read.
+        searches: The parameter that lists what a value is chosen from, under the name that the value has in the
+            candidates of `selection_`, as `{"C": "Cs"}`; empty for heads that search nothing.
         unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
@@ -77,6 +79,7 @@ class Head(ClassifierMixin, BaseEstimator):
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
     fits: ClassVar[tuple[str, ...]] = ("one_class",)
     recipe: ClassVar[str] = "1"
+    searches: ClassVar[Mapping[str, str]] = {}
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
@@ -110,6 +113,15 @@ class Head(ClassifierMixin, BaseEstimator):
     def named_classes(self) -> list[type]:
         """Classes that its parameters name and that compute in its place."""
         return []
+
+    def only(self, candidate: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The parameters with which one candidate of a search is the only one."""
+        if unsaid := [name for name in candidate if name not in self.searches]:
+            raise InputError(
+                f"{type(self).__name__} chose {', '.join(unsaid)} and does not say which parameter lists what it is "
+                f"chosen from: give the class searches = {{{unsaid[0]!r}: '<name of the parameter>'}}"
+            )
+        return {self.searches[name]: [value] for name, value in candidate.items()}
 
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -24,6 +24,7 @@ class LogisticPath(Head):
     Subclasses say what is solved and how one C is chosen; they set `coef_` (R, D) and `intercept_` (R,).
     """
 
+    searches: ClassVar[Mapping[str, str]] = {"C": "Cs"}
     unordered: ClassVar[tuple[str, ...]] = ("Cs",)
     coef_: FloatArray
     intercept_: FloatArray

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -108,6 +108,7 @@ class MinibatchHead(Head):
     all of them; where no class has a row to spare, the first of each sequence is taken.
     """
 
+    searches: ClassVar[Mapping[str, str]] = {"epochs": "epochs", "learning_rate": "learning_rates"}
     draws_views: ClassVar[bool] = True
     epochs: Sequence[int]
     learning_rates: Sequence[float]

@@ -207,7 +207,7 @@ class MomentsHead(Head):
             if hasattr(self, "classes_"):
                 raise InputError(f"a loaded {type(self).__name__} has no running sums: fit it before partial_fit")
             if classes is None:
-                raise InputError("classes=None in the first call of partial_fit: name every class that may come")
+                raise InputError("classes is None in the first call of partial_fit: name every class that may come")
             rows = self._check_rows(X, reset=True)
             self._check_labels(classes, len(np.asarray(classes)))
             moments = self._new_moments()

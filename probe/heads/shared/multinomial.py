@@ -45,7 +45,7 @@ class MultinomialPath(LogisticPath):
         if len(X) != len(labels):
             raise InputError(f"validation has {len(X)} rows and {len(labels)} labels: give one label per row")
         if not len(X):
-            raise InputError("validation has no rows, expected at least one: give validation=None to cut some from X")
+            raise InputError("validation has no rows, expected at least one: leave validation out to cut some from X")
         check_lazy(X, "the validation rows")
         return X, labels
 

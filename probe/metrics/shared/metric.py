@@ -76,7 +76,7 @@ class Metric:
             wrong.append(f"better is {self.better!r}, expected one of {', '.join(DIRECTIONS)}")
         if (self.better == "target") != (self.target is not None):
             wrong.append(
-                f"target is {self.target!r} where better is {self.better}, expected it with better=target only"
+                f"target is {self.target!r} where better is {self.better}, expected it with better target only"
             )
         if wrong:
             raise InputError(f"metric {self.name}: {'; '.join(wrong)}: correct its record")

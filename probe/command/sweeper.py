@@ -1,0 +1,46 @@
+"""Hydra's own sweeper, but that jobs which cannot be composed fail alone, and the others run."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.plugins import Plugins
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from probe.command import sweep
+from probe.command.explaining import explained
+from probe.core.terminal import tell
+
+
+class Sweeper(BasicSweeper):
+    """Composes every job ahead of the first, as Hydra does, and leaves out what has no configuration."""
+
+    launch: ClassVar[sweep.Launch]
+
+    def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+        batches = BasicSweeper.split_arguments(overrides, max_batch_size)
+        composed = [[job for job in batch if self._composes(job)] for batch in batches]
+        return [batch for batch in composed if batch]
+
+    def validate_batch_is_legal(self, batch: Any) -> None:
+        """Nothing is left to do: `split_arguments` has composed them."""
+
+    def _composes(self, job: list[str]) -> bool:
+        assert self.hydra_context is not None
+        assert self.config is not None
+        try:
+            self.hydra_context.config_loader.load_sweep_config(self.config, list(job))
+        except (HydraException, OmegaConfBaseException) as error:
+            outcome = sweep.Outcome(" ".join(job), "failed", error=explained(error))
+            sweep.note_refused(self.launch, outcome)
+            tell(f"failed: {outcome.job}", f"  {outcome.error}", error=True)
+            return False
+        return True
+
+
+def install(launch: sweep.Launch) -> None:
+    """Has Hydra make this one where it would make its own: it takes no plugin from outside its own packages."""
+    Sweeper.launch = launch
+    Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = Sweeper
