@@ -1,6 +1,6 @@
 """Measures what a frozen backbone already knows."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 from probe.core import moved
 

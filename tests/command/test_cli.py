@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pages import blocks, calls
 from PIL import Image
 from places import ROOT
 from safetensors.numpy import load_file
@@ -210,32 +211,19 @@ def test_an_image_folder_and_an_undecodable_file(tmp_path: Path) -> None:
     assert "Leakage: 1 test rows of data are copies of training rows." in printed
 
 
-def readme_line(containing: str) -> list[str]:
-    (line,) = [line for line in (ROOT / "README.md").read_text().splitlines() if containing in line]
-    return line.removeprefix("probe ").split()
-
-
 def test_the_readmes_own_head_runs_beside_ours(tmp_path: Path) -> None:
-    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
-    (tmp_path / "majority.py").write_text(source)
-    (tmp_path / "my_conf" / "head").mkdir(parents=True)
-    (tmp_path / "my_conf" / "head" / "majority.yaml").write_text("_target_: majority.Majority\n")
-    answer = probe(*readme_line("--config-dir my_conf"), cwd=tmp_path)
-    assert "majority" in answer.stdout
+    for block in blocks(ROOT / "README.md"):
+        if block.file:
+            (tmp_path / block.file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / block.file).write_text(block.text + "\n")
+        (words,) = [calls(c)[0] for c in block.commands if "--config-dir" in c] or [None]
+        if words:
+            assert "majority" in probe(*words, cwd=tmp_path).stdout
     (run,) = (tmp_path / "runs" / "default").glob("*majority*")
     result = json.loads((run / "result.json").read_text())
     assert result["metrics"]["top1"]["value"] == pytest.approx(0.1, abs=0.03)
     with pytest.raises(ValueError, match="load a head of your own with its class"):
         Head.load(run / "head.safetensors")
-
-
-def test_the_readmes_own_module_runs(tmp_path: Path) -> None:
-    (tmp_path / "my_models.py").write_text(
-        "from torch import nn\n\n\ndef build():\n"
-        "    return nn.Sequential(nn.Conv2d(3, 8, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten())\n"
-    )
-    answer = probe(*readme_line("backbone.target=my_models:build"), "head=ncm", cwd=tmp_path)
-    assert "top1" in answer.stdout
 
 
 def test_a_limited_run_says_so_and_shares_no_column_with_full_ones(tmp_path: Path) -> None:

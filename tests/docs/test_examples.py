@@ -1,0 +1,62 @@
+"""The examples run as they stand."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+from places import ROOT
+
+EXAMPLES = ROOT / "examples"
+COMMANDS = {
+    "own_head": ["--config-dir", "conf", "-m", "dataset=iris,wine", "head=random_ridge,ridge"],
+    "own_dataset": ["--config-dir", "conf", "dataset=shapes", "head=ncm"],
+}
+
+
+def probe_in(folder: Path, words: list[str], tmp_path: Path) -> str:
+    return answer_of([sys.executable, "-m", "probe", *words, f"runs={tmp_path / 'runs'}"], folder, tmp_path)
+
+
+def answer_of(words: list[str], folder: Path, tmp_path: Path) -> str:
+    paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    environment = {**os.environ, "PYTHONPATH": paths, "PROBE_CACHE": str(tmp_path / "cache")}
+    answer = subprocess.run(words, cwd=folder, env=environment, capture_output=True, text=True, timeout=600)
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+    return answer.stdout
+
+
+def test_a_head_of_ones_own_is_ranked_beside_the_packages(tmp_path: Path) -> None:
+    answer = probe_in(EXAMPLES / "own_head", COMMANDS["own_head"], tmp_path)
+    assert "random_ridge" in answer
+    assert "failed" not in answer
+
+
+def test_a_dataset_of_ones_own_is_run(tmp_path: Path) -> None:
+    answer = probe_in(EXAMPLES / "own_dataset", COMMANDS["own_dataset"], tmp_path)
+    assert "ncm on tiny x shapes" in answer
+
+
+def test_a_leaderboard_is_made_from_python(tmp_path: Path) -> None:
+    answer = answer_of([sys.executable, str(EXAMPLES / "leaderboard.py"), str(tmp_path)], ROOT, tmp_path)
+    assert "| backbone" in answer
+    assert (tmp_path / "leaderboard.csv").read_text().count("iris") >= 3
+
+
+def test_each_example_says_how_it_is_run() -> None:
+    for folder, words in COMMANDS.items():
+        (source,) = (EXAMPLES / folder).glob("*.py")
+        assert f"probe {' '.join(words)}" in source.read_text()
+
+
+def test_the_notebook_holds_outputs_and_gives_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
+    notebook = nbformat.read(EXAMPLES / "features_to_heads.ipynb", as_version=4)
+    kept = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(kept), "a cell without outputs: python docs/notebook.py"
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    again = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
+    assert [len(outputs) for outputs in again] == [len(outputs) for outputs in kept]
