@@ -27,7 +27,7 @@ ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
 RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target")
 METHOD = (
     "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
-    "seeds share the test rows; Student's t for the seeds' share{wilson}. "
+    "seeds share the test rows; how much seeds scatter is learnt from all rows of a column{wilson}. "
     "* best of its column; ~ not distinguishable from the best (paired bootstrap of the test rows, 95% for the column)."
 )
 RANKS = (
@@ -67,6 +67,10 @@ class Table:
     notes: list[str]
     problems: list[Problem]
     scores: dict[tuple[str, str], Scores]
+
+    def column(self, name: str) -> list[Scores]:
+        """All systems of a column."""
+        return [scores for (_, column), scores in self.scores.items() if column == name]
 
     @property
     def higher_is_better(self) -> bool:
@@ -209,8 +213,8 @@ def _cells(
         lines[row, column]["goal"].append(goal)
         lines[row, column]["selected_on"] |= {on} - {"", "validation"}
     ordered = [lines[key] for key in sorted(lines)]
-    found = [all_scores[key] for key in sorted(lines)]
-    low, high = intervals(found, proportion=metric.proportion)
+    found = [all_scores[line["row"], line["column"]] for line in ordered]
+    low, high = _bounds(ordered, all_scores, metric)
     low = low if metric.signed else np.maximum(low, 0.0)
     value, goal = np.array([system.value for system in found]), np.array([np.mean(line["goal"]) for line in ordered])
     return pd.DataFrame(ordered).assign(
@@ -224,6 +228,18 @@ def _cells(
         n_seeds=[len(system.seeds) for system in found],
         mark="",
     )
+
+
+def _bounds(
+    lines: Sequence[dict[str, Any]], all_scores: dict[tuple[str, str], Scores], metric: Metric
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the intervals of all cells, each column by itself."""
+    bounds = np.empty((2, len(lines)))
+    for column in {line["column"] for line in lines}:
+        places = [i for i, line in enumerate(lines) if line["column"] == column]
+        systems = [all_scores[lines[i]["row"], column] for i in places]
+        bounds[:, places] = intervals(systems, proportion=metric.proportion)
+    return bounds[0], bounds[1]
 
 
 def _goals(frame: pd.DataFrame, metric: Metric) -> list[float]:

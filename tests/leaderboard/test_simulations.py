@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import ndtr
 
+from probe.leaderboard.pairs import compare
 from probe.leaderboard.ranks import rank
-from probe.leaderboard.statistics import Scores, compare, intervals, scores
+from probe.leaderboard.statistics import Scores, intervals, scores
 
 pytestmark = pytest.mark.slow
 ROW, REST = 1.0, 0.5
