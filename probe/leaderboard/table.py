@@ -35,6 +35,16 @@ RANKS = (
     "test rows, all pairs in all columns)."
 )
 
+FEW_SEEDS = {
+    1: "Cells from one seed: their intervals know nothing of how seeds vary; what is told apart is so for these "
+    "trained heads.",
+    2: "Cells from two seeds: how seeds vary is known from the column as a whole. Two rows alone are hardly told "
+    "apart, and of a row whose seeds vary far more than the others' about 80 in 100 intervals hold.",
+    3: "Cells from three seeds: how seeds vary is known mostly from the column. Of a row whose seeds vary far more "
+    "than the others' about 86 in 100 intervals hold, with five seeds 90.",
+}
+"""What a table of few seeds can claim, as measured by `benchmarks/intervals.py` on mixed boards of ten."""
+
 
 @dataclass(frozen=True)
 class Table:
@@ -259,8 +269,7 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
             "Rows with missing cells are not ranked." if partial
             else "Ranks compare only rows that have the same columns."
         )  # fmt: skip
-    if (cells["n_seeds"] == 1).any():
-        notes.append("Cells from one seed: their intervals know nothing of how seeds vary.")
+    notes += [words for n, words in FEW_SEEDS.items() if (cells["n_seeds"] == n).any()]
     if metric.better == "target":
         notes.append(f"Ranks go by the distance from {goal_text(metric, cells)}: more is no better, and no worse.")
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):

@@ -57,7 +57,7 @@ def _macro_interval(order: Order, scores: RowScores) -> Interval:
     return Interval(mean.value, max(0.0, low), min(1.0, high))
 
 
-def _out_of_order(values: FloatArray, positive: BoolArray) -> float:
+def _out_of_order(values: NDArray[Any], positive: BoolArray) -> float:
     """Positive rows that score no higher than some other row, or other rows that score no lower than some positive."""
     low, high = values[positive].min(), values[~positive].max()
     return float(min((values[positive] <= high).sum(), (values[~positive] >= low).sum()))
