@@ -7,10 +7,12 @@ of their own for each launch: several sweeps may share the run folders.
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 import uuid
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +140,26 @@ def tell_table(folder: Path, runs: list[Path], tracker: Any) -> bool:
     except ProbeError as error:
         tell(f"probe: {error}", error=True)
         return False
+    tell(*doubtful_choices(runs))
     if hasattr(tracker, "log_sweep"):
         tracker.log_sweep(pd.read_csv(folder / "leaderboard.csv"), folder)
     return True
+
+
+def doubtful_choices(folders: Sequence[Path]) -> list[str]:
+    """How often each head chose an end of what it searched, or among candidates that scored the same."""
+    from probe.results.reader import read_result
+
+    counts: Counter[tuple[str, str]] = Counter()
+    n_chosen: Counter[str] = Counter()
+    for folder in folders:
+        result = read_result(folder) or {}
+        if selection := result.get("selection"):
+            head = result["labels"]["head"]
+            n_chosen[head] += 1
+            remarks = selection.get("remarks", [])
+            counts.update((head, re.sub(r"^\d+ of (\d+) candidates", r"several of \1 candidates", r)) for r in remarks)
+    return [f"{head}: {remark}, in {n} of {n_chosen[head]} runs" for (head, remark), n in sorted(counts.items())]
 
 
 def last_line(text: str | None) -> str:
@@ -164,6 +183,8 @@ def show_run(folder: Path, *, was_there: bool) -> None:
     show(table)
     if result["selection"]:
         tell(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}")
+        for remark in result["selection"].get("remarks", []):
+            tell(f"doubtful: {remark}")
     if leaked := result.get("leakage", {}).get("test", 0):
         tell(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows")
     for phrase in result.get("left_out", ()):

@@ -43,6 +43,22 @@ def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras:
         ) from error
 
 
+def remarks(selection: Mapping[str, Any] | None) -> list[str]:
+    """What makes a choice doubtful: it lies at an end of what was searched, or others scored as well."""
+    if not selection or len(searched := selection.get("searched", [])) < 2:
+        return []
+    told = []
+    for name, value in selection["chosen"].items():
+        tried = sorted({candidate[name] for candidate in searched if isinstance(candidate.get(name), int | float)})
+        if len(tried) > 2 and value in (tried[0], tried[-1]):
+            told.append(f"{name} is the {'smallest' if value == tried[0] else 'largest'} of {len(tried)} searched")
+    best = max(candidate["score"] for candidate in searched)
+    n_best = sum(candidate["score"] > best - 1e-9 for candidate in searched)
+    if n_best > 1:
+        told.append(f"{n_best} of {len(searched)} candidates score the same")
+    return told
+
+
 def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mapping[str, Any]) -> Head:
     """Chooses by the mean score over the folds, then fits what was chosen on all rows.
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probe import __version__
 from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
 from probe.core.source import code_of, identity_of, is_unknown
+from probe.experiment.folds import chosen_on_folds
 from probe.features.layout import DEFAULT_DTYPES, rows_code
 from probe.metrics.evaluate import recipes
 from probe.protocols.shared.groups import groups_of
@@ -167,6 +168,8 @@ def describe(
         rows["tasks"] = tasks
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
     read_by = describe_readers(dataset, test_on)
+    if chosen_on_folds(head, dataset, protocol, split, seed, taught=teacher is not None) is not split:
+        described["chosen_on"] = "folds"
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {

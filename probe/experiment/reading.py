@@ -11,6 +11,7 @@ import numpy as np
 from probe.backbones.shared.views import MultiView
 from probe.core.arrays import DrawnViews, Entries, RowSubset
 from probe.core.base import Backbone, IntArray, Rows, Tapped
+from probe.experiment.folds import chosen_on_folds
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
 from probe.experiment.request import Drawn, Run
 from probe.experiment.scaling import Scaling, standardizes
@@ -56,7 +57,10 @@ class ReadRows:
 
 def read(drawn: Drawn) -> ReadRows:
     """The features of all rows of a split, extracted where they are missing."""
-    asked, head, split = drawn.checked.asked, drawn.checked.head, drawn.split
+    asked, head = drawn.checked.asked, drawn.checked.head
+    split = chosen_on_folds(
+        head, asked.dataset, asked.protocol, drawn.split, asked.seed, taught=asked.teacher is not None
+    )
     names = sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
     features = {name: fetch(asked, asked.backbone, name, head.consumes, asked.reads) for name in names}
     if drawn.elsewhere:

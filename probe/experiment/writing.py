@@ -15,6 +15,7 @@ from probe.core.errors import InputError
 from probe.core.writing import writing
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.choice import Chosen
+from probe.experiment.choosing import remarks
 from probe.experiment.fitting import Fitted
 from probe.experiment.measuring import Scored
 from probe.experiment.reading import ReadRows, sources
@@ -60,6 +61,7 @@ def notes_of(asked: Run) -> list[str]:
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:
     """What `result.json` says."""
     asked, elsewhere = named.drawn.checked.asked, named.drawn.elsewhere
+    selection = getattr(fitted.head, "selection_", None)
     return {
         "schema": SCHEMA,
         "run": run_facts(named.determinants, named.folder.name, datetime.now(UTC).isoformat(timespec="seconds")),
@@ -69,7 +71,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         "features": {name: part.digest for name, part in rows.features.items()},
         "metrics": {name: vars(value) for name, value in scored.measured.metrics.items()},
         **scored.more,
-        "selection": getattr(fitted.head, "selection_", None),
+        "selection": selection and {**selection, "remarks": remarks(selection)},
         "seconds": {
             "extract": sum(part.seconds for part in rows.features.values()),
             **fitted.seconds,

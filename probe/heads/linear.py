@@ -20,7 +20,8 @@ class LinearProbe(MultinomialPath):
     smaller C. The head is then fitted again on both sets of rows, starting from the chosen solution. Without, a
     stratified tenth of the rows stands in for them (at least one row of a class, never its only one). A single C is
     not searched: it is fitted on all rows. Where no row can be spared, because each class has one, C is the one of
-    `Cs` nearest to 1, in ratio.
+    `Cs` nearest to 1, in ratio. Where fewer than 200 rows validate, a run chooses C on 5 folds of these and the
+    training rows instead.
 
     A class that only validation rows have is known after the refit; on the path its coefficients are 0 and its
     intercept -inf, their limit.
@@ -51,6 +52,7 @@ class LinearProbe(MultinomialPath):
     """
 
     fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
+    few_validation_rows: ClassVar[int] = 200
 
     def for_target(self, target: str) -> Head:
         return OneVsRestLinear(**self.get_params(deep=False)) if target == "labels" else self

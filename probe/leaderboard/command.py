@@ -10,7 +10,7 @@ from pathlib import Path
 from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.writing import write_file
-from probe.leaderboard import comparison, curves, export, gap, layers
+from probe.leaderboard import advice, comparison, curves, export, gap, layers
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
 from probe.leaderboard.select import differing, where
@@ -172,6 +172,8 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
         from probe.leaderboard.plots import write_layers
 
         told.append(f"wrote {write_layers(table, folder)}\n")
+    if advised := advice.text(table):
+        told.append(f"{advised}\n")
     return "\n".join(told)
 
 

@@ -14,7 +14,8 @@ from probe.core.escaping import markdown, one_line
 from probe.core.terminal import drawn
 from probe.core.writing import write_file
 from probe.leaderboard.export import WIDTH, csv_text, latex_lines, markdown_lines, title
-from probe.leaderboard.statistics import Difference, compare, holm
+from probe.leaderboard.pairs import Difference, compare
+from probe.leaderboard.statistics import holm
 from probe.leaderboard.table import Table
 from probe.metrics.shared.metric import Metric
 
@@ -103,7 +104,7 @@ def compare_rows(table: Table, a: str, b: str) -> Comparison:
                 "common one: run both with the same seeds"
             )
     binary = table.measure.binary and table.measure.better != "target"
-    found = [compare(table.scores[a, c], table.scores[b, c], binary=binary) for c in columns]
+    found = [compare(table.scores[a, c], table.scores[b, c], table.column(c), binary=binary) for c in columns]
     adjusted = holm([difference.p for difference in found])
     sign = 1 if table.higher_is_better else -1
     outcomes = [

@@ -24,10 +24,10 @@ if TYPE_CHECKING:
 
 MIN_SIZES = 3
 NOTES = (
-    "Rows are all that a head may learn from, those that validate included. Intervals (95%) resample the seeds, which "
-    "are draws of training rows; < and > lead out of the sizes measured. The best is that among these sizes: a curve "
-    "that still rises at the last one needs more rows than its line says. One crossing is reported per pair, the one "
-    "that parts the sizes best."
+    "Rows are all that a head may learn from, those that validate included. Intervals (95%) draw the mean curves again "
+    "by the scatter of the seeds, which are draws of training rows (Student's t); < and > lead out of the sizes "
+    "measured. The best is that among these sizes: a curve that still rises at the last one needs more rows than its "
+    "line says. One crossing is reported per pair, the one that parts the sizes best."
 )
 
 

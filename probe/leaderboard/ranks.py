@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import digamma, ndtr, ndtri, polygamma
+from scipy.special import ndtr, ndtri
 
-from probe.leaderboard.statistics import LEVEL, MANY, FloatArray, Scores, tail
+from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances, squared_distances
+from probe.leaderboard.seeds import LEVEL, FloatArray
+from probe.leaderboard.statistics import Scores, spread
 
 N_RESAMPLES = 1000
 BLOCK = 2**20
@@ -54,7 +56,7 @@ def rank(
     Test rows are resampled with replacement, the same rows for all systems of a column (paired), and seeds by a normal
     draw for each system. The resamples give the level at which each pair has to be tested so that with probability
     `level` no pair of any column is wrongly told apart; each pair is then tested at this level by the paired test of
-    `compare`, with the seeds' variances of all pairs `moderated`. A rank starts behind the systems that are
+    `compare`, with the seeds' scatter learnt from all pairs (`seeds`). A rank starts behind the systems that are
     significantly better and ends before those that are significantly worse (Mogstad, Romano, Shaikh and Wilhelm,
     "Inference for Ranks with Applications to Mobility across Neighborhoods and Academic Achievement across Countries",
     2020; here one step, without their step-down).
@@ -69,83 +71,15 @@ def rank(
 
 
 def _pairs(column: Sequence[Scores], sign: float, n_resamples: int, rng: np.random.Generator) -> _Pairs:
-    n_rows = column[0].n_rows
-    names = sorted({seed for system in column for seed in system.seeds})
-    n_seeds = np.array([len(system.seeds) for system in column])
     means = sign * np.array([system.value for system in column])
-    by_seed = np.zeros((len(column), len(names), n_rows), dtype=np.float32)
-    spread = np.zeros((len(column), len(names)))
-    for s, system in enumerate(column):
-        places = [names.index(seed) for seed in system.seeds]
-        by_seed[s, places] = sign * system.influences
-        if len(places) > 1:
-            spread[s, places] = sign * (system.means - system.value) / (len(places) * (len(places) - 1)) ** 0.5
-    influences = by_seed.sum(axis=1)
-    R = np.minimum(n_seeds[:, None], n_seeds[None, :])
-    both, seeds = _squared_distances(influences), _squared_distances(spread) * (R > 1)
-    rest = (R * _squared_distances(by_seed.reshape(len(column), -1)) - both) / np.maximum(1, R - 1)
-    rows = np.where(R > 1, np.maximum(0.0, both - np.maximum(0.0, rest)), both)
+    by_seed = influences_by_seed(column)
+    found = pair_variances(column, by_seed)
     lead = means[:, None] - means[None, :]
-    seeds, freedom = moderated(
-        seeds, R - 1, float(((n_seeds - 1) * (spread != 0).any(axis=1)).sum()) * (1 - 1 / len(column))
-    )
     upper = np.triu_indices(len(column), 1)
     p = np.full(lead.shape, 0.5)
-    p[upper] = p.T[upper] = tail(np.abs(lead[upper]), rows[upper], seeds[upper], freedom[upper])
-    added = np.array([max(0.0, variance.seeds - variance.rest) for variance in (system.variance for system in column)])
-    draws = _resample(influences, added, n_resamples, rng)
+    p[upper] = p.T[upper] = pair_law(found).spread(found.at(upper)).tail(np.abs(lead[upper]))
+    draws = _resample(sign * by_seed.sum(axis=1), spread(column).added, n_resamples, rng)
     return _Pairs(np.where(lead > 0, p, 1 - p), _largest_leads(*draws))
-
-
-def moderated(variances: FloatArray, freedom: NDArray[Any], pooled: float) -> tuple[FloatArray, FloatArray]:
-    """Variances of many pairs, each drawn towards their common size as far as they agree; and degrees of freedom.
-
-    Two or three seeds say little of one pair's variance, but all pairs together say what to expect: with a prior
-    1 / s² ~ chi-square(d0) / (d0 s0²), fitted to the pairs, s² becomes (d0 s0² + d s²) / (d0 + d) with d0 + d degrees
-    of freedom, at most those of all seeds. Where pairs disagree, d0 is small and each keeps its own. Pairs without
-    variance stay so. Source: Smyth, "Linear models and empirical Bayes methods for assessing differential expression
-    in microarray experiments", 2004.
-
-    Args:
-        variances: (S, S), symmetric.
-        freedom: (S, S) degrees of freedom of each, 0 where nothing is known.
-        pooled: Degrees of freedom of all systems together.
-    """
-    known = np.triu((variances > 0) & (freedom > 0), 1)
-    if known.sum() < 3:
-        return variances, freedom
-    half = freedom[known] / 2
-    logs = np.log(variances[known]) - digamma(half) + np.log(half)
-    excess = float(logs.var(ddof=1) - polygamma(1, half).mean())
-    d0 = 2 * _inverse_trigamma(excess) if excess > 0 else np.inf
-    if d0 < MANY:
-        size = np.exp(logs.mean() + digamma(d0 / 2) - np.log(d0 / 2))
-        drawn = (d0 * size + freedom * variances) / (d0 + freedom)
-    else:
-        drawn = np.full_like(variances, np.exp(logs.mean()))
-    moved = (variances > 0) & (freedom > 0)
-    degrees = np.maximum(freedom, np.minimum(d0 + freedom, pooled))
-    return np.where(moved, drawn, variances), np.where(moved, degrees, freedom)
-
-
-def _inverse_trigamma(value: float) -> float:
-    """The y with trigamma(y) = value > 0, by Newton's method on 1 / trigamma, which is convex and nearly linear."""
-    y = 0.5 + 1 / value
-    for _ in range(50):
-        trigamma = float(polygamma(1, y))
-        step = trigamma * (1 - trigamma / value) / float(polygamma(2, y))
-        y += step
-        if abs(step) < 1e-10 * y:
-            break
-    return y
-
-
-def _squared_distances(vectors: NDArray[Any]) -> FloatArray:
-    """(S, S) squared distances of the rows of (S, M); exactly zero for equal rows."""
-    gram = (vectors @ vectors.T).astype(np.float64)
-    squares = np.diag(gram)
-    distances = squares[:, None] + squares[None, :] - 2 * gram
-    return np.where(distances > 1e-6 * (squares[:, None] + squares[None, :]), distances, 0.0)
 
 
 def _resample(
@@ -169,7 +103,7 @@ def _resample(
         counts = np.bincount(drawn.ravel(), minlength=n * n_rows).reshape(n, n_rows).astype(np.float32)
         # Influences sum to zero, so counts and counts - 1 give the same deviation.
         deviations[start : start + n] += counts @ influences.T
-    errors = np.sqrt(_squared_distances(influences) + seeds[:, None] + seeds[None, :])
+    errors = np.sqrt(squared_distances(influences) + seeds[:, None] + seeds[None, :])
     return deviations, errors.astype(np.float32)
 
 
@@ -188,8 +122,10 @@ def _largest_leads(deviations: NDArray[np.float32], errors: NDArray[np.float32])
 
 
 def _ranking(pairs: _Pairs, all_pairs: float, level: float) -> Ranking:
-    better = pairs.leads <= float(ndtr(-max(all_pairs, float(ndtri((1 + level) / 2)))))
-    one_side = ndtr(-np.maximum(np.quantile(pairs.largest, level, axis=0), ndtri(level)))
+    # Never easier than the test of one pair, so that what is told apart here is different for `compare` too.
+    least = float(ndtri((1 + level) / 2))
+    better = pairs.leads <= float(ndtr(-max(all_pairs, least)))
+    one_side = ndtr(-np.maximum(np.quantile(pairs.largest, level, axis=0), least))
     low = 1 + better.sum(axis=0)
     high = len(pairs.leads) - better.sum(axis=1)
     return Ranking(~(pairs.leads <= one_side[None, :]).any(axis=0), low, high)

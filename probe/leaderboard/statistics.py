@@ -1,4 +1,4 @@
-"""Intervals and tests for scores that come from one test set and a few seeds.
+"""Scores that come from one test set and a few seeds, with their intervals.
 
 Model of the value x of test row i under seed r: x_ir = truth + row_i + seed_r + rest_ir. All seeds are scored on the
 same test rows, so more seeds do not make the test set larger. With N rows and R seeds the mean has the variance
@@ -7,9 +7,9 @@ row² / N + seed² / R + rest² / (N R), in two shares that are estimated apart:
 - rows: row² / N, from the spread of the row means over rows, less rest; many degrees of freedom
 - seeds: seed² / R + rest² / (N R), from the spread of the seed means over seeds; R - 1 degrees of freedom
 
-The error of the mean is then taken as sqrt(rows) z + sqrt(seeds) t with z normal and t Student's with R - 1 degrees of
-freedom (the Behrens-Fisher distribution), so that two or three seeds get the wide tails that they deserve: exact where
-one share rules, a little conservative between. Of one seed only the share of the rows is known.
+The seeds' share of a system alone is known as badly as its degrees of freedom say, and its interval is wide
+(Behrens-Fisher: the error is a normal plus a Student's t); what all systems of a column say of it together is brought
+in by `seeds`. Of one seed only the share of the rows is known.
 
 Everything is computed from influences: how far row i under seed r moves the mean, (x_ir - mean_r) / (N_r R), zero for
 rows that a seed does not test. This serves any metric with values per row, and seeds with test rows of their own.
@@ -19,17 +19,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, gammaincinv, ndtr, ndtri
+from scipy.special import bdtr, ndtr, ndtri
 
-FloatArray = NDArray[np.float64]
-LEVEL = 0.95
-MANY = 1000.0
-"""From so many degrees of freedom on, Student's t counts as normal."""
+from probe.leaderboard.seeds import LEVEL, FloatArray, Spread, Variances, learn
+
+OUTLIERS = 0.2
+"""Share of the systems of a column whose seeds may scatter in a way of their own."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,11 @@ class Scores:
     def n_rows(self) -> int:
         """Number of test rows of the column."""
         return self.influences.shape[1]
+
+    @cached_property
+    def constant(self) -> bool:
+        """Whether no row varies with the seed."""
+        return bool((self.influences == self.influences[0]).all() and (self.means == self.means[0]).all())
 
     @cached_property
     def variance(self) -> Variance:
@@ -100,116 +105,59 @@ def scores(
     return Scores(tuple(int(seeds[i]) for i in order), np.array([values[i].mean() for i in order]), influences)
 
 
-@cache
-def _nodes(freedom: float) -> tuple[FloatArray, FloatArray]:
-    """Values of f / chi-square with f degrees of freedom, and their probabilities: trapezoids on a log scale."""
-    if not 0 < freedom < MANY:
-        return np.ones(1), np.ones(1)
-    ends = np.log(gammaincinv(freedom / 2, np.array([1e-10, 1 - 1e-10])))
-    x = np.linspace(float(ends[0]), float(ends[1]), 48 if freedom < 5 else 20)
-    density = np.exp(freedom / 2 * x - np.exp(x))
-    return freedom / 2 / np.exp(x), density / density.sum()
+def column_variances(column: Sequence[Scores]) -> Variances:
+    """Of the means of the systems of a column."""
+    found = [system.variance for system in column]
+    freedom = np.array([0 if system.constant else len(system.seeds) - 1 for system in column])
+    both, rest = np.array([v.rows + v.rest for v in found]), np.array([v.rest for v in found])
+    return Variances(both, rest, np.array([v.seeds for v in found]), freedom)
 
 
-def tail(error: Any, rows: Any, seeds: Any, freedom: Any) -> FloatArray:
-    """Probability that sqrt(rows) z + sqrt(seeds) t exceeds `error` >= 0; elementwise over arrays of one shape.
+def spread(column: Sequence[Scores]) -> Spread:
+    """Variances of the means of a column, moderated: each learns from the others how much seeds scatter."""
+    found = column_variances(column)
+    return learn(found, _independent(column, found), OUTLIERS).spread(found)
 
-    t is z' / sqrt(chi-square / freedom): given the chi-square all is normal; its law is summed over a grid.
+
+def _independent(column: Sequence[Scores], found: Variances) -> float:
+    """How many systems with independent seeds say as much of the scatter as these do.
+
+    A seed's draw of training rows may move all alike; at a mean correlation c they count as S / (1 + (S - 1) c²).
     """
-    error, rows, seeds, freedom = np.broadcast_arrays(*map(np.asarray, (error, rows, seeds, freedom)))
-    probability = np.empty(error.shape)
-    for f in np.unique(freedom):
-        here = freedom == f
-        scale, weight = _nodes(float(f))
-        deviation = np.sqrt(rows[here][:, None] + seeds[here][:, None] * scale)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            z = np.where(error[here][:, None] == 0, 0.0, error[here][:, None] / deviation)
-        probability[here] = ndtr(-z) @ weight
-    return probability
-
-
-def margin(rows: Any, seeds: Any, freedom: Any, level: float = LEVEL) -> FloatArray:
-    """Half-width of the two-sided interval: the error whose tail is (1 - level) / 2; elementwise.
-
-    By Newton's steps on the logarithms of tail and error, where normal and Student's tails are all but straight.
-    """
-    rows, seeds, freedom = np.broadcast_arrays(*map(np.atleast_1d, (rows, seeds, freedom)))
-    wanted = np.log((1 - level) / 2)
-    error = ndtri((1 + level) / 2) * np.sqrt(rows + seeds)
-    free = error > 0
-    for _ in range(8):
-        p, slope = tail(error, rows, seeds, freedom), 1e-4
-        p_further = tail(error * np.exp(slope), rows, seeds, freedom)
-        step = slope * (wanted - np.log(p)) / np.where(free, np.log(p_further / p), 1.0)
-        error = np.where(free, error * np.exp(step), 0.0)
-    return error
+    moving = [(system, rest) for system, rest, f in zip(column, found.rest, found.freedom, strict=True) if f > 0]
+    if len(moving) < 2:
+        return float(len(moving))
+    names = {seed: place for place, seed in enumerate(sorted({seed for system, _ in moving for seed in system.seeds}))}
+    moves = np.zeros((len(moving), len(names)))
+    for move, (system, rest) in zip(moves, moving, strict=True):
+        move[[names[seed] for seed in system.seeds]] = (system.means - system.value) / np.sqrt(rest or 1.0)
+    own = float((moves**2).sum())
+    shared = (float((moves.sum(axis=0) ** 2).sum()) / own - 1) / (len(moving) - 1) if own > 0 else 0.0
+    return len(moving) / (1 + (len(moving) - 1) * max(0.0, shared) ** 2)
 
 
 def intervals(
-    systems: Sequence[Scores], *, proportion: bool = False, level: float = LEVEL
+    column: Sequence[Scores], *, proportion: bool = False, level: float = LEVEL
 ) -> tuple[FloatArray, FloatArray]:
-    """Bounds for each of S means, (S,) each; for proportions Wilson's with the effective number of rows.
+    """Bounds of the S means of a column, (S,) each; for proportions Wilson's with the effective number of rows.
 
     Wilson's interval of a proportion p from n rows stays inside 0..1 and has width where no row is wrong. Seeds, and
     rows that vary together, leave n = p (1 - p) / V effective rows (the idea of Korn and Graubard, "Confidence
     intervals for proportions with small expected number of positive counts", 1998).
     """
-    p = np.array([system.value for system in systems])
-    variances = [system.variance for system in systems]
-    rows, seeds = np.array([v.rows for v in variances]), np.array([v.seeds for v in variances])
-    half = margin(rows, seeds, np.array([len(system.seeds) - 1 for system in systems]), level)
+    p = np.array([system.value for system in column])
+    variances = spread(column)
+    half = variances.margin(level)
     if not proportion:
         return p - half, p + half
-    V, binomial = rows + seeds, np.maximum(0.0, p * (1 - p))
+    V, binomial = variances.known + variances.added, np.maximum(0.0, p * (1 - p))
     known = (V > 0) & (binomial > 0)
     q = np.divide(half, np.sqrt(V), out=np.full(len(p), ndtri((1 + level) / 2)), where=V > 0)
-    n_rows = np.array([float(system.n_rows) for system in systems])
+    n_rows = np.array([float(system.n_rows) for system in column])
     n = np.divide(binomial, V, out=n_rows, where=known)
     centre = (p + q * q / (2 * n)) / (1 + q * q / n)
     half = q / (1 + q * q / n) * np.sqrt(binomial / n + q * q / (4 * n * n))
     return np.maximum(0.0, centre - half), np.minimum(1.0, centre + half)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A minus B on one dataset: same test rows, same seeds.
-
-    Attributes:
-        p: Two-sided, of the paired test that accounts for test rows and seeds.
-        p_mcnemar: Of McNemar's test, for these trained heads; nan where the metric is not right or wrong per row.
-        p_permutation: Of the test that swaps A and B row by row, for these trained heads.
-    """
-
-    value: float
-    low: float
-    high: float
-    p: float
-    p_mcnemar: float
-    p_permutation: float
-    n_seeds: int
-    n_rows: int
-
-
-def difference(a: Scores, b: Scores) -> Scores:
-    """A minus B under the seeds that both have, as scores of its own."""
-    common = sorted(set(a.seeds) & set(b.seeds))
-    parts = []
-    for system in (a, b):
-        places = [system.seeds.index(seed) for seed in common]
-        parts.append((system.means[places], system.influences[places] * (len(system.seeds) / max(1, len(common)))))
-    return Scores(tuple(common), parts[0][0] - parts[1][0], parts[0][1] - parts[1][1])
-
-
-def compare(a: Scores, b: Scores, *, binary: bool, level: float = LEVEL, seed: int = 0) -> Difference:
-    """Paired comparison of two systems that have seeds in common."""
-    paired = difference(a, b)
-    R, N, variance = len(paired.means), paired.n_rows, paired.variance
-    (low,), (high,) = intervals([paired], level=level)
-    p = 2 * float(tail(abs(paired.value), variance.rows, variance.seeds, R - 1))
-    row_values = paired.influences * (R * N) + paired.means[:, None]
-    p_mcnemar = mcnemar(row_values) if binary else float("nan")
-    p_permutation = permutation(row_values.mean(axis=0), seed=seed)
-    return Difference(paired.value, float(low), float(high), p, p_mcnemar, p_permutation, R, N)
 
 
 def mcnemar(differences: FloatArray) -> float:

@@ -27,13 +27,23 @@ ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
 RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target")
 METHOD = (
     "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
-    "seeds share the test rows; Student's t for the seeds' share{wilson}. "
+    "seeds share the test rows; how much seeds scatter is learnt from all rows of a column{wilson}. "
     "* best of its column; ~ not distinguishable from the best (paired bootstrap of the test rows, 95% for the column)."
 )
 RANKS = (
     "Rank is the average over columns; its interval holds for all rows at once (95%, paired bootstrap over the same "
     "test rows, all pairs in all columns)."
 )
+
+FEW_SEEDS = {
+    1: "Cells from one seed: their intervals know nothing of how seeds vary; what is told apart is so for these "
+    "trained heads.",
+    2: "Cells from two seeds: how seeds vary is known from the column as a whole. Two rows alone are hardly told "
+    "apart, and of a row whose seeds vary far more than the others' about 80 in 100 intervals hold.",
+    3: "Cells from three seeds: how seeds vary is known mostly from the column. Of a row whose seeds vary far more "
+    "than the others' about 86 in 100 intervals hold, with five seeds 90.",
+}
+"""What a table of few seeds can claim, as measured by `benchmarks/intervals.py` on mixed boards of ten."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +77,10 @@ class Table:
     notes: list[str]
     problems: list[Problem]
     scores: dict[tuple[str, str], Scores]
+
+    def column(self, name: str) -> list[Scores]:
+        """All systems of a column."""
+        return [scores for (_, column), scores in self.scores.items() if column == name]
 
     @property
     def higher_is_better(self) -> bool:
@@ -209,8 +223,8 @@ def _cells(
         lines[row, column]["goal"].append(goal)
         lines[row, column]["selected_on"] |= {on} - {"", "validation"}
     ordered = [lines[key] for key in sorted(lines)]
-    found = [all_scores[key] for key in sorted(lines)]
-    low, high = intervals(found, proportion=metric.proportion)
+    found = [all_scores[line["row"], line["column"]] for line in ordered]
+    low, high = _bounds(ordered, all_scores, metric)
     low = low if metric.signed else np.maximum(low, 0.0)
     value, goal = np.array([system.value for system in found]), np.array([np.mean(line["goal"]) for line in ordered])
     return pd.DataFrame(ordered).assign(
@@ -224,6 +238,18 @@ def _cells(
         n_seeds=[len(system.seeds) for system in found],
         mark="",
     )
+
+
+def _bounds(
+    lines: Sequence[dict[str, Any]], all_scores: dict[tuple[str, str], Scores], metric: Metric
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Ends of the intervals of all cells, each column by itself."""
+    bounds = np.empty((2, len(lines)))
+    for column in {line["column"] for line in lines}:
+        places = [i for i, line in enumerate(lines) if line["column"] == column]
+        systems = [all_scores[lines[i]["row"], column] for i in places]
+        bounds[:, places] = intervals(systems, proportion=metric.proportion)
+    return bounds[0], bounds[1]
 
 
 def _goals(frame: pd.DataFrame, metric: Metric) -> list[float]:
@@ -243,8 +269,7 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
             "Rows with missing cells are not ranked." if partial
             else "Ranks compare only rows that have the same columns."
         )  # fmt: skip
-    if (cells["n_seeds"] == 1).any():
-        notes.append("Cells from one seed: their intervals know nothing of how seeds vary.")
+    notes += [words for n, words in FEW_SEEDS.items() if (cells["n_seeds"] == n).any()]
     if metric.better == "target":
         notes.append(f"Ranks go by the distance from {goal_text(metric, cells)}: more is no better, and no worse.")
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
-from probe.metrics.shared.intervals import LEVEL, N_RESAMPLES, FloatArray, Interval, percentile, wilson
+from probe.metrics.shared.intervals import LEVEL, FloatArray, Interval, mean_of, wilson
 from probe.metrics.shared.metric import Metric
 from probe.metrics.shared.scores import Frequencies
 from probe.metrics.shared.scores.one_class import RowScores
 
 BoolArray = NDArray[np.bool_]
+RECIPE = "2"  # means over classes have the intervals of their classes; "1" were percentiles
 MANY, FEW = 100, 20
 
 
@@ -49,31 +50,27 @@ def class_counts(scores: RowScores) -> tuple[IntArray, IntArray]:
     return rows, np.bincount(scores.labels[scores.correct], minlength=scores.n_classes)
 
 
-def mean_per_class(scores: RowScores, seed: int, classes: BoolArray | None = None) -> Interval:
+def mean_per_class(scores: RowScores, classes: BoolArray | None = None) -> Interval:
     """Mean over classes of the share of their rows that is right: macro accuracy; 1 - balanced error.
 
-    Classes without a test row are left out of the mean. The interval is the percentile bootstrap of the rows, drawn
-    class by class: sizes from a multinomial, correct rows from binomials, which is its exact law. Where every
-    row is right, or none, resampling has no spread; there the mean is the share of all rows and takes Wilson's
-    interval.
+    Classes without a test row are left out of the mean. Each has Wilson's interval; these are combined by `mean_of`, so
+    that a class of few rows, all right, is no class without doubt; and the mean has Wilson's with the effective number
+    of rows. The ends are the outer ones of the two.
 
     Args:
         scores: Of the test rows.
-        seed: Of the resamples.
         classes: (K,) mask, to mean over some classes only; at least one of them must have test rows.
     """
     rows, correct = class_counts(scores)
     present = (rows > 0) & (True if classes is None else classes)
     rows, correct = rows[present], correct[present]
-    if correct.sum() in (0, rows.sum()):
-        return wilson(int(correct.sum()), int(rows.sum()))
-    share = correct / rows
-    rng = np.random.default_rng(seed)
-    drawn = rng.multinomial(rows.sum(), rows / rows.sum(), size=N_RESAMPLES)
-    hits = rng.binomial(drawn, share)
-    seen = drawn > 0
-    replicates = np.divide(hits, drawn, where=seen, out=np.zeros(hits.shape)).sum(axis=1) / seen.sum(axis=1)
-    return percentile(float(share.mean()), replicates)
+    found = mean_of([wilson(int(c), int(n)) for c, n in zip(correct, rows, strict=True)])
+    variance = float((correct * (rows - correct) / rows**3).sum()) / len(rows) ** 2
+    if not variance:
+        return found
+    n = found.value * (1 - found.value) / variance
+    pooled = wilson(found.value * n, n)
+    return Interval(found.value, min(found.low, pooled.low), max(found.high, pooled.high))
 
 
 def worst_class(scores: RowScores) -> Interval:
@@ -110,7 +107,7 @@ def _of_group(name: str) -> Metric:
         reads="frequency",
         suits=lambda scores: name in groups_by_frequency(scores),
         per_row=lambda scores: class_mean_rows(scores.rows, groups_by_frequency(scores)[name]),
-        interval=lambda scores, means, seed: mean_per_class(scores.rows, seed, groups_by_frequency(scores)[name]),
+        interval=lambda scores, means, seed: mean_per_class(scores.rows, groups_by_frequency(scores)[name]),
         unit="%",
         proportion=True,
     )
@@ -126,7 +123,7 @@ METRICS = (
     _top(1, shown=True),
     _top(5, suits=lambda scores: scores.n_classes >= 5),
     Metric(name="mean_per_class", per_row=class_mean_rows, unit="%", proportion=True, needs=("label_rank", "label"),
-           interval=lambda scores, means, seed: mean_per_class(scores, seed), tolerance=1e-6),
+           interval=lambda scores, means, seed: mean_per_class(scores), tolerance=1e-6),
     Metric(name="worst_class", interval=lambda scores, means, seed: worst_class(scores), unit="%", proportion=True,
            unranked="it is the lowest of many classes, and which one that is changes with the rows"),
     *map(_of_group, ("many_shot", "medium_shot", "few_shot")),

@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.metrics.shared.bins import N_BINS, equal_mass_bins, equal_width_bins
-from probe.metrics.shared.intervals import QUANTILES, FloatArray, Interval, absolute_sum
+from probe.metrics.shared.intervals import QUANTILES, FloatArray, Interval, absolute_sum, mean_with_errors
 from probe.metrics.shared.metric import Metric
 from probe.metrics.shared.scores.one_class import RowScores
 
-RECIPE = "2"  # rows of one confidence share an equal-mass bin; "1" parted them in their order
+RECIPE = "3"  # losses have intervals for errors not seen; before "2" rows of one confidence were parted
 FLOOR = float(np.finfo(np.float64).eps)
 """Probabilities below this count as this in the log loss, as in scikit-learn: at most 36.04 nats a row."""
 
@@ -30,6 +30,14 @@ def log_loss(scores: RowScores) -> FloatArray:
 def brier(scores: RowScores) -> FloatArray:
     """Squared distance of the probabilities from the one-hot label, 0..2, (N,)."""
     return scores.squared_norm - 2 * np.exp(scores.label_log_probability) + 1
+
+
+def _log_loss_interval(scores: RowScores, means: FloatArray, seed: int) -> Interval:
+    return mean_with_errors(log_loss(scores), scores.correct, -np.log(np.maximum(1 - scores.confidence, FLOOR)))
+
+
+def _brier_interval(scores: RowScores, means: FloatArray, seed: int) -> Interval:
+    return mean_with_errors(brier(scores), scores.correct, scores.squared_norm - 2 * (1 - scores.confidence) + 1)
 
 
 def width_gaps(scores: RowScores) -> FloatArray:
@@ -95,9 +103,9 @@ def debiased_rms(gaps: FloatArray, means: FloatArray, sizes: NDArray[np.int64]) 
 
 
 _OF_ROWS = (
-    Metric(name="log_loss", per_row=log_loss, better="lower", unit="nats", needs=("label_probability",),
-           tolerance=1e-3),
-    Metric(name="brier", per_row=brier, better="lower"),
+    Metric(name="log_loss", per_row=log_loss, interval=_log_loss_interval, better="lower", unit="nats",
+           needs=("label_probability",), tolerance=1e-3),
+    Metric(name="brier", per_row=brier, interval=_brier_interval, better="lower"),
     Metric(name="ece", per_row=ece, columns=width_gaps, better="lower", unit="%",
            interval=lambda scores, means, seed: absolute_sum(width_gaps(scores), means),
            needs=("predicted_probability", "label_rank"), tolerance=np.inf),

@@ -1,9 +1,8 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
-from probe.leaderboard.ranks import moderated, rank
+from probe.leaderboard.ranks import rank
 from probe.leaderboard.statistics import Scores, scores
 
 
@@ -35,27 +34,10 @@ def test_identical_systems_are_never_told_apart() -> None:
 
 
 def test_ranks_do_not_depend_on_the_order_of_systems() -> None:
-    systems = [gather(bernoulli(s, 3, 400, 0.6 + 0.05 * s)) for s in range(6)]
+    systems = [gather(bernoulli(s, 3, 400, 0.5 + 0.08 * s)) for s in range(6)]
     forward, backward = rank([systems])[0], rank([systems[::-1]])[0]
     assert forward.low.tolist() == backward.low.tolist()[::-1]
     assert forward.maybe_best.tolist() == backward.maybe_best.tolist()[::-1]
-
-
-def test_variances_that_agree_are_pooled_and_others_kept() -> None:
-    rng = np.random.default_rng(0)
-    freedom = np.full((40, 40), 2)
-
-    def symmetric(values: np.ndarray) -> np.ndarray:
-        return np.triu(values, 1) + np.triu(values, 1).T
-
-    alike = symmetric(rng.chisquare(2, (40, 40)) / 2)
-    drawn, degrees = moderated(alike, freedom, 78)
-    assert drawn[np.triu_indices(40, 1)] == pytest.approx(1, abs=0.25)
-    assert degrees[0, 1] > 20
-    unlike = symmetric(rng.chisquare(2, (40, 40)) / 2 * np.exp(rng.normal(0, 3, (40, 40))))
-    drawn, degrees = moderated(unlike, freedom, 78)
-    assert degrees[0, 1] < 3
-    assert (np.diag(drawn) == 0).all()
 
 
 def test_systems_with_other_seeds_and_fewer_of_them_are_ranked_together() -> None:

@@ -4,18 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from probe.leaderboard.statistics import (
-    Scores,
-    compare,
-    difference,
-    holm,
-    intervals,
-    margin,
-    mcnemar,
-    permutation,
-    scores,
-    tail,
-)
+from probe.leaderboard.pairs import compare, difference
+from probe.leaderboard.statistics import Scores, holm, intervals, mcnemar, permutation, scores
 
 
 def gather(values: np.ndarray) -> Scores:
@@ -51,19 +41,6 @@ def test_seeds_alone_give_students_interval() -> None:
     (low,), (high,) = intervals([gather(np.repeat(means[:, None], 50, axis=1))])
     expected = stats.t.interval(0.95, 3, means.mean(), stats.sem(means))
     assert (low, high) == pytest.approx(expected, rel=2e-3)
-
-
-@pytest.mark.parametrize(("rows", "seeds", "n_seeds"), [(1.0, 0.5, 3), (0.2, 1.0, 2), (1.0, 1.0, 5)])
-def test_the_margin_is_the_quantile_of_a_normal_plus_a_t(rows: float, seeds: float, n_seeds: int) -> None:
-    rng = np.random.default_rng(0)
-    drawn = np.sqrt(rows) * rng.standard_normal(10**6) + np.sqrt(seeds) * rng.standard_t(n_seeds - 1, 10**6)
-    assert margin(rows, seeds, n_seeds - 1)[0] == pytest.approx(np.quantile(np.abs(drawn), 0.95), rel=0.01)
-
-
-def test_tail_far_out_is_students() -> None:
-    for n_seeds in (2, 3, 5):
-        for t in (3.0, 10.0, 30.0):
-            assert float(tail(t, 0.0, 1.0, n_seeds - 1)) == pytest.approx(stats.t.sf(t, n_seeds - 1), rel=1e-3)
 
 
 def test_variance_shares_add_up_to_two_way_anova() -> None:

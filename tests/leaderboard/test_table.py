@@ -230,7 +230,7 @@ def test_runs_are_ranked_by_values_that_they_keep_themselves(
 ) -> None:
     rng = np.random.default_rng(0)
     for head, size in (("ncm", 3.0), ("linear", 1.5)):
-        for seed in range(2):
+        for seed in range(3):
             drawn = draw_predictions(rng.random(200) < 0.8, 10, f"{head}{seed}")
             sizes, covered = rng.poisson(size, 200), rng.random(200) < 0.9
             add("tiny", head, seed=seed, **measured(drawn, mean_set_size=sizes, coverage=covered))

@@ -62,7 +62,7 @@ def test_classes_of_one_size_are_no_groups(scores):
 
 
 def test_all_classes_as_a_mask_change_nothing(scores):
-    assert mean_per_class(scores, 0, np.ones(5, dtype=bool)) == mean_per_class(scores, 0)
+    assert mean_per_class(scores, np.ones(5, dtype=bool)) == mean_per_class(scores)
 
 
 def frozen_case():

@@ -71,6 +71,7 @@ class Head(ClassifierMixin, BaseEstimator):
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
         draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
+        few_validation_rows: Below so many validation rows, a run has it choose on folds of these and the training rows.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
         feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
             `standardize=true`; absent elsewhere.
@@ -83,6 +84,7 @@ class Head(ClassifierMixin, BaseEstimator):
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
+    few_validation_rows: ClassVar[int] = 0
     selection_: dict[str, Any]
     feature_mean_: NDArray[np.float64]
     feature_deviation_: NDArray[np.float64]

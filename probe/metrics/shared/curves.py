@@ -1,8 +1,8 @@
 """What can be read off learning curves: where one head overtakes another, and how many rows a head needs.
 
 A curve is a score, higher is better, at M sizes of the training set for S seeds, (S, M). Between sizes it is taken to
-be linear in the logarithm of the rows. Seeds are the draws of the training rows, the same for every head; the
-intervals resample them (95 %, percentiles), and with one seed they are 0..inf: nothing is known.
+be linear in the logarithm of the rows. Seeds are the draws of the training rows, the same for every head; the 95 %
+intervals draw the mean curve again by their scatter, and with one seed they are 0..inf: nothing is known.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, ndtri
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
@@ -45,7 +46,7 @@ def crossing(rows: IntArray, first_SM: FloatArray, second_SM: FloatArray, seed: 
     found = _crossing(np.log(rows), difference_SM.mean(axis=0))
     if found is None:
         return None
-    value, first_leads = found
+    _, first_leads = found
 
     def again(mean_M: FloatArray) -> float:
         area = np.trapezoid(mean_M if first_leads else -mean_M, np.log(rows))
@@ -53,7 +54,7 @@ def crossing(rows: IntArray, first_SM: FloatArray, second_SM: FloatArray, seed: 
         crossed = _crossing(np.log(rows), mean_M)
         return crossed[0] if crossed and crossed[1] == first_leads else beyond
 
-    return Crossing(_over_seeds(value, difference_SM, again, seed), first_leads)
+    return Crossing(_over_seeds(difference_SM, again, seed), first_leads)
 
 
 def _crossing(x: FloatArray, d: FloatArray) -> tuple[float, bool] | None:
@@ -84,7 +85,7 @@ def rows_to_within(rows: IntArray, scores_SM: FloatArray, tolerance: float = TOL
     def reached(mean_M: FloatArray) -> float:
         return first_at(rows, mean_M, float(mean_M.max()) - tolerance)
 
-    return _over_seeds(reached(scores_SM.mean(axis=0)), scores_SM, reached, seed)
+    return _over_seeds(scores_SM, reached, seed)
 
 
 def first_at(rows: IntArray, curve_M: FloatArray, level: float) -> float:
@@ -99,12 +100,25 @@ def first_at(rows: IntArray, curve_M: FloatArray, level: float) -> float:
     return float(np.exp(np.log(rows[i - 1]) * (1 - part) + np.log(rows[i]) * part))
 
 
-def _over_seeds(value: float, curves_SM: FloatArray, read: Callable[[FloatArray], float], seed: int) -> Interval:
-    n_seeds = len(curves_SM)
-    if n_seeds == 1:
+def _over_seeds(curves_SM: FloatArray, read: Callable[[FloatArray], float], seed: int) -> Interval:
+    """What is read off the mean curve, with its interval.
+
+    The mean curve is drawn again: its seeds' deviations, each weighted by a normal over sqrt(S (S - 1)), and over the
+    root of a chi-square by its S - 1 degrees of freedom, which makes Student's t of it. What is read has the quantiles
+    of these draws, moved by as much as noise moves it (bias-corrected percentiles: Efron, "Nonparametric standard
+    errors and confidence intervals", 1981).
+    """
+    S, mean_M = len(curves_SM), curves_SM.mean(axis=0)
+    value = read(mean_M)
+    if S == 1:
         return Interval(value, 0.0, float("inf"))
-    draws = np.random.default_rng(seed).integers(0, n_seeds, (N_RESAMPLES, n_seeds))
-    low, high = np.quantile([read(curves_SM[draw].mean(axis=0)) for draw in draws], QUANTILES, method="inverted_cdf")
+    rng = np.random.default_rng(seed)
+    weights = rng.standard_normal((N_RESAMPLES, S)) / np.sqrt(S * (S - 1))
+    weights /= np.sqrt(rng.chisquare(S - 1, (N_RESAMPLES, 1)) / (S - 1))
+    drawn = np.array([read(mean_M + row) for row in weights @ (curves_SM - mean_M)])
+    below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
+    moved = ndtri(np.clip(below, 1 / N_RESAMPLES, 1 - 1 / N_RESAMPLES))
+    low, high = np.quantile(drawn, ndtr(2 * moved + ndtri(QUANTILES)), method="inverted_cdf")
     return Interval(value, float(min(low, value)), float(max(high, value)))
 
 

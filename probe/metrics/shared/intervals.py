@@ -6,7 +6,7 @@ None of them covers what another training draw or seed would change: repeat the 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,6 +18,9 @@ FloatArray = NDArray[np.float64]
 LEVEL = 0.95
 N_RESAMPLES = 1000
 KEPT_BYTES = 2**26
+N_SUPPOSED = 4.0
+EDGE = 1e-12
+RECIPE = "2"  # statistics between 0 and 1 have Wilson's form; "1" cut the normal one
 QUANTILES = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
 
 
@@ -30,8 +33,8 @@ class Interval:
     high: float
 
 
-def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
-    """Share of successes with Wilson's score interval.
+def wilson(successes: float, n: float, level: float = LEVEL) -> Interval:
+    """Share of successes with Wilson's score interval; n may be an effective number, (1 - share) share / variance.
 
     Has width at 0 and at n too, and covers well from small n on. Source: E. B. Wilson, "Probable Inference, the Law of
     Succession, and Statistical Inference", 1927; recommended by Brown, Cai and DasGupta, 2001.
@@ -41,6 +44,46 @@ def wilson(successes: int, n: int, level: float = LEVEL) -> Interval:
     centre = (share + z2 / (2 * n)) / (1 + z2 / n)
     half = np.sqrt(z2 * (share * (1 - share) / n + z2 / (4 * n * n))) / (1 + z2 / n)
     return Interval(share, float(min(max(0.0, centre - half), share)), float(max(min(1.0, centre + half), share)))
+
+
+def mean_of(parts: Sequence[Interval], overlap: float = 1.0) -> Interval:
+    """Mean of K values from their intervals, whose distances to the values add as standard errors do.
+
+    Source: Zou and Donner, "Construction of confidence limits about effect measures: a general approach", 2008.
+
+    Args:
+        parts: K values with intervals.
+        overlap: Factor of the squared width where the parts share rows: 1 independent, K all the same.
+    """
+    value, low, high = np.array([(part.value, part.low, part.high) for part in parts]).T
+
+    def distance(each: FloatArray) -> float:
+        return float(min(np.sqrt(overlap * (each**2).sum()) / len(each), each.mean()))
+
+    mean = float(value.mean())
+    return Interval(mean, mean - distance(value - low), mean + distance(high - value))
+
+
+def mean_with_errors(values: FloatArray, correct: NDArray[np.bool_], if_wrong: FloatArray) -> Interval:
+    """Mean of (N,) losses that wrong rows dominate, of which a test set may show few or none.
+
+    The mean is (1 - e) a + e b with the share e of wrong rows and the mean losses a of right and b of wrong ones. What
+    a and b leave open is normal; what e leaves open is Wilson's interval times b - a, in which one row more counts as
+    wrong, with the mean of what right rows would lose if they were. So there is an upper end where nothing was wrong.
+
+    Args:
+        values: Losses of the rows.
+        correct: (N,) which rows are right.
+        if_wrong: (N,) what each would lose, had it the likeliest other label.
+    """
+    n, right, wrong = len(values), values[correct], values[~correct]
+    share, mean = wilson(len(wrong), n), float(values.mean())
+    supposed = float(if_wrong[correct].mean()) if len(right) else float(wrong.mean())
+    apart = (wrong.sum() + supposed) / (len(wrong) + 1) - (float(right.mean()) if len(right) else 0.0)
+    within = sum(float(part.var()) * len(part) for part in (right, wrong) if len(part)) / n**2
+    normal = float(ndtri(QUANTILES[1]) * np.sqrt(within))
+    low = mean - np.hypot(normal, (share.value - share.low) * apart)
+    return Interval(mean, float(max(0.0, low)), float(mean + np.hypot(normal, (share.high - share.value) * apart)))
 
 
 def resampled_means(values_NQ: FloatArray, seed: int, n_resamples: int = N_RESAMPLES) -> FloatArray:
@@ -88,11 +131,38 @@ def percentile(value: float, replicates: FloatArray) -> Interval:
 def jackknife(value: float, derivative: FloatArray, floor: float = 0.0) -> Interval:
     """From the derivative of a statistic by the weight of each row, (N,): its variance is the sum of their squares.
 
-    The infinitesimal jackknife: B. Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982. Cut to
-    floor..1.
+    The infinitesimal jackknife: B. Efron, "The Jackknife, the Bootstrap and Other Resampling Plans", 1982. Between 0
+    and 1 in Wilson's form; with another floor cut to floor..1.
     """
-    half = float(ndtri(QUANTILES[1]) * np.sqrt((derivative**2).sum()))
+    if floor == 0:
+        return between(value, derivative, float(len(derivative)))
+    half = normal_half(derivative)
     return Interval(value, max(floor, value - half), min(1.0, value + half))
+
+
+def normal_half(derivative: FloatArray) -> float:
+    """Half-width of the normal interval of a statistic, from its derivative by row weight, (N,)."""
+    return float(ndtri(QUANTILES[1]) * np.sqrt((derivative**2).sum()))
+
+
+def between(value: float, derivative: FloatArray, n_least: float, n_seen: float = np.inf) -> Interval:
+    """Wilson's interval of a statistic between 0 and 1, with the effective number of rows value (1 - value) / variance.
+
+    The variance is that of the derivative, mixed with the largest possible, value (1 - value) / n_least, which stands
+    for what no row has shown yet: it counts as much as `N_SUPPOSED` of the rows that have shown something.
+
+    Args:
+        value: The statistic.
+        derivative: (N,) by row weight.
+        n_least: Rows of which the statistic is a mean at the very least.
+        n_seen: Rows from which the derivative comes.
+    """
+    variance, binomial = float((derivative**2).sum()), max(0.0, value * (1 - value))
+    if binomial < EDGE or variance <= 0:
+        return wilson(min(1.0, max(0.0, value)) * n_least, n_least)
+    unseen = N_SUPPOSED / (n_seen + N_SUPPOSED)
+    n = binomial / ((1 - unseen) * variance + unseen * binomial / n_least)
+    return wilson(value * n, n)
 
 
 def absolute_sum(values_NQ: FloatArray, means_BQ: FloatArray) -> Interval:

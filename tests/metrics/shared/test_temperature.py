@@ -21,10 +21,31 @@ def test_sharpening_is_undone(sharpness):
     assert fit_temperature(*drawn(200_000, sharpness)) == pytest.approx(sharpness, rel=0.01)
 
 
-def test_it_minimises_the_log_loss():
+def test_it_minimises_the_log_loss_with_half_an_error_more():
     logits, labels = drawn(100, 3.0)
-    found = minimize_scalar(lambda t: -log_softmax(logits / t, axis=1)[np.arange(100), labels].mean(), (0.5, 5))
+    rows, others = np.arange(100), logits.copy()
+    others[rows, labels] = -np.inf
+
+    def loss(t):
+        log_p = log_softmax(logits / t, axis=1)
+        return -(201 * log_p[rows, labels] + log_p[rows, others.argmax(axis=1)]).sum()
+
+    found = minimize_scalar(loss, (0.5, 5))
     assert fit_temperature(logits, labels) == pytest.approx(found.x, rel=1e-4)
+
+
+@pytest.mark.parametrize("n", [10, 30, 100])
+def test_rows_that_are_all_right_make_the_log_loss_of_others_little_worse_than_the_best(n):
+    rng = np.random.default_rng(n)
+    labels = rng.integers(0, 5, 20_000)
+    logits = rng.normal(size=(20_000, 5))
+    logits[np.arange(20_000), labels] += 3.5
+    logits *= 3.5
+    right = np.flatnonzero(logits.argmax(axis=1) == labels)
+    best = evaluate(logits, labels)["log_loss"].value
+    for part in right[: 20 * n].reshape(20, n):
+        temperature = fit_temperature(logits[part], labels[part])
+        assert evaluate(scale(logits, temperature), labels)["log_loss"].value < 3.5 * best
 
 
 def test_calibration_improves_and_accuracies_stay():
@@ -48,7 +69,7 @@ def test_rows_of_an_absent_class_play_no_part():
 
 
 def test_all_right_and_all_wrong_stay_finite():
-    assert fit_temperature(np.eye(3) * 5, np.arange(3)) == 1e-3
+    assert 0.5 < fit_temperature(np.eye(3) * 5, np.arange(3)) < 5
     assert fit_temperature(np.eye(3) * 5, (np.arange(3) + 1) % 3) == 1e3
 
 

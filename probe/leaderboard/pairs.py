@@ -1,0 +1,118 @@
+"""Pairs of systems on the same test rows and seeds: how well their differences are known, and paired tests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.leaderboard.seeds import LEVEL, FloatArray, Law, Variances, learn
+from probe.leaderboard.statistics import Scores, column_variances, mcnemar, permutation
+
+
+def influences_by_seed(column: Sequence[Scores]) -> NDArray[np.float32]:
+    """(S, seeds, N) influences of the systems, zero under seeds that a system has not."""
+    names = sorted({seed for system in column for seed in system.seeds})
+    table = np.zeros((len(column), len(names), column[0].n_rows), dtype=np.float32)
+    for s, system in enumerate(column):
+        table[s, [names.index(seed) for seed in system.seeds]] = system.influences
+    return table
+
+
+def pair_variances(column: Sequence[Scores], by_seed: NDArray[np.float32] | None = None) -> Variances:
+    """Of the differences of all pairs, (S, S) each.
+
+    Args:
+        column: S systems.
+        by_seed: Their `influences_by_seed`.
+    """
+    by_seed = influences_by_seed(column) if by_seed is None else by_seed
+    names = sorted({seed for system in column for seed in system.seeds})
+    moves = np.zeros((len(column), len(names)))
+    for s, system in enumerate(column):
+        if (R := len(system.seeds)) > 1:
+            moves[s, [names.index(seed) for seed in system.seeds]] = (system.means - system.value) / (
+                R * (R - 1)
+            ) ** 0.5
+    n_seeds = np.array([len(system.seeds) for system in column])
+    R = np.minimum(n_seeds[:, None], n_seeds[None, :])
+    constant = np.array([system.constant for system in column])
+    # A zero is known only of two systems of which no row varies; others that agree by coincidence are not known.
+    freedom = np.where(constant[:, None] & constant[None, :], 0, R - 1)
+    both = squared_distances(by_seed.sum(axis=1))
+    apart = squared_distances(by_seed.reshape(len(column), -1))
+    rest = np.where(freedom > 0, np.maximum(0.0, R * apart - both) / np.maximum(1, R - 1), 0.0)
+    return Variances(both, rest, squared_distances(moves) * (freedom > 0), freedom)
+
+
+def pair_law(found: Variances) -> Law:
+    """What all pairs of a column say of the scatter of their seeds; pairs of S systems count as S - 1."""
+    upper = np.triu_indices(len(found.both), 1)
+    return learn(found.at(upper), len(found.both) - 1.0)
+
+
+def squared_distances(vectors: NDArray[Any]) -> FloatArray:
+    """(S, S) squared distances of the rows of (S, M); exactly zero for equal rows."""
+    gram = (vectors @ vectors.T).astype(np.float64)
+    squares = np.diag(gram)
+    distances = squares[:, None] + squares[None, :] - 2 * gram
+    return np.where(distances > 1e-6 * (squares[:, None] + squares[None, :]), distances, 0.0)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A minus B on one dataset: same test rows, same seeds.
+
+    Attributes:
+        p: Two-sided, of the paired test that accounts for test rows and seeds.
+        p_mcnemar: Of McNemar's test, for these trained heads; nan where the metric is not right or wrong per row.
+        p_permutation: Of the test that swaps A and B row by row, for these trained heads.
+    """
+
+    value: float
+    low: float
+    high: float
+    p: float
+    p_mcnemar: float
+    p_permutation: float
+    n_seeds: int
+    n_rows: int
+
+
+def difference(a: Scores, b: Scores) -> Scores:
+    """A minus B under the seeds that both have, as scores of its own."""
+    common = sorted(set(a.seeds) & set(b.seeds))
+    parts = []
+    for system in (a, b):
+        places = [system.seeds.index(seed) for seed in common]
+        parts.append((system.means[places], system.influences[places] * (len(system.seeds) / max(1, len(common)))))
+    return Scores(tuple(common), parts[0][0] - parts[1][0], parts[0][1] - parts[1][1])
+
+
+def compare(
+    a: Scores, b: Scores, column: Sequence[Scores] | None = None, *, binary: bool, level: float = LEVEL, seed: int = 0
+) -> Difference:
+    """Paired comparison of two systems that have seeds in common.
+
+    Args:
+        a: One system.
+        b: The other.
+        column: All systems of their column, of which is learnt how much seeds scatter.
+        binary: Whether the metric is right or wrong per row.
+        level: Of the interval.
+        seed: Of the permutations.
+    """
+    paired = difference(a, b)
+    R, N = len(paired.means), paired.n_rows
+    found = column_variances([paired])
+    law = pair_law(pair_variances(column)) if column is not None else learn(found, 1.0)
+    spread = law.spread(found)
+    (half,), (p_one_side,) = spread.margin(level), spread.tail(np.abs([paired.value]))
+    low, high, p = paired.value - half, paired.value + half, min(1.0, 2 * float(p_one_side))
+    row_values = paired.influences * (R * N) + paired.means[:, None]
+    p_mcnemar = mcnemar(row_values) if binary else float("nan")
+    p_permutation = permutation(row_values.mean(axis=0), seed=seed)
+    return Difference(paired.value, float(low), float(high), p, p_mcnemar, p_permutation, R, N)

@@ -1,0 +1,190 @@
+"""How much seeds scatter, learnt from all systems of a column.
+
+Two or three seeds say little of one system's scatter; all systems together say what to expect. Scatter is counted in
+units of what it is where a seed only draws each row anew (`rest`, known from many rows): a factor f >= 1, of which the
+means under R seeds give the estimate r = seeds / rest, with d r / f ~ chi-square(d), d = R - 1. The factors of a column
+follow one of many candidate laws: all are 1 (seeds add nothing), or d0 s0 / f ~ chi-square(d0), cut at 1, for any size
+s0 and any similarity d0; a share of outliers may be mixed in. A candidate counts by how well it foretells all r, and
+the law of one factor, given its own r, is the mean over candidates. So systems that agree are pooled, others keep
+their own, one alone gets about Student's t, and a zero by coincidence of few seeds is no zero.
+
+After Smyth, "Linear models and empirical Bayes methods for assessing differential expression in microarray
+experiments", 2004, who takes the single best (s0, d0), from the logarithms of the variances.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import logsumexp, ndtr, ndtri
+
+FloatArray = NDArray[np.float64]
+LEVEL = 0.95
+SIMILARITIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
+SIZE_STEP = 0.5
+NOTHING = 2.0
+"""Weight, before any seed is seen, that seeds add nothing: that of all sizes within a factor of e^2."""
+LEAST_REST = 1e-4
+"""Where rows hardly differ from seed to seed, the unit is this part of the scatter of the means."""
+N_LEARNT_FROM = 4000
+CHUNK_VALUES = 2**22
+TINY = 1e-300
+
+
+@dataclass(frozen=True)
+class Variances:
+    """Of M means over seeds, as they are found.
+
+    Attributes:
+        both: (M,) of the rows' means over seeds: what rows, and rest within them, give.
+        rest: (M,) part of it that each seed draws anew.
+        seeds: (M,) squared standard error of the seeds' means.
+        freedom: (M,) degrees of freedom of the latter; 0 where nothing varies with the seed, or there is one.
+    """
+
+    both: FloatArray
+    rest: FloatArray
+    seeds: FloatArray
+    freedom: NDArray[Any]
+
+    def at(self, places: Any) -> Variances:
+        """Of some of the means."""
+        return Variances(self.both[places], self.rest[places], self.seeds[places], self.freedom[places])
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Variances of M means as far as they are known: known + rest (f - 1), with probabilities of K factors f.
+
+    Attributes:
+        known: (M,) variance where seeds add nothing.
+        rest: (M,) unit of what they add.
+        factors: (K,) rising from 1.
+        weights: (M, K) probability of each.
+    """
+
+    known: FloatArray
+    rest: FloatArray
+    factors: FloatArray
+    weights: FloatArray
+
+    @property
+    def added(self) -> FloatArray:
+        """(M,) variance that seeds add: the harmonic mean, since the arithmetic one of two seeds is infinite."""
+        return self.rest * (1 / (self.weights @ (1 / self.factors)) - 1)
+
+    def tail(self, error: FloatArray) -> FloatArray:
+        """(M,) probability that an error exceeds `error` >= 0: normal, given the factor."""
+        probability = np.empty(len(error))
+        step = max(1, CHUNK_VALUES // len(self.factors))
+        for start in range(0, len(error), step):
+            part = slice(start, start + step)
+            scale = np.sqrt(self.known[part, None] + self.rest[part, None] * (self.factors - 1))
+            z = np.divide(error[part, None], scale, out=np.full(scale.shape, np.inf), where=scale > 0)
+            z[error[part] == 0] = 0
+            probability[part] = np.einsum("mk,mk->m", ndtr(-z), self.weights[part])
+        return probability
+
+    def margin(self, level: float = LEVEL) -> FloatArray:
+        """(M,) half-widths of the two-sided intervals: the error whose tail is (1 - level) / 2, by bisection."""
+        z = float(ndtri((1 + level) / 2))
+        low, high = z * np.sqrt(self.known), z * np.sqrt(self.known + self.rest * (self.factors[-1] - 1))
+        for _ in range(60):
+            middle = (low + high) / 2
+            beyond = self.tail(middle) > (1 - level) / 2
+            low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
+        return high
+
+
+@dataclass(frozen=True)
+class Law:
+    """What a column says of the factor of any of its means.
+
+    Attributes:
+        factors: (K,) the grid.
+        candidates: (H, K) probabilities of the factors under each.
+        credits: (H,) how far each is believed.
+        temper: Weight of one mean's seeds in this.
+    """
+
+    factors: FloatArray
+    candidates: FloatArray
+    credits: FloatArray
+    temper: float
+
+    def spread(self, found: Variances) -> Spread:
+        """Of means of the column, each by its own seeds and the law."""
+        rest, both = _unit(found)
+        weights = np.zeros((len(rest), len(self.factors)))
+        weights[:, 0] = 1
+        places = np.flatnonzero((found.freedom > 0) & (rest > 0))
+        step = max(1, CHUNK_VALUES // max(self.candidates.shape))
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            likelihood = _likelihood(found.seeds[part] / rest[part], found.freedom[part], self.factors)
+            # The mean's own seeds count in full; they have counted among all others as `temper`.
+            others = self.credits * (likelihood @ self.candidates.T + TINY) ** -self.temper
+            own = likelihood * (others @ self.candidates)
+            weights[part] = own / own.sum(axis=1, keepdims=True)
+        return Spread(both, rest, self.factors, weights)
+
+
+def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:
+    """The law of a column.
+
+    Args:
+        found: Of its means, or of the differences of its pairs.
+        independent: How many of them may count as independent of each other.
+        outliers: Share of the means of which the others may say nothing.
+    """
+    rest, _ = _unit(found)
+    places = np.flatnonzero((found.freedom > 0) & (rest > 0))
+    if not len(places):
+        return Law(np.ones(1), np.ones((1, 1)), np.ones(1), 0.0)
+    n_known = len(places)
+    ratio, freedom = found.seeds[places] / rest[places], found.freedom[places]
+    factors = _grid(ratio, freedom)
+    if n_known > N_LEARNT_FROM:
+        sample = np.linspace(0, n_known - 1, N_LEARNT_FROM).astype(np.int64)
+        ratio, freedom = ratio[sample], freedom[sample]
+    prior, candidates = _candidates(factors, outliers)
+    temper = min(1.0, independent / n_known)
+    foretold = np.log(_likelihood(ratio, freedom, factors) @ candidates.T + TINY).sum(axis=0)
+    credits = np.log(prior) + foretold * (temper * n_known / len(ratio))
+    kept = credits > credits.max() - 12
+    return Law(factors, candidates[kept], np.exp(credits[kept] - logsumexp(credits[kept])), temper)
+
+
+def _unit(found: Variances) -> tuple[FloatArray, FloatArray]:
+    """(M,) rest, and what is known where seeds add nothing."""
+    rest = np.where(found.freedom > 0, np.maximum(found.rest, LEAST_REST * found.seeds), 0.0)
+    return rest, np.maximum(found.both, rest)
+
+
+def _grid(ratio: FloatArray, freedom: NDArray[Any]) -> FloatArray:
+    """Factors evenly in their logarithm, as fine and as far as the likelihoods need."""
+    step = min(0.25, 0.6 * float(np.sqrt(2 / freedom.max())))
+    end = float(np.log(np.maximum(ratio, 1)).max()) + max(3.0, 18.0 / float(freedom.min()))
+    return np.exp(np.arange(0.0, end + step, step))
+
+
+def _candidates(factors: FloatArray, outliers: float) -> tuple[FloatArray, FloatArray]:
+    """(H,) weights of the candidates before any seed is seen, and (H, K) their probabilities of the factors."""
+    x = np.log(factors)
+    sizes = np.arange(0.0, x[-1] + SIZE_STEP, SIZE_STEP)
+    laws = [np.eye(1, len(x))]
+    for d0 in SIMILARITIES:
+        density = -d0 / 2 * (x - sizes[:, None] + np.exp(sizes[:, None] - x) - 1)
+        laws.append(np.exp(density - logsumexp(density, axis=1, keepdims=True)))
+    prior = np.full(1 + len(sizes) * len(SIMILARITIES), SIZE_STEP / len(SIMILARITIES))
+    prior[0] = NOTHING
+    return prior, (1 - outliers) * np.concatenate(laws) + outliers / len(x)
+
+
+def _likelihood(ratio: FloatArray, freedom: NDArray[Any], factors: FloatArray) -> FloatArray:
+    """(M, K) likelihood of each factor, the largest of a row 1."""
+    logs = -freedom[:, None] / 2 * (np.log(factors) + ratio[:, None] / factors)
+    return np.exp(logs - logs.max(axis=1, keepdims=True))

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from probe.backbones.identity import IdentityBackbone
+from probe.core.base import Split
+from probe.datasets.sklearn import load
+from probe.experiment.choosing import remarks
+from probe.experiment.folds import chosen_on_folds
+from probe.experiment.run import Run, run_once
+from probe.features.store import FeatureStore
+from probe.heads.linear import LinearProbe
+from probe.heads.ridge import RidgeProbe
+from probe.protocols.full import Full
+from probe.results.reader import read_result
+
+
+def split(head: Any, name: str = "breast_cancer", taught: bool = False, **full: Any) -> tuple[Split, Split]:
+    dataset, protocol = load(name=name), Full(**full)
+    drawn = protocol.split(dataset, 0)
+    return drawn, chosen_on_folds(head, dataset, protocol, drawn, 0, taught=taught)
+
+
+def test_few_validation_rows_join_the_training_rows_in_folds() -> None:
+    drawn, found = split(LinearProbe())
+    assert 0 < len(drawn.validation) < 200
+    assert len(found.validation) == 0
+    assert set(found.train.indices) == set(drawn.train.indices) | set(drawn.validation.indices)
+    assert np.unique(found.folds).tolist() == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize(
+    ("head", "more"),
+    [
+        (LinearProbe(refit=False), {}),
+        (RidgeProbe(), {}),
+        (LinearProbe(), {"taught": True}),
+        (LinearProbe(), {"validation_fraction": 0.5}),
+        (LinearProbe(), {"validation_fraction": 0.0}),
+    ],
+)
+def test_other_splits_stay_what_they_are(head: Any, more: dict[str, Any]) -> None:
+    drawn, found = split(head, **more)
+    assert found is drawn
+
+
+def test_a_run_says_that_it_chose_on_folds(tmp_path: Path) -> None:
+    store = FeatureStore(tmp_path / "cache")
+    folder, _ = run_once(
+        Run(IdentityBackbone(), load(name="iris"), Full(), LinearProbe(), store, tmp_path / "runs", device="cpu")
+    )
+    result = read_result(folder)
+    assert result["selection"]["on"] == "5 folds of the training rows"
+    assert result["head"]["chosen_on"] == "folds"
+    assert isinstance(result["selection"]["remarks"], list)
+
+
+def searched(scores: dict[float, float], chosen: float) -> dict[str, object]:
+    return {"searched": [{"C": C, "score": s} for C, s in scores.items()], "chosen": {"C": chosen}}
+
+
+def test_an_end_of_the_grid_and_ties_are_told() -> None:
+    assert remarks(searched({0.1: 0.5, 1: 0.6, 10: 0.7}, 10)) == ["C is the largest of 3 searched"]
+    assert remarks(searched({0.1: 0.8, 1: 0.6, 10: 0.7}, 0.1)) == ["C is the smallest of 3 searched"]
+    assert remarks(searched({0.1: 0.5, 1: 0.7, 10: 0.7}, 1)) == ["2 of 3 candidates score the same"]
+    assert remarks(searched({0.1: 0.5, 1: 0.7, 10: 0.6}, 1)) == []
+    assert remarks(None) == remarks(searched({1: 0.5}, 1)) == []
