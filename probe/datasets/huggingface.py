@@ -46,9 +46,7 @@ class HuggingFacePartition:
         self._inside = [folder.absolute() for folder in inside]
         # The library would decode the other columns of a row too, with any decoder that it has.
         self.rows = rows.select_columns([image]).cast_column(image, ImageFeature(decode=False))
-        self.labels = labels
-        self.ids = list(ids)
-        self._image = image
+        self.labels, self.ids, self._image = labels, list(ids), image
 
     def subset(self, rows: IntArray) -> HuggingFacePartition:
         """Some of the rows; the others are not read for its fingerprint."""

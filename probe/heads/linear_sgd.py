@@ -15,7 +15,8 @@ from probe.core.base import IntArray
 from probe.core.device import resident_rows, resolve_device
 from probe.core.errors import InputError
 from probe.heads.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
-from probe.heads.shared.head import HELD_OUT, FloatArray, Head, Validation, check_lazy, hold_out
+from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
+from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.minibatch import as_tensors
 from probe.heads.shared.moments import ClassMoments
 

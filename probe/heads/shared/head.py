@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassifierMixin, clone
-from sklearn.utils import check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -35,20 +34,6 @@ def check_lazy(X: Any, name: str = "X") -> None:
     """Refuses what is not finite in rows that `Head._check_rows` left on disk; others it has checked itself."""
     if is_lazy(X):
         check_finite(X, name)
-
-
-HELD_OUT = "a tenth of the training rows"
-"""What `selection_` says where no validation rows were given."""
-
-
-def hold_out(codes: IntArray, random_state: int | None) -> NDArray[np.bool_]:
-    """(N,) marks a seeded tenth of each class for validation: at least one row of it, and never its only one."""
-    random = check_random_state(random_state)
-    marks = np.zeros(len(codes), dtype=bool)
-    for k in np.unique(codes):
-        rows = random.permutation(np.flatnonzero(codes == k))
-        marks[rows[: min(max(1, round(0.1 * len(rows))), len(rows) - 1)]] = True
-    return marks
 
 
 class Head(ClassifierMixin, BaseEstimator):

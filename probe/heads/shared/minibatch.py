@@ -20,7 +20,8 @@ from probe.core.arrays import RowReader, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import ResidentRows, full_precision, resident_rows, resolve_device
 from probe.core.errors import InputError
-from probe.heads.shared.head import HELD_OUT, FloatArray, Head, Validation, hold_out
+from probe.heads.shared.head import FloatArray, Head, Validation
+from probe.heads.shared.held_out import HELD_OUT, hold_out
 
 Batch = dict[str, Tensor]
 Backward = Callable[[nn.Module, Batch], Tensor]

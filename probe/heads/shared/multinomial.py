@@ -14,7 +14,8 @@ from probe.core.errors import InputError
 from probe.heads.linalg.eigen import read_rows
 from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
-from probe.heads.shared.head import HELD_OUT, FloatArray, Validation, check_lazy, hold_out
+from probe.heads.shared.head import FloatArray, Validation, check_lazy
+from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.logistic import LogisticPath, penalties
 
 

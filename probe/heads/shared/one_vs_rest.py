@@ -15,7 +15,8 @@ from probe.core.finite import refuse_non_finite
 from probe.core.targets.labels import Labels, is_matrix
 from probe.heads.linalg.binary import BinaryLosses
 from probe.heads.linalg.newton import solve_path, warn_unconverged
-from probe.heads.shared.head import HELD_OUT, FloatArray, Validation, check_lazy, hold_out
+from probe.heads.shared.head import FloatArray, Validation, check_lazy
+from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.logistic import LogisticPath, penalties
 from probe.metrics.multilabel import mean_average_precision
 
