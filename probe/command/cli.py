@@ -5,34 +5,26 @@ from __future__ import annotations
 import importlib
 import multiprocessing
 import os
-import shlex
 import signal
 import sys
-import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import hydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from probe import __version__
 from probe.command import sweep
-from probe.command.config import CONF, build, instantiate, readable
+from probe.command.config import CONF, instantiate
 from probe.command.explaining import explained
+from probe.command.job import carry_out
 from probe.command.launchers import missing_launcher
-from probe.command.process import LAUNCH, begin, process
-from probe.command.sweep import Outcome
-from probe.command.values import as_typed, quoted
-from probe.core.errors import DoesNotFit, ProbeError
-from probe.core.escaping import one_line
+from probe.command.process import begin, process
+from probe.command.values import quoted
+from probe.core.errors import ProbeError
 from probe.core.terminal import last_words, tell
 from probe.core.writing import sentence
 
@@ -139,94 +131,4 @@ def hydra_app(config: DictConfig) -> None:
     """One job, composed by Hydra; failures are recorded, never raised, so that a sweep goes on."""
     if multiprocessing.parent_process() is not None:  # Ctrl-C ends the launching process, which ends its workers
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-    started = time.perf_counter()
-    job = " ".join(HydraConfig.get().overrides.task)
-    try:
-        if (notes := notes_of_sweep()) is not None:
-            sweep.begin(notes, HydraConfig.get().job.num)
-        outcome = run_job(config, job)
-    except DoesNotFit as error:
-        outcome = Outcome(job, "unfit" if config.skip_unfit else "failed", error=sentence(error))
-    except Refused as refused:  # which leaves nothing behind but the sentence
-        unfit = isinstance(refused.__cause__, DoesNotFit) and config.skip_unfit
-        outcome = Outcome(job, "unfit" if unfit else "failed", error=str(refused.__cause__))
-    except Exception as error:  # a defect in one head must not end a sweep of a thousand; the traceback is kept
-        cause = error.__cause__ if isinstance(error.__cause__, ProbeError) else error
-        outcome = Outcome(job, "failed", error=sentence(cause) or traceback.format_exc())
-        with suppress(OSError):  # where nothing can be written, the terminal alone tells
-            keep_error(config, outcome)
-    process.outcomes.append(outcome)
-    announce(outcome, time.perf_counter() - started)
-
-
-class Refused(Exception):
-    """What was asked cannot be run; the reason is its cause."""
-
-
-def run_job(config: DictConfig, job: str) -> Outcome:
-    from probe.experiment import run as experiment
-    from probe.results.reader import read_result
-    from probe.results.writer import forget_error
-
-    words = HydraConfig.get().overrides.task
-    try:
-        resolved: Any = OmegaConf.to_container(config, resolve=True)
-        resolved = readable(as_typed(resolved, words), words)
-        request, tracker = build(resolved, shlex.join(["probe", *words])), instantiate(resolved["tracker"])
-        job_number = HydraConfig.get().job.num if notes_of_sweep() is not None else 0
-        named = experiment.prepare(replace(request, device=own_device(request.device, job_number)))
-    except ProbeError as error:
-        raise Refused from error
-    folder, is_new = experiment.carry_out_once(named)
-    tracker.log(read_result(folder), folder)
-    forget_error(error_folder(config, job))
-    return Outcome(job, "done" if is_new else "there", str(folder))
-
-
-def own_device(device: str, job: int) -> str:
-    """The device of a job: those of a sweep over processes take the GPUs in turn."""
-    if multiprocessing.parent_process() is None:
-        return device
-    from probe.features.processes.ranks import Ranks
-
-    return Ranks(local_rank=job).device(device)
-
-
-def keep_error(config: DictConfig, outcome: Outcome) -> None:
-    from probe.results import writer
-
-    lines = [outcome.job, *str(outcome.error).splitlines()]
-    writer.write_error(error_folder(config, outcome.job), "\n".join(map(one_line, lines)))
-
-
-def error_folder(config: DictConfig, job: str) -> Path:
-    """Where the error of a job is kept, until the same job succeeds."""
-    from probe.results.writer import slug
-
-    return Path(str(config.runs)) / str(config.name) / slug("failed", *job.split())[:150]
-
-
-def announce(outcome: Outcome, seconds: float) -> None:
-    """One line per job of a sweep; for a single run the metrics as a table."""
-    prefix = ""
-    if (notes := notes_of_sweep()) is not None:
-        prefix = "[?] "
-        with suppress(OSError):  # a disk that is full; the report misses the note of this job
-            sweep.note(notes, HydraConfig.get().job.num, outcome)
-            prefix = sweep.progress(notes) + " "
-    if outcome.error:
-        lines = str(outcome.error).splitlines()
-        of_sweep = [f"{prefix}{outcome.status}: {outcome.job}", *(f"  {line}" for line in lines)]
-        tell(*(of_sweep if prefix else [f"{outcome.status}: {lines[0]}", *lines[1:]]), error=True)
-    elif prefix:
-        tell(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)")
-    else:
-        sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
-
-
-def notes_of_sweep() -> Path | None:
-    """Where the sweep that this job belongs to keeps its notes; None for a single run."""
-    hydra_config = HydraConfig.get()
-    if hydra_config.mode != RunMode.MULTIRUN:
-        return None
-    return Path(hydra_config.sweep.dir) / sweep.NOTES / hydra_config.job.env_set[LAUNCH]
+    carry_out(config)  # by name alone: this function goes to other processes with all that it refers to

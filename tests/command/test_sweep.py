@@ -16,7 +16,7 @@ import torch
 from omegaconf import OmegaConf
 from places import ROOT
 
-from probe.command import cli
+from probe.command import cli, job
 from probe.command import config as building
 from probe.command.process import n_jobs
 from probe.command.sweep import Outcome, begin, note, progress, report, start
@@ -106,10 +106,10 @@ def test_jobs_of_a_sweep_over_processes_take_the_gpus_in_turn(monkeypatch: pytes
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: None)
-    assert cli.own_device("auto", 3) == "auto"  # in the launching process
-    monkeypatch.setattr(cli.multiprocessing, "parent_process", lambda: object())
-    assert [cli.own_device("auto", job) for job in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
-    assert cli.own_device("cpu", 1) == "cpu"
+    assert job.own_device("auto", 3) == "auto"  # in the launching process
+    monkeypatch.setattr(job.multiprocessing, "parent_process", lambda: object())
+    assert [job.own_device("auto", n) for n in range(3)] == ["cuda:0", "cuda:1", "cuda:0"]
+    assert job.own_device("cpu", 1) == "cpu"
 
 
 @pytest.mark.parametrize("launcher", ["basic", "parallel"])
