@@ -41,10 +41,9 @@ def made(wine: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def request(data: Any, root: Path, **changes: Any) -> Run:
-    store = FeatureStore(root / "cache")
-    return Run(
-        IdentityBackbone(), data, Full(), LinearProbe(Cs=[0.1, 1.0]), store, root / "runs", device="cpu", **changes
-    )
+    head, store = LinearProbe(Cs=[0.1, 1.0]), FeatureStore(root / "cache")
+    config = {"head": {"_target_": "probe.heads.linear.LinearProbe"}}  # of which a teacher is built
+    return Run(IdentityBackbone(), data, Full(), head, store, root / "runs", device="cpu", config=config, **changes)
 
 
 @pytest.fixture
