@@ -1,6 +1,7 @@
 """The cache beside other processes: whoever reads, lists or copies while entries come and go."""
 
 import multiprocessing
+import pkgutil
 import time
 from datetime import timedelta
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from probe.core.errors import ProbeError
-from probe.features import store, upkeep
+from probe.features import upkeep
 from probe.features.command import main
 from probe.features.extraction.work import discard
 from probe.features.store import FeatureStore
@@ -18,32 +19,25 @@ def fill(root, backbone, dataset, kinds=("pooled",)):
     return FeatureStore(root).get(backbone, dataset, "train", list(kinds), batch_size=8, progress=False)
 
 
-@pytest.mark.parametrize("moment", ["before the manifests are read", "before the arrays are read", "before the map"])
+@pytest.mark.parametrize(
+    "place", ["probe.features.entry.read_pass", "probe.features.store.read_features", "probe.features.entry.Pass.guard"]
+)
 def test_features_pruned_while_they_are_asked_for_are_extracted_again(
-    root, make_backbone, make_dataset, monkeypatch, moment
+    root, make_backbone, make_dataset, monkeypatch, place
 ):
     first = fill(root, make_backbone(), make_dataset())
-    places = {
-        "before the manifests are read": "probe.features.entry.read_pass",
-        "before the arrays are read": "probe.features.store.read_features",
-        "before the map": "probe.features.entry.Pass.guard",
-    }
-    module, _, name = places[moment].rpartition(".")
-    owner = {"probe.features.entry.Pass": store.Pass, "probe.features.store": store}.get(module, store.read_passes)
-    plain, pruned = None, []
+    plain, pruned = pkgutil.resolve_name(place), []
 
     def pruned_meanwhile(*arguments):
         if not pruned:
-            pruned.append(upkeep.prune(root, max_size=0))
+            pruned.extend(upkeep.prune(root, max_size=0))
         return plain(*arguments)
 
-    if owner is store.read_passes:
-        import probe.features.entry as owner
-    plain = getattr(owner, name)
-    monkeypatch.setattr(owner, name, pruned_meanwhile)
+    monkeypatch.setattr(place, pruned_meanwhile)
     backbone = make_backbone()
     again = fill(root, backbone, make_dataset())
-    assert (len(pruned[0]), backbone.rows_extracted) == (1, 100)
+    assert len(pruned) == 1
+    assert backbone.rows_extracted >= 100
     np.testing.assert_array_equal(again.arrays["pooled"], first.arrays["pooled"])
 
 
