@@ -23,7 +23,6 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from probe import __version__
 from probe.command import sweep
 from probe.command.config import CONF, build, instantiate, readable
 from probe.command.explaining import explained
@@ -34,6 +33,7 @@ from probe.command.values import as_typed, quoted
 from probe.core.errors import DoesNotFit, ProbeError
 from probe.core.escaping import one_line
 from probe.core.terminal import last_words, tell
+from probe.core.version import __version__
 from probe.core.writing import sentence
 
 TRACEBACK = "HYDRA_FULL_ERROR"
