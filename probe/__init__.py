@@ -1,7 +1,28 @@
-"""Measures what a frozen backbone already knows."""
+"""Measures what a frozen backbone already knows: `probe.run`, `probe.sweep`, `probe.table`, `probe.extract`."""
 
-__version__ = "0.2.0"
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from probe.core import moved
+from probe.core.version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from probe.command.python import extract, run, sweep, table
+
+__all__ = ["extract", "run", "sweep", "table"]
 
 moved.keep()
+
+
+def __getattr__(name: str) -> Any:
+    """Imports what is asked for when it is asked for (PEP 562): `import probe` alone costs milliseconds."""
+    if name not in __all__:
+        raise AttributeError(f"module 'probe' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module("probe.command.python"), name)
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,13 +1,10 @@
-"""Any `torch.nn.Module` of yours, by import path or from the file it was saved to."""
+"""Any `torch.nn.Module` of yours, by import path, from the file it was saved to, or as it is."""
 
 from __future__ import annotations
 
-import importlib
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from types import FunctionType
 from typing import Any
 
 import torch
@@ -17,17 +14,14 @@ from torch import Tensor, nn
 from probe.backbones.shared.checkpoints import load_checkpoint
 from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
 from probe.backbones.shared.last_layer import note_on_logits, note_on_saved_logits
+from probe.backbones.shared.module_sources import code_of_transform, import_path, network_of
 from probe.backbones.shared.outputs import n_class_tokens
 from probe.backbones.shared.pixels import Normalisation, to_bytes
-from probe.backbones.shared.saved_networks import Program, is_program, load_program
-from probe.core import own_modules
+from probe.backbones.shared.saved_networks import Program, is_program
 from probe.core.errors import InputError
-from probe.core.hashing import hash_bytes
 from probe.core.images import require_image
 from probe.core.kinds import KINDS
-from probe.core.source import is_installed, source_digest
 
-HUB = "torch.hub:load"
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 
@@ -46,14 +40,16 @@ class ModuleBackbone(ForeignNetwork):
     Args:
         target: `package.module:name` of a class or function that returns the network; the working folder is searched
             last. Or the path of a network that was saved whole (`.pt`, `.pt2`, `.ts` ...): TorchScript, torch.export,
-            or pickled by torch.save. The first two have no layers to tap. `torch.hub:load` works as well.
+            or pickled by torch.save. The first two have no layers to tap. `torch.hub:load` works as well. From Python
+            also a network itself, which is copied: its class, attributes, hooks and weights name its features.
         kwargs: Its arguments.
         checkpoint: A file of weights.
         checkpoint_prefix: What the names in it begin with, such as `teacher.backbone.`; null to find out.
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
         seed: Of weights that the target draws.
-        transform: `package.module:name` of a function from an RGB PIL image to a (C, H, W) tensor, or null for:
-            the largest centred square, scaled to `size`, normalised by `mean` and `std`.
+        transform: `package.module:name` of a function from an RGB PIL image to a (C, H, W) tensor, from Python also
+            the function itself, or null for: the largest centred square, scaled to `size`, normalised by `mean` and
+            `std`.
         size: Side of the square input in pixels; with a transform of your own, what that gives.
         mean: Of the channels, on the scale from 0 to 1; one number where the network reads brightness alone.
         std: Of the channels.
@@ -68,13 +64,13 @@ class ModuleBackbone(ForeignNetwork):
 
     def __init__(
         self,
-        target: str | None = None,
+        target: str | nn.Module | None = None,
         kwargs: Mapping[str, Any] | None = None,
         checkpoint: str | None = None,
         checkpoint_prefix: str | None = None,
         strict: bool = True,
         seed: int = 0,
-        transform: str | None = None,
+        transform: str | Callable[[Image.Image], Tensor] | None = None,
         size: int = 224,
         mean: Sequence[float] = (0.485, 0.456, 0.406),
         std: Sequence[float] = (0.229, 0.224, 0.225),
@@ -95,7 +91,7 @@ class ModuleBackbone(ForeignNetwork):
                 f"mean is {list(mean)} and std {list(std)}, expected three numbers each, or one each for a network of "
                 "one channel, std above 0: set so"
             )
-        network, source = _network(target, dict(kwargs or {}), seed, size, trust)
+        network, source = network_of(target, dict(kwargs or {}), seed, size, trust)
         misfits = load_checkpoint(network, checkpoint, checkpoint_prefix, strict) if checkpoint else {}
         self._facts = {
             "family": "module",
@@ -103,9 +99,9 @@ class ModuleBackbone(ForeignNetwork):
             **source,
             **({"misfits": misfits} if misfits else {}),
         }
-        self._own_transform: Callable[[Image.Image], Tensor] | None = import_path(transform) if transform else None
-        self._steps = (
-            {"transform": transform, "code": source_digest(_code_at(transform, self._own_transform))}
+        self._own_transform = import_path(transform) if isinstance(transform, str) else transform
+        self._steps: dict[str, Any] = (
+            code_of_transform(transform)
             if transform
             else {
                 "crop": "largest centred square",
@@ -120,10 +116,9 @@ class ModuleBackbone(ForeignNetwork):
         layers = [tap for tap in taps if tap not in KINDS]
         if layers and isinstance(network, Program):
             raise InputError(f"{target} has no layers to tap, taps has {layers}: leave them out, or import its code")
-        suffix = f":{Path(checkpoint).stem}" if checkpoint else ""
         super().__init__(
             network,
-            name=f"module/{Path(target).stem if is_program(target) else target}{suffix}",
+            name=_name(target, checkpoint),
             image_size=(size, size),
             precision=precision,
             taps=taps,
@@ -145,7 +140,7 @@ class ModuleBackbone(ForeignNetwork):
         image = require_image(row, self.name)
         if self._own_transform is not None:
             return self._own_transform(image)
-        steps: Any = self._steps
+        steps = self._steps
         if image.size != tuple(steps["size"]):
             image = ImageOps.fit(image, tuple(steps["size"]), RESAMPLING[steps["interpolation"]])
         return to_bytes(image if self.n_channels == 3 else image.convert("L"))
@@ -217,65 +212,13 @@ class ModuleBackbone(ForeignNetwork):
         return self._steps
 
 
-def import_path(path: str) -> Any:
-    """What `package.module:name` stands for; a module that is installed nowhere is looked for in the working folder."""
-    module_name, _, name = path.partition(":")
-    if not name:
-        raise InputError(f"import path {path!r} lacks a colon, expected package.module:name: set it so")
-    own_modules.find(module_name)
-    try:
-        return getattr(importlib.import_module(module_name), name)
-    except (ImportError, AttributeError) as error:
-        raise InputError(
-            f"{path} cannot be imported ({error}{own_modules.shadowed(module_name)}): check the name, and install the "
-            "package or run where it lies"
-        ) from error
-
-
-def _network(
-    target: str, kwargs: dict[str, Any], seed: int, size: int, trust: bool
-) -> tuple[nn.Module, dict[str, Any]]:
-    """The network, and the facts that say what it computes."""
-    if target == HUB and not trust:
-        raise InputError(
-            f"{target} runs the code of {kwargs.get('repo_or_dir')}: set backbone.trust=true if you trust its authors"
-        )
-    if not is_program(target):
-        network = _build(target, {"trust_repo": True, **kwargs} if target == HUB else kwargs, seed)
-        return network, {"target": target, "kwargs": kwargs, "code": _code(network, target)}
-    if kwargs:
-        raise InputError(f"kwargs is {kwargs}, but {target} is a saved network, which takes none: leave them out")
-    network = load_program(target, size, trust)
-    # The file says it all, wherever it stands; of a pickled network the code that it calls, too.
-    facts: dict[str, Any] = {"program": hash_bytes(Path(target).read_bytes())}
-    return network, facts if isinstance(network, Program) else facts | {"code": _code(network)}
-
-
-def _build(target: str, kwargs: dict[str, Any], seed: int) -> nn.Module:
-    build = import_path(target)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        try:
-            network = build(**kwargs)
-        except TypeError as error:
-            raise InputError(f"{target} does not take kwargs {kwargs} ({error}): mend backbone.kwargs") from error
-    if not isinstance(network, nn.Module):
-        raise InputError(
-            f"{target} gives a {type(network).__name__}, expected a torch.nn.Module: name another function"
-        )
-    return network
-
-
-def _code(network: nn.Module, target: str | None = None) -> str | None:
-    """Digest of the source that defines a network, its parts and what builds it; null where there is none to read."""
-    parts = {type(part) for part in network.modules()} - {type(network)}
-    others = [*parts, *([_code_at(target, import_path(target))] if target else [])]
-    return source_digest(type(network), *(thing for thing in others if not is_installed(thing)))
-
-
-def _code_at(path: str, found: Any) -> Any:
-    """What was found at an import path, or the module where it stands if it is an object that somebody made there."""
-    return found if isinstance(found, type | FunctionType) else sys.modules[path.partition(":")[0]]
+def _name(target: str | nn.Module, checkpoint: str | None) -> str:
+    """How tables call it."""
+    if isinstance(target, nn.Module):
+        named = type(target).__name__
+    else:
+        named = Path(target).stem if is_program(target) else target
+    return f"module/{named}:{Path(checkpoint).stem}" if checkpoint else f"module/{named}"
 
 
 def _is_map(output: Any) -> bool:

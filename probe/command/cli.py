@@ -16,7 +16,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from probe import __version__
 from probe.command import sweep
 from probe.command.config import CONF, instantiate
 from probe.command.explaining import explained
@@ -26,6 +25,7 @@ from probe.command.process import begin, process
 from probe.command.values import quoted
 from probe.core.errors import ProbeError
 from probe.core.terminal import last_words, tell
+from probe.core.version import __version__
 from probe.core.writing import sentence
 
 TRACEBACK = "HYDRA_FULL_ERROR"

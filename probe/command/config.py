@@ -5,9 +5,10 @@ from __future__ import annotations
 import functools
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import hydra
@@ -33,6 +34,7 @@ KINDS: list[tuple[str, Any, str]] = [
 ]
 BACKBONE = "tiny"
 """The default, of `config.yaml`."""
+NONE_LIVE: Mapping[str, Any] = MappingProxyType({})
 PACKAGE = Path(__file__).parents[1]
 CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
@@ -45,11 +47,17 @@ def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     return values.as_typed(config, overrides)
 
 
-def readable(config: Any, words: Sequence[str]) -> Any:
+def to_stderr(line: str) -> None:
+    """Tells a line beside what is printed."""
+    tell(line, error=True)
+
+
+def readable(config: Any, words: Sequence[str], say: Callable[[str], None] = to_stderr) -> Any:
     """The configuration with `backbone=identity` where the rows are vectors and no word names a backbone.
 
     Args:
         words: The overrides that it was made of.
+        say: Tells it.
     """
     named = [word for word in words if re.match(r"[+~]*(backbone|experiment)\b", word)]
     if named or config["backbone"] != OmegaConf.to_container(OmegaConf.load(CONF / "backbone" / f"{BACKBONE}.yaml")):
@@ -58,26 +66,34 @@ def readable(config: Any, words: Sequence[str]) -> Any:
     from probe.core.rows import rows_of
 
     if rows_of(dataset_of(config)) == "vectors":
-        tell("probe: the rows are vectors, which backbone=identity reads as they are", error=True)
+        say("probe: the rows are vectors, which backbone=identity reads as they are")
         return config | {"backbone": OmegaConf.to_container(OmegaConf.load(CONF / "backbone" / "identity.yaml"))}
     return config
 
 
-def build(config: Any, command: str) -> Run:
-    """Turns a resolved configuration into objects; backbones and datasets are built once per process."""
+def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run:
+    """Turns a resolved configuration into objects; backbones and datasets are built once per process.
+
+    Args:
+        config: The configuration.
+        command: What the user wrote, for the record.
+        live: Objects that take the place of what the configuration says of them: `backbone`, `dataset`, `test_on`,
+            `head`, `protocol`.
+    """
     check(config)
     from probe.experiment.request import Run
     from probe.features.store import FeatureStore
 
     # The teacher of a head is not built by the head: the run gives it the logits.
     head = {key: value for key, value in config["head"].items() if key != "teacher"}
+    dataset = dataset_of(config, live=live)
     return Run(
-        backbone=backbone_of(config),
-        dataset=dataset_of(config),
-        protocol=instantiate(config["protocol"]),
-        head=instantiate(head),
-        teacher=build_teacher(config),
-        test_on=dataset_of(config, "test_on") if config.get("test_on") else None,
+        backbone=backbone_of(config, live),
+        dataset=dataset,
+        protocol=live["protocol"] if "protocol" in live else instantiate(config["protocol"]),
+        head=live["head"] if "head" in live else instantiate(head),
+        teacher=build_teacher(config, dataset),
+        test_on=dataset_of(config, "test_on", live) if config.get("test_on") else None,
         standardize=config.get("standardize", False),
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),
@@ -117,12 +133,13 @@ def check(config: Any) -> None:
                 wrong.append(f"{key} is {value!r}, expected {expected}")
     wrong += values.wrong(config)
     if wrong:
-        raise InputError("; ".join(wrong) + ": change it on the command line or in the yaml")
+        raise InputError("; ".join(wrong) + ": change it where it is given")
 
 
-def backbone_of(config: Any) -> Any:
+def backbone_of(config: Any, live: Mapping[str, Any] = NONE_LIVE) -> Any:
     """The backbone, around it the views that the configuration asks for; records of older versions know none."""
-    backbone, views = shared(json.dumps(config["backbone"])), config.get("views")
+    backbone = live["backbone"] if "backbone" in live else shared(json.dumps(config["backbone"]))
+    views = config.get("views")
     if not views or views["n"] == 1:
         return backbone
     from probe.backbones.shared.views import MultiView
@@ -130,7 +147,7 @@ def backbone_of(config: Any) -> Any:
     return MultiView(backbone, **views)
 
 
-def build_teacher(config: Any) -> Teacher | None:
+def build_teacher(config: Any, dataset: Dataset) -> Teacher | None:
     """The teacher that a head names: the folder of a run, or a mapping with `backbone`, `head` and perhaps `reads`."""
     from probe.experiment.request import Teacher
     from probe.experiment.teacher import read_teacher
@@ -139,7 +156,6 @@ def build_teacher(config: Any) -> Teacher | None:
     if teacher is None:
         return None
     if isinstance(teacher, str):
-        dataset = dataset_of(config)
         run = read_teacher(teacher, fingerprint=dataset.fingerprint, class_names=dataset.class_names)
         parts = {name: run.config.get(name) for name in ("backbone", "head", "views")}
         recorded.check(parts, run.folder, CONF, trust=bool(config.get("trust")))
@@ -147,8 +163,12 @@ def build_teacher(config: Any) -> Teacher | None:
     return Teacher(backbone_of(teacher), instantiate(teacher["head"]), reads=teacher.get("reads") or {})
 
 
-def dataset_of(config: Any, key: str = "dataset") -> Dataset:
+def dataset_of(config: Any, key: str = "dataset", live: Mapping[str, Any] = NONE_LIVE) -> Dataset:
     """The dataset that a configuration names, cut to `limit` rows of each partition where that is set."""
+    if key in live:
+        from probe.datasets.shared.subsets import limited
+
+        return limited(live[key], config.get("limit"))
     return shared_dataset(json.dumps(config[key]), json.dumps(config.get("limit")))
 
 
@@ -162,6 +182,12 @@ def shared_dataset(node: str, limit: str) -> Dataset:
 @functools.lru_cache(maxsize=8)
 def shared(node: str) -> Any:
     return instantiate(json.loads(node))
+
+
+def forget() -> None:
+    """Builds anew from now on: files and code may have changed since, in a process that lives on between two runs."""
+    shared.cache_clear()
+    shared_dataset.cache_clear()
 
 
 def instantiate(node: Any) -> Any:

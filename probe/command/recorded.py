@@ -32,6 +32,13 @@ def check(config: Mapping[str, Any], folder: Path, conf: Path, *, trust: bool) -
         conf: The folder of the package's yamls.
     """
     parts = {name: config[name] for name in BUILT if config.get(name) is not None} | _metrics(config)
+    held = {name: part["live"] for name, part in parts.items() if isinstance(part, Mapping) and "live" in part}
+    if held:
+        raise InputError(
+            f"the run in {folder} was made from Python with an object as its {' and its '.join(held)} "
+            f"({', '.join(map(str, held.values()))}), which no record can build again: make the run again from Python, "
+            "with the same object"
+        )
     if broken := [name for name, part in parts.items() if not isinstance(part, Mapping) or "_target_" not in part]:
         raise InputError(f"the record in {folder} says not what its {', '.join(broken)} is: give a complete run")
     # Hydra would put variables of the environment, among others, in their place.

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
-from probe import __version__
 from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
 from probe.core.source import code_of, identity_of, is_unknown
+from probe.core.version import __version__
 from probe.experiment.folds import chosen_on_folds
 from probe.features.layout import DEFAULT_DTYPES, rows_code
 from probe.metrics.evaluate import recipes

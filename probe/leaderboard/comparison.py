@@ -55,6 +55,14 @@ class Comparison:
     p_holm: list[float]
     outcomes: list[str]
 
+    @property
+    def frame(self) -> pd.DataFrame:
+        """One line per column, for programs."""
+        return frame(self)
+
+    def __str__(self) -> str:
+        return text(self)
+
 
 def find_row(table: Table, name: str) -> str:
     """The row of this name, or the only one that all words of the name belong to.

@@ -17,8 +17,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from probe import __version__
 from probe.core import tensors
+from probe.core.version import __version__
 from probe.core.writing import write_file, writing
 from probe.results.reader import find_complete
 from probe.results.schema import ERROR, HEAD, PREDICTIONS, RESULT, UNFINISHED, VALIDATION, dumps, file_facts

@@ -35,6 +35,12 @@ def test_a_head_of_ones_own_is_ranked_beside_the_packages(tmp_path: Path) -> Non
     assert "failed" not in answer
 
 
+def test_runs_from_python_end_in_a_table_a_comparison_and_features(tmp_path: Path) -> None:
+    answer = answer_of([sys.executable, "-W", "error", str(EXAMPLES / "from_python.py")], tmp_path, tmp_path)
+    assert "A = identity ncm, B = identity lda" in answer
+    assert "(300, 64) (300,)" in answer
+
+
 def test_a_dataset_of_ones_own_is_run(tmp_path: Path) -> None:
     answer = probe_in(EXAMPLES / "own_dataset", COMMANDS["own_dataset"], tmp_path)
     assert "ncm on tiny x shapes" in answer

@@ -64,7 +64,7 @@ class Extraction:
         Raises:
             FileNotFoundError: the work folder went away, because another process finished it or threw it away.
         """
-        from tqdm import tqdm
+        from tqdm.auto import tqdm
 
         check_data(work)
         with (

@@ -20,8 +20,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
-from probe import __version__
 from probe.core.errors import InputError
+from probe.core.version import __version__
 from probe.features.layout import write_error
 from probe.features.processes.steps import Step, difference, number_in
 

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
+
+from probe.core.intervals import Interval as Interval
 
 FloatArray = NDArray[np.float64]
 
@@ -22,15 +23,6 @@ N_SUPPOSED = 4.0
 EDGE = 1e-12
 RECIPE = "2"  # statistics between 0 and 1 have Wilson's form; "1" cut the normal one
 QUANTILES = ((1 - LEVEL) / 2, (1 + LEVEL) / 2)
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A value and the ends of its 95 % interval, low <= value <= high."""
-
-    value: float
-    low: float
-    high: float
 
 
 def wilson(successes: float, n: float, level: float = LEVEL) -> Interval:

@@ -1,0 +1,240 @@
+"""Runs from Python: `probe.run`, `probe.sweep`, `probe.table` and `probe.extract`, the same as by the command."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from probe.command import config as building
+from probe.command.jobs import Settings, carry_out, quietly, run_all, teller
+from probe.command.parts import configured, part_of
+
+if TYPE_CHECKING:
+    from typing import Unpack
+
+    from probe.features.store import Features
+    from probe.leaderboard.board import Board
+    from probe.results.result import Result
+
+
+def run(
+    backbone: Any = None,
+    dataset: Any = None,
+    head: Any = None,
+    protocol: Any = None,
+    seed: int = 0,
+    *,
+    name: str = "default",
+    runs: str | Path = "runs",
+    cache: str | Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+    calibrate: bool = False,
+    limit: int | None = None,
+    quiet: bool = False,
+    **settings: Unpack[Settings],
+) -> Result:
+    """One run; found where it is complete already. What the command can say too is the same run, in the same folder.
+
+    Each part is a name (`"linear"`), a pair of a name and parameters (`("linear", {"Cs": [0.1, 1]})`), an object, or
+    None for what the command takes.
+
+    Args:
+        backbone: Also a `torch.nn.Module` with its transform, `(network, transform)`, or with `size`, `mean` and `std`,
+            `(network, {"size": 64, "mean": [0.5] * 3, "std": [0.5] * 3})`; further options of `backbone=module`, and
+            `name`, may stand beside. The network is copied, yours is not touched. Or a `Backbone`.
+        dataset: Also a path (`pathlib.Path`, or a text that is no dataset's name and holds a separator or exists),
+            arrays `(X, y)`, a torch dataset of (row, label) pairs, a mapping of such by partition, as in
+            `{"train": (X, y), "test": (X_test, y_test)}`, or a `Dataset`. Beside arrays may stand
+            `{"name": …, "class_names": …}`.
+        head: Also a classifier of scikit-learn, or a `Head`.
+        protocol: Also an instance of one.
+        seed: Of the draw of rows and of the head.
+        name: The run folder stands in `<runs>/<name>`.
+        runs: Where run folders go.
+        cache: Where features are kept; None: `$PROBE_CACHE`, else the platform's cache folder.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`, ….
+        force: Run again what is complete.
+        calibrate: Report temperature scaling and conformal sets too.
+        limit: At most so many rows of each partition, for a dry run.
+        quiet: Print nothing.
+        settings: See `Settings`.
+
+    Returns:
+        Metrics with intervals, what was selected, the fitted head, predictions, the record.
+
+    Raises:
+        ProbeError: for anything you can mend, before anything slow starts.
+
+    Example:
+        >>> import probe
+        >>> result = probe.run(dataset="iris", head="ncm", quiet=True)
+        >>> result.metrics["top1"].value > 0.8
+        True
+        >>> result.head.predict([[5.1, 3.5, 1.4, 0.2]])
+        array([0])
+    """
+    building.forget()
+    tell = teller(quiet)
+    given = {"backbone": backbone, "dataset": dataset, "head": head, "protocol": protocol}
+    parts = {group: part_of(group, value, tell) for group, value in given.items()}
+    common = {
+        "seed": seed, "name": name, "runs": runs, "cache": cache, "device": device, "force": force,
+        "calibrate": calibrate, "limit": limit,
+    }  # fmt: skip
+    return carry_out(parts, common, dict(settings), quiet)
+
+
+def sweep(
+    backbones: Any = None,
+    datasets: Any = None,
+    heads: Any = None,
+    protocols: Any = None,
+    seeds: int | Sequence[int] = (0, 1, 2),
+    *,
+    rank_by: str | None = None,
+    name: str = "default",
+    runs: str | Path = "runs",
+    cache: str | Path | None = None,
+    device: str = "auto",
+    force: bool = False,
+    calibrate: bool = False,
+    limit: int | None = None,
+    skip_unfit: bool = False,
+    quiet: bool = False,
+    **settings: Unpack[Settings],
+) -> Board:
+    """Every combination of the parts given, as a ranked table with the refusals and marks of `probe leaderboard`.
+
+    A job that fails is told, and does not stop the others.
+
+    Args:
+        backbones: A list of what `run` takes as a backbone, or one of it; as the next three. Only a list is several.
+        datasets: See `run`.
+        heads: See `run`.
+        protocols: See `run`.
+        seeds: One or several.
+        rank_by: The metric that the table shows and ranks by; by default top1, or mAP where rows have several labels.
+        skip_unfit: Pass over parts that do not fit each other, such as a head of tokens and a backbone without any.
+
+    The other arguments are those of `run`.
+
+    Returns:
+        The table, as text and as HTML in a notebook; `frame`, `notes`, `failures`, `compare("a", "b")`.
+
+    Raises:
+        ProbeError: No job gave a run, or the runs cannot share a table.
+
+    Example:
+        >>> import probe
+        >>> board = probe.sweep(datasets="iris", heads=["ncm", "lda"], seeds=[0], quiet=True)
+        >>> sorted(board.frame["head"])
+        ['lda', 'ncm']
+    """
+
+    several = {"backbone": backbones, "dataset": datasets, "head": heads, "protocol": protocols}
+    common = {
+        "name": name, "runs": runs, "cache": cache, "device": device, "force": force, "calibrate": calibrate,
+        "limit": limit, "skip_unfit": skip_unfit,
+    }  # fmt: skip
+    done = run_all(several, seeds, common, dict(settings), quiet=quiet)
+    return replace(table(done.folders, rank_by), failures=done.failures, unfit=done.unfit)
+
+
+def table(
+    folders: Any,
+    metric: str | None = None,
+    *,
+    rows: str | Sequence[str] | None = None,
+    columns: str | Sequence[str] | None = None,
+    where: str | Sequence[str] = (),
+) -> Board:
+    """The ranked table of finished runs, as `probe leaderboard` prints it.
+
+    Args:
+        folders: A folder that holds runs, at any depth, or a `Result`; or a list of these.
+        metric: One that the runs have; by default top1, or mAP where rows have several labels.
+        rows: Fields that make a row; by default backbone and head.
+        columns: Fields that make a column; by default the dataset, and what tells protocols on one dataset apart.
+        where: Conditions that the runs meet, such as `"head=linear,ncm"` or `"seed!=0"`.
+
+    Returns:
+        See `sweep`.
+
+    Raises:
+        InputError: Results that cannot be compared would share a column, or a name is unknown.
+
+    Example:
+        >>> import probe
+        >>> runs = [probe.run(dataset="iris", head=head, quiet=True) for head in ("ncm", "lda")]
+        >>> board = probe.table(runs, metric="log_loss")
+        >>> len(board.frame)
+        2
+    """
+    from probe.leaderboard.board import Board
+    from probe.leaderboard.command import sweep_columns
+    from probe.leaderboard.index import read_folders
+    from probe.leaderboard.records import Records
+    from probe.leaderboard.select import where as meeting
+    from probe.leaderboard.table import ROWS, build_table
+
+    given = list(folders) if isinstance(folders, list | tuple) else [folders]
+    records = read_folders([getattr(folder, "folder", folder) for folder in given])
+    conditions = [where] if isinstance(where, str) else list(where)
+    records = Records(meeting(records.frame, conditions), records.problems, records.notes)
+    by_column = sweep_columns(records) if columns is None else _fields(columns)
+    return Board(build_table(records, metric, ROWS if rows is None else _fields(rows), by_column))
+
+
+def extract(
+    backbone: Any = None,
+    dataset: Any = None,
+    kinds: Sequence[str] | None = None,
+    partitions: Sequence[str] | None = None,
+    *,
+    cache: str | Path | None = None,
+    device: str = "auto",
+    limit: int | None = None,
+    quiet: bool = False,
+    **settings: Unpack[Settings],
+) -> dict[str, Features]:
+    """Features from the store, extracted where they are missing: those that runs read.
+
+    Args:
+        backbone: See `run`.
+        dataset: See `run`.
+        kinds: Which features, such as `["pooled", "tokens"]` or a tapped layer; None: `pooled`.
+        partitions: None: all of the dataset.
+
+    The other arguments are those of `run`.
+
+    Returns:
+        By partition: `arrays` by kind (read-only, N rows), `labels` (N,), `ids`, `valid`, `digest`.
+
+    Raises:
+        ProbeError: for anything you can mend, before anything slow starts.
+
+    Example:
+        >>> import probe
+        >>> found = probe.extract(dataset="iris", quiet=True)
+        >>> found["train"].arrays["pooled"].shape
+        (75, 4)
+    """
+    from probe.experiment.extracting import Extracting
+    from probe.experiment.reading import fetch
+
+    building.forget()
+    tell = teller(quiet)
+    parts = {"backbone": part_of("backbone", backbone, tell), "dataset": part_of("dataset", dataset, tell)}
+    common = {"cache": cache, "device": device, "limit": limit}
+    config, live = configured({**parts, "head": None, "protocol": None}, common, dict(settings), tell)
+    request = quietly(building.build(config, "probe.extract(…)", live), quiet)
+    asked = {**config["extract"], "kinds": None if kinds is None else list(kinds), "partitions": partitions}
+    work = Extracting.of(request, asked)
+    return {part: fetch(work.request, work.request.backbone, part, work.kinds, {}) for part in work.partitions}
+
+
+def _fields(names: str | Sequence[str]) -> tuple[str, ...]:
+    return tuple(part.strip() for part in names.split(",")) if isinstance(names, str) else tuple(names)

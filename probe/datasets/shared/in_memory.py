@@ -1,0 +1,177 @@
+"""Datasets of what a program holds already: arrays, or torch datasets of pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image
+
+from probe.core.base import Dataset, Partition, digest
+from probe.core.errors import InputError
+from probe.core.hashing import hash_bytes
+from probe.core.rows import sort_of
+from probe.core.targets import class_codes
+from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+
+PARTITIONS = ("train", "test", "validation")
+N_READ_TWICE = 8
+
+
+class TorchRows:
+    """Rows of a torch dataset of (row, label) pairs, read when they are asked for.
+
+    Args:
+        source: Anything with `len` and pairs by number.
+        labels: Class codes (N,), or targets (N, K).
+        digests: Of the content of each row.
+    """
+
+    def __init__(self, source: Any, labels: ArrayLike, digests: Sequence[str]):
+        self.source, self._digests = source, list(digests)
+        self.labels = class_codes(labels)
+        self.ids = [str(row) for row in range(len(self._digests))]
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of rows, labels and ids."""
+        return digest([self._digests, self.labels.tolist(), self.ids])
+
+    def row_digests(self) -> list[str]:
+        """Digest of each row's content: equal rows have equal ones."""
+        return self._digests
+
+    def __len__(self) -> int:
+        return len(self._digests)
+
+    def __getitem__(self, row: int) -> Any:
+        return as_row(self.source[row][0], f"row {row}")
+
+
+def dataset_of(
+    given: Mapping[str, Any],
+    name: str | None = None,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
+    map_labels: bool = False,
+) -> Dataset:
+    """A dataset of what each partition is given as: a pair (X, y) of arrays, or a torch dataset of (row, label) pairs.
+
+    Args:
+        given: `train`, and perhaps `test` and `validation`. X holds float vectors (N, D), other numbers become such, or
+            uint8 images (N, H, W) or (N, H, W, 3).
+        name: How tables call it; by default `arrays` or `rows` and the beginning of its fingerprint.
+        class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
+        ignore_label: A number or a name whose rows are left out.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+    """
+    if unknown := [part for part in given if part not in PARTITIONS]:
+        raise InputError(f"dataset has the partitions {unknown}, expected train, test and validation: rename them")
+    pairs = {part: isinstance(value, tuple) for part, value in given.items()}
+    read = {part: _arrays(v, part) if pairs[part] else _torch_rows(v, part) for part, v in given.items()}
+    if "train" in given and class_names is None and not pairs["train"]:
+        class_names = _named_classes(given["train"])
+    raw = {part: labels for part, (_, labels) in read.items()}
+    if "train" not in raw:
+        raise InputError(f"dataset has the partitions {list(raw)}, expected train among them: add it")
+    codes, names = encode_labels(raw, "the labels given", read_class_names(class_names), ignore_label, map_labels)
+    partitions = {part: _partition(given[part], read[part][0], codes[part]) for part in given}
+    rows = sort_of(partitions["train"][0]) if len(partitions["train"]) else None
+    kind = "arrays" if all(pairs.values()) else "rows"
+    own = digest({part: p.fingerprint for part, p in partitions.items()})[:6]
+    return make_dataset(name or f"{kind}-{own}", names, partitions, target=target_of(raw), rows=rows)
+
+
+def as_row(value: Any, where: str) -> Any:
+    """A row as backbones take it: a PIL image, or a vector of floats.
+
+    Raises:
+        InputError: It is neither, such as an image that a transform has made a tensor of.
+    """
+    if isinstance(value, Image.Image):
+        return value
+    array = np.asarray(value) if isinstance(value, np.ndarray) or hasattr(value, "numpy") else None
+    if array is not None and array.ndim == 1 and array.dtype.kind == "f":
+        return array
+    if array is not None and _are_images(array[None]):
+        return Image.fromarray(np.ascontiguousarray(array))
+    shown = (
+        type(value).__name__ if array is None else f"{type(value).__name__} of {array.dtype} and shape {array.shape}"
+    )
+    raise InputError(
+        f"{where} of the dataset is a {shown}, expected a PIL image, a uint8 array (H, W) or (H, W, 3) or a vector of "
+        "floats: give the dataset without its transform, the backbone has one of its own"
+    )
+
+
+def _are_images(rows: NDArray[Any]) -> bool:
+    return rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and rows.shape[-1] == 3))
+
+
+def _arrays(pair: tuple[Any, ...], part: str) -> tuple[NDArray[Any], Any]:
+    """Rows and labels of a partition, checked."""
+    if len(pair) != 2:
+        raise InputError(f"{part} is a tuple of {len(pair)}, expected a pair (X, y): give both")
+    rows, labels = (np.asarray(value) for value in pair)
+    if rows.ndim == 2 and rows.dtype.kind in "iub":
+        rows = rows.astype(np.float32)
+    if rows.ndim == 4 and rows.shape[-1] == 1:
+        rows = rows[..., 0]
+    if not (_are_images(rows) or (rows.ndim == 2 and rows.dtype.kind == "f")):
+        raise InputError(
+            f"X of {part} is {rows.dtype} of shape {rows.shape}, expected vectors (N, D), or uint8 images (N, H, W) or "
+            "(N, H, W, 3): convert it"
+        )
+    if labels.ndim not in (1, 2) or len(labels) != len(rows):
+        raise InputError(
+            f"y of {part} has shape {labels.shape}, expected one for each of the {len(rows)} rows of X: give as many"
+        )
+    return rows, labels_as_read(labels)
+
+
+def _torch_rows(source: Any, part: str) -> tuple[list[str], Any]:
+    """Digest of each row, and the labels, from one pass; rows that change from one reading to the next are refused."""
+    if not (hasattr(source, "__getitem__") and hasattr(source, "__len__")) or isinstance(source, str | bytes):
+        raise InputError(
+            f"{part} is a {type(source).__name__}, expected a pair (X, y) of arrays, or a torch dataset of (row, "
+            "label) pairs that has a length: give one"
+        )
+    digests, labels = [], []
+    for number in range(len(source)):
+        try:
+            row, label = source[number]
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"row {number} of {part} is no (row, label) pair ({error}): give a dataset of such"
+            ) from error
+        digests.append(_digest(as_row(row, f"row {number} of {part}")))
+        labels.append(label.item() if getattr(label, "ndim", None) == 0 else label)
+    for number, seen in enumerate(digests[:N_READ_TWICE]):
+        if _digest(as_row(source[number][0], f"row {number} of {part}")) != seen:
+            raise InputError(
+                f"row {number} of {part} is another one each time it is read, expected rows that stay: give the "
+                "dataset without its random transform"
+            )
+    columns = bool(labels) and getattr(labels[0], "ndim", 0) == 1
+    return digests, np.stack([np.asarray(label) for label in labels]) if columns else labels
+
+
+def _digest(row: Any) -> str:
+    if isinstance(row, Image.Image):
+        return hash_bytes(f"{row.mode} {row.size}".encode() + row.tobytes())
+    return hash_bytes(f"{row.dtype} {row.shape}".encode() + np.ascontiguousarray(row).tobytes())
+
+
+def _named_classes(source: Any) -> list[str] | None:
+    names = getattr(source, "classes", None)
+    return [str(name) for name in names] if isinstance(names, list | tuple) and names else None
+
+
+def _partition(given: Any, read: Any, codes: Any) -> Partition:
+    if isinstance(given, tuple):
+        return ArrayPartition(read, codes, [str(row) for row in range(len(read))])
+    return TorchRows(given, codes, read)

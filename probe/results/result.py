@@ -1,0 +1,89 @@
+"""A finished run as an object: what `probe.run` gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from probe.core.intervals import Interval
+from probe.results.reader import checked_head, read_predictions, read_result
+
+N_SHOWN = 3
+
+
+@dataclass(frozen=True, repr=False)
+class Result:
+    """One complete run folder; it is read when it is asked for, and checked as it is read.
+
+    Attributes:
+        folder: Where it stands.
+        load_head: Reads a fitted head from its file.
+        is_new: Whether the run was made now, and not found complete.
+    """
+
+    folder: Path
+    load_head: Callable[[Path], Any] = field(compare=False)
+    is_new: bool = field(default=True, compare=False)
+
+    @cached_property
+    def record(self) -> Mapping[str, Any]:
+        """All that `result.json` says; `probe.results.schema` names its fields."""
+        return read_result(self.folder)
+
+    @cached_property
+    def metrics(self) -> dict[str, Interval]:
+        """Name -> value with its 95 % interval (`value`, `low`, `high`), on the test rows."""
+        return {name: Interval(**told) for name, told in self.record["metrics"].items()}
+
+    @property
+    def selection(self) -> Mapping[str, Any] | None:
+        """What was searched, on which rows and what won; None where nothing was searched."""
+        found: Mapping[str, Any] | None = self.record["selection"]
+        return found
+
+    @cached_property
+    def predictions(self) -> dict[str, NDArray[Any]]:
+        """One entry per test row: `row`, `label`, `predicted`, …; `probe.results.schema.ARRAYS` names them."""
+        return read_predictions(self.folder, self.record)
+
+    @cached_property
+    def head(self) -> Any:
+        """The fitted head, with `predict` and `predict_proba` for features of the same backbone."""
+        return self.load_head(checked_head(self.folder))
+
+    @property
+    def title(self) -> str:
+        """What was run on what."""
+        labels, seed = self.record["labels"], self.record["seed"]
+        return f"{labels['head']} on {labels['backbone']} x {labels['dataset']}, {labels['protocol']}, seed {seed}"
+
+    def remarks(self) -> list[str]:
+        """What has to be said under the numbers."""
+        record, told = self.record, []
+        if self.selection:
+            told.append(f"chosen on {self.selection['on']}: {self.selection['chosen']}")
+        if leaked := record.get("leakage", {}).get("test", 0):
+            told.append(f"leakage: {leaked} test rows of {record['labels']['dataset']} are copies of training rows")
+        told += [f"not among the rows of {phrase}" for phrase in record.get("left_out", ())]
+        told += [f"note: {note}" for note in record.get("notes", ())]
+        return told
+
+    def __repr__(self) -> str:
+        shown = [f"{name} {m.value:.4f} [{m.low:.4f}, {m.high:.4f}]" for name, m in self.metrics.items()][:N_SHOWN]
+        more = f", and {len(self.metrics) - N_SHOWN} more in .metrics" if len(self.metrics) > N_SHOWN else ""
+        return "\n".join([f"Result: {self.title}", f"  {', '.join(shown)}{more}", f"  {self.folder}"])
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><td>{escape(name)}</td><td>{m.value:.4f}</td><td>{m.low:.4f} to {m.high:.4f}</td></tr>"
+            for name, m in self.metrics.items()
+        )
+        told = "".join(f"<div>{escape(line)}</div>" for line in [*self.remarks(), str(self.folder)])
+        head = "<tr><th>metric</th><th>value</th><th>95 % interval</th></tr>"
+        return f"<div><b>{escape(self.title)}</b></div><table>{head}{rows}</table>{told}"

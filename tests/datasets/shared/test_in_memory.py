@@ -1,0 +1,81 @@
+"""Datasets of arrays and of torch datasets that a program holds."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.datasets import load_wine
+from torch.utils.data import TensorDataset
+
+from probe.core.errors import InputError
+from probe.core.targets.labels import Labels
+from probe.datasets.shared.in_memory import dataset_of
+
+
+def test_copies_of_arrays_are_one_dataset_and_other_arrays_another():
+    X, y = load_wine(return_X_y=True)
+    made = [dataset_of({"train": given}) for given in ((X, y), (X.copy(), y.tolist()), (X + 1, y))]
+    assert made[0].fingerprint == made[1].fingerprint
+    assert made[0].name == made[1].name
+    assert made[0].name != made[2].name
+    assert made[0].name.startswith("arrays-")
+
+
+def test_labels_may_be_names_or_columns_and_are_encoded_as_those_of_files():
+    X = np.arange(12).reshape(6, 2)
+    named = dataset_of({"train": (X, ["b", "a", "b", "a", "b", "a"])}, name="mine")
+    assert (named.name, named.class_names, named.rows) == ("mine", ("a", "b"), "vectors")
+    assert named.partitions["train"].labels.tolist() == [1, 0, 1, 0, 1, 0]
+    assert named.partitions["train"][0].dtype == np.float32
+    several = dataset_of({"train": (X, np.eye(2, dtype=int)[[0, 1, 0, 1, 0, 1]])})
+    assert several.target == Labels() or several.target.name == "labels"
+
+
+def test_a_torch_dataset_of_images_is_read_row_by_row_and_named_by_its_content():
+    class Images:
+        classes = ("dark", "light")
+
+        def __init__(self, level):
+            self.level = level
+
+        def __len__(self):
+            return 6
+
+        def __getitem__(self, row):
+            return Image.new("RGB", (4, 4), (self.level * row,) * 3), torch.tensor(row % 2)
+
+    made = [dataset_of({"train": Images(level)}) for level in (10, 10, 11)]
+    assert made[0].class_names == ("dark", "light")
+    assert made[0].rows == "images"
+    assert made[0].partitions["train"][3].getpixel((0, 0)) == (30, 30, 30)
+    assert made[0].fingerprint == made[1].fingerprint != made[2].fingerprint
+    assert len(set(made[0].partitions["train"].row_digests())) == 6
+
+
+def test_columns_of_labels_of_a_torch_dataset_are_several_labels_per_row():
+    made = dataset_of({"train": TensorDataset(torch.randn(8, 3), torch.eye(2, dtype=torch.int64).repeat(4, 1))})
+    assert made.target.name == "labels"
+
+
+def test_rows_that_change_when_they_are_read_again_are_refused():
+    class Random(TensorDataset):
+        def __getitem__(self, row):
+            x, y = super().__getitem__(row)
+            return x + torch.rand(3), y
+
+    with pytest.raises(InputError, match="is another one each time it is read, expected rows that stay"):
+        dataset_of({"train": Random(torch.zeros(4, 3), torch.arange(4) % 2)})
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"test": (np.zeros((4, 2)), [0] * 4)}, "expected train among them"),
+        ({"train": (np.zeros((4, 2)), [0] * 4, 1)}, "train is a tuple of 3, expected a pair"),
+        ({"train": [1, 2, 3, 4]}, r"row 0 of train is no \(row, label\) pair"),
+        ({"train": "iris"}, "train is a str, expected a pair"),
+    ],
+)
+def test_what_is_no_dataset_is_refused_in_a_sentence(given, sentence):
+    with pytest.raises(InputError, match=sentence):
+        dataset_of(given)
