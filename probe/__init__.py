@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING, Any
 
 from probe.core import moved
 from probe.core.version import __version__ as __version__
 
+TYPE_CHECKING = False  # as `typing` has it, whose import would be the dearest of all here
 if TYPE_CHECKING:
+    from typing import Any
+
     from probe.command.python import extract, run, sweep, table
 
 __all__ = ["extract", "run", "sweep", "table"]

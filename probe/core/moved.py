@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
-from types import ModuleType
+
+TYPE_CHECKING = False  # as `typing` has it, whose import would be the dearest of `import probe`
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from types import ModuleType
 
 PACKAGE = __name__.partition(".")[0] + "."
 MOVED = {
@@ -22,14 +24,16 @@ MOVED = {
 """Module below the package, and where it stands now."""
 
 
-class _Moved(MetaPathFinder, Loader):
+class _Moved:
     """Gives the module that stands elsewhere now: the same object under both names."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         below = fullname.removeprefix(PACKAGE)
-        return ModuleSpec(fullname, self) if below != fullname and below in MOVED else None
+        if below == fullname or below not in MOVED:
+            return None
+        return ModuleSpec(fullname, self)  # type: ignore[arg-type]  # the methods alone are asked for
 
     def create_module(self, spec: ModuleSpec) -> ModuleType:
         module = importlib.import_module(PACKAGE + MOVED[spec.name.removeprefix(PACKAGE)])
