@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from sklearn.base import clone
 from probe.core.arrays import rows_of
 from probe.core.base import IntArray
 from probe.core.targets import Target
-from probe.experiment.choosing import FOLDS
+from probe.experiment.choosing import FOLDS, OF_FOLDS
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.head import Head
 
@@ -44,7 +44,7 @@ def chosen_on(head: Head, rows: ReadRows, extras: Mapping[str, Any], target: Tar
         n_classes: Of the dataset.
     """
     if rows.folds is not None and getattr(head, "selection_", {}).get("on", "").endswith(FOLDS):
-        return _out_of_fold(clone(head), rows, rows.folds, extras, target, n_classes)
+        return _out_of_fold(head, rows, rows.folds, extras, target, n_classes)
     before, validation = head.before_refit(), rows.validation
     if before is None or not len(validation.y):
         return None
@@ -57,8 +57,11 @@ def _out_of_fold(
     """Outputs for every row that has a fold, by what was chosen, fitted on the rows of all others."""
     X, y = rows.train.X, rows.train.y
     insides = [np.flatnonzero(folds == fold) for fold in np.unique(folds[folds >= 0])]
-    outsides = [np.flatnonzero(folds != folds[inside[0]]) for inside in insides]
-    fits = head.fit_splits(X, y, [(outside, None) for outside in outsides], **extras)
+    kept: dict[int, Head] = getattr(head, OF_FOLDS, {})
+    fits: Iterable[Head] = [kept[fold] for fold in np.unique(folds[folds >= 0]).tolist() if fold in kept]
+    if not kept:
+        outsides = [np.flatnonzero(folds != folds[inside[0]]) for inside in insides]
+        fits = clone(head).fit_splits(X, y, [(outside, None) for outside in outsides], **extras)
     parts = [target.outputs(fit, rows_of(X, inside), n_classes) for inside, fit in zip(insides, fits, strict=True)]
     places = np.concatenate(insides)
     order = np.argsort(places)

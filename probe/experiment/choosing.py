@@ -13,6 +13,8 @@ from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.heads.shared.head import Head
 
+OF_FOLDS = "_of_folds"
+"""Attribute of a head that folds chose: by fold, what was chosen, fitted without it; where that cost no further fit."""
 FOLDS = "folds of the training rows"
 """Ends what `selection_` says where these chose; the parameters of the head are then those that won."""
 
@@ -73,7 +75,9 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
     numbers = np.unique(folds[folds >= 0])
     splits = [(np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)) for fold in numbers]
     splits = splits or [(np.arange(len(y)), np.arange(len(y)))]
+    trials = []
     for trial in clone(head).set_params(**quick).fit_splits(X, y, splits, **extras):
+        trials.append(trial)
         selection = getattr(trial, "selection_", None)
         if selection is None or selection["on"] != "validation":
             return head.fit(X, y, **extras)
@@ -91,4 +95,7 @@ def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mappi
         "searched": [values | {"score": means[key]} for key, values in candidates.items()] if len(numbers) else [],
         "chosen": candidates[best],
     }
+    of_folds = [trial.at(candidates[best]) for trial in trials]
+    if len(numbers) and all(fitted is not None for fitted in of_folds):
+        head.__dict__[OF_FOLDS] = dict(zip(numbers.tolist(), of_folds, strict=True))
     return head

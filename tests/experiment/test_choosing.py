@@ -9,7 +9,7 @@ import pytest
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import Split
 from probe.datasets.sklearn import load
-from probe.experiment.choosing import remarks
+from probe.experiment.choosing import OF_FOLDS, fit, remarks
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.run import Run, run_once
 from probe.features.store import FeatureStore
@@ -39,7 +39,7 @@ def test_few_validation_rows_join_the_training_rows_in_folds() -> None:
         (LinearProbe(refit=False), {}),
         (RidgeProbe(), {}),
         (LinearProbe(), {"taught": True}),
-        (LinearProbe(), {"validation_fraction": 0.5}),
+        (LinearProbe(), {"name": "digits", "validation_fraction": 0.5}),
         (LinearProbe(), {"validation_fraction": 0.0}),
     ],
 )
@@ -69,3 +69,13 @@ def test_an_end_of_the_grid_and_ties_are_told() -> None:
     assert remarks(searched({0.1: 0.5, 1: 0.7, 10: 0.7}, 1)) == ["2 of 3 candidates score the same"]
     assert remarks(searched({0.1: 0.5, 1: 0.7, 10: 0.6}, 1)) == []
     assert remarks(None) == remarks(searched({1: 0.5}, 1)) == []
+
+
+def test_what_folds_chose_says_of_their_rows_what_a_new_fit_without_them_would():
+    rng = np.random.default_rng(0)
+    y, folds = np.arange(60) % 3, np.arange(60) // 3 % 5
+    X = rng.normal(size=(60, 4)) + y[:, None]
+    head = fit(LinearProbe(Cs=[1e-3, 0.1, 10.0], tol=1e-10), (X, y), (None, y[:0]), folds, {})
+    for fold, fitted in head.__dict__[OF_FOLDS].items():
+        alone = LinearProbe(Cs=[head.C_], tol=1e-10).fit(X[folds != fold], y[folds != fold])
+        np.testing.assert_allclose(fitted.logits(X[folds == fold]), alone.logits(X[folds == fold]), atol=1e-4)

@@ -110,6 +110,10 @@ class Head(ClassifierMixin, BaseEstimator):
             )
         return {self.searches[name]: [value] for name, value in candidate.items()}
 
+    def at(self, candidate: Mapping[str, Any]) -> Self | None:
+        """The head as it was fitted for another candidate of its search; None where only a new fit would tell."""
+        return None
+
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Mapping
 from typing import Any, Self
 
 import numpy as np
@@ -75,6 +77,16 @@ class MultinomialPath(LogisticPath):
         if self.refit and val_codes is not None:
             self._refit(RowStack([X, X_val]), np.concatenate([codes, val_codes]))
         return self
+
+    def at(self, candidate: Mapping[str, Any]) -> Self | None:
+        """As it was fitted on the rows that the path was solved on, with another C of the path."""
+        places = np.flatnonzero(self.Cs_ == candidate["C"])
+        if len(places) != 1:
+            return None
+        found = copy.copy(self)
+        found.C_, place = float(self.Cs_[places[0]]), int(places[0])
+        found.coef_, found.intercept_ = self.coefs_path_[place], self.intercepts_path_[place]
+        return found
 
     def _solve(
         self, X: Any, codes: IntArray, Cs: FloatArray, start: tuple[FloatArray, FloatArray] | None = None
