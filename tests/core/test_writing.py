@@ -6,6 +6,7 @@ import resource
 import subprocess
 import sys
 import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,13 +17,15 @@ from probe.core.writing import sentence, write_file, writing
 ROOT = Path(__file__).parents[2]
 
 
-@pytest.fixture
+@contextmanager
 def small_disk():
-    """As a full disk: no file may grow beyond a kilobyte."""
+    """As a full disk: no file may grow beyond a kilobyte, that of the test's own report included."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("content", ["ü\n", b"\xc3\xbc\n", lambda path: path.write_bytes(b"\xc3\xbc\n")])
@@ -58,10 +61,11 @@ def test_a_pipe_is_written_into(tmp_path):
     assert not (tmp_path / "fifo").is_file()
 
 
-def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path, small_disk):
+def test_a_full_disk_is_a_sentence_and_leaves_what_was_there(tmp_path):
     (tmp_path / "a.md").write_text("old")
     for name in ("a.md", "new/b.md"):
-        with pytest.raises(FileError, match=rf"{name} cannot be written \(File too large\): make room there"):
+        said = pytest.raises(FileError, match=rf"{name} cannot be written \(File too large\): make room there")
+        with said, small_disk():
             write_file(tmp_path / name, "x" * 2000)
     assert [path.name for path in tmp_path.rglob("*")] == ["a.md"]
     assert (tmp_path / "a.md").read_text() == "old"
