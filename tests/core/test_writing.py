@@ -161,8 +161,11 @@ def test_a_reader_that_has_gone_is_no_failure_and_a_full_disk_behind_the_output_
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ((*RUN, "runs=file/runs"), "file/runs/default cannot be written"),
-        (("-m", *RUN, "seed=0,1", "runs=file/runs"), "probe: file/runs/default/.sweep"),
+        ((*RUN, "runs=file/runs"), "/file is a file, and runs are to stand below it: move it, or set runs="),
+        (
+            ("-m", *RUN, "seed=0,1", "runs=file/runs"),
+            "/file is a file, and runs are to stand below it: move it, or set runs=",
+        ),
         (("leaderboard", "runs", "--md", "file/t.md"), "probe leaderboard: file/t.md cannot"),
         (("leaderboard", "runs", "--html", "file/t.html"), "probe leaderboard: file/t.html cannot"),
         (("leaderboard", "runs", "--plots", "file/p"), "probe leaderboard: file/p/scores.png cannot"),
