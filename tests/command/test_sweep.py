@@ -15,11 +15,12 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from places import ROOT
+from run_folders import write_run
 
 from probe.command import cli, job
 from probe.command import config as building
 from probe.command.process import n_jobs
-from probe.command.sweep import Outcome, begin, note, progress, report, start
+from probe.command.sweep import Outcome, begin, doubtful_choices, note, progress, report, start
 from probe.results.comparing import content
 
 # A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
@@ -287,3 +288,18 @@ def test_a_launcher_that_is_not_installed_is_named_with_its_extra(tmp_path, laun
     assert answer.stderr.decode().endswith(
         f"\nprobe: the launcher {name} is a plugin that is not installed: pip install -e '.[{extra}]'\n"
     )
+
+
+def test_choices_at_an_end_and_among_equals_are_counted_for_each_head(tmp_path: Path) -> None:
+    chosen = {"on": "validation", "searched": [], "chosen": {"C": 1.0}}
+    end = "C is the largest of 10 searched"
+    remarks = [[end, "3 of 10 candidates score the same"], ["2 of 10 candidates score the same"], []]
+    folders = [
+        write_run(tmp_path, head="linear", seed=seed, selection={**chosen, "remarks": told})
+        for seed, told in enumerate(remarks)
+    ]
+    folders.append(write_run(tmp_path, head="ncm"))
+    assert doubtful_choices(folders) == [
+        f"linear: {end}, in 1 of 3 runs",
+        "linear: several of 10 candidates score the same, in 2 of 3 runs",
+    ]
