@@ -69,6 +69,8 @@ def main() -> None:
         code = interrupted() if was_interrupted(error) else ended_early(error)
     finally:
         process.end()
+        if not wants_traceback:
+            del os.environ[TRACEBACK]  # nor for whoever calls this from Python
     sys.exit(code)
 
 

@@ -139,7 +139,9 @@ def test_numbers_and_brackets_are_names(tmp_path: Path) -> None:
 
 
 def test_vectors_are_read_as_they_are_where_no_backbone_is_named(tmp_path: Path) -> None:
-    answer = probe("dataset=iris", "head=ncm", cwd=tmp_path)
+    rows = [f"{i % 2 + i / 100},{i % 3},{'ab'[i % 2]}" for i in range(60)]
+    (tmp_path / "table.csv").write_text("\n".join(["x,y,label", *rows]))
+    answer = probe("dataset=csv", "dataset.path=table.csv", "protocol=holdout", "head=ncm", cwd=tmp_path)
     assert "the rows are vectors, which backbone=identity reads" in answer.stderr
     (run,) = run_folders(tmp_path / "runs" / "default")
     result = json.loads((run / "result.json").read_text())

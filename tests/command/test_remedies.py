@@ -43,7 +43,8 @@ def found(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
         for text in sentences(ast.parse(path.read_text())):
             if " " in text.strip():
                 pairs |= {
-                    (str(path.relative_to(ROOT)), match.group().rstrip(".,:")) for match in pattern.finditer(text)
+                    (str(path.relative_to(ROOT)), match.group().rstrip(f".,:{HOLE}"))
+                    for match in pattern.finditer(text)
                 }
     return sorted(pairs)
 
@@ -51,7 +52,8 @@ def found(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
 def remedies() -> list[tuple[str, str]]:
     words = [(path, word) for path, word in found(WORD) if word not in PLACEHOLDERS]
     given = {(path, word): word.partition("=")[2].strip(HOLE) for path, word in words}
-    return [pair for pair, value in given.items() if value not in ("", "…", "True")]  # the last is Python
+    # The last is Python, as are pairs of a name and its parameters.
+    return [pair for pair, value in given.items() if value not in ("", "…", "True") and value[0] != "("]
 
 
 def options(path: str, key: str) -> list[str]:
