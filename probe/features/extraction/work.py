@@ -36,6 +36,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from probe.core.files import Stamp
 from probe.features.extraction.plan import Block, Plan, read_plan
 from probe.features.layout import (
     TRASH_PREFIX,
@@ -58,6 +59,7 @@ class Work:
         self.folder = folder
         self.data = folder / "data"
         self.plan = read_plan(folder)
+        self._stamp = Stamp.of(os.stat(folder / "plan.json"))
         self._journals: dict[str, int] = {}
         self._done: dict[int, Block] = {}
         self._signs: dict[str, tuple[bytes, float]] = {}
@@ -82,8 +84,14 @@ class Work:
         return cls(folder)
 
     def there(self) -> bool:
-        """False once the extraction was finished or thrown away."""
-        return listed(self.folder) and listed(self.data)
+        """False once the extraction was finished or thrown away, though another one may stand in its place."""
+        try:
+            same = Stamp.of(os.stat(self.folder / "plan.json")) == self._stamp
+        except OSError as error:
+            if gone(error):
+                return False
+            raise
+        return same and listed(self.folder) and listed(self.data)
 
     def done(self) -> dict[int, Block]:
         """The blocks that all journals hold together. A line that was cut off does not count."""

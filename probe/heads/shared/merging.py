@@ -23,6 +23,7 @@ import numpy as np
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.source import path_of, source_digest
+from probe.core.writing import write_file
 from probe.heads.shared.head import Head
 from probe.heads.shared.moments import ClassMoments, MomentsHead
 
@@ -68,7 +69,8 @@ def save_part(head: MomentsHead, folder: str | Path) -> None:
     head.save(Path(folder) / HEAD)
     moments = head._moments
     settings = {name: str(getattr(moments, name)) for name in ("second", "extremes", "unit_rows", "rounding")}
-    (Path(folder) / SUMS).write_bytes(save({name: getattr(moments, name) for name in ARRAYS}, metadata=settings))
+    sums = {name: getattr(moments, name) for name in ARRAYS}
+    write_file(Path(folder) / SUMS, save(sums, metadata=settings))
 
 
 def load_part(folder: str | Path, kind: type[Head] = Head) -> MomentsHead:

@@ -16,6 +16,7 @@ from probe.core import tensors
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.hashing import hash_arrays
+from probe.core.writing import write_file
 
 ROOM = "probe.heads."
 MOVED = {"one_vs_rest": "shared.one_vs_rest", "linear_shared": "shared.linear_ranks"}
@@ -39,7 +40,7 @@ def save(head: Any, path: str | Path) -> None:
         "strings": json.dumps(sorted(strings)),
     }
     numbers = {k: v for k, v in arrays.items() if k not in strings}
-    Path(path).write_bytes(tensors.to_bytes(numbers, header | {"digest": _digest(numbers, header)}))
+    write_file(path, tensors.to_bytes(numbers, header | {"digest": _digest(numbers, header)}))
 
 
 def _digest(arrays: Mapping[str, Any], header: Mapping[str, str]) -> str:
