@@ -151,6 +151,7 @@ def test_a_file_cannot_widen_what_is_trusted(tmp_path):
     path = hostile(FunctionTransformer(os.system), tmp_path / "head.safetensors")
     with safe_open(path, framework="numpy") as file:
         header, arrays = file.metadata(), {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    del header["digest"]  # as in files of older versions
     for name in ("trusted", "_fitted", "fit"):
         attributes = json.loads(header["attributes"]) | {name: ["posix.system"]}
         save_file(arrays, path, metadata=header | {"attributes": json.dumps(attributes)})

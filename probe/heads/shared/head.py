@@ -225,6 +225,10 @@ class Head(ClassifierMixin, BaseEstimator):
         """Keeps what is fitted now, on the training rows alone, as the answer of `before_refit`."""
         self._chosen = {name: value for name, value in vars(self).items() if name != "_chosen"}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what it keeps beside itself for the run that fitted it."""
+        return {k: v for k, v in super().__getstate__().items() if k not in ("_chosen", "_of_folds")}
+
     def before_refit(self) -> Self | None:
         """The head as it was when it was chosen on the validation rows given to `fit`: it has not been fitted on them.
 
