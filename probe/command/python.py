@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.command import config as building
-from probe.command.jobs import Settings, carry_out, quietly, run_all, teller
+from probe.command.calls import Settings, carry_out, quietly, run_all, teller
 from probe.command.parts import configured, part_of
 
 if TYPE_CHECKING:

@@ -125,8 +125,7 @@ def carry_out(
     said = _shown(parts, common["seed"])
     request, tracker = quietly(building.build(config, said, live), quiet), building.instantiate(config["tracker"])
     folder, is_new = run_once(request)
-    if is_new:
-        tracker.log(read_result(folder), folder)
+    tracker.log(read_result(folder), folder)  # also one that was there, as the command does
     return Result(folder.absolute(), _loader(request), is_new)
 
 
