@@ -17,6 +17,7 @@ from omegaconf import OmegaConf
 from probe.command import recorded, values
 from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
+from probe.core.files import CONF
 from probe.core.terminal import tell
 
 if TYPE_CHECKING:
@@ -35,8 +36,6 @@ KINDS: list[tuple[str, Any, str]] = [
 BACKBONE = "tiny"
 """The default, of `config.yaml`."""
 NONE_LIVE: Mapping[str, Any] = MappingProxyType({})
-PACKAGE = Path(__file__).parents[1]
-CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
 
 
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:

@@ -27,6 +27,9 @@ from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.writing import write_file
 
+PACKAGE = Path(__file__).parents[1]
+CONF = PACKAGE / "conf" if (PACKAGE / "conf").is_dir() else PACKAGE.parent / "conf"
+"""The package's own yamls: inside an installed package, beside it in a checkout."""
 RACY_NS = 2 * 10**9
 """Files changed this shortly before they were read are not remembered: a second change might leave the same stamp."""
 KINDS = {

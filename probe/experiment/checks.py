@@ -76,19 +76,24 @@ def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
 def with_teacher(request: Run) -> Run:
     """The request with the teacher that its head listens to; refuses parameters that cannot be fitted with.
 
-    One that names none gets the tuned linear probe on the same features.
+    One that names none gets the usual one.
     """
     request.head.check_parameters()
     if not request.head.needs_teacher:
         return replace(request, teacher=None)
     if request.teacher is None:
-        from probe.heads.linear import LinearProbe
-
-        reads = {kind: read for kind, read in request.reads.items() if kind in LinearProbe.consumes and kind != read}
-        return replace(request, teacher=Teacher(request.backbone, LinearProbe(), reads=reads))
+        return replace(request, teacher=usual_teacher(request))
     if request.teacher.head.reads_texts:
         raise InputError(f"head {head_name(request.teacher.head)} cannot teach yet: choose a teacher that is fitted")
     return request
+
+
+def usual_teacher(request: Run) -> Teacher:
+    """The tuned linear probe on the same features."""
+    from probe.heads.linear import LinearProbe
+
+    reads = {kind: read for kind, read in request.reads.items() if kind in LinearProbe.consumes and kind != read}
+    return Teacher(request.backbone, LinearProbe(), reads=reads)
 
 
 def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool, grouped: bool = False) -> None:

@@ -11,6 +11,7 @@ from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, diges
 from probe.core.source import code_of, identity_of, is_unknown
 from probe.core.version import __version__
 from probe.experiment.folds import chosen_on_folds
+from probe.experiment.labels import bases_of, label
 from probe.features.layout import DEFAULT_DTYPES, rows_code
 from probe.metrics.evaluate import recipes
 from probe.protocols.shared.groups import groups_of
@@ -119,28 +120,6 @@ def describe_head(head: Head) -> dict[str, Any]:
     return {"name": head_name(head), **code_of(type(head), *head.named_classes()), "parameters": head_parameters(head)}
 
 
-def label(name: str, parameters: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
-    """A display name that tells variants apart: the name, then the parameters that differ from the defaults."""
-    # Configurations know lists where Python's defaults are tuples.
-    known = {key: list(value) if isinstance(value, tuple) else value for key, value in defaults.items()}
-    given = {key: list(value) if isinstance(value, tuple) else value for key, value in parameters.items()}
-    changed = [f"{key}={short(value)}" for key, value in sorted(given.items()) if value != known.get(key)]
-    return f"{name}({','.join(changed)})" if changed else name
-
-
-def short(value: Any) -> str:
-    """A parameter's value as a label shows it: the name of a thing that has one, else the value."""
-    return str(value.get("name", value) if isinstance(value, Mapping) else value).replace(" ", "")
-
-
-def defaults_of(kind: type, parameters: Any) -> dict[str, Any]:
-    """Default parameters of a head or protocol; none where it cannot be made without arguments."""
-    try:
-        return dict(parameters(kind()))
-    except TypeError:
-        return {}
-
-
 def describe(
     backbone: Backbone,
     dataset: Dataset,
@@ -152,6 +131,7 @@ def describe(
     extraction: Mapping[str, Any],
     reads: Mapping[str, str],
     teacher: Mapping[str, Any] | None,
+    usual_teacher: Mapping[str, Any] | None = None,
     test_on: Dataset | None = None,
     calibration: Mapping[str, Any] | None = None,
     texts: Mapping[str, Any] | None = None,
@@ -160,6 +140,9 @@ def describe(
     described = describe_head(head)
     if teacher is not None:
         described["parameters"]["teacher"] = dict(teacher)
+    named, told = described["name"], dict(described["parameters"])
+    if teacher is not None and teacher == usual_teacher:
+        del told["teacher"]
     rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
     other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
     if test_on is not None:
@@ -173,11 +156,13 @@ def describe(
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {
-            "backbone": label(backbone.name, {**reads, **{k: v for k, v in extraction.items() if k in SHOWN}}, {}),
+            "backbone": label(backbone.name, {**reads, **{k: v for k, v in extraction.items() if k in SHOWN}}),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
-            "head": label(head_name(head), described["parameters"], defaults_of(type(head), head_parameters)) + joint,
+            "head": label(named, told, *bases_of(named, type(head), head_parameters)) + joint,
             "protocol": label(
-                protocol.name, protocol_parameters(protocol), defaults_of(type(protocol), protocol_parameters)
+                protocol.name,
+                protocol_parameters(protocol),
+                *bases_of(protocol.name, type(protocol), protocol_parameters),
             ),
         },
         "seed": seed,

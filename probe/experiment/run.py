@@ -9,7 +9,7 @@ from pathlib import Path
 
 from probe.core.device import resolve_device
 from probe.experiment import calibration, identity
-from probe.experiment.checks import check_calibrate, check_fit, check_rows_of, check_tasks, with_teacher
+from probe.experiment.checks import check_calibrate, check_fit, check_rows_of, check_tasks, usual_teacher, with_teacher
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
 from probe.experiment.measuring import described, measure
@@ -111,6 +111,7 @@ def name(drawn: Drawn) -> Named:
         | ({"standardize": True} if standardizes(asked.standardize, asked.dataset) else {}),
         reads={kind: reads[kind] for kind in consumes if reads.get(kind, kind) != kind},
         teacher=describe_teacher(asked.teacher),
+        usual_teacher=describe_teacher(usual_teacher(asked)) if asked.teacher else None,
         test_on=asked.test_on,
         calibration=calibration.settings(asked.conformal_level) if asked.calibrate else None,
         texts=None if checked.prompts is None else checked.prompts.describe(),
