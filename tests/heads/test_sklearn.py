@@ -125,7 +125,7 @@ FUNCTIONS = [
 ]
 
 
-@pytest.mark.parametrize("function", FUNCTIONS, ids=str)
+@pytest.mark.parametrize("function", FUNCTIONS, ids=lambda function: getattr(function, "__qualname__", str(function)))
 def test_a_file_that_names_a_function_or_a_foreign_class_is_refused(function, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     step = FunctionTransformer(None, check_inverse=False)
