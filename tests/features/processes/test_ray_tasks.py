@@ -13,6 +13,7 @@ from places import ROOT
 
 from probe.command import subcommands as commands
 from probe.core.errors import InputError
+from probe.features.extraction.guard import N_ROWS
 from probe.features.processes import ray_tasks
 
 WORDS = ["probe", "extract", "backbone=identity", "dataset=wine", "head=ncm", "features.batch_size=2"]
@@ -39,7 +40,8 @@ def environment(tmp_path, name):
 
 
 def arrays(tmp_path, name):
-    return {p.relative_to(tmp_path / name): p.read_bytes() for p in (tmp_path / name / "features").rglob("*.npy")}
+    """What is stored, whatever it is called: a backbone of other code has entries of its own."""
+    return sorted((p.name, p.read_bytes()) for p in (tmp_path / name / "features").rglob("*.npy"))
 
 
 @pytest.mark.slow
@@ -120,8 +122,8 @@ def test_nodes_come_late_and_die_and_the_bits_are_those_of_one_process(tmp_path,
     shares = rows_by_process(tmp_path).values()
     assert len(shares) >= 3
     assert min(shares) > 0
-    # What the killed task had in hands was extracted again, nothing else.
-    assert 178 <= sum(shares) <= 178 + 16 * 2
+    # What the killed task had in hands was extracted again, and the first rows are looked at three times.
+    assert 178 <= sum(shares) <= 178 + 16 * 2 + 3 * N_ROWS
     assert arrays(tmp_path, "ray") == arrays(tmp_path, "one")
 
 
