@@ -100,7 +100,10 @@ class HuggingFaceTexts(TextNetwork):
         """Tokens of one text, (T,) each, and `length`, its tokens before it was cut."""
         given = row if isinstance(row, Text) else Text(row)
         if not isinstance(given.text, str):
-            raise InputError(f"backbone {self.name} reads texts, the row is a {type(row).__name__}: choose another")
+            raise InputError(
+                f"backbone {self.name} reads texts, the row is a {type(row).__name__}: set backbone=tiny for images, "
+                "backbone=identity for vectors"
+            )
         before, _, after = self._template.partition("{text}")
         words = [before + given.text + after, *([] if given.pair is None else [given.pair])]
         whole = self._tokenizer(*words, verbose=False)

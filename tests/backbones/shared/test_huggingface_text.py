@@ -26,6 +26,10 @@ def folders(tmp_path_factory):
     return {family: str(save(root / family, family)) for family in FAMILIES}
 
 
+def words_of(family):
+    return tokenizer(special=family not in DECODERS, types=family == "bert")
+
+
 def batch(backbone, rows=TEXTS):
     return backbone.collate([backbone.transform(row) for row in rows])
 
@@ -49,7 +53,7 @@ def test_one_text_alone_is_what_it_is_among_others(folders, family, monkeypatch)
 def test_states_are_those_of_the_model_at_each_position(folders, family):
     text = "the cat sat on a mat"
     given = {position: load(folders[family], pooling=position) for position in ("mean", "first", "last")}
-    tokens = tokenizer(special=family not in DECODERS, types=family == "bert")(text, return_tensors="pt")
+    tokens = words_of(family)(text, return_tensors="pt")
     model = network(family).eval()
     with torch.no_grad():
         states = (model.get_encoder() if family == "t5" else model)(
@@ -66,7 +70,7 @@ def test_layers_are_read_at_any_position_in_one_pass(folders, family, blocks):
     backbone = load(folders[family], taps=[f"{blocks}:{position}" for position in ("mean", "last", "first")])
     found = backbone.extract(batch(backbone), backbone.kinds)
     assert len(backbone.taps) == 6
-    states = network(family).eval()(**tokenizer(special=family not in DECODERS, types=family == "bert")(TEXTS[0], return_tensors="pt"),
+    states = network(family).eval()(**words_of(family)(TEXTS[0], return_tensors="pt"),
                                     output_hidden_states=True).hidden_states  # fmt: skip
     first = blocks.replace("*", "0")
     torch.testing.assert_close(found[f"{first}:last"][0], states[1][0, -1].detach(), rtol=1e-5, atol=1e-6)
@@ -215,7 +219,7 @@ def test_the_model_says_what_is_wrong(tmp_path, folders):
     backbone._tokenizer.eos_token = backbone._tokenizer.pad_token = None
     with pytest.raises(InputError, match="the text has no token"):
         backbone.transform("")
-    with pytest.raises(InputError, match="reads texts, the row is a int"):
+    with pytest.raises(InputError, match=r"reads texts, the row is a int: set backbone=tiny"):
         load(folders["bert"]).transform(3)
 
 
