@@ -1,4 +1,4 @@
-"""Any image model of transformers (Wolf et al., "Transformers", 2020): a hub id or a local folder."""
+"""Any model of images or texts of transformers (Wolf et al., "Transformers", 2020): a hub id or a local folder."""
 
 from __future__ import annotations
 
@@ -13,10 +13,83 @@ from torch import Tensor
 
 from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
+from probe.backbones.shared.huggingface_text import HuggingFaceTexts
 from probe.backbones.shared.outputs import n_class_tokens
 from probe.core.errors import InputError
 from probe.core.images import centre_of_strip, require_image
 from probe.core.kinds import KINDS
+
+MISSING = "backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>"
+
+
+def load(
+    name: str | None = None,
+    reads: str | None = None,
+    pretrained: bool = True,
+    revision: str | None = None,
+    strict: bool = True,
+    seed: int = 0,
+    n_prefix_tokens: int | None = None,
+    layout: str | None = None,
+    pooling: str | None = None,
+    normalize: bool | None = None,
+    max_length: int | None = None,
+    truncation_side: str | None = None,
+    template: str | None = None,
+    precision: str = "float32",
+    taps: Sequence[str] = (),
+) -> HuggingFaceBackbone | HuggingFaceTexts:
+    """A model of images (`HuggingFaceBackbone`) or of texts (`HuggingFaceTexts`), as its configuration says.
+
+    Args:
+        name: Id on the hub, or a folder that `save_pretrained` or sentence-transformers wrote.
+        reads: `images` or `texts`; null is what the model reads.
+        pretrained: False draws random weights for the configuration.
+        revision: Branch, tag or commit on the hub.
+        strict: False draws random weights for those that the model's file lacks, and records in the identity which.
+        seed: Of random weights.
+        n_prefix_tokens, layout: Of images, see `HuggingFaceBackbone`.
+        pooling: Of texts: `mean`, `last`, `first`, `span` or `span_last`; null is what a folder of
+            sentence-transformers says, else `last` for decoders and `mean` for others.
+        normalize: Of texts: unit length; null is what a folder of sentence-transformers says, else false.
+        max_length: Of texts: tokens that are read; null is what the model was made for.
+        truncation_side: Of texts: where one that is too long is cut, `right` (the default) or `left`.
+        template: Of texts: what the model reads for one, such as `query: {text}`.
+        precision: `float32` or `bfloat16`.
+        taps: Further layers, see `FrozenNetwork` and `TextNetwork`.
+    """
+    if name is None:
+        raise InputError(MISSING)
+    shared = dict(pretrained=pretrained, revision=revision, strict=strict, seed=seed, precision=precision, taps=taps)
+    of_images = {"n_prefix_tokens": n_prefix_tokens, "layout": layout}
+    of_texts = {
+        "pooling": pooling, "normalize": normalize, "max_length": max_length, "truncation_side": truncation_side,
+        "template": template,
+    }  # fmt: skip
+    what = reads or _reads(name, revision)
+    if what not in ("images", "texts"):
+        raise InputError(f"reads is {reads!r}, expected images or texts: set backbone.reads to one of them")
+    given, others = (of_texts, of_images) if what == "texts" else (of_images, of_texts)
+    if odd := [option for option, value in others.items() if value is not None]:
+        raise InputError(
+            f"huggingface model {name} reads {what}, {', '.join(odd)} {'are' if len(odd) > 1 else 'is'} of models that "
+            f"read {'images' if what == 'texts' else 'texts'}: leave it out"
+        )
+    given = {option: value for option, value in given.items() if value is not None}
+    made: Any = HuggingFaceTexts if what == "texts" else HuggingFaceBackbone
+    return made(name, **shared, **given)
+
+
+def _reads(name: str, revision: str | None) -> str:
+    """`texts` where the model has words and no images; what cannot be found out is left to the models of images."""
+    try:
+        from transformers import AutoConfig
+
+        config = AutoConfig.from_pretrained(name, revision=revision, trust_remote_code=False)
+    except (ImportError, OSError, ValueError):
+        return "images"
+    sees = hasattr(config, "vision_config") or hasattr(config, "image_size")
+    return "texts" if hasattr(config, "vocab_size") and not sees else "images"
 
 
 class HuggingFaceBackbone(ForeignNetwork):
@@ -52,7 +125,7 @@ class HuggingFaceBackbone(ForeignNetwork):
         taps: Sequence[str] = (),
     ):
         if name is None:
-            raise InputError("backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>")
+            raise InputError(MISSING)
         network, missing, self._processor = _load(name, pretrained, revision, seed)
         self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
         self._masks = unmasked(network)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.core.base import Backbone, Dataset, Notes
+from probe.core.base import Backbone, CountsTokens, Dataset, Notes
 from probe.core.escaping import one_line
 from probe.core.rows import check_rows
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 N_BATCHES = 5
 N_PICTURES = 16
+EXAMPLE_LETTERS = 100
 PICTURE_PIXELS, CAPTION_PIXELS, GAP_PIXELS = 96, 16, 2
 """Of the contact sheet: least side of a picture, what stands below it, and between two."""
 
@@ -54,6 +55,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "n_parameters": backbone.n_parameters,
         "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
         "notes": dict(backbone.notes) if isinstance(backbone, Notes) else {},
+        "tokens": _tokens(backbone, [train[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
         "shapes": shapes,
         "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
         "dataset": dataset.name,
@@ -69,6 +71,19 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "transform_rows_per_second": 1 / transform_seconds,
         "forward_rows_per_second": 1 / forward_seconds,
         "minutes": total * (transform_seconds + forward_seconds) / 60,
+    }
+
+
+def _tokens(backbone: CountsTokens, texts: list[Any]) -> dict[str, Any]:
+    """How long some texts are, how many of them are cut, and what one looks like."""
+    lengths = np.array([backbone.n_tokens(text) for text in texts])
+    first = texts[0] if isinstance(texts[0], str) else texts[0].text
+    return {
+        "median": float(np.median(lengths)),
+        "most": int(lengths.max()),
+        "read": backbone.max_length,
+        "cut": float((lengths > backbone.max_length).mean()),
+        "example": first if len(first) <= EXAMPLE_LETTERS else first[:EXAMPLE_LETTERS] + "…",
     }
 
 
@@ -94,6 +109,7 @@ def render(facts: dict[str, Any]) -> str:
         "backbone": f"{facts['backbone']}, {facts['n_parameters']:,} parameters, {flops}",
         "features": "; ".join(kinds),
         "dataset": f"{facts['dataset']}, {facts['n_classes']} classes, {rows}",
+        **({"tokens": _told(facts["tokens"]), "example": facts["tokens"]["example"]} if facts["tokens"] else {}),
         **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
         "train / class": f"{per_class['least']} to {per_class['most']}, median {per_class['median']:g}",
         "leakage": ", ".join(copies) or "not known for this kind of dataset",
@@ -103,6 +119,13 @@ def render(facts: dict[str, Any]) -> str:
     if facts["notes"]:
         lines["note"] = "; ".join(facts["notes"].values())
     return "\n".join(f"{name:14} {one_line(text)}" for name, text in lines.items())
+
+
+def _told(tokens: dict[str, Any]) -> str:
+    return (
+        f"median {tokens['median']:g} a text, at most {tokens['most']:,}; {tokens['read']:,} are read, "
+        f"{100 * tokens['cut']:.0f} % of the texts are cut (of those looked at)"
+    )
 
 
 def _duration(minutes: float) -> str:

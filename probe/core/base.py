@@ -214,6 +214,17 @@ class Collates(Protocol):
 
 
 @runtime_checkable
+class CountsTokens(Protocol):
+    """A backbone that reads texts as tokens, the first (or last) `max_length` of them."""
+
+    max_length: int
+
+    def n_tokens(self, row: Any) -> int:
+        """Tokens of a text before it is cut."""
+        ...
+
+
+@runtime_checkable
 class Notes(Protocol):
     """A backbone that has something to say of some kinds of its features; runs that read them tell it."""
 

@@ -6,10 +6,12 @@ from typing import Any
 
 from probe.core.base import Backbone, Dataset
 from probe.core.errors import DoesNotFit
+from probe.core.texts import Text
 
 ROWS = ("images", "texts", "series", "vectors")
 REMEDIES = {
     "images": "set backbone=tiny or another backbone of images",
+    "texts": "set backbone=huggingface backbone.name=<hub id or folder of a language model>",
     "vectors": "set backbone=identity",
 }
 
@@ -21,7 +23,7 @@ def sort_of(row: Any) -> str | None:
 
     if isinstance(row, Image.Image):
         return "images"
-    if isinstance(row, str):
+    if isinstance(row, str | Text):
         return "texts"
     if isinstance(row, np.ndarray) and row.dtype.kind in "fiub":
         return {1: "vectors", 2: "series"}.get(row.ndim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import unicodedata
 from pathlib import Path
+from typing import NamedTuple
 
 from probe.core.errors import InputError
 
@@ -40,3 +41,22 @@ def read_text(path: Path, encoding: str | None = None, remedy: str = "save it as
 def one_spelling(text: str) -> str:
     """The text with its accents composed (NFC): macOS writes names with accents apart, others do not."""
     return text if text.isascii() else unicodedata.normalize("NFC", text)
+
+
+class Text(NamedTuple):
+    """A row of texts that is more than a string.
+
+    Attributes:
+        text: The text.
+        pair: A second one, such as the hypothesis to a premise; None where there is none.
+        span: First character of a marked span of the text, and the one behind its last; None where none is marked.
+    """
+
+    text: str
+    pair: str | None = None
+    span: tuple[int, int] | None = None
+
+
+def normalised(text: str) -> str:
+    """What two texts have in common that differ in case, white space and the spelling of characters (NFKC) alone."""
+    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -22,18 +22,15 @@ from probe.datasets.shared.labels import (
 )
 from probe.datasets.shared.partitions import ArrayPartition, ImageFiles, make_dataset
 from probe.datasets.shared.row_facts import know
-from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.split_tables import column_of, fact_of, tables_of_file, tables_of_folder
 from probe.datasets.shared.tables import Table, read_table
 from probe.datasets.shared.vectors import feature_columns as chosen_features
 from probe.datasets.shared.vectors import stacked
 
-PARTITIONS = {"train": ("train", "training"), "test": ("test", "testing"), "validation": ("validation", "val", "valid")}
-PART_OF = {word: part for part, words in PARTITIONS.items() for word in words}
 FILE = Role(
     "image files", "file_column", ("file", "filename", "file_name"),
     ("filepath", "path", "image", "image_path", "image_id", "id"),
 )  # fmt: skip
-PARTITION = Role("partitions", "partition_column", ("partition", "split"), ("set", "subset"))
 
 
 def load(
@@ -69,7 +66,8 @@ def load(
         label_column: By default the one of the names in `LABEL`. Where rows have several labels: several columns of
             zeros and ones, or one whose values `separator` divides.
         separator: Between the labels of a row, such as `|`; a value without anything is a row without labels.
-        partition_column: By default the one of the names in `PARTITION`, else the one that holds partitions alone.
+        partition_column: By default the one of the names in `split_tables.PARTITION`, else the one that holds
+            partitions alone.
         suffix: Put behind every file name, such as `.jpg`.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
@@ -81,15 +79,16 @@ def load(
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
     source = Path(path).expanduser()
+    read = functools.partial(read_table, encoding=encoding)
     if source.is_dir():
-        tables, partition_key, left_out = _tables_of_folder(source, encoding)
+        tables, partition_key, left_out = tables_of_folder(source, {".csv": read, ".tsv": read})
     else:
-        tables, partition_key, left_out = _tables_of_file(source, partition_column, encoding)
+        tables, partition_key, left_out = tables_of_file(source, read, partition_column)
     train = tables["train"]
     there = dict.fromkeys(train.columns, "")
     columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
-    texts = {part: {c: [v.strip() for v in _column(t, c)] for c in columns} for part, t in tables.items()}
+    texts = {part: {c: [v.strip() for v in column_of(t, c)] for c in columns} for part, t in tables.items()}
     given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
     root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
     taken = [*columns, partition_key, *known.values()]
@@ -98,7 +97,7 @@ def load(
     codes, names = encode_labels(raw, str(source), given, ignore_label, map_labels)
     partitions = {}
     for part, table in tables.items():
-        facts = {fact: _fact(table, column, part) for fact, column in known.items()}
+        facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         partitions[part] = know(rows_of(part, codes[part]), facts, part)
     called = name or (source.resolve().name if source.is_dir() else source.stem)
     return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
@@ -117,7 +116,7 @@ def _rows(
     free = [column for column in train.columns if column not in taken]
     file_key = _file_column(train, root, suffix, file_column, free) if features is None else None
     if file_key is not None:
-        ids = {part: [f"{value}{suffix}" for value in _column(table, file_key)] for part, table in tables.items()}
+        ids = {part: [f"{value}{suffix}" for value in column_of(table, file_key)] for part, table in tables.items()}
         _check_files(root, ids)
         return lambda part, codes: ImageFiles(root, ids[part], codes)
     numeric = {column: features is not None or _numbers(train.columns[column]) is not None for column in free}
@@ -141,26 +140,6 @@ def _file_column(table: Table, root: Path, suffix: str, asked: str | None, free:
     return choose(FILE, table.source, there, fitting=lead or named[:1])
 
 
-def _column(table: Table, column: str) -> list[str]:
-    if column not in table.columns:
-        raise InputError(
-            f"{table.source} has the columns {', '.join(table.columns)}, expected {column}, as train has: write all "
-            "tables with the same columns"
-        )
-    return table.columns[column]
-
-
-def _fact(table: Table, column: str | None, part: str) -> list[str] | None:
-    """The values of a column that train must have; None where it is not asked for, or another table lacks it."""
-    if column is None or (column not in table.columns and part != "train"):
-        return None
-    if column not in table.columns:
-        raise InputError(
-            f"{table.source} has the columns {', '.join(table.columns)}, expected {column}: name one that it has"
-        )
-    return [value.strip() for value in table.columns[column]]
-
-
 def _numbers(texts: Sequence[str]) -> np.ndarray | None:
     """(N,) float64 where all texts are finite numbers."""
     try:
@@ -171,7 +150,7 @@ def _numbers(texts: Sequence[str]) -> np.ndarray | None:
 
 
 def _feature(table: Table, column: str, part: str) -> np.ndarray:
-    texts = _column(table, column)
+    texts = column_of(table, column)
     values = _numbers(texts)
     if values is None:
         row = next(i for i, text in enumerate(texts) if _numbers([text]) is None)
@@ -180,49 +159,6 @@ def _feature(table: Table, column: str, part: str) -> np.ndarray:
             "fill it in, or name the features in dataset.feature_columns=[...]"
         )
     return values
-
-
-Tables = tuple[dict[str, Table], str | None, list[str]]
-"""Of each partition, the column that tells them apart, and what is left out."""
-
-
-def _tables_of_folder(folder: Path, encoding: str | None) -> Tables:
-    found, used = {}, []
-    for part, words in PARTITIONS.items():
-        files = [f for w in words for s in (".csv", ".tsv") if (f := folder / f"{w}{s}").is_file()]
-        if len(files) > 1:
-            raise InputError(
-                f"{folder} has {' and '.join(f.name for f in files)}, expected one of them: remove the rest"
-            )
-        if files:
-            found[part] = read_table(files[0], encoding)
-            used += files
-    _check_train(folder, found, [entry.name for entry in sorted(folder.iterdir())])
-    left_out = [p for s in ("csv", "tsv") for p in unused_files(folder, used, f"*.{s}", "named for no partition")]
-    return found, None, left_out
-
-
-def _tables_of_file(file: Path, asked: str | None, encoding: str | None) -> Tables:
-    table = read_table(file, encoding)
-    by_kind = [c for c, values in table.columns.items() if all(v.strip().lower() in PART_OF for v in values)]
-    column = choose(PARTITION, file, dict.fromkeys(table.columns, ""), asked, by_kind=by_kind)
-    if column is None:
-        return {"train": table}, None, []
-    parts = [PART_OF.get(value.strip().lower()) for value in table.columns[column]]
-    rows = {part: [i for i, p in enumerate(parts) if p == part] for part in PARTITIONS}
-    unknown = Counter(v for v, p in zip(table.columns[column], parts, strict=True) if p is None)
-    found = {part: table.rows(numbers) for part, numbers in rows.items() if numbers}
-    _check_train(file, found, sorted(set(table.columns[column])))
-    left_out = [f"{n} rows of {file.name} whose {column} is {word!r}" for word, n in sorted(unknown.items())]
-    return found, column, left_out
-
-
-def _check_train(source: Path, found: dict[str, Table], there: Sequence[str]) -> None:
-    if "train" not in found:
-        raise InputError(
-            f"{source} has {', '.join(there[:10]) or 'nothing'}, expected train: give train.csv and test.csv in a "
-            "folder, or a column that says train, validation or test"
-        )
 
 
 def _typed(texts: dict[str, dict[str, list[str]]], separator: str | None) -> dict[str, Any]:

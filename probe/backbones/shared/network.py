@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.taps import LAST, READING, expand, join_blocks, last_blocks
+from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, join_blocks, last_blocks
 from probe.core.base import Batch
 from probe.core.device import full_precision
 from probe.core.errors import InputError
@@ -47,6 +47,7 @@ class FrozenNetwork:
 
     reads: str
     recipe: ClassVar[str] = "1"
+    reductions: ClassVar[Sequence[str]] = REDUCTIONS
 
     def __init__(
         self,
@@ -67,7 +68,7 @@ class FrozenNetwork:
         self.n_parameters = sum(p.numel() for p in network.parameters())
         self.device = "cpu"
         self._asked = [tap for tap in taps if tap in KINDS]
-        self._taps = expand([tap for tap in taps if tap not in KINDS], network, name)
+        self._taps = expand([tap for tap in taps if tap not in KINDS], network, name, self.reductions)
 
     @property
     def n_prefix_tokens(self) -> int:
@@ -209,7 +210,7 @@ class FrozenNetwork:
         layer, _, reduction = tap.partition(":")
         module = self.network.get_submodule(layer)
         if reduction == "heads":
-            n_heads, projection = getattr(module, "num_heads", None), getattr(module, "proj", None)
+            n_heads, projection = self._heads_of(module)
             if not isinstance(n_heads, int) or not isinstance(projection, nn.Module):
                 raise InputError(
                     f"tap {tap}: {layer} is a {type(module).__name__} without num_heads and proj, expected multi-head "
@@ -217,8 +218,7 @@ class FrozenNetwork:
                 )
 
             def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                heads = inputs[0].unflatten(-1, (n_heads, -1))
-                tapped[tap] = heads[:, 0] if self._n_prefix(inputs[0], tap) else heads.mean(1)
+                tapped[tap] = self._at_place(inputs[0].unflatten(-1, (n_heads, -1)), tap)
 
             return projection.register_forward_pre_hook(before).remove
 
@@ -226,6 +226,14 @@ class FrozenNetwork:
             tapped[tap] = self._reduce(output[0] if isinstance(output, tuple | list) else output, tap)
 
         return module.register_forward_hook(after).remove
+
+    def _heads_of(self, attention: nn.Module) -> tuple[Any, Any]:
+        """How many heads a layer has, and the projection that mixes them."""
+        return getattr(attention, "num_heads", None), getattr(attention, "proj", None)
+
+    def _at_place(self, heads: Tensor, tap: str) -> Tensor:
+        """(N, heads, D) of (N, T, heads, D): at the first prefix token, or the mean where there is none."""
+        return heads[:, 0] if self._n_prefix(heads.flatten(2), tap) else heads.mean(1)
 
     def _listen_last(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
         blocks, norm, reduction = last_blocks(tap, self.network, self.name)

@@ -26,7 +26,9 @@ BLOCKS = (
 """Where vision transformers (timm, open_clip, transformers) keep their blocks and the norm behind the last one."""
 
 
-def expand(taps: Sequence[str], network: nn.Module, name: str) -> tuple[str, ...]:
+def expand(
+    taps: Sequence[str], network: nn.Module, name: str, reductions: Sequence[str] = REDUCTIONS
+) -> tuple[str, ...]:
     """Taps with `*` replaced by the layers that it stands for, in the network's order, each once.
 
     Raises:
@@ -36,7 +38,7 @@ def expand(taps: Sequence[str], network: nn.Module, name: str) -> tuple[str, ...
     expanded: list[str] = []
     for tap in taps:
         pattern, colon, reduction = tap.partition(":")
-        allowed = LAST_REDUCTIONS if LAST.fullmatch(tap) else REDUCTIONS
+        allowed = LAST_REDUCTIONS if LAST.fullmatch(tap) else reductions
         if colon and reduction not in allowed:
             raise InputError(f"tap {tap} asks for {reduction!r}, expected one of {', '.join(allowed)}: use one of them")
         if LAST.fullmatch(tap):

@@ -1,0 +1,300 @@
+"""Language models of transformers: encoders, decoders, and the encoders of pairs of both."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from probe.backbones.shared.checkpoints import check_misfits
+from probe.backbones.shared.text_network import TextNetwork
+from probe.core.base import digest
+from probe.core.errors import InputError
+from probe.core.texts import Text
+
+SIDES = ("right", "left")
+KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
+"""Of a folder of sentence-transformers."""
+POOLINGS = {
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_cls_token": "first",
+    "pooling_mode_lasttoken": "last",
+}
+UNLIMITED = 10**6
+"""A tokenizer that knows no limit says a number beyond this."""
+
+
+class HuggingFaceTexts(TextNetwork):
+    """An `AutoModel` with its tokenizer; of an encoder and decoder, the encoder.
+
+    Args:
+        name: Id on the hub, or a folder that `save_pretrained` or sentence-transformers wrote.
+        pretrained: False draws random weights for the configuration.
+        revision: Branch, tag or commit on the hub.
+        strict: False draws random weights for those that the model's file lacks, and records in the identity which.
+        seed: Of random weights.
+        pooling: As `TextNetwork` says; null is what a folder of sentence-transformers says, else `last` for decoders,
+            whose other tokens do not see the text, and `mean` for others.
+        normalize: Unit length; null is what a folder of sentence-transformers says, else false.
+        max_length: Tokens that are read of a text, special ones included; null is what the model was made for. What is
+            cut counts in `length`, and `probe describe` tells how many texts are cut.
+        truncation_side: Where a text that is too long is cut, `right` or `left`.
+        template: What the model reads for a text, such as `query: {text}`.
+        precision: `float32` or `bfloat16`.
+        taps: Further layers, see `TextNetwork`.
+
+    Raises:
+        InputError: No tokenizer, weights that are missing or no safetensors, modules of sentence-transformers that are
+            not read here.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        pretrained: bool = True,
+        revision: str | None = None,
+        strict: bool = True,
+        seed: int = 0,
+        pooling: str | None = None,
+        normalize: bool | None = None,
+        max_length: int | None = None,
+        truncation_side: str = "right",
+        template: str = "{text}",
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+    ):
+        if template.count("{text}") != 1:
+            raise InputError(f"template is {template!r}, expected one that holds {{text}} once: set backbone.template")
+        if truncation_side not in SIDES:
+            raise InputError(f"truncation_side is {truncation_side!r}, expected right or left: set one of them")
+        network, missing, self._tokenizer = load(name, pretrained, revision, seed)
+        self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
+        said = sentence_transformers(Path(name), pooling is not None)
+        self._config = json.loads(network.config.to_json_string(use_diff=False))
+        self._attention = str(network.config._attn_implementation)
+        self._template = template
+        self._tokenizer.truncation_side = truncation_side
+        self._words = digest_of(self._tokenizer)
+        limit = min(longest(network, self._tokenizer), said.get("max_length") or UNLIMITED)
+        if max_length is not None and not 0 < max_length <= limit:
+            raise InputError(f"max_length is {max_length}, expected 1 to {limit}, what {name} was made for: set it so")
+        self.max_length = max_length or limit
+        shown = Path(name).name if Path(name).is_dir() else name
+        super().__init__(
+            network,
+            name=f"huggingface/{shown}{'' if pretrained else '-random'}",
+            pooling=pooling or said.get("pooling") or ("last" if is_decoder(network.config) else "mean"),
+            normalize=said.get("normalize", False) if normalize is None else normalize,
+            precision=precision,
+            taps=taps,
+        )
+
+    def transform(self, row: Any) -> dict[str, Tensor]:
+        """Tokens of one text, (T,) each, and `length`, its tokens before it was cut."""
+        given = row if isinstance(row, Text) else Text(row)
+        if not isinstance(given.text, str):
+            raise InputError(
+                f"backbone {self.name} reads texts, the row is a {type(row).__name__}: set backbone=tiny for images, "
+                "backbone=identity for vectors"
+            )
+        before, _, after = self._template.partition("{text}")
+        words = [before + given.text + after, *([] if given.pair is None else [given.pair])]
+        whole = self._tokenizer(*words, verbose=False)
+        n_tokens = len(whole["input_ids"])
+        if n_tokens == 0:
+            return self._nothing()
+        kept = (
+            self._tokenizer(*words, truncation=True, max_length=self.max_length, verbose=False)
+            if n_tokens > self.max_length
+            else whole
+        )
+        parts = {part: torch.tensor(kept[part]) for part in kept if part in self._tokenizer.model_input_names}
+        parts["attention_mask"] = torch.ones_like(parts["input_ids"])
+        parts["length"] = torch.tensor(n_tokens)
+        if given.span is not None:
+            parts["span"] = self._marked(kept, [end + len(before) for end in given.span])
+        return parts
+
+    def _nothing(self) -> dict[str, Tensor]:
+        """An empty text of a tokenizer without special tokens: the token that ends or begins texts stands for it."""
+        t = self._tokenizer
+        token = next((i for i in (t.bos_token_id, t.eos_token_id, t.pad_token_id) if i is not None), None)
+        if token is None:
+            raise InputError(
+                "the text has no token, expected one at least: leave it out, or set features.on_error=skip"
+            )
+        one = torch.tensor([token])
+        return {"input_ids": one, "attention_mask": torch.ones_like(one), "length": torch.tensor(0)}
+
+    def _marked(self, kept: Any, span: Sequence[int]) -> Tensor:
+        """(T,) 1 where a token stands in the span."""
+        inside = [
+            int(kept.sequence_ids()[i] == 0 and ends.start < span[1] and ends.end > span[0])
+            if (ends := kept.token_to_chars(i)) is not None
+            else 0
+            for i in range(len(kept["input_ids"]))
+        ]
+        if not any(inside):
+            raise InputError(
+                f"the marked span lies behind the {self.max_length} tokens that are read, or holds none: shorten the "
+                "text, set backbone.truncation_side, or features.on_error=skip"
+            )
+        return torch.tensor(inside)
+
+    def n_tokens(self, row: Any) -> int:
+        """Tokens of a text before it is cut."""
+        return int(self.transform(row)["length"])
+
+    def _blank(self) -> dict[str, Tensor]:
+        row = self.transform("a text")
+        return self.collate([row | ({"span": row["attention_mask"]} if self.pooling.startswith("span") else {})])
+
+    def _architecture(self) -> dict[str, Any]:
+        # Where the weights came from and which version wrote the file say nothing about the features.
+        aside = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+        config = {key: value for key, value in self._config.items() if key not in aside}
+        facts = {"family": "huggingface texts", "class": type(self.network).__name__, "config": config}
+        reading = {"attention": self._attention, "pooling": self.pooling, "normalize": self.normalize}
+        return {**facts, **reading, **({"misfits": self._misfits} if self._misfits else {})}
+
+    def _preprocessing(self) -> dict[str, Any]:
+        return {
+            "tokenizer": self._words,
+            "template": self._template,
+            "max_length": self.max_length,
+            "truncation_side": self._tokenizer.truncation_side,
+        }
+
+
+def load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, list[str], Any]:
+    """The network, the weights that its file lacks, the tokenizer."""
+    from transformers import AutoConfig, AutoModel, AutoTokenizer
+
+    # Said, since transformers asks at the terminal otherwise.
+    source: Any = {"revision": revision, "trust_remote_code": False}
+    try:
+        with quietly(), torch.random.fork_rng(devices=[]):
+            tokenizer = AutoTokenizer.from_pretrained(name, **source)
+            if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made of a configuration alone
+                raise ValueError("it has no tokenizer")
+            torch.manual_seed(seed)
+            if pretrained:
+                # Code from the hub is never run, and weights are never unpickled.
+                network, info = AutoModel.from_pretrained(
+                    name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **source
+                )
+            else:
+                info = {"missing_keys": []}
+                network = AutoModel.from_config(AutoConfig.from_pretrained(name, **source), trust_remote_code=False)
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        text = " ".join(str(error).split())[:300]
+        raise InputError(
+            f"huggingface model {name} cannot be had ({text}): connect to the network once, or give a folder with "
+            "config.json, model.safetensors and the files of its tokenizer"
+        ) from error
+    missing = sorted(info["missing_keys"])
+    if getattr(network.config, "is_encoder_decoder", False):
+        network = network.get_encoder()
+        missing = [key for key in missing if key.startswith(("encoder.", "shared."))]
+    # A pooler that the file lacks would be random; no pooler has a part in the features.
+    missing = [key for key in missing if not key.startswith("pooler.")]
+    if getattr(network, "pooler", None) is not None:
+        network.pooler = None
+    return network, missing, tokenizer
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what transformers says and draws while it loads a model: what matters of it is said by the caller."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether tokens see those before them alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+    kind = config.model_type
+    return bool(getattr(config, "is_decoder", False)) or (kind in CAUSAL and kind not in MASKED)
+
+
+def longest(network: Any, tokenizer: Any) -> int:
+    """Tokens that a model was made for."""
+    table: Any = getattr(getattr(network, "embeddings", None), "position_embeddings", None)
+    positions = getattr(network.config, "max_position_embeddings", None)
+    if positions is not None and getattr(table, "padding_idx", None) is not None:
+        positions -= table.padding_idx + 1  # RoBERTa counts from behind the padding token
+    told = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
+    return min(told, default=UNLIMITED)
+
+
+def sentence_transformers(folder: Path, pooled_otherwise: bool) -> dict[str, Any]:
+    """What a folder of sentence-transformers says: `pooling`, `normalize`, `max_length`; nothing of another folder.
+
+    Args:
+        folder: The folder.
+        pooled_otherwise: Whether the user says how to pool, so that the modules behind the network have no part.
+    """
+    if not (folder / "modules.json").is_file():
+        return {}
+    modules = _json(folder / "modules.json")
+    kinds = {str(module["type"]).rpartition(".")[2]: folder / module["path"] for module in modules}
+    said: dict[str, Any] = {"normalize": "Normalize" in kinds and not pooled_otherwise}
+    for file in ("sentence_bert_config.json", "sentence_roberta_config.json"):
+        if (folder / file).is_file():
+            said["max_length"] = _json(folder / file).get("max_seq_length")
+    if pooled_otherwise:
+        return said
+    asked = _json(kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
+    modes = [key for key, value in asked.items() if key.startswith("pooling_mode_") and value is True]
+    if unknown := [kind for kind in kinds if kind not in KNOWN_MODULES] or [m for m in modes if m not in POOLINGS]:
+        raise InputError(
+            f"{folder} pools by {', '.join(unknown)}, expected {', '.join([*KNOWN_MODULES[1:], *POOLINGS])} alone: set "
+            "backbone.pooling to read the states of the network itself"
+        )
+    if len(modes) > 1:
+        raise InputError(
+            f"{folder} pools in {len(modes)} ways ({', '.join(modes)}), expected one: set backbone.pooling"
+        )
+    return said | {"pooling": POOLINGS[modes[0]] if modes else None}
+
+
+def _json(file: Path) -> Any:
+    try:
+        return json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file} cannot be read ({error}): give the model's folder whole") from error
+
+
+def digest_of(tokenizer: Any) -> str:
+    """Of all that makes tokens of a text; where the files lie has no part in it."""
+    special = {name: str(token) for name, token in sorted(tokenizer.special_tokens_map.items())}
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    words = tokenizer.get_vocab() if backend is None else json.loads(backend.to_str())
+    return digest([type(tokenizer).__name__, special, _finite(words)])
+
+
+def _finite(value: Any) -> Any:
+    """Numbers that JSON has none for as words: some tokenizers score unknown words at minus infinity."""
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_finite(item) for item in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,138 @@
+"""What backbones of texts share: batches of like length, and features that padding never reaches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from probe.backbones.shared.network import FrozenNetwork
+from probe.core.base import Batch
+from probe.core.errors import InputError
+
+POSITIONS = ("mean", "last", "first", "span", "span_last")
+TOKENS_TOGETHER = {"cpu": 4096, "cuda": 65536}
+"""Tokens that go through the network at once, padding included."""
+PROJECTIONS = (
+    "o_proj", "c_proj", "out_proj", "dense", "Wo", "proj", "output.dense", "attention.out_proj", "attention.dense",
+)  # fmt: skip
+"""What families call the matrix that mixes the heads of an attention layer, below the layer's own name."""
+
+
+class TextNetwork(FrozenNetwork):
+    """Base class of backbones that run a network on tokens of texts.
+
+    A batch holds `input_ids` and `attention_mask`, (N, T) each, padded behind the text, perhaps `span`, (N, T) of the
+    tokens in the marked span, and what else the network takes. Rows are run sorted by length, in groups of
+    `TOKENS_TOGETHER` tokens, so that little is padded; `last_hidden_state` becomes `pooled`, one vector a text, and
+    `length` is (N, 1), the tokens of a text before it was cut: by itself a control of how much length tells.
+
+    A subclass sets up the network and implements `transform`, `_blank`, `_architecture` and `_preprocessing`.
+
+    Args:
+        pooling: Of the last layer's states: `mean` over all real tokens, the `last` or the `first` of them, the mean
+            of those in the marked span (`span`), or the last of these (`span_last`). Taps take these as reductions
+            too; `heads` of a tapped attention layer, (N, heads, D), are read at `pooling`.
+        normalize: Whether `pooled` is brought to unit length.
+
+    The other arguments are those of `FrozenNetwork`.
+    """
+
+    reads = "texts"
+    reductions: ClassVar[Sequence[str]] = (*POSITIONS, "heads")
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        name: str,
+        pooling: str,
+        normalize: bool = False,
+        precision: str = "float32",
+        taps: Sequence[str] = (),
+    ):
+        if pooling not in POSITIONS:
+            raise InputError(f"pooling is {pooling!r}, expected one of {', '.join(POSITIONS)}: set backbone.pooling so")
+        self.pooling, self.normalize = pooling, normalize
+        self._group: Mapping[str, Tensor] = {}
+        super().__init__(network, name=name, precision=precision, taps=taps)
+
+    def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
+        """Rows as `transform` gives them, padded behind to the longest."""
+        return {
+            part: nn.utils.rnn.pad_sequence([row[part] for row in rows], batch_first=True)
+            if rows[0][part].ndim
+            else torch.stack([row[part] for row in rows])
+            for part in rows[0]
+        }
+
+    def _run(self, batch: Batch, taps: Sequence[str]) -> dict[str, Tensor]:
+        assert isinstance(batch, Mapping)
+        found: dict[str, Tensor] = {}
+        for rows, n_tokens in self._groups(batch["attention_mask"]):
+            group = {k: part[rows, :n_tokens] if part.ndim > 1 else part[rows] for k, part in batch.items()}
+            for kind, value in super()._run(group, taps).items():
+                if kind not in found:
+                    found[kind] = value.new_empty(len(batch["attention_mask"]), *value.shape[1:])
+                found[kind][rows.to(value.device)] = value
+        return found
+
+    def _groups(self, mask: Tensor) -> Iterator[tuple[Tensor, int]]:
+        """Rows of like length, and the length of the longest of them."""
+        lengths = mask.sum(dim=1).cpu()
+        order = torch.argsort(lengths, stable=True)
+        together = TOKENS_TOGETHER["cuda" if self.device.startswith("cuda") else "cpu"]
+        at = 0
+        while at < len(order):
+            # As many rows as fit when all are padded to the last one's length.
+            ahead = lengths[order[at:]].clamp(min=1)
+            fits = ahead * torch.arange(1, len(ahead) + 1) <= together
+            n = max(1, int(fits.sum()))
+            yield order[at : at + n], int(ahead[n - 1])
+            at += n
+
+    def _features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        self._group = batch
+        given = {name: part for name, part in batch.items() if name not in ("span", "length")}
+        states = self.network(**given).last_hidden_state
+        pooled = self._at(states, self.pooling, "pooled")
+        if self.normalize:
+            pooled = functional.normalize(pooled.float(), dim=-1)
+        return {"pooled": pooled, "length": batch["length"][:, None].float()}
+
+    def _at(self, states: Tensor, position: str, what: str) -> Tensor:
+        """(N, ...) of (N, T, ...) at a position of each text."""
+        mask = self._group["attention_mask"]
+        if position == "first":
+            return states[:, 0]
+        if position.startswith("span"):
+            if "span" not in self._group:
+                raise InputError(
+                    f"{what} of backbone {self.name} is read at the marked span, and the rows have none: set "
+                    "dataset.span_columns, or read at mean, last or first"
+                )
+            mask = self._group["span"]
+        if position.endswith("last"):
+            last = mask.shape[1] - 1 - mask.flip(1).argmax(dim=1)
+            return states[torch.arange(len(states), device=states.device), last]
+        weights = (mask / mask.sum(dim=1, keepdim=True)).float()
+        return torch.einsum("nt,nt...->n...", weights, states.float())
+
+    def _reduce(self, output: Tensor, tap: str) -> Tensor:
+        if output.ndim != 3:
+            raise InputError(
+                f"tap {tap} gives an output of shape {tuple(output.shape)}, expected (N, T, D): tap another layer"
+            )
+        return self._at(output, tap.partition(":")[2] or "mean", f"tap {tap}")
+
+    def _heads_of(self, attention: nn.Module) -> tuple[Any, Any]:
+        names = dict(attention.named_modules())
+        projection = next((names[name] for name in PROJECTIONS if name in names), None)
+        config = getattr(self.network, "config", None)
+        return getattr(config, "num_attention_heads", None), projection
+
+    def _at_place(self, heads: Tensor, tap: str) -> Tensor:
+        return self._at(heads, self.pooling, f"tap {tap}")

@@ -1,0 +1,55 @@
+"""Rows that are texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+from numpy.typing import ArrayLike
+
+from probe.core.base import IntArray, digest
+from probe.core.hashing import hash_bytes
+from probe.core.targets import class_codes
+from probe.core.texts import Text, normalised
+from probe.datasets.shared.partitions import check_lengths
+
+
+class TextPartition:
+    """Texts in memory, each a string or a `Text`.
+
+    Args:
+        rows: N of them.
+        labels: Class codes (N,), or targets (N, K).
+        ids: Names of the rows.
+    """
+
+    def __init__(self, rows: Sequence[str | Text], labels: ArrayLike, ids: Sequence[str]):
+        self.rows, self.ids = list(rows), list(ids)
+        self.labels: IntArray = class_codes(labels)
+        check_lengths({"rows": len(self.rows), "labels": len(self.labels), "ids": len(self.ids)})
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of texts, labels and ids, in order."""
+        rows = [list(row) if isinstance(row, Text) else row for row in self.rows]
+        return digest([rows, self.labels.tolist(), self.ids])
+
+    def row_digests(self) -> list[str]:
+        """Digest of each text; where case, white space and the spelling of characters alone differ, it is the same."""
+        return self._row_digests
+
+    @cached_property
+    def _row_digests(self) -> list[str]:
+        return [hash_bytes("\0".join(map(str, _content(row))).encode("utf-8", "surrogatepass")) for row in self.rows]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, row: int) -> str | Text:
+        return self.rows[row]
+
+
+def _content(row: str | Text) -> tuple[object, ...]:
+    if isinstance(row, str):
+        return (normalised(row),)
+    return normalised(row.text), row.pair and normalised(row.pair), row.span

@@ -1,0 +1,198 @@
+"""Texts with their labels: in tables (csv, tsv, jsonl, parquet), or a file each in a folder per class."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from probe.core.base import Dataset
+from probe.core.errors import InputError
+from probe.core.texts import Text
+from probe.datasets.shared.columns import LABEL, Role, required
+from probe.datasets.shared.labels import (
+    encode_labels,
+    join_columns,
+    label_columns,
+    numbers_or_names,
+    read_class_names,
+    target_of,
+)
+from probe.datasets.shared.partitions import make_dataset
+from probe.datasets.shared.records import read_jsonl, read_parquet
+from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.split_tables import Readers, column_of, fact_of, tables_of_file, tables_of_folder
+from probe.datasets.shared.tables import Table, read_table
+from probe.datasets.shared.text_files import read_folder
+from probe.datasets.shared.text_rows import TextPartition
+
+TEXT = Role(
+    "the texts", "text_column", ("text", "sentence"),
+    ("content", "review", "document", "body", "utterance", "question", "message", "tweet"),
+)  # fmt: skip
+TYPED = (".jsonl", ".ndjson", ".parquet")
+"""Endings of tables whose values have types; others hold words."""
+
+
+def load(
+    path: str | None = None,
+    name: str | None = None,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    span_columns: Sequence[str] | None = None,
+    label_column: str | Sequence[str] | None = None,
+    separator: str | None = None,
+    partition_column: str | None = None,
+    class_names: str | Sequence[str] | None = None,
+    ignore_label: int | str | None = None,
+    map_labels: bool = False,
+    group_column: str | None = None,
+    session_column: str | None = None,
+    hardness_column: str | None = None,
+    encoding: str | None = None,
+) -> Dataset:
+    """Reads one table, perhaps with a column of partitions, or a folder.
+
+    A folder holds `train.csv` (`.tsv`, `.jsonl`, `.ndjson`, `.parquet`) and, optionally, `test` and `val`; or
+    `<partition>/<class>/**/*.txt`, or `<class>/**/*.txt`. Without partitions all rows are train, for protocols that
+    draw test rows from it. Which column holds what is guessed as `probe.datasets.shared.columns` says. Texts that
+    differ in case, white space and the spelling of characters (NFKC) alone count as copies of each other.
+
+    Args:
+        path: The table, or the folder.
+        name: How tables call the dataset; the stem of the file or the folder's name by default.
+        text_column: By default the one of the names in `TEXT`, else the only one that holds words.
+        pair_column: Of a second text, which the backbone reads behind the first.
+        span_columns: Two columns: the first character of a marked span of the text, and the one behind its last, for
+            backbones that read at spans (`pooling=span`).
+        label_column: By default the one of the names in `LABEL`. Where rows have several labels: several columns of
+            zeros and ones, one of lists, or one whose values `separator` divides.
+        separator: Between the labels of a row, such as `|`; a value without anything is a row without labels.
+        partition_column: By default the one of the names in `split_tables.PARTITION`, else the one that holds
+            partitions alone.
+        class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
+        ignore_label: A number or a name whose rows are left out, such as -1; of a folder, a class.
+        map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        group_column: Rows of one document, author, ... that no protocol divides, see `row_facts.FACTS`.
+        session_column, hardness_column: What else is known of each row.
+        encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
+    """
+    if path is None:
+        raise InputError("dataset=texts needs a table or a folder, none is given: set dataset.path=<file or folder>")
+    source = Path(path).expanduser()
+    called = name or (source.resolve().name if source.is_dir() else source.stem)
+    readers = _readers(encoding)
+    if source.is_dir() and not any((source / f"train{ending}").is_file() for ending in readers):
+        partitions, names, left_out = read_folder(source, encoding, class_names, ignore_label)
+        return make_dataset(called, names, partitions, left_out=left_out, rows="texts")
+    if source.is_dir():
+        tables, partition_key, left_out = tables_of_folder(source, readers)
+    elif source.suffix.lower() in readers:
+        tables, partition_key, left_out = tables_of_file(source, readers[source.suffix.lower()], partition_column)
+    else:
+        raise InputError(
+            f"{source} is no table of texts, expected one that ends with {', '.join(readers)}, or a folder: give "
+            "its path"
+        )
+    train = tables["train"]
+    there = dict.fromkeys(train.columns, "")
+    columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
+    known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
+    taken = {*columns, partition_key, pair_column, *(span_columns or ()), *known.values()}
+    text_key = _text_column(train, text_column, [c for c in train.columns if c not in taken])
+    raw = {part: _labels(table, columns, separator, tables) for part, table in tables.items()}
+    given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
+    codes, names = encode_labels(raw, str(source), given, ignore_label, map_labels)
+    partitions = {}
+    for part, table in tables.items():
+        rows = _rows(table, part, text_key, pair_column, span_columns)
+        facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
+        partitions[part] = know(TextPartition(rows, codes[part], [str(row) for row in range(len(rows))]), facts, part)
+    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows="texts")
+
+
+def _readers(encoding: str | None) -> Readers:
+    words = functools.partial(read_table, encoding=encoding)
+    lines = functools.partial(read_jsonl, encoding=encoding)
+    return {".csv": words, ".tsv": words, ".jsonl": lines, ".ndjson": lines, ".parquet": read_parquet}
+
+
+def _text_column(table: Table, asked: str | None, free: Sequence[str]) -> str:
+    kinds = {column: _kind(table.columns[column]) for column in table.columns}
+    fitting = [c for c in table.columns if c == asked or (kinds[c] == "words" and c in free)]
+    return required(TEXT, table.source, kinds, asked, fitting, by_kind=fitting)
+
+
+def _kind(values: Sequence[Any]) -> str:
+    """What a column holds, for the error that lists them: words, numbers, or another type."""
+    others = {type(value).__name__ for value in values if value is not None and not isinstance(value, str)}
+    if others:
+        return "numbers" if others <= {"int", "float"} else ", ".join(sorted(others))
+    try:
+        [float(value) for value in values if value]
+    except ValueError:
+        return "words"
+    return "numbers"
+
+
+def _rows(table: Table, part: str, text: str, pair: str | None, span: Sequence[str] | None) -> Sequence[str | Text]:
+    texts = _texts(table, text, part)
+    if pair is None and span is None:
+        return texts
+    pairs = _texts(table, pair, part) if pair is not None else [None] * len(texts)
+    spans = _spans(table, span, part, texts) if span is not None else [None] * len(texts)
+    return [Text(*row) for row in zip(texts, pairs, spans, strict=True)]
+
+
+def _texts(table: Table, column: str, part: str) -> list[str]:
+    values = column_of(table, column)
+    odd = next((row for row, value in enumerate(values) if not isinstance(value, str)), None)
+    if odd is not None:
+        raise InputError(
+            f"row {odd} of {part} has {values[odd]!r} in column {column} of {table.source}, expected a text: fill it "
+            "in (an empty text will do), or leave the row out"
+        )
+    return values
+
+
+def _spans(table: Table, columns: Sequence[str], part: str, texts: Sequence[str]) -> list[tuple[int, int]]:
+    if isinstance(columns, str) or len(columns) != 2:
+        raise InputError(
+            f"dataset.span_columns is {columns!r}, expected two columns, where a span begins and where it ends: set "
+            "dataset.span_columns=[start,end]"
+        )
+    found = []
+    for row, ends in enumerate(zip(*(column_of(table, column) for column in columns), strict=True)):
+        try:
+            first, last = (int(end) for end in ends)
+        except (TypeError, ValueError):
+            first, last = -1, -1
+        if not 0 <= first < last <= len(texts[row]):
+            raise InputError(
+                f"row {row} of {part} has the span {ends[0]!r} to {ends[1]!r} in {table.source}, expected two whole "
+                f"numbers from 0 to {len(texts[row])}, the length of its text in characters, the first one smaller: "
+                "mend it"
+            )
+        found.append((first, last))
+    return found
+
+
+def _labels(table: Table, columns: Sequence[str], separator: str | None, tables: Mapping[str, Table]) -> Any:
+    """Labels as they were typed: words of tables without types are numbers where all of them are whole numbers."""
+    values = {column: column_of(table, column) for column in columns}
+    if table.source.suffix in TYPED and separator is None:
+        return join_columns(values)
+
+    def words(value: Any) -> list[str]:
+        text = "" if value is None else str(value).strip()
+        return [text] if separator is None else [word.strip() for word in text.split(separator) if word.strip()]
+
+    every = {word for t in tables.values() for c in columns for value in column_of(t, c) for word in words(value)}
+    kind = numbers_or_names(every)
+
+    def typed(value: Any) -> Any:
+        found = [kind(word) if word else None for word in words(value)]
+        return found[0] if separator is None else found
+
+    return join_columns({column: [typed(value) for value in values[column]] for column in columns})

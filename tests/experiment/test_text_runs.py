@@ -1,0 +1,80 @@
+"""Runs on texts: from a table and a folder of a language model to a result, and what does not fit."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from language_models import WORDS, save
+from PIL import Image
+
+import probe
+from probe.backbones.huggingface import load
+from probe.backbones.tiny import TinyBackbone
+from probe.command.describe import describe, render
+from probe.core.errors import ProbeError
+from probe.core.rows import check_rows
+from probe.datasets.folder import load as load_images
+from probe.datasets.texts import load as load_texts
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: Any) -> Path:
+    """A model, and texts of two classes that differ in half of their words."""
+    root = tmp_path_factory.mktemp("texts")
+    rng = np.random.default_rng(0)
+    rows = []
+    for i in range(120):
+        own = WORDS[:8] if i % 2 else WORDS[8:]
+        words = [*rng.choice(own, 6), *rng.choice(WORDS, 6)]
+        rows.append({"text": " ".join(rng.permutation(words)), "label": "ab"[i % 2]})
+    (root / "texts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    save(root / "bert", "bert")
+    return root
+
+
+def test_a_run_on_texts_finds_the_class_and_its_layers_are_read_from_the_same_files(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    backbone = ("huggingface", {"name": str(files / "bert"), "taps": ["encoder.layer.*:last"]})
+    asked: dict[str, Any] = {
+        "backbone": backbone, "dataset": ("texts", {"path": str(files / "texts.jsonl")}), "protocol": "holdout",
+        "head": "ridge",
+    }  # fmt: skip
+    result = probe.run(**asked)
+    assert result.metrics["top1"].value > 0.8
+    by_length = probe.run(**asked, reads={"pooled": "length"})
+    assert by_length.metrics["top1"].value < 0.8
+    assert "length" in by_length.record["labels"]["backbone"]
+    first_layer = probe.run(**asked, reads={"pooled": "encoder.layer.0:last"})
+    assert first_layer.folder != result.folder
+
+
+def test_rows_and_backbones_that_do_not_fit_are_named_with_what_helps(files: Path, tmp_path: Path) -> None:
+    texts, words = load_texts(str(files / "texts.jsonl")), load(str(files / "bert"))
+    for part, c in ((part, c) for part in ("train", "test") for c in "ab"):
+        (tmp_path / part / c).mkdir(parents=True)
+        Image.new("L", (3, 3)).save(tmp_path / part / c / "0.png")
+    images = load_images(str(tmp_path))
+    with pytest.raises(ProbeError, match=r"tiny-random reads images, the rows .* are texts: set backbone=huggingface"):
+        check_rows(TinyBackbone(pretrained=False), texts)
+    with pytest.raises(ProbeError, match=r"huggingface/bert reads texts, the rows of .* are images: set backbone=tiny"):
+        check_rows(words, images)
+
+
+def test_describe_tells_lengths_what_is_cut_and_an_example(files: Path) -> None:
+    backbone, data = load(str(files / "bert"), max_length=10), load_texts(str(files / "texts.jsonl"))
+    facts = describe(backbone, data)
+    assert facts["tokens"] == {
+        "median": 14.0, "most": 14, "read": 10, "cut": 1.0, "example": data.partitions["train"][0],
+    }  # fmt: skip
+    printed = render(facts)
+    assert "median 14 a text, at most 14; 10 are read, 100 % of the texts are cut (of those looked at)" in printed
+    assert f"example        {data.partitions['train'][0]}" in printed
