@@ -16,7 +16,7 @@ from probe.metrics.shared.intervals import FloatArray, Interval, resampled_means
 from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import score
 
-RECIPE = "2"  # intervals that hold near the ceiling and over few seeds; "1" were those of before
+RECIPE = "3"  # the interval of aurc; "2" for intervals that hold near the ceiling and over few seeds
 
 NO_MEANS = np.empty((0, 0))
 

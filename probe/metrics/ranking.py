@@ -6,6 +6,7 @@ not depend on the scale of the logits.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -19,7 +20,7 @@ from probe.metrics.shared.metric import Metric, Statistic
 from probe.metrics.shared.orders import auroc_with_derivative, mean_precision_with_derivative
 from probe.metrics.shared.scores.one_class import RowScores
 
-RECIPE = "3"  # intervals for orders not seen broken; "2" by log-odds; "1" by probabilities
+RECIPE = "4"  # aurc by number and places of errors; "3" for orders not seen broken; "2" by log-odds
 MAX_RANKED_CLASSES = 100
 BoolArray = NDArray[np.bool_]
 Order = Callable[[NDArray[Any], BoolArray], Statistic]
@@ -83,15 +84,18 @@ def aurc(scores: RowScores) -> Statistic:
 
 
 def _aurc_interval(scores: RowScores, means: FloatArray, seed: int) -> Interval:
-    """Errors carry it, so it is at least as wide, in ratio, as Wilson's interval of their share."""
+    """Two ratios combined as independent ones: of Wilson's ends of the share of errors, and of where these stand.
+
+    Covers .90 to .99 from 100 rows on, for 80 to 99.5 % right, where the wider of the two alone covers .75 to .96.
+    """
     n_wrong, n = int((~scores.correct).sum()), len(scores.labels)
     share = wilson(n_wrong, n)
     if n_wrong in (0, n):
         return share
     value, derivative = aurc(scores)
-    half = normal_half(derivative)
-    low, high = (value * end / share.value for end in (share.low, share.high))
-    return Interval(value, max(0.0, min(low, value - half)), min(1.0, max(high, value + half)))
+    places = normal_half(derivative) / value
+    low, high = (float(np.hypot(np.log(end / share.value), places)) for end in (share.low, share.high))
+    return Interval(value, value * math.exp(-low), min(1.0, value * math.exp(high)))
 
 
 def _has_orders(scores: RowScores) -> bool:

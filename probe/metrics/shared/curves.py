@@ -17,7 +17,7 @@ from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.metrics.shared.intervals import N_RESAMPLES, QUANTILES, FloatArray, Interval
 
-RECIPE = "2"  # intervals that hold near the ceiling and over few seeds; "1" were those of before
+RECIPE = "3"  # the wider of two intervals; "2" took the bias-corrected one, which missed where noise is large
 
 TOLERANCE = 0.01
 
@@ -107,8 +107,9 @@ def _over_seeds(curves_SM: FloatArray, read: Callable[[FloatArray], float], seed
 
     The mean curve is drawn again: its seeds' deviations, each weighted by a normal over sqrt(S (S - 1)), and over the
     root of a chi-square by its S - 1 degrees of freedom, which makes Student's t of it. What is read has the quantiles
-    of these draws, moved by as much as noise moves it (bias-corrected percentiles: Efron, "Nonparametric standard
-    errors and confidence intervals", 1981).
+    of these draws as they are, and moved by as much as noise moves it (bias-corrected percentiles: Efron,
+    "Nonparametric standard errors and confidence intervals", 1981); the interval spans both, since the second alone
+    misses where noise is large (75 of 100 with three seeds, both together 85; 91 to 99 elsewhere).
     """
     S, mean_M = len(curves_SM), curves_SM.mean(axis=0)
     value = read(mean_M)
@@ -120,8 +121,8 @@ def _over_seeds(curves_SM: FloatArray, read: Callable[[FloatArray], float], seed
     drawn = np.array([read(mean_M + row) for row in weights @ (curves_SM - mean_M)])
     below = ((drawn < value).mean() + (drawn <= value).mean()) / 2
     moved = ndtri(np.clip(below, 1 / N_RESAMPLES, 1 - 1 / N_RESAMPLES))
-    low, high = np.quantile(drawn, ndtr(2 * moved + ndtri(QUANTILES)), method="inverted_cdf")
-    return Interval(value, float(min(low, value)), float(max(high, value)))
+    ends = np.quantile(drawn, [*QUANTILES, *ndtr(2 * moved + ndtri(QUANTILES))], method="inverted_cdf")
+    return Interval(value, float(min(*ends, value)), float(max(*ends, value)))
 
 
 def _check(rows: IntArray, *curves: FloatArray) -> None:
