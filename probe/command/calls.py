@@ -14,6 +14,7 @@ from probe.command import config as building
 from probe.command.live import Part
 from probe.command.parts import GROUPS, Tell, configured, part_of
 from probe.core.errors import DoesNotFit, InputError, ProbeError
+from probe.core.terminal import bars
 
 if TYPE_CHECKING:
     from probe.experiment.request import Run
@@ -83,12 +84,10 @@ def run_all(
     Raises:
         ProbeError: A part is none, or no job gave a run.
     """
-    from tqdm.auto import tqdm
-
     building.forget()
     tell, done = teller(quiet), Done()
     jobs = list(_jobs(given, seeds, tell))
-    for parts, seed in tqdm(jobs, desc="sweep", unit=" runs", disable=quiet):
+    for parts, seed in bars()(jobs, desc="sweep", unit=" runs", disable=quiet):
         job = _shown(parts, seed)
         try:
             done.folders.append(carry_out(parts, {**common, "seed": seed}, settings, quiet).folder)
@@ -148,9 +147,7 @@ def teller(quiet: bool) -> Tell:
 
     def tell(line: str) -> None:
         if not quiet:
-            from tqdm.auto import tqdm
-
-            tqdm.write(f"probe: {line}", file=sys.stderr)
+            bars().write(f"probe: {line}", file=sys.stderr)
 
     return tell
 

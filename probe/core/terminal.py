@@ -9,6 +9,7 @@ import contextlib
 import io
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
@@ -42,7 +43,16 @@ def console(**options: Any) -> Console:
     """A console of rich that finds no markup, emoji or numbers in text."""
     from rich.console import Console
 
-    return Console(markup=False, emoji=False, highlight=False, **options)
+    # Texts in a notebook too: what is captured there would leave an empty output behind.
+    return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, **options)
+
+
+def bars() -> Any:
+    """tqdm, as widgets where a notebook can show them; what it says where one cannot is left out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from tqdm.auto import tqdm
+    return tqdm
 
 
 def drawn(*parts: Any, width: int) -> str:

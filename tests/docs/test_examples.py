@@ -58,11 +58,15 @@ def test_each_example_says_how_it_is_run() -> None:
         assert f"probe {' '.join(words)}" in source.read_text()
 
 
-def test_the_notebook_holds_outputs_and_gives_them_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("name", sorted(path.stem for path in EXAMPLES.glob("*.ipynb")))
+def test_a_notebook_holds_outputs_and_gives_them_again(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])))
-    notebook = nbformat.read(EXAMPLES / "features_to_heads.ipynb", as_version=4)
+    notebook = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
     kept = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
-    assert all(kept), "a cell without outputs: python docs/notebook.py"
+    assert all(kept), "a cell without outputs: python docs/notebooks.py"
     NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
     again = [cell.outputs for cell in notebook.cells if cell.cell_type == "code"]
     assert [len(outputs) for outputs in again] == [len(outputs) for outputs in kept]

@@ -12,6 +12,7 @@ import numpy as np
 
 from probe.core.base import Backbone, Dataset, Partition
 from probe.core.escaping import one_line
+from probe.core.terminal import bars
 from probe.features.extraction.batches import n_bytes
 from probe.features.extraction.contribute import contribute
 from probe.features.extraction.finish import check_data, finish
@@ -64,12 +65,10 @@ class Extraction:
         Raises:
             FileNotFoundError: the work folder went away, because another process finished it or threw it away.
         """
-        from tqdm.auto import tqdm
-
         check_data(work)
         with (
             Writer(work) as writer,
-            tqdm(
+            bars()(
                 total=work.plan.n_rows,
                 initial=self._rows_done(work),
                 desc=one_line(f"{self.backbone.name} {self.name}"),

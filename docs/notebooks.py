@@ -1,15 +1,16 @@
-"""Writes `examples/features_to_heads.ipynb` and executes it, outputs kept: `python docs/notebook.py`."""
+"""Writes the notebooks of `examples/` and executes them, outputs kept: `python docs/notebooks.py [name …]`."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import nbformat
 from nbclient import NotebookClient
 
-NOTEBOOK = Path(__file__).parents[1] / "examples" / "features_to_heads.ipynb"
-CELLS = [
+EXAMPLES = Path(__file__).parents[1] / "examples"
+FEATURES_TO_HEADS = [
     "# From features to the best calibrated head\n\nFeatures in an array, four heads, and how far their probabilities "
     "can be believed.",
     "from sklearn.datasets import load_digits\n\nX, y = load_digits(return_X_y=True)\nX = X.astype('float32')\n"
@@ -30,13 +31,26 @@ CELLS = [
     "from probe.estimator import Head\n\nheads[-1].save('head.safetensors')\n"
     "again = Head.load('head.safetensors')\nbool((again.predict(X[test]) == heads[-1].predict(X[test])).all())",
 ]
+SWEEP = [
+    "# A sweep in one call\n\nBackbones, datasets and heads, three seeds of each, as a ranked table.",
+    "import probe\n\nboard = probe.sweep(backbones=['tiny'], datasets='digits', "
+    "heads=['linear', 'ncm', 'moment_probing_small'],\n                    name='sweep', quiet=True)\nboard",
+    "The same as a DataFrame, one line per row and column of the table.",
+    "board.frame[['head', 'dataset', 'value', 'low', 'high', 'n_seeds']].round(3)",
+    "Two rows are compared on the same test rows and seeds.",
+    "print(board.compare('linear', 'ncm'))",
+    "A run of the sweep again, with its fitted head: it is found where it is complete.",
+    "result = probe.run(backbone='tiny', dataset='digits', head='ncm', name='sweep', quiet=True)\n"
+    "result.head.classes_, result.metrics['top1']",
+]
+NOTEBOOKS = {"features_to_heads": FEATURES_TO_HEADS, "sweep": SWEEP}
 
 
-def write() -> None:
-    """Makes the notebook anew."""
+def write(name: str) -> None:
+    """Makes a notebook anew."""
     notebook = nbformat.v4.new_notebook()
     notebook.metadata.kernelspec = {"name": "python3", "display_name": "Python 3", "language": "python"}
-    for i, text in enumerate(CELLS):
+    for i, text in enumerate(NOTEBOOKS[name]):
         is_text = text.startswith("#") or text.endswith((".", ".`"))
         cell = nbformat.v4.new_markdown_cell(text) if is_text else nbformat.v4.new_code_cell(text)
         cell.id = f"cell-{i}"
@@ -46,9 +60,10 @@ def write() -> None:
     for cell in notebook.cells:
         cell.metadata.pop("execution", None)  # when each ran
     notebook.metadata.pop("language_info", None)
-    nbformat.write(notebook, NOTEBOOK)
+    nbformat.write(notebook, EXAMPLES / f"{name}.ipynb")
 
 
 if __name__ == "__main__":
-    write()
-    print(f"wrote {NOTEBOOK}")
+    for asked in sys.argv[1:] or NOTEBOOKS:
+        write(asked)
+        print(f"wrote {EXAMPLES / asked}.ipynb")
