@@ -22,6 +22,7 @@ from probe.datasets.shared.labels import (
 )
 from probe.datasets.shared.partitions import ArrayPartition, ImageFiles, make_dataset
 from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.sources import on_disk
 from probe.datasets.shared.split_tables import column_of, fact_of, tables_of_file, tables_of_folder
 from probe.datasets.shared.tables import Table, read_table
 from probe.datasets.shared.vectors import feature_columns as chosen_features
@@ -116,7 +117,7 @@ def _rows(
     free = [column for column in train.columns if column not in taken]
     file_key = _file_column(train, root, suffix, file_column, free) if features is None else None
     if file_key is not None:
-        ids = {part: [f"{value}{suffix}" for value in column_of(table, file_key)] for part, table in tables.items()}
+        ids = {p: on_disk(root, [f"{value}{suffix}" for value in column_of(t, file_key)]) for p, t in tables.items()}
         _check_files(root, ids)
         return lambda part, codes: ImageFiles(root, ids[part], codes)
     numeric = {column: features is not None or _numbers(train.columns[column]) is not None for column in free}
@@ -130,7 +131,7 @@ def _file_column(table: Table, root: Path, suffix: str, asked: str | None, free:
     if asked is not None:
         return choose(FILE, table.source, there, asked)
     named = [column for column in (*FILE.clear, *FILE.usual) if column in free]
-    lead = [column for column in named if (root / f"{table.columns[column][0]}{suffix}").is_file()]
+    lead = [c for c in named if all((root / f).is_file() for f in on_disk(root, [f"{table.columns[c][0]}{suffix}"]))]
     if not named:
         return None
     more = set(free) - set(named)

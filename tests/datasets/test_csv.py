@@ -1,4 +1,5 @@
 import itertools
+import unicodedata
 
 import numpy as np
 import pytest
@@ -188,6 +189,21 @@ def test_the_column_that_train_has_is_the_column_of_all_tables(root):
     table(root, "test.csv", ["file,class", "pictures/2.png,b"])
     with pytest.raises(InputError, match=r"test\.csv has the columns file, class, expected label, as train has"):
         load(str(root))
+
+
+@pytest.mark.parametrize(("stored", "written"), [("NFD", "NFC"), ("NFC", "NFD")])
+def test_files_are_found_whichever_way_their_accents_are_stored(tmp_path, stored, written):
+    def spelled(text, form):
+        return unicodedata.normalize(form, text)
+
+    for i, c in enumerate(("café", "thé")):
+        (tmp_path / spelled(c, stored)).mkdir()
+        Image.new("L", (2, 2), i).save(tmp_path / spelled(c, stored) / spelled(f"é{i}.png", stored))
+    lines = ["file,label", *(f"{spelled(c, written)}/{spelled(f'é{i}.png', written)},{i}"
+                             for i, c in enumerate(("café", "thé")))]  # fmt: skip
+    data = load(table(tmp_path, "t.csv", lines))
+    assert data.partitions["train"].ids[1] == f"{spelled('thé', stored)}/{spelled('é1.png', stored)}"
+    assert np.asarray(data.partitions["train"][1])[0, 0] == 1
 
 
 def test_labels_of_more_digits_than_a_number_has_are_names(root):

@@ -7,6 +7,8 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from pathlib import Path
 
+from probe.core.texts import one_spelling
+
 PARTITION_WORDS = frozenset(("train", "training", "test", "testing", "validation", "val", "valid", "dev", "eval"))
 """Words by which people call partitions, in any place where they cannot be class names."""
 
@@ -29,3 +31,25 @@ def unused_files(folder: Path, used: Collection[Path], pattern: str, why: str) -
     return [
         f"{len(found)} file{'s' * (len(found) > 1)} {why} ({', '.join(found[:3])}{', ...' if len(found) > 3 else ''})"
     ]
+
+
+def on_disk(root: Path, names: Iterable[str]) -> list[str]:
+    """Names of files below a folder as the disk spells them: accents that one program composes another stores apart.
+
+    A name that leads to no file in either spelling stays as it is.
+    """
+    listings: dict[Path, dict[str, str]] = {}
+
+    def spelled(name: str) -> str:
+        if name.isascii() or (root / name).exists():
+            return name
+        at = root
+        for part in Path(name).parts:
+            if not (at / part).exists():
+                if at not in listings:
+                    listings[at] = {one_spelling(e): e for e in os.listdir(at)} if at.is_dir() else {}
+                part = listings[at].get(one_spelling(part), part)
+            at /= part
+        return at.relative_to(root).as_posix() if at.exists() else name
+
+    return [spelled(name) for name in names]
