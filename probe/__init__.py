@@ -1,4 +1,7 @@
-"""Measures what a frozen backbone already knows: `probe.run`, `probe.sweep`, `probe.table`, `probe.extract`."""
+"""Measures what a frozen backbone already knows: `probe.run`, `probe.sweep`, `probe.table`, `probe.extract`.
+
+`probe.Watch` measures one that still trains.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +15,9 @@ if TYPE_CHECKING:
     from typing import Any
 
     from probe.command.python import extract, run, sweep, table
+    from probe.command.watch import Watch
 
-__all__ = ["extract", "run", "sweep", "table"]
+__all__ = ["Watch", "extract", "run", "sweep", "table"]
 
 moved.keep()
 
@@ -22,7 +26,8 @@ def __getattr__(name: str) -> Any:
     """Imports what is asked for when it is asked for (PEP 562): `import probe` alone costs milliseconds."""
     if name not in __all__:
         raise AttributeError(f"module 'probe' has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module("probe.command.python"), name)
+    module = "probe.command.watch" if name == "Watch" else "probe.command.python"
+    found = globals()[name] = getattr(importlib.import_module(module), name)
     return found
 
 

@@ -11,6 +11,7 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor, nn
 
+from probe.backbones.shared.borrowed import Borrowed
 from probe.backbones.shared.checkpoints import load_checkpoint
 from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
 from probe.backbones.shared.last_layer import note_on_logits, note_on_saved_logits
@@ -64,7 +65,7 @@ class ModuleBackbone(ForeignNetwork):
 
     def __init__(
         self,
-        target: str | nn.Module | None = None,
+        target: str | nn.Module | Borrowed | None = None,
         kwargs: Mapping[str, Any] | None = None,
         checkpoint: str | None = None,
         checkpoint_prefix: str | None = None,
@@ -118,7 +119,7 @@ class ModuleBackbone(ForeignNetwork):
             raise InputError(f"{target} has no layers to tap, taps has {layers}: leave them out, or import its code")
         super().__init__(
             network,
-            name=_name(target, checkpoint),
+            name=_name(target, network, checkpoint),
             image_size=(size, size),
             precision=precision,
             taps=taps,
@@ -212,12 +213,11 @@ class ModuleBackbone(ForeignNetwork):
         return self._steps
 
 
-def _name(target: str | nn.Module, checkpoint: str | None) -> str:
+def _name(target: str | nn.Module | Borrowed, network: nn.Module, checkpoint: str | None) -> str:
     """How tables call it."""
-    if isinstance(target, nn.Module):
-        named = type(target).__name__
-    else:
-        named = Path(target).stem if is_program(target) else target
+    named = target if isinstance(target, str) else type(network).__name__
+    if isinstance(target, str) and is_program(target):
+        named = Path(target).stem
     return f"module/{named}:{Path(checkpoint).stem}" if checkpoint else f"module/{named}"
 
 

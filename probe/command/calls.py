@@ -106,9 +106,9 @@ def run_all(
 
 
 def _jobs(given: Mapping[str, Any], seeds: int | Sequence[int], tell: Tell) -> Iterator[Job]:
-    several = [[part_of(group, value, tell) for value in _several(group, given[group])] for group in ORDER]
-    numbers = _several("seed", list(seeds) if isinstance(seeds, Iterable) else [seeds])
-    for *parts, seed in itertools.product(*several, numbers):
+    parts_of_group = [[part_of(group, value, tell) for value in several(group, given[group])] for group in ORDER]
+    numbers = several("seed", list(seeds) if isinstance(seeds, Iterable) else [seeds])
+    for *parts, seed in itertools.product(*parts_of_group, numbers):
         yield dict(zip(ORDER, parts, strict=True)), seed
 
 
@@ -152,7 +152,7 @@ def teller(quiet: bool) -> Tell:
     return tell
 
 
-def _several(group: str, values: Any) -> list[Any]:
+def several(group: str, values: Any) -> list[Any]:
     """What a list holds, or one value as a list."""
     if isinstance(values, list) and not values:
         raise InputError(f"the list of {group}s is empty: give at least one, or leave it out")

@@ -61,10 +61,9 @@ def _backbone(value: Any, options: Mapping[str, Any] | None) -> Part | None:
 
     from probe.core.base import Backbone
 
-    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], nn.Module) and callable(value[1]):
-        value, options = value[0], {"transform": value[1]}
+    value, options = _with_transform(value, options)
     if isinstance(value, nn.Module):
-        value = _network(value, dict(options or {}))
+        value = network_backbone(value, dict(options or {}))
     elif options is not None or isinstance(value, type) or not isinstance(value, Backbone):
         return None
     from probe.core.base import digest
@@ -73,7 +72,45 @@ def _backbone(value: Any, options: Mapping[str, Any] | None) -> Part | None:
     return _recorded(value, f"backbone {value.name}", digest(identity_of(value)))
 
 
-def _network(network: Any, options: dict[str, Any]) -> Any:
+def network_and_options(given: Any) -> tuple[Any, dict[str, Any]]:
+    """A network that trains, and how its input is made: `(network, transform)` or `(network, {…})`.
+
+    Raises:
+        InputError: It is neither.
+    """
+    from torch import nn
+
+    from probe.backbones.shared.borrowed import unwrapped
+
+    pair = isinstance(given, tuple) and len(given) == 2 and isinstance(given[1], Mapping)
+    value, options = _with_transform(*(given if pair else (given, None)))
+    if not isinstance(value, nn.Module):
+        raise InputError(
+            f"backbone is {_shown(given)}, expected a network that trains, as (network, transform) or (network, "
+            '{"size": 224, "mean": [...], "std": [...]}): give one, or measure what stays as it is by probe.run'
+        )
+    if "checkpoint" in (options or {}):
+        raise InputError("a network that trains takes no checkpoint, which would replace its weights: leave it out")
+    return unwrapped(value), dict(options or {})
+
+
+def _with_transform(value: Any, options: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any] | None]:
+    """`(network, transform)` as a network and its options; anything else as it is."""
+    from torch import nn
+
+    if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], nn.Module) and callable(value[1]):
+        return value[0], {"transform": value[1]}
+    return value, options
+
+
+def network_backbone(network: Any, options: dict[str, Any], target: Any = None) -> Any:
+    """A network as a backbone.
+
+    Args:
+        network: A `torch.nn.Module`.
+        options: Of `backbone=module`, and `name`.
+        target: What the backbone is made of instead, such as the same one borrowed.
+    """
     from probe.backbones.module import ModuleBackbone
 
     known = [n for n in inspect.signature(ModuleBackbone).parameters if n not in ("target", "kwargs", "seed", "trust")]
@@ -85,10 +122,11 @@ def _network(network: Any, options: dict[str, Any]) -> Any:
             'transform), or (network, {"size": 224, "mean": [...], "std": [...]})'
         )
     name = options.pop("name", None)
-    backbone = ModuleBackbone(network, **options)
+    backbone = ModuleBackbone(network if target is None else target, **options)
     if name is not None:
         backbone.name = str(name)
-    return backbone
+    weight = next(network.parameters(), None)
+    return backbone if weight is None else backbone.to(str(weight.device))  # where its copy lies too
 
 
 def _dataset(value: Any, options: Mapping[str, Any] | None) -> Part | None:

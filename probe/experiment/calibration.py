@@ -16,7 +16,15 @@ from probe.core.targets import full_width
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.head import Head
-from probe.metrics.conformal import LEVEL, SetScores, check_level, prediction_sets, thresholds
+from probe.metrics.conformal import (
+    LEVEL,
+    SetScores,
+    check_level,
+    nonconformity,
+    prediction_sets,
+    rows_needed,
+    thresholds_of,
+)
 from probe.metrics.evaluate import measure
 from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import score
@@ -32,10 +40,12 @@ class Calibrated:
     """What the held-out rows gave: scores of the test rows, and for the record what they belong to.
 
     Attributes:
+        head: Of the second fit, which gives these scores for the test rows by `predict_proba` and `predict_set`.
         scores: `scaled`, `sets` and `class_conditional_sets`.
         record: With the metrics of the second fit before scaling, as `unscaled`.
     """
 
+    head: Head
     scores: dict[str, Any]
     record: dict[str, Any]
 
@@ -65,7 +75,7 @@ def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) ->
     if (groups := groups_among(dataset, split.train)) is not None:
         chance = priorities(int(groups.max()) + 1, dataset.fingerprint, seed, "calibration")
         held = rows[held_out_groups(seen[rows], groups, FRACTION, chance)]
-    needed = int(np.ceil(round(level / (1 - level), 9)))
+    needed = rows_needed(level)
     if len(held) < needed:
         raise InputError(
             f"calibrate=true holds out {len(held)} of {len(rows)} training rows, sets at {100 * level:g} % need "
@@ -110,10 +120,11 @@ def calibrate(
     held_logits, logits = (
         full_width(head.logits(part), head.classes_, n_classes) for part in (rows_of(X, inside), test.X)
     )
-    temperature = fit_temperature(held_logits, y[inside])
+    temperature, scored = fit_temperature(held_logits, y[inside]), nonconformity(held_logits, y[inside])
+    head.keep_calibration(temperature, scored, y[inside])
     scores: dict[str, Any] = {"scaled": score(scale(logits, temperature), test.y)}
     for name, by_class in (("sets", False), ("class_conditional_sets", True)):
-        limits = thresholds(held_logits, y[inside], level, class_conditional=by_class)
+        limits = thresholds_of(scored, y[inside], n_classes, level, class_conditional=by_class)
         scores[name] = SetScores(prediction_sets(logits, limits), test.y)
     compared = sorted(m.name.removeprefix("scaled_") for m in known().values() if m.reads == "scaled")
     before = measure({"rows": score(logits, test.y)}, [known()[name] for name in ("top1", *compared)], seed)
@@ -124,4 +135,4 @@ def calibrate(
         "unscaled": {name: vars(interval) for name, interval in before.metrics.items()},
         "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),
     }
-    return Calibrated(scores, record)
+    return Calibrated(head, scores, record)

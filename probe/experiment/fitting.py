@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +20,8 @@ from probe.experiment.tasks import TaskByTask, fit_tasks
 from probe.experiment.teacher import teach
 from probe.heads.shared.head import Head
 from probe.protocols.shared.tasks import ComesInTasks
+
+NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -50,19 +54,19 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
         tasks = fit_tasks(head, asked, rows)
     else:
         extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"])
-        head = fit(
-            head.for_target(target.name),
-            (rows.train.X, rows.train.y),
-            (rows.validation.X, rows.validation.y),
-            rows.folds,
-            extras,
-        )
+        head = fit_head(head.for_target(target.name), rows, extras)
     clocks.append(time.perf_counter())
     logits = target.outputs(head, rows.test.X, n_classes)
     clocks.append(time.perf_counter())
     seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
     chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
     return Fitted(unfitted, head, logits, chosen, tasks, seconds)
+
+
+def fit_head(head: Head, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> Head:
+    """Fits a head on the training rows of a run, and has it choose on what there is to choose on."""
+    validation = rows.validation.X, rows.validation.y
+    return fit(head, (rows.train.X, rows.train.y), validation, rows.folds, extras)
 
 
 def with_prompts(checked: Checked) -> Head:

@@ -14,6 +14,7 @@ from probe.experiment.calibration import calibrate
 from probe.experiment.fitting import Fitted
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
+from probe.heads.shared.head import Head
 from probe.metrics import evaluate
 from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import Frequencies, Scores, score
@@ -27,11 +28,13 @@ class Scored:
     Attributes:
         rows: The scores, of which predictions are made too.
         more: What else the record keeps of how metrics came about, by its name there.
+        calibrated: The head of the second fit, where calibration was asked for.
     """
 
     rows: Scores
     measured: Measured
     more: dict[str, Any]
+    calibrated: Head | None = None
 
 
 def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
@@ -39,7 +42,7 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
 
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
-    asked, more = drawn.checked.asked, {}
+    asked, more, calibrated_head = drawn.checked.asked, {}, None
     n_classes, target = len(asked.dataset.class_names), asked.dataset.target
     of_rows = score(fitted.logits, rows.test.y, target.name)
     learnt = [target.counts(part.y, n_classes) for part in (rows.train, rows.validation) if len(part.y)]
@@ -54,8 +57,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
             groups=groups_among(asked.dataset, Rows(drawn.split.train.partition, rows.train.rows)),
         )  # fmt: skip
         scores |= calibrated.scores
-        more["calibration"] = calibrated.record
-    return Scored(of_rows, evaluate.measure(scores, [*known().values(), *asked.metrics]), more)
+        more["calibration"], calibrated_head = calibrated.record, calibrated.head
+    return Scored(of_rows, evaluate.measure(scores, [*known().values(), *asked.metrics]), more, calibrated_head)
 
 
 def described(metric: Metric) -> dict[str, Any]:

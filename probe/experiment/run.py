@@ -131,7 +131,9 @@ def carry_out(named: Named) -> None:
     fitted = fit_run(named, rows)
     measured = measure(named.drawn, rows, fitted)
     if rows.scaling:
-        rows.scaling.keep_in(fitted.head)
+        for head in (fitted.head, measured.calibrated):
+            if head is not None:
+                rows.scaling.keep_in(head)
     write(named, rows, fitted, measured, total_seconds=time.perf_counter() - started)
 
 

@@ -47,6 +47,7 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
             prediction_arrays(scored.rows, rows.test.rows, asked.save_logits, scored.measured),
             fitted.head,
             replace=asked.force,
+            calibrated=scored.calibrated,
             validation=validation_arrays(fitted.chosen, asked.dataset.target.name, asked.save_logits),
             more=write_own_rows if asked.save_rows else None,
         )

@@ -51,11 +51,27 @@ def thresholds(
         class_conditional: Give every class its own threshold from its own rows, so that the level holds within each
             class; a class with fewer than level / (1 - level) rows is then in every set.
     """
-    n_classes = logits.shape[1]
-    scores = 1 - softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+    scores = nonconformity(logits, labels)
+    return thresholds_of(scores, labels, logits.shape[1], level, class_conditional=class_conditional)
+
+
+def nonconformity(logits: NDArray[Any], labels: IntArray) -> FloatArray:
+    """1 - probability of the label, (n,)."""
+    return 1 - softmax(logits.astype(np.float64), axis=1)[np.arange(len(labels)), labels]
+
+
+def thresholds_of(
+    scores: FloatArray, labels: IntArray, n_classes: int, level: float, *, class_conditional: bool
+) -> FloatArray:
+    """As `thresholds`, from the scores (n,) of the held-out rows."""
     if not class_conditional:
         return np.full(n_classes, threshold(scores, level))
     return np.array([threshold(scores[labels == k], level) for k in range(n_classes)])
+
+
+def rows_needed(level: float) -> int:
+    """Held-out rows from which on a set at a level can leave a class out."""
+    return int(np.ceil(round(level / (1 - level), 9)))
 
 
 def prediction_sets(logits: NDArray[Any], thresholds_K: FloatArray) -> NDArray[np.bool_]:

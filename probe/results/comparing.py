@@ -9,7 +9,7 @@ from typing import Any
 
 from probe.core import tensors
 from probe.core.errors import InputError
-from probe.results.schema import HEAD, PREDICTIONS, VALIDATION
+from probe.results.schema import CALIBRATED, HEAD, PREDICTIONS, VALIDATION
 
 # What a run found, and what may explain that it finds something else.
 RESULTS = ("metrics", "selection", "tasks")
@@ -32,7 +32,8 @@ def compare(old_folder: Path, old: Mapping[str, Any], new_folder: Path, new: Map
     """What came out differently in two runs of one record; empty if nothing."""
     lines = changes(old.get("run", {}).get("digest"), new["run"]["digest"], "run.digest")
     lines += [line for name in RESULTS for line in changes(old.get(name), new.get(name), name)]
-    for name in (PREDICTIONS, VALIDATION, HEAD):
+    later = [CALIBRATED] if CALIBRATED in old.get("files", ()) else []  # older runs kept none
+    for name in (PREDICTIONS, VALIDATION, HEAD, *later):
         old_content, new_content = content(old_folder / name), content(new_folder / name)
         if old_content != new_content:
             lines.append(f"{name}: " + ("other bits" if old_content else "missing or damaged"))

@@ -76,10 +76,10 @@ def read_validation(folder: str | Path, result: Mapping[str, Any] | None = None)
     return tensors.from_bytes(read_file(folder, VALIDATION, result), VALIDATION)[0]
 
 
-def checked_head(folder: str | Path) -> Path:
-    """The file of the fitted head, which is as the run wrote it."""
-    read_file(folder, HEAD)
-    return Path(folder) / HEAD
+def checked_head(folder: str | Path, name: str = HEAD) -> Path:
+    """The file of a fitted head, which is as the run wrote it."""
+    read_file(folder, name)
+    return Path(folder) / name
 
 
 def failure(folder: str | Path, names: set[str]) -> str:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.intervals import Interval
 from probe.results.reader import checked_head, read_predictions, read_result
+from probe.results.schema import CALIBRATED
 
 N_SHOWN = 3
 
@@ -54,7 +55,17 @@ class Result:
 
     @cached_property
     def head(self) -> Any:
-        """The fitted head, with `predict` and `predict_proba` for features of the same backbone."""
+        """The fitted head, with `predict` and `predict_proba` for features of the same backbone.
+
+        With `calibrate=True` the calibrated one, which was fitted without the held-out rows: its probabilities can be
+        believed, and it has `predict_set`.
+        """
+        is_calibrated = CALIBRATED in self.record["files"]
+        return self.load_head(checked_head(self.folder, CALIBRATED)) if is_calibrated else self.uncalibrated_head
+
+    @cached_property
+    def uncalibrated_head(self) -> Any:
+        """The head that made `predictions`, fitted on all training rows."""
         return self.load_head(checked_head(self.folder))
 
     @property

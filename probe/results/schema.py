@@ -29,6 +29,7 @@ SCHEMA = 2
 RESULT, PREDICTIONS, VALIDATION, HEAD = (
     "result.json", "predictions.safetensors", "validation.safetensors", "head.safetensors",
 )  # fmt: skip
+CALIBRATED = "calibrated.safetensors"
 ROWS, ERROR = "rows.json", "error.txt"
 PARTS = (PREDICTIONS, VALIDATION, HEAD, ERROR)
 """Files that make a folder one of a run, beside its result."""

@@ -21,7 +21,7 @@ from probe.core import tensors
 from probe.core.version import __version__
 from probe.core.writing import write_file, writing
 from probe.results.reader import find_complete
-from probe.results.schema import ERROR, HEAD, PREDICTIONS, RESULT, UNFINISHED, VALIDATION, dumps, file_facts
+from probe.results.schema import CALIBRATED, ERROR, HEAD, PREDICTIONS, RESULT, UNFINISHED, VALIDATION, dumps, file_facts
 
 Arrays = Mapping[str, NDArray[Any]]
 PACKAGES = ("torch", "timm", "open_clip_torch", "numpy", "scikit-learn", "scipy")
@@ -89,6 +89,7 @@ def write_run(
     head: Any,
     *,
     replace: bool,
+    calibrated: Any = None,
     validation: Arrays | None = None,
     more: Callable[[Path], None] | None = None,
 ) -> None:
@@ -104,6 +105,8 @@ def write_run(
             if arrays is not None:
                 (partial / name).write_bytes(tensors.to_bytes(arrays))
         head.save(partial / HEAD)
+        if calibrated is not None:
+            calibrated.save(partial / CALIBRATED)
         if more:
             more(partial)
         files = {path.name: file_facts(path.read_bytes()) for path in sorted(partial.iterdir())}

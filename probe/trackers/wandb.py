@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
 from numbers import Real
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -149,6 +150,23 @@ class WandbTracker:
                 run.log(
                     {f"{title}/{name}": value for name, value in zip(columns, row, strict=True) if is_number(value)}
                 )
+
+
+def log_epoch(values: Mapping[str, float], epoch: int, axis: str) -> None:
+    """Values of an epoch as a step of the wandb run that a program has begun, where it has begun one.
+
+    They are drawn along `axis`, so that steps which the program logs itself stay what they are.
+    """
+    run = getattr(sys.modules.get("wandb"), "run", None)
+    if run is None:
+        return
+    try:
+        run.define_metric(axis, hidden=True)
+        for name in values:
+            run.define_metric(name, step_metric=axis)
+        run.log({**values, axis: epoch})
+    except Exception as error:  # likewise: training goes on
+        tell(f"wandb did not record epoch {epoch} ({error})", error=True)
 
 
 def is_number(value: Any) -> bool:

@@ -121,6 +121,18 @@ def test_a_result_holds_what_the_folder_holds():
     assert "<td>top1</td>" in result._repr_html_()
 
 
+def test_with_calibrate_the_head_of_a_result_gives_conformal_sets():
+    result = probe.run(dataset="wine", head="ncm", calibrate=True, quiet=True)
+    found = probe.extract(dataset="wine", quiet=True)["test"]
+    sets = result.head.predict_set(found.arrays["pooled"], level=0.9)
+    covered = sets[np.arange(len(sets)), found.labels].mean()
+    assert covered == pytest.approx(result.metrics["coverage"].value)
+    plain = probe.run(dataset="wine", head="ncm", quiet=True)
+    np.testing.assert_array_equal(plain.head.centroids_, result.uncalibrated_head.centroids_)
+    with pytest.raises(InputError, match="is not calibrated"):
+        plain.head.predict_set(found.arrays["pooled"])
+
+
 def test_a_network_is_recorded_by_its_weights_and_code_and_not_touched():
     network = small().train()
     network.conv.weight.requires_grad_(True)

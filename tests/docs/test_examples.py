@@ -41,6 +41,13 @@ def test_runs_from_python_end_in_a_table_a_comparison_and_features(tmp_path: Pat
     assert "(300, 64) (300,)" in answer
 
 
+def test_a_network_is_watched_while_it_trains(tmp_path: Path) -> None:
+    answer = answer_of([sys.executable, "-W", "error", str(EXAMPLES / "watch_training.py")], tmp_path, tmp_path)
+    assert answer.count("unseen/linear/top1") == 4
+    assert len(answer.strip().splitlines()) == 4 + 1 + 2 * 4
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_dataset_of_ones_own_is_run(tmp_path: Path) -> None:
     answer = probe_in(EXAMPLES / "own_dataset", COMMANDS["own_dataset"], tmp_path)
     assert "ncm on tiny x shapes" in answer

@@ -24,14 +24,20 @@ from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
+from probe.heads.ridge import RidgeProbe
 from probe.heads.shared.head import Head
+from probe.heads.sklearn import SklearnHead
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.table import build_table
-from probe.metrics.evaluate import measure
+from probe.metrics.conformal import SetScores
+from probe.metrics.evaluate import evaluate, measure
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
+from probe.results.comparing import compare
+from probe.results.reader import read_predictions, read_result
+from probe.results.schema import CALIBRATED, HEAD
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +194,94 @@ def test_too_few_rows_are_refused_before_anything_is_extracted(result, tmp_path)
 def test_fits_that_cannot_leave_rows_out_are_refused(protocol, teacher, why):
     with pytest.raises(InputError, match=rf"{why}: set calibrate=false"):
         check_calibrate(protocol, teacher=teacher)
+
+
+def kept(wine, tmp_path, head, **changes):
+    """A run with `calibrate=true`: its record, the head that it kept, its test rows."""
+    request = Run(
+        IdentityBackbone(), wine, changes.pop("protocol", Full()), head, FeatureStore(tmp_path / "cache"),
+        tmp_path / "runs", device="cpu", calibrate=True, **changes,
+    )  # fmt: skip
+    folder = run(request)
+    test, rows = request.store.get(IdentityBackbone(), wine, "test", ["pooled"]), read_predictions(folder)["row"]
+    return read_result(folder), folder, test.arrays["pooled"][rows], test.labels[rows]
+
+
+@pytest.mark.parametrize(
+    ("head", "changes"),
+    [
+        (NearestClassMean(), {}),
+        (LinearProbe(Cs=[0.01, 1.0]), {"standardize": True}),
+        (RidgeProbe(), {"conformal_level": 0.8, "protocol": LabelNoise(Full(), 0.2)}),
+        (SklearnHead("sklearn.naive_bayes.GaussianNB"), {}),
+    ],
+    ids=["ncm", "linear, standardised", "ridge, noise, 80 %", "sklearn"],
+)
+def test_the_kept_head_gives_the_numbers_of_the_record(wine, tmp_path, head, changes):
+    level = changes.get("conformal_level", 0.9)
+    record, folder, X, y = kept(wine, tmp_path, head, **changes)
+    loaded = Head.load(folder / CALIBRATED)
+    assert type(loaded) is type(head)
+    assert loaded.temperature_ == record["calibration"]["temperature"]
+    assert len(loaded.held_out_scores_) == record["calibration"]["n_held_out"]
+    sets = {
+        name: SetScores(loaded.predict_set(X, level, class_conditional=by_class), y)
+        for name, by_class in (("sets", False), ("class_conditional_sets", True))
+    }
+    found = measure(sets).metrics
+    assert len(found) == 8
+    assert {name: vars(interval) for name, interval in found.items()} == {n: record["metrics"][n] for n in found}
+    probabilities = loaded.predict_proba(X)
+    assert probabilities.sum(axis=1) == pytest.approx(1, abs=1e-12)
+    with np.errstate(divide="ignore"):
+        scaled = evaluate(np.log(probabilities), y)
+    for name in ("log_loss", "brier", "ece"):
+        assert scaled[name].value == pytest.approx(record["metrics"][f"scaled_{name}"]["value"], rel=1e-9), name
+    raw = evaluate(loaded.logits(X).astype(np.float32), y)
+    assert raw["log_loss"].value == pytest.approx(record["calibration"]["unscaled"]["log_loss"]["value"], rel=1e-12)
+
+
+def test_the_head_of_the_predictions_is_kept_beside_it_and_is_not_calibrated(wine, tmp_path):
+    record, folder, X, _ = kept(wine, tmp_path, NearestClassMean())
+    plain, calibrated = (Head.load(folder / name) for name in (HEAD, CALIBRATED))
+    assert set(record["files"]) == {"predictions.safetensors", HEAD, CALIBRATED}
+    np.testing.assert_array_equal(plain.predict(X), read_predictions(folder)["predicted"])
+    assert plain.class_count_.sum() == calibrated.class_count_.sum() + record["calibration"]["n_held_out"]
+    sentence = "this NearestClassMean is not calibrated: make the run with calibrate=true, and force=true where"
+    with pytest.raises(InputError, match=sentence):
+        plain.predict_set(X)
+
+
+def test_sets_grow_with_the_level_up_to_what_the_held_out_rows_bear(wine, tmp_path):
+    _, folder, X, _ = kept(wine, tmp_path, NearestClassMean())
+    head = Head.load(folder / CALIBRATED)
+    sizes = [head.predict_set(X, level).sum() for level in (0.2, 0.6, 0.9)]
+    assert sizes == sorted(sizes)
+    assert sizes[0] < sizes[2]
+    n = len(head.held_out_scores_)
+    assert head.predict_set(X[:1], n / (n + 1)).shape == (1, 3)
+    with pytest.raises(InputError, match=rf"level is 0\.99, whose sets need 99 held-out rows, .* calibrated on {n}"):
+        head.predict_set(X, 0.99)
+    assert head.predict_set(X, 0.99, class_conditional=True).all()
+    with pytest.raises(InputError, match=r"level is 1, expected between 0 and 1"):
+        head.predict_set(X, 1)
+
+
+def test_a_new_fit_forgets_the_calibration_and_saving_does_not(wine, tmp_path):
+    _, folder, X, y = kept(wine, tmp_path, NearestClassMean())
+    head = Head.load(folder / CALIBRATED)
+    head.save(tmp_path / "again")
+    np.testing.assert_array_equal(Head.load(tmp_path / "again").predict_set(X), head.predict_set(X))
+    head.fit(X, y)
+    assert not hasattr(head, "temperature_")
+    with pytest.raises(InputError, match="is not calibrated"):
+        head.predict_set(X)
+
+
+def test_another_kept_head_is_told_by_reproduce_and_a_run_without_one_is_not(wine, tmp_path):
+    record, folder, _, _ = kept(wine, tmp_path, NearestClassMean())
+    other, elsewhere, _, _ = kept(wine, tmp_path / "other", NearestClassMean(metric="cosine"))
+    assert f"{CALIBRATED}: other bits" in compare(folder, record, elsewhere, other)
+    (folder / CALIBRATED).unlink()
+    files = {name: facts for name, facts in record["files"].items() if name != CALIBRATED}
+    assert not any(CALIBRATED in line for line in compare(folder, {**record, "files": files}, elsewhere, other))

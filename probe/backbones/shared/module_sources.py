@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import uuid
 from pathlib import Path
 from types import FunctionType
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
+from probe.backbones.shared.borrowed import Borrowed
 from probe.backbones.shared.live_networks import facts_of, own_copy
 from probe.backbones.shared.saved_networks import Program, is_program, load_program
 from probe.core import own_modules
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
-from probe.core.source import is_installed, source_digest
+from probe.core.source import UNKNOWN, is_installed, source_digest
 
 HUB = "torch.hub:load"
 
@@ -48,12 +50,14 @@ def code_of_transform(transform: Any) -> dict[str, Any]:
 
 
 def network_of(
-    target: str | nn.Module, kwargs: dict[str, Any], seed: int, size: int, trust: bool
+    target: str | nn.Module | Borrowed, kwargs: dict[str, Any], seed: int, size: int, trust: bool
 ) -> tuple[nn.Module, dict[str, Any]]:
     """The network, and the facts that say what it computes."""
-    if isinstance(target, nn.Module):
-        network = own_copy(target)
-        return network, {"live": facts_of(network, f"network {type(target).__name__}"), "code": _code(network)}
+    if isinstance(target, Borrowed) and not target.named:
+        return target.copy(), {"live": f"{UNKNOWN}{uuid.uuid4().hex}"}
+    if not isinstance(target, str):
+        network = own_copy(target) if isinstance(target, nn.Module) else target.copy()
+        return network, {"live": facts_of(network, f"network {type(network).__name__}"), "code": _code(network)}
     if target == HUB and not trust:
         raise InputError(
             f"{target} runs the code of {kwargs.get('repo_or_dir')}: set backbone.trust=true if you trust its authors"

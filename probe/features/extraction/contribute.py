@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 from probe.core.base import Backbone, Partition
 from probe.core.errors import InputError
 from probe.features.extraction.batches import collate, each
-from probe.features.extraction.forward import Forward, Launched
+from probe.features.extraction.forward import Arrays, Forward, Launched
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.sink import Sink
 from probe.features.extraction.work import Work
@@ -110,28 +110,38 @@ def contribute(
         while (claimed := writer.claim()) is not None:
             yield from claimed
 
-    def launched() -> Iterator[Launched]:
-        for block, batch, failed in batches:
-            if failed and on_error == "raise":
-                row, reason = next(iter(failed.items()))
-                raise InputError(
-                    f"row {row} ({partition.ids[row]}) cannot be decoded ({reason}): repair or remove it, "
-                    "or set features.on_error=skip"
-                )
-            yield forward.launch(block, batch, failed)
-
     forward = Forward(backbone, partition, work.plan, device)
     reader = Reader(partition, backbone, work.plan)
     batches = read_batches(reader, blocks(), n_workers, pinned=device.startswith("cuda"))
     writer.keep_beating()
     clock = time.monotonic()
     with dying_workers(n_workers), Sink(writer) as sink, torch.inference_mode():
-        for one in delayed(launched(), forward.n_ahead):
-            arrays = forward.collect(one)
+        for one, arrays in extracted(forward, batches, on_error):
             now = time.monotonic()
             sink.put(one.block, arrays, one.failed, now - clock)
             clock = now
             advance(len(work.plan.rows(one.block)))
+
+
+def extracted(forward: Forward, batches: Iterable[Batch], on_error: str) -> Iterator[tuple[Launched, Arrays]]:
+    """The features of batches, in their order; while some are handed on, the device computes those that follow.
+
+    Raises:
+        InputError: a row that cannot be decoded under `on_error="raise"`, and what `Forward` refuses.
+    """
+
+    def launched() -> Iterator[Launched]:
+        for block, batch, failed in batches:
+            if failed and on_error == "raise":
+                row, reason = next(iter(failed.items()))
+                raise InputError(
+                    f"row {row} ({forward.partition.ids[row]}) cannot be decoded ({reason}): repair or remove it, "
+                    "or set features.on_error=skip"
+                )
+            yield forward.launch(block, batch, failed)
+
+    for one in delayed(launched(), forward.n_ahead):
+        yield one, forward.collect(one)
 
 
 def delayed(items: Iterable[Item], n: int) -> Iterator[Item]:

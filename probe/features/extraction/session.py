@@ -76,7 +76,9 @@ class Extraction:
                 disable=not self.progress,
             ) as bar,
         ):
-            n_workers = self.n_workers if self.n_workers is not None else self._n_workers(work.plan)
+            n_workers = self.n_workers
+            if n_workers is None:
+                n_workers = usual_workers(self.backbone, self.rows, work.plan, self.device)
             pause = POLL_SECONDS
             while not work.complete():
                 contribute(
@@ -97,22 +99,23 @@ class Extraction:
                 time.sleep(POLL_SECONDS)
             finish(work, self.identity, self.backbone, self.name, self.rows)
 
-    def _n_workers(self, plan: Plan) -> int:
-        """As many as keep a GPU busy with images: the cores of this process but one, where there is room for batches.
-
-        On a CPU none: the network takes the cores.
-        """
-        if not self.device.startswith("cuda") or unit(self.rows) != " images" or not SHARED_MEMORY.is_dir():
-            return 0
-        try:
-            row_bytes = n_bytes(self.backbone.transform(self.rows[0]))
-        except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
-            row_bytes = USUAL_ROW_BYTES
-        room = shutil.disk_usage(SHARED_MEMORY).free // (BATCHES_PER_WORKER * plan.block_rows * row_bytes)
-        return min(max(1, own_cores() - 1), plan.n_blocks, room)
-
     def _rows_done(self, work: Work) -> int:
         return sum(len(work.plan.rows(block)) for block in work.done())
+
+
+def usual_workers(backbone: Backbone, rows: Partition, plan: Plan, device: str) -> int:
+    """As many as keep a GPU busy with images: the cores of this process but one, where there is room for batches.
+
+    On a CPU none: the network takes the cores.
+    """
+    if not device.startswith("cuda") or unit(rows) != " images" or not SHARED_MEMORY.is_dir():
+        return 0
+    try:
+        row_bytes = n_bytes(backbone.transform(rows[0]))
+    except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
+        row_bytes = USUAL_ROW_BYTES
+    room = shutil.disk_usage(SHARED_MEMORY).free // (BATCHES_PER_WORKER * plan.block_rows * row_bytes)
+    return min(max(1, own_cores() - 1), plan.n_blocks, room)
 
 
 def own_cores() -> int:

@@ -19,6 +19,7 @@ from probe.core.errors import InputError
 from probe.core.finite import check_finite
 from probe.core.kinds import KINDS
 from probe.heads.shared import saving
+from probe.heads.shared.calibrated import Calibrated
 
 Validation = tuple[Any, ArrayLike]
 FloatArray = NDArray[np.floating[Any]]
@@ -36,7 +37,7 @@ def check_lazy(X: Any, name: str = "X") -> None:
         check_finite(X, name)
 
 
-class Head(ClassifierMixin, BaseEstimator):
+class Head(Calibrated, ClassifierMixin, BaseEstimator):
     """Base class of the heads.
 
     A subclass implements `fit(X, y, *, validation=None)` and `_logits(X)`; both receive rows that were checked by
@@ -124,6 +125,7 @@ class Head(ClassifierMixin, BaseEstimator):
         """
         if reset:  # what a loaded head was fitted on says nothing of these rows
             self.__dict__.pop("feature_mean_", None)
+            self._forget_calibration()
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
         kind = self.consumes[0]
@@ -279,11 +281,6 @@ class Head(ClassifierMixin, BaseEstimator):
         """As in scikit-learn: (N, K) scores, or the (N,) difference of the two where K = 2."""
         scores = self.logits(X)
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
-
-    def predict_proba(self, X: Any) -> FloatArray:
-        from scipy.special import softmax
-
-        return softmax(self.logits(X).astype(np.float64), axis=1)
 
     def predict(self, X: Any) -> NDArray[Any]:
         codes = self.logits(X).argmax(axis=1)

@@ -12,13 +12,12 @@ import torch
 from extraction_toys import ToyBackbone, Unguarded, toy_dataset
 
 from probe.backbones.shared.views import MultiView
-from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.datasets.shared.partitions import ArrayPartition
 from probe.features.extraction import session as extraction
 from probe.features.extraction.contribute import dying_workers
 from probe.features.extraction.plan import Plan
-from probe.features.extraction.session import Extraction, own_cores
+from probe.features.extraction.session import own_cores, usual_workers
 
 
 def deadly():
@@ -65,10 +64,8 @@ def test_other_failures_come_as_they_are():
 
 
 def workers(rows, device="cuda", n_blocks=100, backbone=None):
-    dataset = Dataset("some", ("a",), {"train": rows})
-    one = Extraction(backbone or ToyBackbone(), dataset, "train", {}, "cpu", None, "raise", False)
-    one.device = device
-    return one._n_workers(Plan(n_blocks * 5, 5, {"pooled": "float32"}, "toy", "some"))
+    plan = Plan(n_blocks * 5, 5, {"pooled": "float32"}, "toy", "some")
+    return usual_workers(backbone or ToyBackbone(), rows, plan, device)
 
 
 @pytest.fixture
