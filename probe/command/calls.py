@@ -131,10 +131,10 @@ def carry_out(
 def _loader(request: Run) -> Any:
     """What reads the fitted head: a class from elsewhere reads its own."""
     from probe.core.source import is_own
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
 
     kind = type(request.head)
-    return Head.load if is_own(kind) else kind.load
+    return AnyHead.load if is_own(kind) else kind.load
 
 
 def quietly(request: Run, quiet: bool) -> Run:

@@ -49,7 +49,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     forward_seconds = (time.perf_counter() - start) / len(rows)
     n_rows = {part: len(p) for part, p in dataset.partitions.items()}
     total = sum(n_rows.values())
-    counts = dataset.target.counts(train.labels, len(dataset.class_names))
+    what, spread_of, spread = dataset.target.described(np.asarray(train.labels), dataset.class_names)
     return {
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,
@@ -62,11 +62,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "rows": n_rows,
         "left_out": list(dataset.notes.get(LEFT_OUT, ())),
         "n_classes": len(dataset.class_names),
-        "train_rows_per_class": {
-            "least": int(counts.min()),
-            "median": float(np.median(counts)),
-            "most": int(counts.max()),
-        },
+        "target": {"what": what, "spread_of": spread_of, "spread": spread},
         "rows_of_train_elsewhere": count_duplicates(dataset),
         "transform_rows_per_second": 1 / transform_seconds,
         "forward_rows_per_second": 1 / forward_seconds,
@@ -98,20 +94,17 @@ def render(facts: dict[str, Any]) -> str:
         f"{k} {'x'.join(map(str, s))} ({facts['bytes_per_kind'][k] / 2**20:.1f} MiB)"
         for k, s in facts["shapes"].items()
     ]
-    per_class, speed = (
-        facts["train_rows_per_class"],
-        "{:,.0f} rows/s read and transformed, {:,.0f} through the backbone",
-    )
+    target, speed = facts["target"], "{:,.0f} rows/s read and transformed, {:,.0f} through the backbone"
     rows = ", ".join(f"{n:,} {part}" for part, n in facts["rows"].items())
     copies = [f"{n:,} rows of {part} are in train too" for part, n in facts["rows_of_train_elsewhere"].items()]
     flops = f"{facts['flops_per_row'] / 1e9:.3g} GFLOP per row"
     lines = {
         "backbone": f"{facts['backbone']}, {facts['n_parameters']:,} parameters, {flops}",
         "features": "; ".join(kinds),
-        "dataset": f"{facts['dataset']}, {facts['n_classes']} classes, {rows}",
+        "dataset": f"{facts['dataset']}, {target['what']}, {rows}",
         **({"tokens": _told(facts["tokens"]), "example": facts["tokens"]["example"]} if facts["tokens"] else {}),
         **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
-        "train / class": f"{per_class['least']} to {per_class['most']}, median {per_class['median']:g}",
+        target["spread_of"]: target["spread"],
         "leakage": ", ".join(copies) or "not known for this kind of dataset",
         "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),
         "extraction": f"about {_duration(facts['minutes'])} in one process without workers",

@@ -18,7 +18,7 @@ EXPECTED = {
     "backbone": 'a name, a pair such as ("timm", {"name": "resnet18"}), (network, transform), (network, {"size": 224, '
     '"mean": [...], "std": [...]}) or a Backbone',
     "dataset": "a name, a path, arrays (X, y), a torch dataset, a mapping of one of these by partition, or a Dataset",
-    "head": 'a name, a pair such as ("linear", {"Cs": [0.1, 1]}), a Head or a classifier of scikit-learn',
+    "head": 'a name, a pair such as ("linear", {"Cs": [0.1, 1]}), a Head or an estimator of scikit-learn',
     "protocol": 'a name, a pair such as ("few_shot", {"k": 5}), or a protocol',
 }
 
@@ -151,11 +151,11 @@ def _head(value: Any, options: Mapping[str, Any] | None) -> Part | None:
 
     from probe.core.base import digest
     from probe.experiment.identity import describe_head
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
 
     if options is not None or isinstance(value, type) or not isinstance(value, BaseEstimator):
         return None
-    if not isinstance(value, Head):
+    if not isinstance(value, AnyHead):
         from probe.command.estimators import head_of
 
         return Part(_shown(value), "sklearn", head_of(value))

@@ -48,8 +48,8 @@ def run(
         dataset: Also a path (`pathlib.Path`, or a text that is no dataset's name and holds a separator or exists),
             arrays `(X, y)`, a torch dataset of (row, label) pairs, a mapping of such by partition, as in
             `{"train": (X, y), "test": (X_test, y_test)}`, or a `Dataset`. Beside arrays may stand
-            `{"name": …, "class_names": …}`.
-        head: Also a classifier of scikit-learn, or a `Head`.
+            `{"name": …, "class_names": …}`; where y holds numbers to predict, they say so: `{"target": "number"}`.
+        head: Also an estimator of scikit-learn, or a `Head`.
         protocol: Also an instance of one.
         seed: Of the draw of rows and of the head.
         name: The run folder stands in `<runs>/<name>`.
@@ -116,7 +116,7 @@ def sweep(
         heads: See `run`.
         protocols: See `run`.
         seeds: One or several.
-        rank_by: The metric that the table shows and ranks by; by default top1, or mAP where rows have several labels.
+        rank_by: The metric that the table shows and ranks by; by default top1; mAP of several labels, r2 of numbers.
         skip_unfit: Pass over parts that do not fit each other, such as a head of tokens and a backbone without any.
 
     The other arguments are those of `run`.
@@ -155,7 +155,7 @@ def table(
 
     Args:
         folders: A folder that holds runs, at any depth, or a `Result`; or a list of these.
-        metric: One that the runs have; by default top1, or mAP where rows have several labels.
+        metric: One that the runs have; by default top1; mAP of several labels, r2 of numbers.
         rows: Fields that make a row; by default backbone and head.
         columns: Fields that make a column; by default the dataset, and what tells protocols on one dataset apart.
         where: Conditions that the runs meet, such as `"head=linear,ncm"` or `"seed!=0"`.

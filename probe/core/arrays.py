@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError, StoreError
-from probe.core.lazy import DrawnViews, Entries, RowSubset, Scaled
+from probe.core.lazy import Beside, DrawnViews, Entries, RowSubset, Scaled
 
 CHUNK_BYTES = 64 * 2**20
 
@@ -65,7 +65,7 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES, within: slice | None 
 
 def _mappings(array: Any) -> Iterator[mmap.mmap]:
     """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
-    if isinstance(array, RowSubset | Entries | Scaled):
+    if isinstance(array, RowSubset | Entries | Scaled | Beside):
         yield from _mappings(array.array)
     elif isinstance(array, RowStack):
         for part in array.parts:

@@ -55,7 +55,10 @@ class Partition(Protocol):
 
 @dataclass(frozen=True)
 class Dataset:
-    """Named partitions of labelled rows: `train`, `test`, perhaps `validation`."""
+    """Named partitions of labelled rows: `train`, `test`, perhaps `validation`.
+
+    `class_names` are those of what a label says: of the classes, of the labels, of the columns of numbers.
+    """
 
     name: str
     class_names: tuple[str, ...]
@@ -73,13 +76,7 @@ class Dataset:
 
     def faults(self) -> list[str]:
         """What makes it useless to a measurement, a clause each."""
-        n_classes, found = len(self.class_names), []
-        if n_classes < 2:
-            named = f" ({', '.join(self.class_names)})" if n_classes else ""
-            found.append(f"it names {n_classes} class{'es' * (n_classes != 1)}{named}, at least 2 are needed")
-        if len(set(self.class_names)) < n_classes:
-            twice = sorted({name for name in self.class_names if self.class_names.count(name) > 1})
-            found.append(f"class name {twice[0]!r} stands for more than one class")
+        found = self.target.name_faults(self.class_names)
         if "train" not in self.partitions:
             found.append(f"it has no partition train, only {sorted(self.partitions)}")
         for name, partition in self.partitions.items():
@@ -247,6 +244,13 @@ class DrawsByStratum(Protocol):
     """A protocol that says whether it needs one class per row; those that say nothing do."""
 
     by_class: bool
+
+
+@runtime_checkable
+class DrawsByShare(Protocol):
+    """A protocol that says whether strata serve as classes where each is a share of the rows, such as a tenth."""
+
+    by_share: bool
 
 
 @runtime_checkable

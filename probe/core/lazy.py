@@ -112,6 +112,26 @@ class Scaled:
         return np.asarray(self[:], dtype=dtype)
 
 
+class Beside:
+    """(N, D) with (N, Q) further columns in memory on its right, in one dtype; rows are computed when asked for.
+
+    Looks like an array to the heads, as `RowSubset` does.
+    """
+
+    def __init__(self, array: Any, columns: NDArray[Any], dtype: Any):
+        self.array, self.columns, self.dtype = array, columns, np.dtype(dtype)
+        self.shape, self.ndim = (len(array), array.shape[1] + columns.shape[1]), 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        left = self.array[key]
+        found = np.empty((len(left), self.shape[1]), dtype=self.dtype)
+        found[:, : left.shape[1]], found[:, left.shape[1] :] = left, self.columns[key]
+        return found
+
+
 def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:
     """Rows of the entries of an array, also of one whose own entries are picked first."""
     if isinstance(array, Entries):

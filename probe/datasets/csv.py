@@ -9,17 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.base import Dataset, IntArray, Partition
+from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
 from probe.datasets.shared.columns import LABEL, Role, choose, required
-from probe.datasets.shared.labels import (
-    encode_labels,
-    join_columns,
-    label_columns,
-    numbers_or_names,
-    read_class_names,
-    target_of,
-)
+from probe.datasets.shared.labels import join_columns, label_columns, numbers_or_names, read_class_names
+from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, ImageFiles, make_dataset
 from probe.datasets.shared.row_facts import know
 from probe.datasets.shared.sources import on_disk
@@ -51,6 +45,9 @@ def load(
     hardness_column: str | None = None,
     feature_columns: str | Sequence[str] | None = None,
     encoding: str | None = None,
+    target_columns: str | Sequence[str] | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """Reads one table, perhaps with a column of partitions, or a folder with `train.csv` and, optionally, others.
 
@@ -76,6 +73,9 @@ def load(
         group_column, session_column, hardness_column: What else is known of each row, see `row_facts.FACTS`.
         feature_columns: Columns of numbers that make a vector of each row: names, or patterns such as `f*`.
         encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
+        target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
@@ -87,21 +87,30 @@ def load(
         tables, partition_key, left_out = tables_of_file(source, read, partition_column)
     train = tables["train"]
     there = dict.fromkeys(train.columns, "")
-    columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
+    asked = numbers_asked(
+        target_columns, units, missing, label_column=label_column, separator=separator, class_names=class_names,
+        ignore_label=ignore_label, map_labels=map_labels,
+    )  # fmt: skip
+    if asked:
+        columns = asked.among(source, there)
+    else:
+        columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     texts = {part: {c: [v.strip() for v in column_of(t, c)] for c in columns} for part, t in tables.items()}
     given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
     root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
     taken = [*columns, partition_key, *known.values()]
     rows_of = _rows(tables, root, suffix, file_column, feature_columns, taken)
-    raw = _typed(texts, separator)
-    codes, names = encode_labels(raw, str(source), given, ignore_label, map_labels)
+    if asked:
+        found = asked.read(texts, source)
+    else:
+        found = classes(_typed(texts, separator), str(source), given, ignore_label, map_labels)
     partitions = {}
     for part, table in tables.items():
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
-        partitions[part] = know(rows_of(part, codes[part]), facts, part)
+        partitions[part] = know(rows_of(part, found), facts, part)
     called = name or (source.resolve().name if source.is_dir() else source.stem)
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out)
+    return make_dataset(called, found.names, partitions, target=found.target, left_out=left_out)
 
 
 def _rows(
@@ -111,7 +120,7 @@ def _rows(
     file_column: str | None,
     features: str | Sequence[str] | None,
     taken: Sequence[str | None],
-) -> Callable[[str, IntArray], Partition]:
+) -> Callable[[str, Labelled], Partition]:
     """What makes a partition of image files, or of vectors, once its labels are known."""
     train = tables["train"]
     free = [column for column in train.columns if column not in taken]
@@ -119,11 +128,12 @@ def _rows(
     if file_key is not None:
         ids = {p: on_disk(root, [f"{value}{suffix}" for value in column_of(t, file_key)]) for p, t in tables.items()}
         _check_files(root, ids)
-        return lambda part, codes: ImageFiles(root, ids[part], codes)
+        return lambda part, found: ImageFiles(root, ids[part], found.labels[part], found.target)
     numeric = {column: features is not None or _numbers(train.columns[column]) is not None for column in free}
     chosen = chosen_features(numeric, features, (), train.source)
     arrays = {p: stacked({c: [_feature(t, c, p)] for c in chosen}, t.source) for p, t in tables.items()}
-    return lambda part, codes: ArrayPartition(arrays[part], codes, [str(row) for row in range(len(codes))])
+    numbered = {part: [str(row) for row in range(len(rows))] for part, rows in arrays.items()}
+    return lambda part, found: ArrayPartition(arrays[part], found.labels[part], numbered[part], target=found.target)
 
 
 def _file_column(table: Table, root: Path, suffix: str, asked: str | None, free: Sequence[str]) -> str | None:

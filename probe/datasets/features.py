@@ -14,10 +14,13 @@ from probe.core.base import Dataset, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
+from probe.core.targets import Target
+from probe.core.targets.one_class import ONE_CLASS
 from probe.datasets.shared.archives import read_arrays
 from probe.datasets.shared.columns import Role, required
 from probe.datasets.shared.dictionaries import Coded, one_dictionary
-from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
+from probe.datasets.shared.labels import labels_as_read, read_class_names
+from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.sources import unused_files
 
@@ -30,8 +33,16 @@ SUFFIXES = (".npy", ".npz", ".safetensors", ".parquet")
 class FeaturesPartition(ArrayPartition):
     """Vectors of a file; the fingerprint is that of the files' contents, see `probe.core.files`."""
 
-    def __init__(self, rows: NDArray[Any], labels: Any, ids: Sequence[str], files: Sequence[Path], keys: Sequence[str]):
-        super().__init__(rows, labels, ids)
+    def __init__(
+        self,
+        rows: NDArray[Any],
+        labels: Any,
+        ids: Sequence[str],
+        files: Sequence[Path],
+        keys: Sequence[str],
+        target: Target = ONE_CLASS,
+    ):
+        super().__init__(rows, labels, ids, target=target)
         self._files, self._keys = list(files), list(keys)
 
     @cached_property
@@ -62,6 +73,9 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    target_columns: str | Sequence[str] | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """Reads one file per partition, `train` and, optionally, `test` and `validation` or `val`; for `backbone=identity`.
 
@@ -79,6 +93,9 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        target_columns: Array or column that holds numbers to predict, or several; labels are classes otherwise.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
     """
     if path is None:
         raise InputError(
@@ -87,29 +104,36 @@ def load(
     root = Path(path).expanduser()
     files, left_out = _files(root)
     # Train chooses the keys; what other files call otherwise would be something else.
-    first = _read(files["train"], features_key, labels_key)
-    keys = first.keys or (features_key, labels_key)
-    content = {part: first if part == "train" else _read(file, keys[0], keys[1]) for part, file in files.items()}
+    asked = numbers_asked(
+        target_columns, units, missing, labels_key=labels_key, class_names=class_names, ignore_label=ignore_label,
+        map_labels=map_labels,
+    )  # fmt: skip
+    wanted = list(asked.columns) if asked else [labels_key]
+    first = _read(files["train"], features_key, wanted)
+    keys: Sequence[str | None] = first.keys or [features_key, *wanted]
+    content = {part: first if part == "train" else _read(file, keys[0], keys[1:]) for part, file in files.items()}
     for part, found in content.items():
         _check(files[part], found.rows, found.labels, width=first.rows.shape[-1])
-    raw = {part: labels_as_read(c.labels) for part, c in content.items()}
-    if all(isinstance(labels, list) for labels in raw.values()):  # codes, and not a column per label
-        coded = {part: [Coded(files[part].name, raw[part], c.names)] for part, c in content.items()}
-        raw = one_dictionary(coded, "labels", declared=class_names is not None).values
-    codes, names = encode_labels(raw, "labels", read_class_names(class_names), ignore_label, map_labels)
+    if asked:
+        labelled = asked.read(
+            {part: dict(zip(asked.columns, c.labels, strict=True)) for part, c in content.items()}, root
+        )
+    else:
+        labelled = _classes({p: (files[p].name, c) for p, c in content.items()}, class_names, ignore_label, map_labels)
     partitions = {}
     for part, (rows, _, keys_of, _) in content.items():
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]
-        partitions[part] = FeaturesPartition(rows, codes[part], [str(i) for i in range(len(rows))], sources, keys_of)
+        ids = [str(i) for i in range(len(rows))]
+        partitions[part] = FeaturesPartition(rows, labelled.labels[part], ids, sources, keys_of, labelled.target)
     called = name or (root.stem if root.is_file() else root.resolve().name)
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows="vectors")
+    return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="vectors")
 
 
 class Content(NamedTuple):
-    """Features and labels of a file, under which keys they stood, and what it calls its codes."""
+    """Features and the labels asked for of a file, under which keys they stood, and what it calls its codes."""
 
     rows: NDArray[Any]
-    labels: NDArray[Any]
+    labels: list[NDArray[Any]]
     keys: list[str]
     names: list[str] | None = None
 
@@ -141,12 +165,21 @@ def _labels_file(file: Path) -> Path:
     return file.with_name(f"{file.stem}_labels.npy")
 
 
-def _read(file: Path, features_key: str | None, labels_key: str | None) -> Content:
+def _classes(content: Mapping[str, tuple[str, Content]], class_names: Any, *how: Any) -> Labelled:
+    """Labels that are classes, of each partition with the name of its file."""
+    raw = {part: labels_as_read(c.labels[0]) for part, (_, c) in content.items()}
+    if all(isinstance(labels, list) for labels in raw.values()):  # codes, and not a column per label
+        coded = {part: [Coded(file, raw[part], c.names)] for part, (file, c) in content.items()}
+        raw = one_dictionary(coded, "labels", declared=class_names is not None).values
+    return classes(raw, "labels", read_class_names(class_names), *how)
+
+
+def _read(file: Path, features_key: str | None, wanted: Sequence[str | None]) -> Content:
     try:
         if file.suffix == ".npy":
-            return _read_npy(file)
+            return _read_npy(file, wanted)
         if file.suffix == ".parquet":
-            return _read_parquet(file, features_key, labels_key)
+            return _read_parquet(file, features_key, wanted)
         arrays: Mapping[str, Any]
         if file.suffix == ".npz":
             arrays = read_arrays(file)
@@ -162,38 +195,50 @@ def _read(file: Path, features_key: str | None, labels_key: str | None) -> Conte
             f"{file} cannot be read ({error}), expected plain numbers without pickled objects: write it again"
         ) from error
     there = dict.fromkeys(arrays, "")
-    keys = [required(FEATURES, file, there, features_key), required(LABELS, file, there, labels_key)]
-    return Content(arrays[keys[0]], arrays[keys[1]], keys)
+    keys = [required(FEATURES, file, there, features_key), *(required(LABELS, file, there, key) for key in wanted)]
+    return Content(arrays[keys[0]], [arrays[key] for key in keys[1:]], keys)
 
 
-def _read_npy(file: Path) -> Content:
+def _read_npy(file: Path, wanted: Sequence[str | None]) -> Content:
     if not _labels_file(file).is_file():
         raise InputError(f"{file} has no labels beside it, expected {_labels_file(file).name}: add it")
     labels = np.load(_labels_file(file), allow_pickle=False)
-    return Content(np.load(file, mmap_mode="r", allow_pickle=False), labels, [])
+    columns = [labels] if len(wanted) == 1 else list(labels.T)
+    if len(columns) != len(wanted):
+        raise InputError(
+            f"{_labels_file(file)} has {len(columns)} columns, dataset.target_columns names {len(wanted)}: name each"
+        )
+    return Content(np.load(file, mmap_mode="r", allow_pickle=False), columns, [])
 
 
-def _read_parquet(file: Path, features_key: str | None, labels_key: str | None) -> Content:
+def _read_parquet(file: Path, features_key: str | None, wanted: Sequence[str | None]) -> Content:
     from probe.datasets.shared import parquet_files
 
     schema = parquet_files.schema_of(file)
     there = parquet_files.described(schema)
-    keys = [required(FEATURES, file, there, features_key), required(LABELS, file, there, labels_key)]
-    values = parquet_files.values_of(file, keys[1])
-    labels = np.asarray(values, dtype=object)
-    if labels.ndim > 1 and not np.isin(labels, (0, 1)).all():  # lists of labels that happen to be of one length
-        labels = np.fromiter(values, dtype=object, count=len(values))
+    keys = [required(FEATURES, file, there, features_key), *(required(LABELS, file, there, key) for key in wanted)]
+    labels = [_values(file, key) for key in keys[1:]]
     names = parquet_files.metadata_names(schema, keys[1])
     return Content(parquet_files.vector_column(file, keys[0]), labels, keys, names)
 
 
-def _check(file: Path, rows: Any, labels: Any, width: int) -> None:
+def _values(file: Path, key: str) -> NDArray[Any]:
+    from probe.datasets.shared import parquet_files
+
+    values = parquet_files.values_of(file, key)
+    labels = np.asarray(values, dtype=object)
+    if labels.ndim > 1 and not np.isin(labels, (0, 1)).all():  # lists of labels that happen to be of one length
+        labels = np.fromiter(values, dtype=object, count=len(values))
+    return labels
+
+
+def _check(file: Path, rows: Any, several: Sequence[Any], width: int) -> None:
     if rows.ndim != 2 or rows.dtype.kind != "f":
         raise InputError(
             f"features of {file} are {rows.dtype} of shape {rows.shape}, expected floats of shape (rows, width): "
             "convert them"
         )
-    if labels.ndim not in (1, 2) or len(labels) != len(rows):
+    for labels in (found for found in several if found.ndim not in (1, 2) or len(found) != len(rows)):
         raise InputError(
             f"labels of {file} have shape {labels.shape}, expected one, or a column per label, for each of its "
             f"{len(rows)} rows: mend the file"

@@ -2,110 +2,28 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
-from probe.core.base import Dataset, IntArray, Partition, digest
+from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
-from probe.core.files import file_digests, remembered
-from probe.core.hashing import hash_bytes
-from probe.core.images import read_image
 from probe.core.targets import Target
 from probe.datasets.shared.columns import IMAGE, LABEL, required
-from probe.datasets.shared.dictionaries import Coded, one_dictionary
-from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
-from probe.datasets.shared.partitions import check_lengths, content_cut, make_dataset
+from probe.datasets.shared.dictionaries import Coded
+from probe.datasets.shared.hub_rows import HuggingFacePartition
+from probe.datasets.shared.labels import label_columns, read_class_names
+from probe.datasets.shared.numbers import joined_classes, numbers_asked
+from probe.datasets.shared.partitions import content_cut, make_dataset
 from probe.datasets.shared.subsets import subset
 
 SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
-CHUNK_ROWS = 1000
 READERS = {
     ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json", ".tar": "webdataset",
 }  # fmt: skip
 """Suffix of a single file: the reader of `datasets`."""
-
-
-class HuggingFacePartition:
-    """Rows of one split; images stay encoded until they are asked for.
-
-    The fingerprint is that of the encoded images and the labels; what the library calls its fingerprint, which depends
-    on how the rows were made, has no part in it.
-    """
-
-    def __init__(self, rows: Any, image: str, labels: IntArray, ids: Sequence[str], inside: Sequence[Path] = ()):
-        """`inside`: folders whose files a row may name instead of holding an image; others are not opened."""
-        from datasets import Image as ImageFeature
-
-        check_lengths({"rows": len(rows), "labels": len(labels), "ids": len(ids)})
-        self._inside = [folder.absolute() for folder in inside]
-        # The library would decode the other columns of a row too, with any decoder that it has.
-        self.rows = rows.select_columns([image]).cast_column(image, ImageFeature(decode=False))
-        self.labels, self.ids, self._image = labels, list(ids), image
-
-    def subset(self, rows: IntArray) -> HuggingFacePartition:
-        """Some of the rows; the others are not read for its fingerprint."""
-        ids = [self.ids[row] for row in rows]
-        return HuggingFacePartition(self.rows.select(rows), self._image, self.labels[rows], ids, self._inside)
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of encoded images and labels, in order."""
-        return digest([self.row_digests(), self.labels.tolist()])
-
-    def row_digests(self) -> list[str]:
-        """Digest of each row's encoded image: copies of an image have equal ones; empty where there is none."""
-        return self._digests
-
-    @cached_property
-    def _digests(self) -> list[str]:
-        files = [Path(file["filename"]) for file in self.rows.cache_files]
-        stored = remembered(f"images {self._image} {digest(self.ids)}", files, self._stored_digests)
-        paths = {row: self._file(row) for row, value in enumerate(stored) if not value}
-        loose = {row: str(path) for row, path in paths.items() if path is not None}
-        found = dict(zip(loose, file_digests(Path("/"), list(loose.values())), strict=True))
-        return [value or found.get(row, "") for row, value in enumerate(stored)]
-
-    def _stored_digests(self) -> list[str]:
-        """Digests of the images that are stored in the table; empty where it holds a path."""
-        tables = self.rows.select_columns([self._image]).with_format("arrow").iter(batch_size=CHUNK_ROWS)
-        images = (value for table in tables for value in table.column(0))
-        blobs = (value["bytes"].as_buffer() if value.is_valid else None for value in images)
-        return ["" if blob is None else hash_bytes(blob) for blob in blobs]
-
-    def _file(self, row: int) -> Path | None:
-        """The file that a row names instead of holding an image, if it is one of the dataset's own."""
-        named = self._encoded(row)["path"]
-        path = Path(os.path.abspath(named)) if named else None
-        if path is None or not path.is_file():
-            return None
-        if not any(path.is_relative_to(own) for folder in self._inside for own in (folder, folder.resolve())):
-            raise InputError(
-                f"{self.ids[row]} (row {row}) names the file {named} in column {self._image} and holds no image, "
-                "expected the image itself, or a file in the dataset's own folder: embed the images"
-            )
-        return path.resolve()
-
-    def _encoded(self, row: int) -> dict[str, Any]:
-        return self.rows[row][self._image] or {"bytes": None, "path": None}
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, row: int) -> Image.Image:
-        value, name = self._encoded(int(row)), f"{self.ids[row]} (row {row})"
-        source = self._file(int(row)) if value["bytes"] is None else value["bytes"]
-        if source is None:
-            raise InputError(
-                f"{name} holds no image, expected one in column {self._image}: leave the row out, or set "
-                "features.on_error=skip"
-            )
-        return read_image(source, name)
 
 
 def load(
@@ -120,6 +38,9 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    target_columns: str | Sequence[str] | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """Reads whatever `datasets.load_dataset` or `load_from_disk` reads; needs `pip install 'probe-bench[datasets]'`.
 
@@ -142,6 +63,9 @@ def load(
             what the set says.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
     """
     if path is None:
         raise InputError("dataset=huggingface needs a path, none is given: set dataset.path=<hub id, folder or file>")
@@ -150,21 +74,30 @@ def load(
     found = {part: opened[split] for part, split in chosen.items()}
     features = found["train"].features
     image = _image_column(features, image_column, path)
-    columns = [_label_column(features, asked, image, path) for asked in label_columns(label_column)]
-    given = read_class_names(class_names)
-    labels = {c: one_dictionary(_coded(found, chosen, c), f"column {c}", declared=given is not None) for c in columns}
-    raw = {part: join_columns({c: labels[c].values[part] for c in columns}) for part in found}
-    given = given or (columns if len(columns) > 1 else labels[columns[0]].names)
-    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label, map_labels)
+    asked = numbers_asked(
+        target_columns, units, missing, label_column=label_column, class_names=class_names, ignore_label=ignore_label,
+        map_labels=map_labels,
+    )  # fmt: skip
+    if asked:
+        columns = asked.among(path, _described(features), [name for name in features if name != image])
+        coded = {column: _coded(found, chosen, column) for column in columns}
+        raw = {part: {c: coded[c][part][0].values for c in columns} for part in found}
+        labelled = asked.read(raw, path)
+    else:
+        columns = [_label_column(features, column, image, path) for column in label_columns(label_column)]
+        coded = {column: _coded(found, chosen, column) for column in columns}
+        labelled = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels)[0]
     partitions: dict[str, Partition] = {
-        part: HuggingFacePartition(rows, image, codes[part], [f"{part}:{row}" for row in range(len(rows))], _own(path))
+        part: HuggingFacePartition(
+            rows, image, labelled.labels[part], [f"{part}:{row}" for row in range(len(rows))], _own(path)
+        )
         for part, rows in found.items()
     }
     if test_fraction is not None:
-        partitions |= _cut(partitions["train"], target_of(raw), test_fraction)
+        partitions |= _cut(partitions["train"], labelled.target, test_fraction)
     left_out = [f"{len(rows)} rows of split {split}" for split, rows in opened.items() if split not in chosen.values()]
     called = name or Path(path).name
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows="images")
+    return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="images")
 
 
 def _own(path: str) -> list[Path]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.datasets.shared.archives import read_arrays
 from probe.datasets.shared.columns import Role, choose
-from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
+from probe.datasets.shared.labels import labels_as_read, read_class_names
+from probe.datasets.shared.numbers import classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.row_facts import FACTS, know
 
@@ -31,6 +32,9 @@ def load(
     map_labels: bool = False,
     rows_key: str | None = None,
     labels_key: str | None = None,
+    target_columns: str | Sequence[str] | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS` and `LABELS`.
 
@@ -48,12 +52,19 @@ def load(
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
         rows_key: What the arrays of rows are called beside the partition, such as `images` in `train_images`.
         labels_key: Likewise of the labels.
+        target_columns: Likewise of numbers to predict, (N,) or (N, Q), one or several; labels are classes otherwise.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
     """
     if path is None:
         raise InputError("dataset=npz needs a file, none is given: set dataset.path=<file.npz>")
     file = Path(path).expanduser()
     arrays = _arrays(file)
-    rows_of, labels_of, found = _pairs(file, list(arrays), rows_key, labels_key)
+    asked = numbers_asked(
+        target_columns, units, missing, labels_key=labels_key, class_names=class_names, ignore_label=ignore_label,
+        map_labels=map_labels,
+    )  # fmt: skip
+    rows_of, labels_of, found = _pairs(file, list(arrays), rows_key, asked.columns[0] if asked else labels_key)
     rows = {part: _rows(file, arrays[rows_of[part]], rows_of[part]) for part in found}
     for part in found:
         labels = arrays[labels_of[part]]
@@ -62,17 +73,23 @@ def load(
                 f"{labels_of[part]} of {file} has shape {labels.shape}, expected one label, or a column per label, for "
                 f"each of the {len(rows[part])} rows of {rows_of[part]}: mend the file"
             )
-    raw = {part: labels_as_read(arrays[labels_of[part]]) for part in found}
-    codes, names = encode_labels(raw, str(file), read_class_names(class_names), ignore_label, map_labels)
     partitions, used = {}, {*rows_of.values(), *labels_of.values()}
+    if asked:
+        keys = {part: {column: _array_of(file, arrays, part, column) for column in asked.columns} for part in found}
+        labelled = asked.read({part: {c: arrays[key] for c, key in keys[part].items()} for part in found}, file)
+        used |= {key for of_part in keys.values() for key in of_part.values()}
+    else:
+        raw = {part: labels_as_read(arrays[labels_of[part]]) for part in found}
+        labelled = classes(raw, str(file), read_class_names(class_names), ignore_label, map_labels)
     for part in found:
         facts = {fact: _place(arrays, part, fact) for fact in FACTS}
         used |= {key for key in facts.values() if key}
-        rows_and_labels = ArrayPartition(rows[part], codes[part], [str(i) for i in range(len(rows[part]))])
-        partitions[part] = know(rows_and_labels, {fact: arrays[key] for fact, key in facts.items() if key}, part)
+        ids = [str(i) for i in range(len(rows[part]))]
+        of_part = ArrayPartition(rows[part], labelled.labels[part], ids, target=labelled.target)
+        partitions[part] = know(of_part, {fact: arrays[key] for fact, key in facts.items() if key}, part)
     others = sorted(arrays.keys() - used)
     left_out = [f"{len(others)} arrays of {file.name} ({', '.join(others[:3])})"] if others else []
-    return make_dataset(name or file.stem, names, partitions, target=target_of(raw), left_out=left_out)
+    return make_dataset(name or file.stem, labelled.names, partitions, target=labelled.target, left_out=left_out)
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
@@ -86,6 +103,16 @@ def _place(keys: Collection[str], part: str, what: str) -> str | None:
     """The array of a partition, such as `train_images` or `x_train`; a bare name where nothing has partitions."""
     forms = [form for word in PARTITIONS[part] for form in (f"{word}_{what}", f"{what}_{word}")]
     return next((form for form in forms if form in keys), what if part == "train" and what in keys else None)
+
+
+def _array_of(file: Path, arrays: Mapping[str, Any], part: str, column: str) -> str:
+    key = _place(arrays.keys(), part, column)
+    if key is None:
+        raise InputError(
+            f"{file} has the arrays {', '.join(arrays)}, expected {part}_{column} with numbers to predict: add it, or "
+            "take it out of dataset.target_columns"
+        )
+    return key
 
 
 def _pairs(

@@ -14,16 +14,18 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 from PIL import Image
 
-from probe.core.base import Dataset, IntArray, digest
+from probe.core.base import Dataset, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
 from probe.core.images import read_image
+from probe.core.targets import Target
 from probe.datasets.shared.columns import IMAGE, LABEL, choose, required
-from probe.datasets.shared.dictionaries import one_dictionary
-from probe.datasets.shared.labels import encode_labels, join_columns, label_columns, read_class_names, target_of
+from probe.datasets.shared.labels import label_columns, read_class_names
+from probe.datasets.shared.numbers import joined_classes, numbers_asked
 from probe.datasets.shared.parquet_files import (
     check_schemas,
     coded_labels,
@@ -53,7 +55,7 @@ class ParquetPartition:
     Safe to pickle and to fork: open files and row groups belong to one process and are never handed on.
     """
 
-    def __init__(self, files: Sequence[Path], image: str, label: str, labels: IntArray, translated: bool = False):
+    def __init__(self, files: Sequence[Path], image: str, label: str, labels: NDArray[Any], translated: bool = False):
         self.files = list(files)
         self.labels = labels
         self._translated = translated
@@ -150,6 +152,9 @@ def load(
     session_column: str | None = None,
     hardness_column: str | None = None,
     feature_columns: str | Sequence[str] | None = None,
+    target_columns: str | Sequence[str] | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """Reads `train-*.parquet` and, optionally, `test-*` and `validation-*.parquet` from a folder or its `data/`.
 
@@ -170,6 +175,9 @@ def load(
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
         group_column, session_column, hardness_column: What else is known of each row, see `row_facts.FACTS`.
         feature_columns: Columns of numbers that make a vector of each row: names, or patterns such as `f*`.
+        target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
     """
     if path is None:
         raise InputError(
@@ -180,34 +188,44 @@ def load(
     schema = schema_of(found["train"][0])
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     image = None if feature_columns is not None else _image_column(schema, image_column, root)
-    columns = [_label_column(schema, asked, root) for asked in label_columns(label_column)]
+    numbers = numbers_asked(
+        target_columns, units, missing, label_column=label_column, class_names=class_names, ignore_label=ignore_label,
+        map_labels=map_labels,
+    )  # fmt: skip
+    if numbers:
+        columns = numbers.among(root, described(schema), [f.name for f in schema if is_number_type(f.type)])
+    else:
+        columns = [_label_column(schema, asked, root) for asked in label_columns(label_column)]
     taken = [*columns, *known.values()]
     features = [] if image is not None else _feature_columns(schema, feature_columns, taken, root)
-    contents = {c: "number" for c in features} | {c: "label" for c in columns} | ({image: "image"} if image else {})
-    check_schemas(found, contents)
-    given = read_class_names(class_names)
-    labels = {c: one_dictionary(coded_labels(found, c), f"column {c}", declared=given is not None) for c in columns}
-    raw = {part: join_columns({c: labels[c].values[part] for c in columns}) for part in found}
-    given = given or (columns if len(columns) > 1 else labels[columns[0]].names)
-    codes, names = encode_labels(raw, f"column {', '.join(columns)}", given, ignore_label, map_labels)
+    kind_of_label = "number" if numbers else "label"
+    contents = {c: "number" for c in features} | dict.fromkeys(columns, kind_of_label)
+    check_schemas(found, contents | ({image: "image"} if image else {}))
+    if numbers:
+        raw = {p: {c: [v for file in files for v in values_of(file, c)] for c in columns} for p, files in found.items()}
+        labelled, translated = numbers.read(raw, root), set(found)
+    else:
+        coded = {column: coded_labels(found, column) for column in columns}
+        labelled, translated = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels)
     partitions = {}
     for part, files in found.items():
         facts = {fact: _fact(files, column, part) for fact, column in known.items()}
-        translated = any(part in labels[c].translated for c in columns)
         rows = (
-            ParquetPartition(files, image, ",".join(columns), codes[part], translated)
+            ParquetPartition(files, image, ",".join(columns), labelled.labels[part], part in translated)
             if image is not None
-            else _vectors(files, features, codes[part], root)
+            else _vectors(files, features, labelled.labels[part], labelled.target, root)
         )
         partitions[part] = know(rows, facts, part)
     called = name or (root.stem if root.is_file() else root.resolve().name)
     kind = "vectors" if image is None else "images"
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows=kind)
+    return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows=kind)
 
 
-def _vectors(files: Sequence[Path], columns: Sequence[str], codes: IntArray, root: Path) -> ArrayPartition:
+def _vectors(
+    files: Sequence[Path], columns: Sequence[str], labels: NDArray[Any], target: Target, root: Path
+) -> ArrayPartition:
     rows = stacked({column: [number_column(file, column) for file in files] for column in columns}, root)
-    return ArrayPartition(rows, codes, [str(row) for row in range(len(rows))])
+    return ArrayPartition(rows, labels, [str(row) for row in range(len(rows))], target=target)
 
 
 def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | None:

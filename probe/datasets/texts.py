@@ -11,14 +11,8 @@ from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.core.texts import Text
 from probe.datasets.shared.columns import LABEL, Role, required
-from probe.datasets.shared.labels import (
-    encode_labels,
-    join_columns,
-    label_columns,
-    numbers_or_names,
-    read_class_names,
-    target_of,
-)
+from probe.datasets.shared.labels import join_columns, label_columns, numbers_or_names, read_class_names
+from probe.datasets.shared.numbers import classes, numbers_asked
 from probe.datasets.shared.partitions import make_dataset
 from probe.datasets.shared.records import read_jsonl, read_parquet
 from probe.datasets.shared.row_facts import know
@@ -51,6 +45,9 @@ def load(
     session_column: str | None = None,
     hardness_column: str | None = None,
     encoding: str | None = None,
+    target_columns: str | Sequence[str] | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """Reads one table, perhaps with a column of partitions, or a folder.
 
@@ -77,13 +74,25 @@ def load(
         group_column: Rows of one document, author, ... that no protocol divides, see `row_facts.FACTS`.
         session_column, hardness_column: What else is known of each row.
         encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
+        target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
     """
     if path is None:
         raise InputError("dataset=texts needs a table or a folder, none is given: set dataset.path=<file or folder>")
     source = Path(path).expanduser()
     called = name or (source.resolve().name if source.is_dir() else source.stem)
     readers = _readers(encoding)
+    asked = numbers_asked(
+        target_columns, units, missing, label_column=label_column, separator=separator, class_names=class_names,
+        ignore_label=ignore_label, map_labels=map_labels,
+    )  # fmt: skip
     if source.is_dir() and not any((source / f"train{ending}").is_file() for ending in readers):
+        if asked:
+            raise InputError(
+                f"{source} has a folder per class, dataset.target_columns names columns of a table: give a table, or "
+                "leave it out"
+            )
         partitions, names, left_out = read_folder(source, encoding, class_names, ignore_label)
         return make_dataset(called, names, partitions, left_out=left_out, rows="texts")
     if source.is_dir():
@@ -97,19 +106,26 @@ def load(
         )
     train = tables["train"]
     there = dict.fromkeys(train.columns, "")
-    columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
+    if asked:
+        columns = asked.among(source, there)
+    else:
+        columns = [required(LABEL, source, there, column) for column in label_columns(label_column)]
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     taken = {*columns, partition_key, pair_column, *(span_columns or ()), *known.values()}
     text_key = _text_column(train, text_column, [c for c in train.columns if c not in taken])
-    raw = {part: _labels(table, columns, separator, tables) for part, table in tables.items()}
-    given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
-    codes, names = encode_labels(raw, str(source), given, ignore_label, map_labels)
+    if asked:
+        found = asked.read({part: {c: column_of(t, c) for c in columns} for part, t in tables.items()}, source)
+    else:
+        raw = {part: _labels(table, columns, separator, tables) for part, table in tables.items()}
+        given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
+        found = classes(raw, str(source), given, ignore_label, map_labels)
     partitions = {}
     for part, table in tables.items():
         rows = _rows(table, part, text_key, pair_column, span_columns)
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
-        partitions[part] = know(TextPartition(rows, codes[part], [str(row) for row in range(len(rows))]), facts, part)
-    return make_dataset(called, names, partitions, target=target_of(raw), left_out=left_out, rows="texts")
+        numbered = [str(row) for row in range(len(rows))]
+        partitions[part] = know(TextPartition(rows, found.labels[part], numbered, found.target), facts, part)
+    return make_dataset(called, found.names, partitions, target=found.target, left_out=left_out, rows="texts")
 
 
 def _readers(encoding: str | None) -> Readers:

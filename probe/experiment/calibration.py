@@ -1,4 +1,4 @@
-"""Temperature scaling and conformal sets of a run, from training rows that a second fit never sees."""
+"""What training rows that a second fit never sees say of a run: temperature, conformal sets, intervals of numbers."""
 
 from __future__ import annotations
 
@@ -13,22 +13,17 @@ from probe.core.arrays import rows_of
 from probe.core.base import Dataset, IntArray, Split
 from probe.core.errors import InputError
 from probe.core.targets import full_width
+from probe.core.targets.number import Number, columns_of
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
-from probe.heads.shared.head import Head
-from probe.metrics.conformal import (
-    LEVEL,
-    SetScores,
-    check_level,
-    nonconformity,
-    prediction_sets,
-    rows_needed,
-    thresholds_of,
-)
+from probe.heads.shared.base import AnyHead
+from probe.metrics.conformal import SetScores, nonconformity, prediction_sets, rows_needed, thresholds_of
 from probe.metrics.evaluate import measure
+from probe.metrics.prediction_intervals import IntervalScores, margins
 from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import score
 from probe.metrics.shared.temperature import fit_temperature, scale
+from probe.metrics.shared.thresholds import LEVEL, check_level
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
 from probe.protocols.shared.groups import grouped_folds, groups_among, held_out_groups
 
@@ -40,12 +35,13 @@ class Calibrated:
     """What the held-out rows gave: scores of the test rows, and for the record what they belong to.
 
     Attributes:
-        head: Of the second fit, which gives these scores for the test rows by `predict_proba` and `predict_set`.
-        scores: `scaled`, `sets` and `class_conditional_sets`.
-        record: With the metrics of the second fit before scaling, as `unscaled`.
+        head: Of the second fit, which gives these scores for the test rows by `predict_proba` and `predict_set`, or by
+            `predict_interval`.
+        scores: `scaled`, `sets` and `class_conditional_sets`; of numbers `intervals`.
+        record: Of classes with the metrics of the second fit before scaling, as `unscaled`.
     """
 
-    head: Head
+    head: AnyHead
     scores: dict[str, Any]
     record: dict[str, Any]
 
@@ -85,7 +81,7 @@ def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) ->
 
 
 def calibrate(
-    head: Head,
+    head: AnyHead,
     rows: ReadRows,
     held: NDArray[np.bool_],
     *,
@@ -109,19 +105,14 @@ def calibrate(
         level: Wanted chance that a set holds the true class.
         groups: Of the training rows, where the dataset names some.
     """
-    X, y, folds, test = rows.train.X, rows.train.y, rows.folds, rows.test
-    inside, outside = np.flatnonzero(held), np.flatnonzero(~held)
-    if folds is not None and groups is not None:
-        folds = grouped_folds(y[outside], groups[outside])
-    elif folds is not None:
-        folds = np.where(np.bincount(y[outside])[y[outside]] > 1, folds[outside], -1)  # never a class's last row
-    validation = rows.validation.X, rows.validation.y
-    head = fit(clone(head), (rows_of(X, outside), y[outside]), validation, folds, {})
+    X, y, test = rows.train.X, rows.train.y, rows.test
+    inside = np.flatnonzero(held)
+    fitted: Any = fit_without(head, rows, held, y, groups)
     held_logits, logits = (
-        full_width(head.logits(part), head.classes_, n_classes) for part in (rows_of(X, inside), test.X)
+        full_width(fitted.logits(part), fitted.classes_, n_classes) for part in (rows_of(X, inside), test.X)
     )
     temperature, scored = fit_temperature(held_logits, y[inside]), nonconformity(held_logits, y[inside])
-    head.keep_calibration(temperature, scored, y[inside])
+    fitted.keep_calibration(temperature, scored, y[inside])
     scores: dict[str, Any] = {"scaled": score(scale(logits, temperature), test.y)}
     for name, by_class in (("sets", False), ("class_conditional_sets", True)):
         limits = thresholds_of(scored, y[inside], n_classes, level, class_conditional=by_class)
@@ -133,6 +124,55 @@ def calibrate(
         **settings(level),
         "temperature": temperature,
         "unscaled": {name: vars(interval) for name, interval in before.metrics.items()},
-        "chosen": (getattr(head, "selection_", None) or {}).get("chosen"),
+        "chosen": chosen(fitted),
     }
-    return Calibrated(head, scores, record)
+    return Calibrated(fitted, scores, record)
+
+
+def calibrate_numbers(
+    head: AnyHead,
+    rows: ReadRows,
+    held: NDArray[np.bool_],
+    *,
+    level: float = LEVEL,
+    groups: IntArray | None = None,
+    test_groups: IntArray | None = None,
+) -> Calibrated:
+    """Fits a head of numbers without the held-out rows, selection included, and makes intervals from their errors.
+
+    Args:
+        head: Unfitted.
+        rows: Of the run.
+        held: Which of the training rows are held out.
+        level: Wanted chance that an interval holds the true number.
+        groups: Of the training rows, where the dataset names some.
+        test_groups: Of the test rows.
+    """
+    fitted: Any = fit_without(head, rows, held, Number().strata(rows.train.y), groups)
+    inside = np.flatnonzero(held)
+    low, high = fitted.ends(rows_of(rows.train.X, inside), level)
+    margin = margins(low, high, columns_of(rows.train.y[inside]), level)
+    fitted.keep_margin(margin, level)
+    low, high = fitted.predict_interval(rows.test.X)
+    made = IntervalScores(low, high, columns_of(rows.test.y), level, test_groups)
+    record = {"n_held_out": len(inside), **settings(level), "margins": margin.tolist(), "chosen": chosen(fitted)}
+    return Calibrated(fitted, {"intervals": made}, record)
+
+
+def fit_without(
+    head: AnyHead, rows: ReadRows, held: NDArray[np.bool_], strata: IntArray, groups: IntArray | None
+) -> AnyHead:
+    """The head fitted on the training rows that are not held out, and chosen without them."""
+    y, folds, outside = rows.train.y, rows.folds, np.flatnonzero(~held)
+    if folds is not None and groups is not None:
+        folds = grouped_folds(strata[outside], groups[outside])
+    elif folds is not None:
+        # Never the last row of a class.
+        folds = np.where(np.bincount(strata[outside])[strata[outside]] > 1, folds[outside], -1)
+    validation = rows.validation.X, rows.validation.y
+    return fit(clone(head), (rows_of(rows.train.X, outside), y[outside]), validation, folds, {})
+
+
+def chosen(head: AnyHead) -> Any:
+    """What a fitted head chose; None where it searched nothing."""
+    return (getattr(head, "selection_", None) or {}).get("chosen")

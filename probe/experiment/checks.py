@@ -14,14 +14,14 @@ from probe.core.rows import check_rows
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run, Teacher
-from probe.heads.shared.head import N_AXES
+from probe.heads.shared.base import N_AXES
 from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
 
 
-def check_fit(head: Head, backbone: Backbone, reads: Mapping[str, str]) -> None:
+def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> None:
     """Refuses a head whose kinds of features the backbone does not give, or gives in another shape."""
     wanted = dict(zip(head.consumes, sources(head.consumes, reads), strict=True))
     missing = {kind: read for kind, (read, _) in wanted.items() if read not in backbone.kinds}
@@ -78,7 +78,7 @@ def with_teacher(request: Run) -> Run:
 
     One that names none gets the usual one.
     """
-    request.head.check_parameters()
+    request.head.for_target(request.dataset.target.name).check_parameters()
     if not request.head.needs_teacher:
         return replace(request, teacher=None)
     if request.teacher is None:
@@ -96,7 +96,7 @@ def usual_teacher(request: Run) -> Teacher:
     return Teacher(request.backbone, LinearProbe(), reads=reads)
 
 
-def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool, grouped: bool = False) -> None:
+def check_tasks(protocol: SplitProtocol, head: AnyHead, *, teacher: bool, grouped: bool = False) -> None:
     """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper.
 
     Rows in groups also refuse a head that chooses as it streams: it cannot keep a group from its choice.

@@ -15,7 +15,7 @@ from probe.core.base import IntArray
 from probe.core.targets import Target
 from probe.experiment.choosing import FOLDS, OF_FOLDS
 from probe.experiment.reading import ReadRows
-from probe.heads.shared.head import Head
+from probe.heads.shared.base import AnyHead
 
 
 @dataclass(frozen=True)
@@ -28,12 +28,14 @@ class Chosen:
         rows: (n,) their numbers in the partition.
     """
 
-    outputs: NDArray[np.float32]
+    outputs: NDArray[Any]
     labels: NDArray[Any]
     rows: IntArray
 
 
-def chosen_on(head: Head, rows: ReadRows, extras: Mapping[str, Any], target: Target, n_classes: int) -> Chosen | None:
+def chosen_on(
+    head: AnyHead, rows: ReadRows, extras: Mapping[str, Any], target: Target, n_classes: int
+) -> Chosen | None:
     """The outputs by which a fitted head was chosen; None where it did not choose on rows that the split names.
 
     Args:
@@ -52,13 +54,13 @@ def chosen_on(head: Head, rows: ReadRows, extras: Mapping[str, Any], target: Tar
 
 
 def _out_of_fold(
-    head: Head, rows: ReadRows, folds: IntArray, extras: Mapping[str, Any], target: Target, n_classes: int
+    head: AnyHead, rows: ReadRows, folds: IntArray, extras: Mapping[str, Any], target: Target, n_classes: int
 ) -> Chosen:
     """Outputs for every row that has a fold, by what was chosen, fitted on the rows of all others."""
     X, y = rows.train.X, rows.train.y
     insides = [np.flatnonzero(folds == fold) for fold in np.unique(folds[folds >= 0])]
-    kept: dict[int, Head] = getattr(head, OF_FOLDS, {})
-    fits: Iterable[Head] = [kept[fold] for fold in np.unique(folds[folds >= 0]).tolist() if fold in kept]
+    kept: dict[int, AnyHead] = getattr(head, OF_FOLDS, {})
+    fits: Iterable[AnyHead] = [kept[fold] for fold in np.unique(folds[folds >= 0]).tolist() if fold in kept]
     if not kept:
         outsides = [np.flatnonzero(folds != folds[inside[0]]) for inside in insides]
         fits = clone(head).fit_splits(X, y, [(outside, None) for outside in outsides], **extras)

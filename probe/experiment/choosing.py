@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.heads.shared.head import Head
+from probe.heads.shared.base import AnyHead
 
 OF_FOLDS = "_of_folds"
 """Attribute of a head that folds chose: by fold, what was chosen, fitted without it; where that cost no further fit."""
@@ -19,7 +19,7 @@ FOLDS = "folds of the training rows"
 """Ends what `selection_` says where these chose; the parameters of the head are then those that won."""
 
 
-def fit(head: Head, train: Any, validation: Any, folds: IntArray | None, extras: Mapping[str, Any]) -> Head:
+def fit(head: AnyHead, train: Any, validation: Any, folds: IntArray | None, extras: Mapping[str, Any]) -> AnyHead:
     """Fits a head and returns it.
 
     Args:
@@ -61,7 +61,7 @@ def remarks(selection: Mapping[str, Any] | None) -> list[str]:
     return told
 
 
-def fit_on_folds(head: Head, X: Any, y: IntArray, folds: IntArray, extras: Mapping[str, Any]) -> Head:
+def fit_on_folds(head: AnyHead, X: Any, y: IntArray, folds: IntArray, extras: Mapping[str, Any]) -> AnyHead:
     """Chooses by the mean score over the folds, then fits what was chosen on all rows.
 
     A head that searches nothing is fitted on all rows at once. Where no row may be held out, the middle one of the

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from probe import heads, protocols
 from probe.core import targets
-from probe.core.base import DrawsByStratum
+from probe.core.base import Dataset, DrawsByShare, DrawsByStratum, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
+from probe.core.targets import Target
 from probe.experiment.identity import head_name
 
 if TYPE_CHECKING:
@@ -21,22 +22,38 @@ if TYPE_CHECKING:
 def check_target(request: Run) -> None:
     """Refuses a head, a protocol or a part of a run that does not suit what a label of the dataset is."""
     target, head, protocol = request.dataset.target, request.head, request.protocol
-    if request.test_on is not None and not request.test_on.target.exclusive:
-        given = f"dataset {request.test_on.name} has {request.test_on.target.phrase}"
-        raise InputError(f"{given}: test_on takes one class per row")
     has = f"dataset {request.dataset.name} has {target.phrase}"
+    if request.test_on is not None:
+        _check_test_on(request.test_on, target, has)
     if target.name not in head.fits:
         fitted = " or ".join(targets.named(name).phrase for name in head.fits)
         choice = _plugins(heads, lambda kind: target.name in getattr(kind, "fits", ()))
         raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}")
     if target.exclusive:
         return
-    if not isinstance(protocol, DrawsByStratum) or protocol.by_class:
-        choice = _plugins(protocols, lambda kind: getattr(kind, "by_class", True) is False)
+    if not _draws(protocol, target):
+        choice = _plugins(protocols, lambda kind: isinstance(kind, SplitProtocol) and _draws(kind, target))
         raise InputError(f"{has}, protocol {protocol.name} draws by class: choose {_listing('protocol', choice)}")
-    others = {"test_on": request.test_on, "calibrate": request.calibrate, "head.teacher": request.teacher}
+    others: dict[str, Any] = {"head.teacher": request.teacher}
+    others |= {} if target.calibrates else {"calibrate": request.calibrate}
+    others |= {} if target.transfers else {"test_on": request.test_on}
     if asked := [name for name, value in others.items() if value]:
         raise InputError(f"{has}, {', '.join(asked)} need one class per row: leave them out")
+
+
+def _check_test_on(other: Dataset, target: Target, has: str) -> None:
+    given = f"dataset {other.name} has {other.target.phrase}"
+    if not other.target.transfers:
+        raise InputError(f"{given}: test_on takes one class per row, or numbers to predict")
+    if target.transfers and other.target.name != target.name:
+        raise InputError(f"{has}, {given}: give a dataset to test_on that has {target.phrase}")
+
+
+def _draws(protocol: Any, target: Target) -> bool:
+    """Whether a protocol, or a class of such, draws by what takes the place of classes."""
+    if target.even and isinstance(protocol, DrawsByShare) and protocol.by_share:
+        return True
+    return isinstance(protocol, DrawsByStratum) and not protocol.by_class
 
 
 def _plugins(room: ModuleType, suits: Callable[[Any], bool]) -> list[str]:

@@ -18,7 +18,7 @@ from probe.experiment.reading import ReadRows
 from probe.experiment.request import Checked, Named
 from probe.experiment.tasks import TaskByTask, fit_tasks
 from probe.experiment.teacher import teach
-from probe.heads.shared.head import Head
+from probe.heads.shared.base import AnyHead
 from probe.protocols.shared.tasks import ComesInTasks
 
 NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
@@ -30,15 +30,15 @@ class Fitted:
 
     Attributes:
         unfitted: The same head as it was before.
-        logits: (N, K) over all classes of the dataset.
+        logits: What it says of them, as the target of the dataset has it: logits (N, K) over all classes, or means.
         chosen: What it said of the rows that it was chosen on, where it was.
         tasks: Where the training rows came in tasks: what it knew after each.
         seconds: For `fit` and `predict`.
     """
 
-    unfitted: Head
-    head: Head
-    logits: NDArray[np.float32]
+    unfitted: AnyHead
+    head: AnyHead
+    logits: NDArray[Any]
     chosen: Chosen | None
     tasks: TaskByTask | None
     seconds: Mapping[str, float]
@@ -63,16 +63,16 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     return Fitted(unfitted, head, logits, chosen, tasks, seconds)
 
 
-def fit_head(head: Head, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> Head:
+def fit_head(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> AnyHead:
     """Fits a head on the training rows of a run, and has it choose on what there is to choose on."""
     validation = rows.validation.X, rows.validation.y
     return fit(head, (rows.train.X, rows.train.y), validation, rows.folds, extras)
 
 
-def with_prompts(checked: Checked) -> Head:
+def with_prompts(checked: Checked) -> AnyHead:
     """The head, with the features of the texts of its classes where it reads texts."""
     if checked.prompts is None:
         return checked.head
-    head: Head = clone(checked.head)
+    head: AnyHead = clone(checked.head)
     texts = checked.prompts.class_features(checked.asked.store, checked.asked.device)
     return head.set_params(class_features=texts, temperature=checked.prompts.temperature)

@@ -7,14 +7,15 @@ from dataclasses import replace
 import numpy as np
 
 from probe.core.base import Dataset, Rows, Split, SplitProtocol
-from probe.heads.shared.head import Head
+from probe.heads.shared.base import AnyHead
 from probe.protocols.shared.groups import groups_of
+from probe.protocols.shared.strata import with_strata
 from probe.protocols.shared.tasks import ComesInTasks
 from probe.protocols.shared.validation import folds_within
 
 
 def chosen_on_folds(
-    head: Head, dataset: Dataset, protocol: SplitProtocol, split: Split, seed: int, *, taught: bool
+    head: AnyHead, dataset: Dataset, protocol: SplitProtocol, split: Split, seed: int, *, taught: bool
 ) -> Split:
     """The split in which validation rows join the training rows, in folds, where the head says that they are too few.
 
@@ -37,7 +38,7 @@ def chosen_on_folds(
     if {split.train.partition, split.validation.partition} != {"train"}:
         return split
     rows = np.sort(np.concatenate([split.train.indices, split.validation.indices]))
-    folds = folds_within(dataset, rows, seed)
+    folds = folds_within(with_strata(dataset), rows, seed)
     if folds is None:
         return split
     return replace(split, train=Rows("train", rows), validation=Rows("train", rows[:0]), folds=folds)

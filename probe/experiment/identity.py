@@ -19,7 +19,7 @@ from probe.protocols.shared.tasks import ComesInTasks
 from probe.results.writer import slug
 
 if TYPE_CHECKING:
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
 
 SHOWN = ("standardize",)
 """What of the extraction a table has to tell of a backbone."""
@@ -33,13 +33,13 @@ def parts_of(split: Split) -> dict[str, Rows]:
     return {"train": split.train, "validation": split.validation, "test": split.test}
 
 
-def head_name(head: Head) -> str:
+def head_name(head: AnyHead) -> str:
     """The head's file and yaml name; the class's where it was typed in."""
     name = type(head).__module__.rpartition(".")[2]
     return type(head).__name__ if name == "__main__" else name
 
 
-def head_parameters(head: Head) -> dict[str, Any]:
+def head_parameters(head: AnyHead) -> dict[str, Any]:
     """Parameters of the method, in one spelling."""
     parameters = {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
     return one_spelling(type(head), parameters)
@@ -115,7 +115,7 @@ def protocol_code(protocol: SplitProtocol) -> dict[str, Any]:
     return {**code_of(type(protocol)), **({"inner": inner} if inner else {})}
 
 
-def describe_head(head: Head) -> dict[str, Any]:
+def describe_head(head: AnyHead) -> dict[str, Any]:
     """What a head is, whatever it is fitted on."""
     return {"name": head_name(head), **code_of(type(head), *head.named_classes()), "parameters": head_parameters(head)}
 
@@ -124,7 +124,7 @@ def describe(
     backbone: Backbone,
     dataset: Dataset,
     protocol: SplitProtocol,
-    head: Head,
+    head: AnyHead,
     split: Split,
     *,
     seed: int,
@@ -171,6 +171,7 @@ def describe(
             "fingerprint": dataset.fingerprint,
             "class_names": list(dataset.class_names),
             "target": dataset.target.name,
+            **dataset.target.facts,
             **describe_groups(dataset),
             "test_rows": rows["test"][1],
             **({"read_by": read_by} if read_by else {}),

@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.base import Rows
+from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
-from probe.experiment.calibration import calibrate
+from probe.experiment.calibration import calibrate, calibrate_numbers
 from probe.experiment.fitting import Fitted
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
-from probe.heads.shared.head import Head
+from probe.heads.shared.base import AnyHead
+from probe.heads.shared.numbers import GivesQuantiles, GivesScales
 from probe.metrics import evaluate
+from probe.metrics.normal import NormalScores
+from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
-from probe.metrics.shared.scores import Frequencies, Scores, score
+from probe.metrics.shared.scores import InGroups, Scores, beside, score
 from probe.protocols.shared.groups import groups_among
 
 
@@ -34,7 +37,7 @@ class Scored:
     rows: Scores
     measured: Measured
     more: dict[str, Any]
-    calibrated: Head | None = None
+    calibrated: AnyHead | None = None
 
 
 def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
@@ -43,22 +46,39 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
     asked, more, calibrated_head = drawn.checked.asked, {}, None
-    n_classes, target = len(asked.dataset.class_names), asked.dataset.target
+    target = asked.dataset.target
     of_rows = score(fitted.logits, rows.test.y, target.name)
-    learnt = [target.counts(part.y, n_classes) for part in (rows.train, rows.validation) if len(part.y)]
-    scores: dict[str, Any] = {"rows": of_rows, "frequency": Frequencies(of_rows, np.sum(learnt, axis=0))}
+    test_groups = groups_among(tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
+    if isinstance(of_rows, InGroups):
+        of_rows = of_rows.in_groups(test_groups)
+    learnt = np.concatenate([part.y for part in (rows.train, rows.validation) if len(part.y)])
+    scores: dict[str, Any] = {"rows": of_rows, **beside(of_rows, learnt)}
+    if isinstance(fitted.head, GivesQuantiles):
+        found = QuantileScores(fitted.head.quantiles(rows.test.X), fitted.head.levels_, of_rows.labels, test_groups)
+        scores["quantiles"] = found
+    if isinstance(fitted.head, GivesScales):
+        scales = fitted.head.scales(rows.test.X)
+        scores["normal"] = NormalScores(of_rows.predicted, scales, of_rows.labels, test_groups)
     if fitted.tasks:
         scores["tasks"] = fitted.tasks.scores
         more["tasks"] = fitted.tasks.record
     if drawn.held_out is not None:
-        calibrated = calibrate(
-            fitted.unfitted, rows, np.isin(rows.train.rows, drawn.held_out),
-            n_classes=n_classes, seed=0, level=asked.conformal_level,
-            groups=groups_among(asked.dataset, Rows(drawn.split.train.partition, rows.train.rows)),
-        )  # fmt: skip
+        held = np.isin(rows.train.rows, drawn.held_out)
+        unfitted, level = fitted.unfitted.for_target(target.name), asked.conformal_level
+        groups = groups_among(asked.dataset, Rows(drawn.split.train.partition, rows.train.rows))
+        if target.exclusive:
+            n_classes = len(asked.dataset.class_names)
+            calibrated = calibrate(unfitted, rows, held, n_classes=n_classes, seed=0, level=level, groups=groups)
+        else:
+            calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
         scores |= calibrated.scores
         more["calibration"], calibrated_head = calibrated.record, calibrated.head
     return Scored(of_rows, evaluate.measure(scores, [*known().values(), *asked.metrics]), more, calibrated_head)
+
+
+def tested(drawn: Drawn) -> Dataset:
+    """The dataset whose rows test."""
+    return drawn.checked.asked.dataset if drawn.elsewhere is None else drawn.elsewhere.dataset
 
 
 def described(metric: Metric) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from probe.experiment.transfer import PARTITION
 
 if TYPE_CHECKING:
     from probe.features.store import Features
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str
     return found
 
 
-def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
+def filled_in(head: AnyHead, backbone: Backbone, request: Run) -> AnyHead:
     """A fresh head with the parameters that follow from the run: seed, device, prefix tokens of the backbone.
 
     The other parameters are spelled as the run's digest spells them: equal digests are equal computations.
@@ -98,7 +98,7 @@ def filled_in(head: Head, backbone: Backbone, request: Run) -> Head:
     from sklearn.base import clone
 
     values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
-    fresh: Head = clone(head).set_params(**head_parameters(head))
+    fresh: AnyHead = clone(head).set_params(**head_parameters(head))
     return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
 
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from probe.experiment.prompts import Prompts
     from probe.experiment.transfer import Transfer
     from probe.features.store import FeatureStore
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
     from probe.metrics.shared.metric import Metric
 
 
@@ -43,7 +43,7 @@ class Teacher:
     """
 
     backbone: Backbone
-    head: Head
+    head: AnyHead
     run: TeacherRun | None = None
     reads: Mapping[str, str] = field(default_factory=dict)
 
@@ -62,15 +62,15 @@ class Run:
         standardize: Bring features to mean 0 and variance 1 over the training rows ahead of the head: True, or
             `vectors`, where the rows are numbers as they are.
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
-            conformal sets from these.
-        conformal_level: Wanted chance that a conformal set holds the true class.
+            conformal sets, or intervals of numbers, from these.
+        conformal_level: Wanted chance that a conformal set holds the true class, an interval the true number.
         metrics: Beside those of the package.
     """
 
     backbone: Backbone
     dataset: Dataset
     protocol: SplitProtocol
-    head: Head
+    head: AnyHead
     store: FeatureStore
     folder: Path
     seed: int = 0
@@ -102,7 +102,7 @@ class Checked:
     """
 
     asked: Run
-    head: Head
+    head: AnyHead
     strata: Dataset
     prompts: Prompts | None
 

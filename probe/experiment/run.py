@@ -96,7 +96,7 @@ def draw(checked: Checked) -> Drawn:
         split = elsewhere.split(split)
     held_out = None
     if asked.calibrate:
-        held_out = calibration.hold_out(asked.dataset, split, asked.seed, asked.conformal_level)
+        held_out = calibration.hold_out(checked.strata, split, asked.seed, asked.conformal_level)
     return Drawn(checked, split, elsewhere, held_out)
 
 

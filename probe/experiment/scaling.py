@@ -16,7 +16,7 @@ from probe.heads.shared.moments import ClassMoments
 from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
-    from probe.heads.shared.head import Head
+    from probe.heads.shared.base import AnyHead
 
 CHOICES = (False, True, "vectors")
 
@@ -41,7 +41,7 @@ class Scaling:
             return RowSubset(Scaled(X.array, self.mean, self.deviation), X.indices)
         return None if X is None else Scaled(X, self.mean, self.deviation)
 
-    def keep_in(self, head: Head) -> None:
+    def keep_in(self, head: AnyHead) -> None:
         """From here on a fitted head takes features as they are."""
         head.feature_mean_, head.feature_deviation_ = self.mean, self.deviation
 
@@ -51,7 +51,7 @@ def standardizes(asked: bool | str, dataset: Dataset) -> bool:
     return asked is True or (asked == "vectors" and rows_of(dataset) == "vectors")
 
 
-def check_standardize(asked: bool | str, dataset: Dataset, protocol: SplitProtocol, head: Head) -> None:
+def check_standardize(asked: bool | str, dataset: Dataset, protocol: SplitProtocol, head: AnyHead) -> None:
     """Refuses heads and protocols for which there is no one scale of the training rows."""
     if asked not in CHOICES:
         raise InputError(f"standardize is {asked!r}, expected true, false, or vectors for rows of numbers: set one")

@@ -1,4 +1,4 @@
-"""Testing on another dataset: its test rows take the place of the own ones, its labels become codes of the first."""
+"""Testing on another dataset: its test rows take the place of the own ones, its labels are told as the first's."""
 
 from __future__ import annotations
 
@@ -26,7 +26,8 @@ class Transfer:
 
     Attributes:
         dataset: The other dataset.
-        codes: Code of each of its classes in the first dataset, -1 where none of its test rows has the class.
+        codes: Code of each of its classes in the first dataset, -1 where none of its test rows has the class; of
+            numbers, the place in it of each column of the first.
     """
 
     dataset: Dataset
@@ -40,14 +41,18 @@ class Transfer:
 
     def features(self, features: Features) -> Features:
         """Its features with labels of the first dataset."""
-        return replace(features, labels=self.codes[features.labels])
+        labels = features.labels
+        if self.dataset.target.exclusive:
+            return replace(features, labels=self.codes[labels])
+        return replace(features, labels=labels[:, self.codes] if len(self.codes) > 1 else labels)
 
 
 def transfer(dataset: Dataset, other: Dataset) -> Transfer:
-    """Matches the classes of two datasets by name.
+    """Matches the classes, or the columns of numbers, of two datasets by name.
 
     Raises:
-        InputError: The other one cannot be tested on, or has test rows of a class that the first does not know.
+        InputError: The other one cannot be tested on, has test rows of a class that the first does not know, or has
+            other columns.
     """
     if PARTITION not in other.partitions:
         raise InputError(
@@ -58,6 +63,8 @@ def transfer(dataset: Dataset, other: Dataset) -> Transfer:
         raise InputError(
             f"dataset {other.name} cannot be tested on: {'; '.join(problems)}: mend the data or its labels"
         )
+    if not other.target.exclusive:
+        return Transfer(other, _places(dataset, other))
     known = {one_spelling(name): code for code, name in enumerate(dataset.class_names)}
     tested = np.unique(labels)
     unknown = [other.class_names[k] for k in tested if one_spelling(other.class_names[k]) not in known]
@@ -69,3 +76,19 @@ def transfer(dataset: Dataset, other: Dataset) -> Transfer:
     codes = np.full(len(other.class_names), -1, dtype=np.int64)
     codes[tested] = [known[one_spelling(other.class_names[k])] for k in tested]
     return Transfer(other, codes)
+
+
+def _places(dataset: Dataset, other: Dataset) -> IntArray:
+    """Where each column of numbers of a dataset stands in the other."""
+    there = {one_spelling(name): place for place, name in enumerate(other.class_names)}
+    own = [one_spelling(name) for name in dataset.class_names]
+    units = dict(zip(own, dataset.target.facts.get("units", ()), strict=False))
+    others = dict(zip(there, other.target.facts.get("units", ()), strict=False))
+    differ = [name for name in own if units.get(name, "") != others.get(name, "")]
+    if set(own) != set(there) or differ:
+        what = f"{', '.join(differ)} in another unit" if set(own) == set(there) else ", ".join(other.class_names)
+        raise InputError(
+            f"dataset {other.name} has {what}, dataset {dataset.name} predicts {', '.join(dataset.class_names)}: give "
+            "a dataset to test_on with the same columns in the same units"
+        )
+    return np.array([there[name] for name in own], dtype=np.int64)

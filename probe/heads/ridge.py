@@ -1,4 +1,4 @@
-"""Ridge classification: least squares on one-versus-rest targets, every penalty from one eigendecomposition."""
+"""Ridge: least squares on numbers, or on one-versus-rest targets, every penalty from one eigendecomposition."""
 
 from __future__ import annotations
 
@@ -11,8 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 from probe.core.arrays import read_rows, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.heads.shared.ridge_numbers import RidgeNumbers, penalties
 
 # Leave-one-out scores of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
 LEAVE_ONE_OUT_ROWS = 10_000
@@ -35,8 +37,11 @@ class RidgeProbe(MomentsHead):
     generalised cross-validation: Golub, Heath, Wahba, 1979. Departures: an unpenalised intercept, and `fit` chooses
     the penalty by accuracy instead of squared error. Scores are regressions to +-1, not calibrated log-probabilities.
 
+    Of numbers to predict it is ridge regression, which chooses by squared error: see `RidgeNumbers`.
+
     Args:
         alphas: Penalties to choose from, or how many, log-spaced between 1e-8 and 1e8.
+        alpha_per_target: Of numbers in several columns, whether each has its own penalty.
         device: Where the pass over the rows is computed; `auto` is CUDA when there is one.
 
     Attributes:
@@ -47,14 +52,19 @@ class RidgeProbe(MomentsHead):
             `alphas_`; after `partial_fit` minus the generalised cross-validation error, and that error.
     """
 
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "number")
     searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
     unordered: ClassVar[tuple[str, ...]] = ("alphas",)
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]
 
-    def __init__(self, alphas: int | Sequence[float] = 17, device: str = "auto"):
+    def __init__(self, alphas: int | Sequence[float] = 17, alpha_per_target: bool = False, device: str = "auto"):
         self.alphas = alphas
+        self.alpha_per_target = alpha_per_target
         self.device = device
+
+    def for_target(self, target: str) -> AnyHead:
+        return RidgeNumbers(**self.get_params(deep=False)) if target == "number" else self
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), chooses the penalty on the validation rows if given, else leaving one out."""
@@ -96,10 +106,12 @@ class RidgeProbe(MomentsHead):
         self._check_alphas()
 
     def _check_alphas(self) -> Float64Array:
-        alphas = np.logspace(-8, 8, self.alphas) if isinstance(self.alphas, int) else np.asarray(self.alphas, float)
-        if not (alphas.ndim == 1 and len(alphas) and (alphas >= 0).all() and np.isfinite(alphas).all()):
-            raise InputError(f"alphas={self.alphas} are no penalties: give a number of them, or a list of values >= 0")
-        return alphas
+        if self.alpha_per_target:
+            raise InputError(
+                "alpha_per_target=True is for several columns of numbers, classes share a penalty: set "
+                "head.alpha_per_target=false"
+            )
+        return penalties(self.alphas)
 
     def _choose(
         self,

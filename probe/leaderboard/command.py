@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--metric",
         help="one that the runs have, such as top1 (the default), mean_per_class, log_loss, few_shot, a_avg, "
-        "mean_set_size, scaled_log_loss, or mAP (the default for rows with several labels); a wrong one lists them",
+        "mean_set_size, scaled_log_loss, mAP (the default for rows with several labels), or r2 (for numbers to "
+        "predict); a wrong one lists them",
     )  # fmt: skip
     options.add_argument(
         "--where", action="append", default=[], metavar="FIELD=VALUES",
@@ -153,7 +154,8 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
     supervision gap where they train on easy and on hard rows, scores by layer (also as layers.png) where a backbone
     was read at several; behind these a table of many columns is left to its files. Rows with several labels are shown
-    by mAP, in a table of their own. `runs` are the run folders of the sweep; None takes all that lie in `folder`.
+    by mAP, numbers by r2, in tables of their own. `runs` are the run folders of the sweep; None takes all that lie in
+    `folder`.
     """
     folder = Path(folder)
     records = read_folders([folder] if runs is None else list(runs))

@@ -12,12 +12,11 @@ import numpy as np
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.escaping import html, one_line
-from probe.core.targets import recorded
 from probe.leaderboard.curves import sized_cells
+from probe.leaderboard.details import detail
 from probe.leaderboard.export import title
 from probe.leaderboard.table import Table
-from probe.metrics.shared.bins import N_BINS, equal_width_bins
-from probe.metrics.shared.orders import risk_coverage
+from probe.metrics.shared.metric import OF_THE_TARGET
 from probe.results.reader import read_predictions, read_result
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 MAX_RUNS = 500
 """Runs beyond this many, in the order of the table, keep their command and lose their diagrams."""
-MAX_CONFUSIONS = 3000
-MAX_POINTS = 60
 COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 
@@ -80,6 +77,7 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
         "title": title(table),
         "metric": table.metric,
         "percent": table.measure.percent,
+        "significant": table.measure.unit == OF_THE_TARGET,
         "better": table.measure.better,
         "fields": list(map(one_line, table.rows)),
         "columns": table.column_names,
@@ -125,37 +123,6 @@ def _record(run: Mapping[Any, Any], whole: bool, classes: dict[str, list[str]]) 
         names = result["dataset"]["class_names"]
         if digest(list(names)) != run["dataset.classes"]:
             raise InputError("its classes are others than when the table was made: write the page again")
-        if recorded(result["dataset"]).exclusive:  # all of these diagrams are of classes
-            facts["detail"] = _detail(read_predictions(run["folder"], result), run["n_classes"])
+        facts["detail"] = detail(read_predictions(run["folder"], result), result["dataset"])
         classes.setdefault(run["dataset.classes"], [one_line(name) for name in names])
     return facts
-
-
-def _detail(predictions: Mapping[str, Any], n_classes: int) -> dict[str, Any]:
-    """Reliability by bin, risk by coverage, accuracy by class, and confusions as (label, predicted, count)."""
-    labels, predicted = predictions["label"], predictions["predicted"]
-    confidence = predictions["predicted_probability"].astype(np.float64)
-    correct = predictions["label_rank"] == 0
-    bin_of = equal_width_bins(confidence)
-    size = np.bincount(bin_of, minlength=N_BINS)
-    filled = size > 0
-    rows = np.bincount(labels, minlength=n_classes)
-    pairs, counts = np.unique(labels * n_classes + predicted, return_counts=True)
-    coverage, risk = risk_coverage(predictions["predicted_log_odds"], correct)
-    shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
-    largest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS])
-    return {
-        "bins": size[filled].tolist(),
-        "confidence": _means(bin_of, confidence, size)[filled].round(4).tolist(),
-        "accuracy": _means(bin_of, correct, size)[filled].round(4).tolist(),
-        "coverage": coverage[shown].round(4).tolist(),
-        "risk": risk[shown].round(4).tolist(),
-        "n": rows.tolist(),
-        "right": np.bincount(labels, weights=correct, minlength=n_classes).astype(int).tolist(),
-        "confusion": np.stack([pairs // n_classes, pairs % n_classes, counts], axis=1)[largest].tolist(),
-        "cut": len(counts) > MAX_CONFUSIONS,
-    }
-
-
-def _means(places: Any, values: Any, sizes: Any) -> Any:
-    return np.bincount(places, weights=values, minlength=len(sizes)) / np.maximum(sizes, 1)

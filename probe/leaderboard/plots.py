@@ -135,14 +135,14 @@ def cost(table: Table, frame: pd.DataFrame) -> Figure:
 def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
     """One panel per column: the share of errors among the most confident rows, the test rows of all seeds together.
 
-    None where all rows have several labels.
+    None where no rows have one class each.
     """
     folders, targets = (frame.set_index("name")[field] for field in ("folder", "dataset.target"))
     figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
     for panel, column in zip(panels, table.column_names, strict=True):
         cells = table.cells[table.cells["column"] == column].head(MAX_LINES)
         for row, names in zip(cells["row"], cells["runs"], strict=True):
-            if not named(targets[names[0]]).exclusive:  # several labels per row have no one confidence
+            if not named(targets[names[0]]).exclusive:  # several labels, or numbers, have no one confidence
                 continue
             runs = [read_predictions(folders[name]) for name in names]
             confidence = np.concatenate([run["predicted_log_odds"] for run in runs])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import digest
 from probe.core.errors import InputError
-from probe.core.targets import recorded
+from probe.core.targets import named, recorded
 from probe.metrics.shared.intervals import FloatArray
 from probe.metrics.shared.metric import Metric, described
 from probe.metrics.shared.scores import restored
@@ -189,8 +189,8 @@ def _check_predictions(record: Mapping[str, Any], predictions: Predictions, valu
             f"{record['skipped']} skipped: files of two runs?"
         )
     labels = predictions["label"]
-    if labels.min() < 0 or labels.max() >= record["n_classes"]:
-        raise InputError(f"labels in {PREDICTIONS} leave 0..{record['n_classes'] - 1}")
+    if wrong := named(record["dataset.target"]).fits_record(labels, record["n_classes"]):
+        raise InputError(f"labels in {PREDICTIONS} {wrong}")
     for name, of_rows in values.items():
         stated, tolerance = record[f"{METRIC}{name}"], metric_of(record, name).tolerance
         value = float(of_rows.mean())

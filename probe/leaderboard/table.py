@@ -94,7 +94,7 @@ def build_table(
     rows: Sequence[str] = ROWS,
     columns: Sequence[str] = COLUMNS,
 ) -> Table:
-    """Makes the table of one metric, by default `top1`, or `mAP` where all runs are on rows with several labels.
+    """Makes the table of one metric, by default `top1`; where all runs are on several labels `mAP`, on numbers `r2`.
 
     Raises:
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.

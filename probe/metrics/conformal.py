@@ -18,25 +18,11 @@ from numpy.typing import NDArray
 from scipy.special import softmax
 
 from probe.core.base import IntArray
-from probe.core.errors import InputError
 from probe.metrics.shared.intervals import FloatArray, Interval, wilson
 from probe.metrics.shared.metric import Metric
-
-LEVEL = 0.9
-
-
-def threshold(scores: FloatArray, level: float) -> float:
-    """The score up to which classes are taken into the set."""
-    check_level(level)
-    # Without the rounding 0.9 * 10 may come out just above 9.
-    rank = int(np.ceil(round((len(scores) + 1) * level, 9)))
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
-
-
-def check_level(level: float) -> None:
-    """Refuses a level that no set can have."""
-    if not 0 < level < 1:
-        raise InputError(f"level is {level}, expected between 0 and 1: 0.9 is usual")
+from probe.metrics.shared.thresholds import LEVEL as LEVEL
+from probe.metrics.shared.thresholds import check_level as check_level
+from probe.metrics.shared.thresholds import threshold as threshold
 
 
 def thresholds(

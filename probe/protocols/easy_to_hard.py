@@ -46,6 +46,7 @@ class EasyToHard:
     share: float = 0.3
     validation_fraction: float = 0.2
     name: ClassVar[str] = "easy_to_hard"
+    by_share: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)

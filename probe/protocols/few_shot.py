@@ -18,6 +18,8 @@ from probe.protocols.shared.validation import split_drawn
 class FewShot:
     """Draws k rows of every class, and nothing else is known: the validation rows are among them.
 
+    Of numbers to predict, k rows of every tenth of the rows by size.
+
     The draws of one seed are nested in k. Below k = 5 hyper-parameters are chosen by folds of the drawn rows.
 
     Args:
@@ -28,6 +30,7 @@ class FewShot:
     k: int = 5
     validation_fraction: float = 0.2
     name: ClassVar[str] = "few_shot"
+    by_share: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)

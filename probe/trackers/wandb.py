@@ -194,7 +194,7 @@ def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
         rows = [[place, *task] for place, task in enumerate(zip(tasks["names"], tasks["accuracies"], strict=True))]
         found["tasks"] = ["task", "name", "accuracy"], rows, ("task", "accuracy")
     if PREDICTIONS in result.get("files", ()):
-        if not recorded(result["dataset"]).exclusive:  # several labels per row have no one right class
+        if not recorded(result["dataset"]).exclusive:  # several labels, or numbers, have no one right class
             return found
         arrays, names = read_predictions(folder, result), result["dataset"]["class_names"]
         n = np.bincount(arrays["label"], minlength=len(names))

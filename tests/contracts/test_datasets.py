@@ -59,12 +59,15 @@ def test_partitions_keep_the_contract(make):
     assert {"train", "test"} <= set(data.partitions)
     for part in data.partitions.values():
         assert isinstance(part, Partition)
-        assert part.labels.dtype == np.int64
-        assert part.labels.shape == (len(part),)
+        assert part.labels.dtype == (np.int64 if data.target.exclusive else np.float64)
+        assert len(part.labels) == len(part)
         assert len(part.ids) == len(set(part.ids)) == len(part)
         assert all(isinstance(row_id, str) for row_id in part.ids)
-        assert 0 <= part.labels.min() <= part.labels.max() < len(data.class_names)
-    assert set(data.partitions["train"].labels) == set(range(len(data.class_names)))
+        if data.target.exclusive:
+            assert 0 <= part.labels.min() <= part.labels.max() < len(data.class_names)
+    if data.target.exclusive:
+        assert set(data.partitions["train"].labels) == set(range(len(data.class_names)))
+    assert not data.faults()
 
 
 def test_two_loads_are_equal(make):

@@ -4,7 +4,8 @@ import sklearn.datasets
 from PIL import Image
 
 from probe.core.errors import InputError
-from probe.datasets.sklearn import NAMES, load
+from probe.core.targets.number import Number
+from probe.datasets.sklearn import NAMES, NUMBERS, load
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -57,10 +58,23 @@ def test_others_are_rows_of_numbers():
 
 
 def test_unknown_names_list_what_there_is():
-    with pytest.raises(InputError, match="'mnist' is unknown, expected one of breast_cancer, digits, iris, wine"):
+    with pytest.raises(InputError, match="'mnist' is unknown, expected one of breast_cancer, digits, iris, wine, diab"):
         load("mnist")
 
 
 def test_impossible_fraction_is_refused():
     with pytest.raises(InputError, match=r"test_fraction is 1\.0, expected a share between 0 and 1"):
         load("iris", test_fraction=1.0)
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+def test_sets_of_numbers_are_cut_over_their_whole_range(name):
+    data, bunch = load(name), getattr(sklearn.datasets, f"load_{name}")()
+    assert data.target == Number()
+    assert [c.lower() for c in data.class_names] == [c.lower() for c in bunch.get("target_names", ["progression"])]
+    for part in data.partitions.values():
+        np.testing.assert_array_equal(part.labels, bunch.target[[int(i) for i in part.ids]])
+    if name == "diabetes":
+        train, test = (np.sort(data.partitions[part].labels) for part in ("train", "test"))
+        assert len(train) + len(test) == 442
+        np.testing.assert_allclose(np.quantile(test, [0.1, 0.5, 0.9]), np.quantile(train, [0.1, 0.5, 0.9]), rtol=0.1)

@@ -17,7 +17,7 @@ SHIPPED = sorted((HEADS.parent / "oracles").glob("*.safetensors"))
 
 def released_tests(folder):
     """Runs the tests against released implementations over the files of a folder; what pytest says, line by line."""
-    modules = [str(HEADS / f"test_{head}.py") for head in FORMS]
+    modules = [str(path) for form in FORMS if (path := HEADS / f"test_{form}.py").exists()]
     command = [
         sys.executable,
         "-m",

@@ -30,6 +30,12 @@ from probe.heads.shared.head import Head
 from probe.heads.shared.sklearn_types import PART_NAMES, is_part
 from probe.heads.sklearn import SklearnHead
 
+
+def number_case():
+    """What fits numbers in `tests/contracts/test_number_heads.py`."""
+    return {"estimator": "sklearn.linear_model.Ridge"}
+
+
 ESTIMATORS = [
     "sklearn.svm.SVC",
     "sklearn.tree.DecisionTreeClassifier",

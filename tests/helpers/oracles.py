@@ -12,6 +12,8 @@ FORMS = {
     "moment_probing": "param.proj.weight",
     "dual_head_kd": "input.teacher_logits",
     "naive_bayes": "input.batch0.x",
+    "regression_metrics": "output.crps_gaussian_mean",
+    "fourier_head": "output64.c0.density_on_grid",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

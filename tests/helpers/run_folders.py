@@ -73,7 +73,8 @@ def make_result(
     label = f"{backbone}(pooled={read})" if read else backbone
     metrics = {}
     for metric in known().values():
-        if metric.needs and set(metric.needs) <= set(predictions) and (metric.name != "top5" or n_classes >= 5):
+        of_classes = "one_class" in metric.targets and (metric.name != "top5" or n_classes >= 5)
+        if of_classes and metric.needs and set(metric.needs) <= set(predictions):
             value = float(metric.rows(restored(predictions)).mean())
             metrics[metric.name] = {"value": value, "low": value - 0.01, "high": value + 0.01}
     metrics |= changes.get("metrics", {})

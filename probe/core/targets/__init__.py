@@ -22,6 +22,13 @@ from probe.core.errors import InputError
 Codes = NDArray[np.int64]
 DEFAULT = "one_class"
 """Of records that name no target: they are older than the word."""
+DECLARE_NUMBERS = (
+    "numbers to predict are declared, by dataset.target_columns=[...] or from Python by "
+    'dataset=((X, y), {"target": "number"})'
+)
+"""For errors of labels that are no classes, and may be meant as numbers."""
+IGNORED = int(np.iinfo(np.int64).min)
+"""Code of rows whose label is to be ignored; `make_dataset` leaves these rows out."""
 
 
 class Target(ABC):
@@ -31,11 +38,51 @@ class Target(ABC):
         name: How records, metrics and heads call it.
         phrase: How an error says it of a dataset: `dataset x has <phrase>`.
         exclusive: Whether each row has exactly one of the classes. Else protocols see strata in their place.
+        even: Whether each stratum is a share of the rows, so that some rows of each are a draw of the whole range.
+        transfers: Whether labels of another dataset can be told in terms of these, for `test_on`.
+        calibrates: Whether held-out rows can give sets or intervals that hold labels at a chosen rate.
+        least_names: How many names a dataset has at least.
+        ignored_phrase: What a record calls the rows that are `ignored`: `3 rows of train <phrase>`.
     """
 
     name: ClassVar[str]
     phrase: ClassVar[str]
     exclusive: ClassVar[bool] = False
+    even: ClassVar[bool] = False
+    transfers: ClassVar[bool] = False
+    calibrates: ClassVar[bool] = False
+    least_names: ClassVar[int] = 2
+    ignored_phrase: ClassVar[str] = "with the label to ignore"
+
+    def held(self, labels: ArrayLike) -> NDArray[Any]:
+        """Labels as partitions hold them; by default class codes, (N,) or a column per label, as int64.
+
+        Raises:
+            InputError: They are none.
+        """
+        return class_codes(labels)
+
+    def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N,) marks the rows that a dataset leaves out for want of a label."""
+        return np.zeros(len(labels), dtype=bool)
+
+    def name_faults(self, class_names: Sequence[str]) -> list[str]:
+        """What is wrong with the names of a dataset, a clause each."""
+        n_names, found = len(class_names), []
+        if n_names < self.least_names:
+            named = f" ({', '.join(class_names)})" if n_names else ""
+            found.append(f"it names {n_names} class{'es' * (n_names != 1)}{named}, at least 2 are needed")
+        if len(set(class_names)) < n_names:
+            twice = sorted({name for name in class_names if list(class_names).count(name) > 1})
+            found.append(f"class name {twice[0]!r} stands for more than one class")
+        return found
+
+    def expected(self, class_names: Sequence[str]) -> str:
+        """What a sound dataset has, and the way there, for the end of an error."""
+        return (
+            f"at least 2 classes, labels from 0 to {max(len(class_names) - 1, 1)} and a training row of every class: "
+            "mend its labels or leave such classes out"
+        )
 
     @abstractmethod
     def faults(self, part: str, labels: NDArray[Any], class_names: Sequence[str], ids: Sequence[str] = ()) -> list[str]:
@@ -65,7 +112,23 @@ class Target(ABC):
     def counts(self, labels: NDArray[Any], n_classes: int) -> Codes:
         """(K,) rows that have each class."""
 
-    def outputs(self, head: Any, X: Any, n_classes: int) -> NDArray[np.float32]:
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What a record says of it beside its name."""
+        return {}
+
+    def described(self, labels: NDArray[Any], class_names: Sequence[str]) -> tuple[str, str, str]:
+        """For `probe describe`: how many of what there are, the name of a line on the training rows, and the line."""
+        counts = self.counts(labels, len(class_names))
+        spread = f"{counts.min()} to {counts.max()}, median {np.median(counts):g}"
+        return f"{len(class_names)} classes", "train / class", spread
+
+    def fits_record(self, labels: NDArray[Any], n_classes: int) -> str:
+        """Where labels that a run kept are none of its dataset: what is wrong with them; else empty."""
+        outside = labels.min() < 0 or labels.max() >= n_classes
+        return f"leave 0..{n_classes - 1}" if outside else ""
+
+    def outputs(self, head: Any, X: Any, n_classes: int) -> NDArray[Any]:
         """What a fitted head says of rows, over all classes of the dataset; by default its logits (N, K)."""
         return full_width(head.logits(X), head.classes_, n_classes)
 

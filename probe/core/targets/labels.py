@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.core.errors import InputError
-from probe.core.targets import Codes, Target
+from probe.core.targets import DECLARE_NUMBERS, Codes, Target
 
 NO_LABEL = "no label"
 """Name of the stratum of rows without any label."""
@@ -123,7 +123,7 @@ def _from_columns(
             row, column = (int(i) for i in odd[0])
             raise InputError(
                 f"row {row} of {part} has {values[row, column]!r} in label column {column} of {source}, expected 0 or "
-                "1: mend it"
+                f"1: mend it; {DECLARE_NUMBERS}"
             )
     n_labels = next(iter(raw.values())).shape[1]
     codes = {part: values.astype(np.int64) for part, values in raw.items()}

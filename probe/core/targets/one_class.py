@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.targets import Codes, Target, not_whole
+from probe.core.targets import IGNORED, Codes, Target, not_whole
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class OneClass(Target):
     name: ClassVar[str] = "one_class"
     phrase: ClassVar[str] = "one class per row"
     exclusive: ClassVar[bool] = True
+    transfers: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True
 
     def faults(self, part: str, labels: NDArray[Any], class_names: Sequence[str], ids: Sequence[str] = ()) -> list[str]:
         """What is wrong with the codes of a partition; each class needs a row in train."""
@@ -40,6 +42,11 @@ class OneClass(Target):
             return []
         names = ", ".join(class_names[k] for k in empty[:3]) + (", ..." if len(empty) > 3 else "")
         return [f"train ({len(labels)} rows) has no row of {len(empty)} of {n_classes} classes ({names})"]
+
+    def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Those whose code is `IGNORED`."""
+        found: NDArray[np.bool_] = np.asarray(labels) == IGNORED
+        return found
 
     def strata(self, labels: NDArray[Any], train: NDArray[Any] | None = None) -> Codes:
         """The classes."""

@@ -14,8 +14,10 @@ from probe.core.base import Dataset, Partition, digest
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
 from probe.core.rows import sort_of
-from probe.core.targets import class_codes
-from probe.datasets.shared.labels import encode_labels, labels_as_read, read_class_names, target_of
+from probe.core.targets import Target
+from probe.core.targets.one_class import ONE_CLASS
+from probe.datasets.shared.labels import labels_as_read, read_class_names
+from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 
 PARTITIONS = ("train", "test", "validation")
@@ -27,13 +29,14 @@ class TorchRows:
 
     Args:
         source: Anything with `len` and pairs by number.
-        labels: Class codes (N,), or targets (N, K).
+        labels: Class codes (N,), or what another target says.
         digests: Of the content of each row.
+        target: What a label is.
     """
 
-    def __init__(self, source: Any, labels: ArrayLike, digests: Sequence[str]):
+    def __init__(self, source: Any, labels: ArrayLike, digests: Sequence[str], target: Target = ONE_CLASS):
         self.source, self._digests = source, list(digests)
-        self.labels = class_codes(labels)
+        self.labels = target.held(labels)
         self.ids = [str(row) for row in range(len(self._digests))]
 
     @cached_property
@@ -58,6 +61,9 @@ def dataset_of(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    target: str | None = None,
+    units: str | Sequence[str] | None = None,
+    missing: str = "refuse",
 ) -> Dataset:
     """A dataset of what each partition is given as: a pair (X, y) of arrays, or a torch dataset of (row, label) pairs.
 
@@ -68,7 +74,13 @@ def dataset_of(
         class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
         ignore_label: A number or a name whose rows are left out.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        target: `number` where y (N,) or (N, Q) holds numbers to predict, whose columns `class_names` then names;
+            labels are classes otherwise, whatever their dtype.
+        units: Of the numbers to predict, one for each column, for display.
+        missing: `refuse` numbers to predict that are missing (NaN), or `drop` their rows, which are counted.
     """
+    if target not in (None, "number"):
+        raise InputError(f"target is {target!r}, expected number, or nothing for classes: give one of the two")
     if unknown := [part for part in given if part not in PARTITIONS]:
         raise InputError(f"dataset has the partitions {unknown}, expected train, test and validation: rename them")
     pairs = {part: isinstance(value, tuple) for part, value in given.items()}
@@ -78,12 +90,17 @@ def dataset_of(
     raw = {part: labels for part, (_, labels) in read.items()}
     if "train" not in raw:
         raise InputError(f"dataset has the partitions {list(raw)}, expected train among them: add it")
-    codes, names = encode_labels(raw, "the labels given", read_class_names(class_names), ignore_label, map_labels)
-    partitions = {part: _partition(given[part], read[part][0], codes[part]) for part in given}
+    columns = None if target is None else "y"
+    numbers = numbers_asked(columns, units, missing, ignore_label=ignore_label, map_labels=map_labels)
+    if numbers:
+        labelled = _numbers(numbers.read({p: {"y": np.asarray(v)} for p, v in raw.items()}, "y"), class_names)
+    else:
+        labelled = classes(raw, "the labels given", read_class_names(class_names), ignore_label, map_labels)
+    partitions = {part: _partition(given[part], read[part][0], labelled, part) for part in given}
     rows = sort_of(partitions["train"][0]) if len(partitions["train"]) else None
     kind = "arrays" if all(pairs.values()) else "rows"
     own = digest({part: p.fingerprint for part, p in partitions.items()})[:6]
-    return make_dataset(name or f"{kind}-{own}", names, partitions, target=target_of(raw), rows=rows)
+    return make_dataset(name or f"{kind}-{own}", labelled.names, partitions, target=labelled.target, rows=rows)
 
 
 def as_row(value: Any, where: str) -> Any:
@@ -171,7 +188,16 @@ def _named_classes(source: Any) -> list[str] | None:
     return [str(name) for name in names] if isinstance(names, list | tuple) and names else None
 
 
-def _partition(given: Any, read: Any, codes: Any) -> Partition:
+def _partition(given: Any, read: Any, labelled: Labelled, part: str) -> Partition:
+    labels, target = labelled.labels[part], labelled.target
     if isinstance(given, tuple):
-        return ArrayPartition(read, codes, [str(row) for row in range(len(read))])
-    return TorchRows(given, codes, read)
+        return ArrayPartition(read, labels, [str(row) for row in range(len(read))], target=target)
+    return TorchRows(given, labels, read, target)
+
+
+def _numbers(found: Labelled, names: str | Sequence[str] | None) -> Labelled:
+    """The numbers under the names given."""
+    given = [names] if isinstance(names, str) else list(names or found.names)
+    if len(given) != len(found.names):
+        raise InputError(f"class_names has {len(given)} names for {len(found.names)} columns of y: name each")
+    return found._replace(names=given)

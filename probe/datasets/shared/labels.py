@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.core.targets import Target
+from probe.core.targets import DECLARE_NUMBERS, Target
+from probe.core.targets import IGNORED as IGNORED
 from probe.core.targets.labels import Labels, encode_targets, has_columns, holds_targets
 from probe.core.targets.one_class import ONE_CLASS
 from probe.core.texts import one_spelling, read_text
 
-IGNORED = np.iinfo(np.int64).min
-"""Code of rows whose label is to be ignored; `make_dataset` leaves these rows out."""
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 """What int64 holds; longer rows of digits are names."""
 
@@ -54,9 +53,10 @@ def encode_labels(
     for part, values in raw.items():
         odd = next((i for i, value in enumerate(values) if not _is_label(value)), None)
         if odd is not None:
+            declare = f"; {DECLARE_NUMBERS}" if _is_number(values[odd]) else ""
             raise InputError(
                 f"row {odd} of {part} has the label {values[odd]!r} in {source}, expected a class number or a name: "
-                "fill it in, or name another place for the labels"
+                f"fill it in, or name another place for the labels{declare}"
             )
     if _are_names((value for values in raw.values() for value in values), source):
         codes, order, ignored = _codes_of_names(raw, source, class_names, ignore_label)
@@ -120,8 +120,9 @@ def _codes_of_numbers(
     if class_names is None and isinstance(code, int) and len(numbers) and 0 <= code < numbers[-1]:
         numbers = np.union1d(numbers, [code])
     names = list(class_names or map(str, range(len(numbers))))
+    declare = f"; {DECLARE_NUMBERS}" if any(map(_is_number, raw["train"][:1])) else ""
     for part, v in values.items():
-        _refuse_outside(v, ignored[part], part, numbers, len(names), source)
+        _refuse_outside(v, ignored[part], part, numbers, len(names), source, declare)
     return values, names, ignored
 
 
@@ -156,7 +157,7 @@ def _check_number_of_names(class_names: Sequence[str] | None, numbers: IntArray,
 
 
 def _refuse_outside(
-    v: IntArray, ignored: NDArray[np.bool_], part: str, numbers: IntArray, n_classes: int, source: str
+    v: IntArray, ignored: NDArray[np.bool_], part: str, numbers: IntArray, n_classes: int, source: str, more: str = ""
 ) -> None:
     outside = np.flatnonzero(~ignored & ((v < 0) | (v >= n_classes)))
     if len(outside):
@@ -164,7 +165,7 @@ def _refuse_outside(
             f"{part} has {len(outside)} labels out of range, the first is {v[outside[0]]} in row {outside[0]}, in "
             f"{source}: the labels of train are {_listed(numbers)}, expected 0 to {n_classes - 1}, each there: set "
             "dataset.map_labels=true to take them in ascending order as they are, or leave rows out with "
-            "dataset.ignore_label"
+            f"dataset.ignore_label{more}"
         )
 
 
@@ -276,6 +277,11 @@ def read_class_names(names: str | Sequence[str] | None, encoding: str | None = N
         )
     text = read_text(path, encoding, "save it as UTF-8, or give dataset.class_names as a list")
     return [line.strip() for line in io.StringIO(text, newline=None) if line.strip()]
+
+
+def _is_number(value: Any) -> bool:
+    """Whether a label stands as a real number."""
+    return isinstance(value, float | np.floating) and bool(np.isfinite(value))
 
 
 def _is_label(value: Any) -> bool:

@@ -17,9 +17,8 @@ from probe.core.files import file_digests
 from probe.core.hashing import hash_arrays, hash_bytes
 from probe.core.images import read_image
 from probe.core.rows import sort_of
-from probe.core.targets import Target, class_codes
+from probe.core.targets import Target
 from probe.core.targets.one_class import ONE_CLASS
-from probe.datasets.shared.labels import IGNORED
 from probe.datasets.shared.subsets import subset
 
 LEFT_OUT = "left_out"
@@ -31,14 +30,22 @@ class ArrayPartition:
 
     Args:
         rows: One entry of the first axis per row.
-        labels: Class codes (N,), or targets (N, K).
+        labels: Class codes (N,), or what another target says.
         ids: Names of the rows.
         images: Whether rows of more than one axis are images; by default those of uint8 are.
+        target: What a label is.
     """
 
-    def __init__(self, rows: NDArray[Any], labels: ArrayLike, ids: Sequence[str], images: bool | None = None):
+    def __init__(
+        self,
+        rows: NDArray[Any],
+        labels: ArrayLike,
+        ids: Sequence[str],
+        images: bool | None = None,
+        target: Target = ONE_CLASS,
+    ):
         self.rows = rows
-        self.labels: IntArray = class_codes(labels)
+        self.labels: NDArray[Any] = target.held(labels)
         self.ids = list(ids)
         self._images = rows.ndim > 2 and (rows.dtype == np.uint8 if images is None else images)
         check_lengths({"rows": len(rows), "labels": len(self.labels), "ids": len(self.ids)})
@@ -72,10 +79,11 @@ class ImageFiles:
     and order; see `probe.core.files` for how it is remembered.
     """
 
-    def __init__(self, root: Path, ids: Sequence[str], labels: ArrayLike):
+    def __init__(self, root: Path, ids: Sequence[str], labels: ArrayLike, target: Target = ONE_CLASS):
         self.root = root
         self.ids = list(ids)
-        self.labels: IntArray = class_codes(labels)
+        self.labels: NDArray[Any] = target.held(labels)
+        self._target = target
         check_lengths({"files": len(self.ids), "labels": len(self.labels)})
 
     @cached_property
@@ -94,7 +102,7 @@ class ImageFiles:
 
     def subset(self, rows: IntArray) -> ImageFiles:
         """Some of the files; the others are not read for its fingerprint."""
-        return ImageFiles(self.root, [self.ids[row] for row in rows], self.labels[rows])
+        return ImageFiles(self.root, [self.ids[row] for row in rows], self.labels[rows], self._target)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -153,14 +161,14 @@ def check_lengths(lengths: Mapping[str, int]) -> None:
         raise InputError(f"a partition has {told}, expected as many of each: give one for every row")
 
 
-def _without_rows_ignored(partition: Partition) -> Partition:
-    ignored = np.asarray(partition.labels) == IGNORED
+def _without_rows_ignored(partition: Partition, target: Target) -> Partition:
+    ignored = target.ignored(np.asarray(partition.labels))
     return subset(partition, np.flatnonzero(~ignored)) if ignored.any() else partition
 
 
-def _ignored_rows(partitions: Mapping[str, Partition]) -> list[str]:
-    counts = {part: int(np.sum(np.asarray(p.labels) == IGNORED)) for part, p in partitions.items()}
-    return [f"{n} rows of {part} with the label to ignore" for part, n in counts.items() if n]
+def _ignored_rows(partitions: Mapping[str, Partition], target: Target) -> list[str]:
+    counts = {part: int(np.sum(target.ignored(np.asarray(p.labels)))) for part, p in partitions.items()}
+    return [f"{n} rows of {part} {target.ignored_phrase}" for part, n in counts.items() if n]
 
 
 def _sort_of_rows(partition: Partition) -> str | None:
@@ -185,7 +193,7 @@ def make_dataset(
 
     Args:
         name: How tables call it.
-        class_names: In the order of the codes.
+        class_names: In the order of the codes, or of the columns.
         partitions: `train`, and perhaps `test` and `validation`.
         notes: Facts for the record.
         target: What a label is.
@@ -196,15 +204,13 @@ def make_dataset(
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
             rows, labels out of range, a class without a training row.
     """
-    left_out = [*left_out, *_ignored_rows(partitions)]
+    left_out = [*left_out, *_ignored_rows(partitions, target)]
     rows = rows or next(map(_sort_of_rows, partitions.values()), None)
     notes = {**(notes or {}), **({LEFT_OUT: left_out} if left_out else {})}
-    partitions = {part: _without_rows_ignored(p) for part, p in partitions.items()}
+    partitions = {part: _without_rows_ignored(p, target) for part, p in partitions.items()}
     data = Dataset(name, tuple(class_names), partitions, notes, target, rows=rows)
     if faults := data.faults():
         raise InputError(
-            f"dataset {name} cannot be used: {'; '.join(faults)}; expected at least 2 classes, labels from 0 to "
-            f"{max(len(data.class_names) - 1, 1)} and a training row of every class: mend its labels or leave such "
-            "classes out"
+            f"dataset {name} cannot be used: {'; '.join(faults)}; expected {target.expected(data.class_names)}"
         )
     return data

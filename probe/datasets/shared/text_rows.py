@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
-from probe.core.base import IntArray, digest
+from probe.core.base import digest
 from probe.core.hashing import hash_bytes
-from probe.core.targets import class_codes
+from probe.core.targets import Target
+from probe.core.targets.one_class import ONE_CLASS
 from probe.core.texts import Text, normalised
 from probe.datasets.shared.partitions import check_lengths
 
@@ -19,13 +21,14 @@ class TextPartition:
 
     Args:
         rows: N of them.
-        labels: Class codes (N,), or targets (N, K).
+        labels: Class codes (N,), or what another target says.
         ids: Names of the rows.
+        target: What a label is.
     """
 
-    def __init__(self, rows: Sequence[str | Text], labels: ArrayLike, ids: Sequence[str]):
+    def __init__(self, rows: Sequence[str | Text], labels: ArrayLike, ids: Sequence[str], target: Target = ONE_CLASS):
         self.rows, self.ids = list(rows), list(ids)
-        self.labels: IntArray = class_codes(labels)
+        self.labels: NDArray[Any] = target.held(labels)
         check_lengths({"rows": len(self.rows), "labels": len(self.labels), "ids": len(self.ids)})
 
     @cached_property

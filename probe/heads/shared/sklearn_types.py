@@ -10,7 +10,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from probe.heads.shared.head import Head
+from probe.heads.shared.base import AnyHead
 
 PARTS = {
     "numpy": "dtype",
@@ -24,11 +24,13 @@ PARTS = {
     "sklearn.neural_network._stochastic_optimizers": "AdamOptimizer SGDOptimizer",
     "sklearn.utils._bunch": "Bunch",
     "sklearn._loss.link": "HalfLogitLink IdentityLink Interval LogitLink LogLink MultinomialLogit",
-    "sklearn._loss.loss": "ExponentialLoss HalfBinomialLoss HalfMultinomialLoss",
-    "sklearn._loss._loss": "CyExponentialLoss CyHalfBinomialLoss CyHalfMultinomialLoss",
+    "sklearn._loss.loss": "ExponentialLoss HalfBinomialLoss HalfMultinomialLoss AbsoluteError HalfGammaLoss "
+    "HalfPoissonLoss HalfSquaredError HalfTweedieLoss HalfTweedieLossIdentity PinballLoss",
+    "sklearn._loss._loss": "CyExponentialLoss CyHalfBinomialLoss CyHalfMultinomialLoss CyAbsoluteError CyHalfGammaLoss "
+    "CyHalfPoissonLoss CyHalfSquaredError CyHalfTweedieLoss CyHalfTweedieLossIdentity CyPinballLoss",
     "probe.heads.shared.moments": "ClassMoments",
 }
-"""Module: classes that are no estimators and that fitted classifiers and scalers hold, heads of this package too."""
+"""Module: classes that are no estimators and that fitted estimators hold, heads of this package too."""
 PART_NAMES = frozenset(f"{module}.{name}" for module, names in PARTS.items() for name in names.split())
 
 
@@ -56,5 +58,5 @@ def estimator_class(path: str, *, by_defining_module: bool = False) -> Any:
     if by_defining_module and found.__module__ != module:
         return None
     # A head of the package that imports what its parameters name is none of these.
-    own = issubclass(found, Head) and not hasattr(found, "runs_code")
+    own = issubclass(found, AnyHead) and not hasattr(found, "runs_code")
     return found if own or found.__module__.startswith("sklearn.") else None

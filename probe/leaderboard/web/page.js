@@ -11,7 +11,7 @@ function make(tag, text, attributes = {}) {
   return element;
 }
 const plain = (text) => String(text).replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
-const number = (value) => (data.percent ? (100 * value).toFixed(1) : value.toFixed(3));
+const number = (value) => (data.percent ? (100 * value).toFixed(1) : data.significant ? String(Number(value.toPrecision(4))) : value.toFixed(3));
 const scale = (value) => (data.percent ? 100 * value : value);
 const rowName = (row) => row.fields.join(" ");
 const css = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
@@ -215,6 +215,7 @@ function drawRun(body, run) {
   body.replaceChildren(make("p", run.name, { class: "soft" }), make("h3", "The command that gives this run"),
     make("pre", run.command, { tabindex: "0" }), facts, grid);
   if (!run.detail) return grid.append(make("p", run.fault || "This page holds diagrams of its first runs only, not of this one.", { class: "soft" }));
+  if (run.detail.kind === "number") return drawNumbers(grid, run.detail, data.classes[run.classes]);
   for (const [id, words] of [["reliability", "Reliability diagram"], ["risk", "Risk against coverage"], ["classes", "Accuracy of each class"], ["confusion", "Confusion matrix"]]) {
     grid.append(make("div", undefined, { id, class: "plot", role: "img", "aria-label": words }));
   }
@@ -222,6 +223,24 @@ function drawRun(body, run) {
   drawRisk(run.detail);
   drawClasses(run.detail, data.classes[run.classes]);
   drawConfusion(run.detail, data.classes[run.classes]);
+}
+
+function drawNumbers(grid, detail, names) {
+  detail.columns.forEach((column, k) => {
+    const name = plain(names[k] + (column.unit ? `, ${column.unit}` : ""));
+    for (const [id, words] of [[`against-${k}`, "Predicted against true"], [`errors-${k}`, "Errors"]]) {
+      grid.append(make("div", undefined, { id, class: "plot", role: "img", "aria-label": `${words}: ${names[k]}` }));
+    }
+    const ends = [Math.min(...column.true, ...column.predicted), Math.max(...column.true, ...column.predicted)];
+    const marker = { color: css("--accent"), size: 5, opacity: 0.6 }, line = { dash: "dot", color: css("--soft") };
+    plot(`against-${k}`, [
+      { x: ends, y: ends, mode: "lines", line, hoverinfo: "skip" },
+      { x: column.true, y: column.predicted, mode: "markers", marker, hovertemplate: "true %{x:.4g}<br>predicted %{y:.4g}<extra></extra>" },
+    ], { title: { text: `${name}: ${column.true.length} of ${detail.rows} rows` }, showlegend: false,
+      xaxis: { title: { text: "true" } }, yaxis: { title: { text: "predicted" } } });
+    plot(`errors-${k}`, [{ type: "histogram", x: column.true.map((value, i) => value - column.predicted[i]), marker: { color: css("--accent") } }],
+      { title: { text: `${name}: true less predicted` }, showlegend: false, yaxis: { title: { text: "rows" } } });
+  });
 }
 
 function drawReliability(detail) {

@@ -9,11 +9,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from probe.core.errors import InputError
 from probe.metrics.shared.intervals import FloatArray, Interval, jackknife, percentile, wilson
 
 Statistic = tuple[float, FloatArray]
 """A number of all rows together, and its derivative by the weight of each row, (N,), which sums to 0."""
+OF_THE_TARGET = "unit of the target"
+"""Unit of errors of numbers, which has another one on every dataset; they are shown with four digits."""
 DIRECTIONS = ("higher", "lower", "target")
 FACTS = ("better", "target", "unit", "proportion", "signed", "binary", "tolerance", "unranked")
 KINDS = {"better": "", "unit": "", "proportion": True, "signed": True, "binary": True, "tolerance": 0.0, "unranked": ""}
@@ -29,7 +33,7 @@ class Metric:
 
     Attributes:
         name: As `result.json` has it.
-        targets: Kinds of target that it suits: `one_class`, `labels`.
+        targets: Kinds of target that it suits: `one_class`, `labels`, `number`.
         reads: Which scores of a run: `rows`, those of the test rows, or what only some runs have, such as `tasks`.
         suits: Whether these scores can give it.
         per_row: Values (N,) whose mean is the metric; NaN for a row that it does not look at.
@@ -39,7 +43,7 @@ class Metric:
         columns: (N, Q) values of the rows that a function's resamples are wanted of.
         better: `higher`, `lower`, or `target`: the nearer to `target`.
         target: The best value; as a text, the field of the run's record that holds it.
-        unit: `%` for what is shown times 100, `nats`, `classes`.
+        unit: `%` for what is shown times 100, `nats`, `classes`, `OF_THE_TARGET`.
         proportion: A share of rows, or a mean of shares: its interval keeps within 0 and 1 by Wilson's form.
         signed: May be below 0.
         binary: Each row is right or wrong, so that McNemar's test applies.
@@ -128,8 +132,11 @@ class Metric:
         return -value if self.better == "higher" else value
 
     def spelled(self, value: float) -> str:
-        """The value as people read it: percent with a decimal, all else with three."""
-        return f"{100 * value:.1f}" if self.percent else f"{value:.3f}"
+        """The value as people read it: percent with a decimal, errors of numbers four digits, else three decimals."""
+        if self.unit == OF_THE_TARGET:
+            return np.format_float_positional(value, precision=4, unique=False, fractional=False).rstrip(".")
+        shown = f"{100 * value:.1f}" if self.percent else f"{value:.3f}"
+        return shown.removeprefix("-") if not float(shown) else shown
 
 
 @dataclass

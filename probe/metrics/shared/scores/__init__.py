@@ -1,7 +1,8 @@
 """What the metrics need to know of each row, read once per run, and what of it a run keeps.
 
 One file per target, named as it is (`probe.core.targets`): `read` makes scores of outputs and labels, and the class of
-these has `arrays`, which a run keeps, and `restored`, which makes scores of the arrays again.
+these has `arrays`, which a run keeps, and `restored`, which makes scores of the arrays again. Where metrics know
+something of the training labels too, `beside` says what, by the name under which they read it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -37,6 +38,15 @@ class Scores(Protocol):
         ...
 
 
+@runtime_checkable
+class InGroups(Protocol):
+    """Scores whose intervals take rows of a group for one."""
+
+    def in_groups(self, groups: IntArray | None) -> Any:
+        """The same with the numbers of the groups, (N,), or None where each row is its own."""
+        ...
+
+
 @dataclass(frozen=True)
 class Frequencies:
     """Scores of the test rows, beside the (K,) rows of each class that the head may learn from."""
@@ -57,6 +67,12 @@ def score(outputs: NDArray[Any], labels: NDArray[Any], target: str = DEFAULT) ->
         InputError: Outputs or labels that cannot be scored.
     """
     return importlib.import_module(f"{__name__}.{target}").read(outputs, labels)
+
+
+def beside(rows: Any, learnt: NDArray[Any]) -> dict[str, Any]:
+    """Scores of test rows beside what the training labels tell, by the name under which metrics read them."""
+    found = getattr(importlib.import_module(f"{__name__}.{rows.target}"), "beside", None)
+    return found(rows, learnt) if found else {}
 
 
 def restored(arrays: Mapping[str, NDArray[Any]], target: str = DEFAULT) -> Any:

@@ -13,6 +13,7 @@ from scipy.special import log_softmax, logsumexp
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.metrics.shared.scores import Frequencies
 
 FloatArray = NDArray[np.float64]
 CHUNK_VALUES = 2**22
@@ -100,6 +101,11 @@ def read(logits: NDArray[Any], labels: NDArray[Any]) -> RowScores:
     parts = [_chunk(logits[i : i + step], labels[i : i + step], i) for i in range(0, len(labels), step)]
     predicted, confidence, odds, log_p, rank, norm = (np.concatenate(column) for column in zip(*parts, strict=True))
     return RowScores(labels, predicted, confidence, odds, log_p, rank, norm, n_classes, logits)
+
+
+def beside(rows: RowScores, learnt: IntArray) -> dict[str, Frequencies]:
+    """With the training rows of each class."""
+    return {"frequency": Frequencies(rows, np.bincount(learnt, minlength=rows.n_classes))}
 
 
 def log_odds(logits: NDArray[Any]) -> NDArray[np.float32]:

@@ -1,0 +1,21 @@
+"""The median of the training rows for every row: what any head of numbers has to beat."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from probe.heads.shared.constant import ConstantNumbers
+from probe.heads.shared.numbers import Numbers
+
+
+class TrainingMedian(ConstantNumbers):
+    """Predicts the median of the training rows, column by column; of all constants that of the smallest absolute error.
+
+    Features are not looked at; validation rows are further training rows.
+
+    Attributes:
+        value_: (Q,).
+    """
+
+    def _centre(self, Y: Numbers) -> Numbers:
+        return np.asarray(np.median(Y, axis=0), dtype=np.float64)

@@ -1,0 +1,228 @@
+"""What all heads share: a scikit-learn estimator that computes with torch, whatever it predicts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import BaseEstimator, clone
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from probe.core.arrays import RowReader, RowSubset, Scaled, row_chunks, rows_of
+from probe.core.base import IntArray
+from probe.core.errors import InputError
+from probe.core.finite import check_finite
+from probe.core.kinds import KINDS
+from probe.heads.shared import saving
+
+Validation = tuple[Any, ArrayLike]
+FloatArray = NDArray[np.floating[Any]]
+N_AXES = {name: kind.n_axes for name, kind in KINDS.items()}
+
+
+def is_lazy(X: Any) -> bool:
+    """True for float arrays that are only ever read in chunks: memmaps and selections of their rows."""
+    return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
+
+
+def check_lazy(X: Any, name: str = "X") -> None:
+    """Refuses what is not finite in rows that `Head._check_rows` left on disk; others it has checked itself."""
+    if is_lazy(X):
+        check_finite(X, name)
+
+
+class AnyHead(BaseEstimator):
+    """Base class of all heads: of classifiers (`Head`) and of those that predict numbers (`NumberHead`).
+
+    A subclass implements `fit(X, y, *, validation=None)`, and a function of a chunk of rows; both receive rows that
+    were checked by `_check_rows`. A head that consumes one kind gets an array; one that consumes several takes a
+    mapping from kind to array, which `_check_rows` turns into a `RowReader`, and a chunk is a dict of its rows. Fitted
+    attributes end in an underscore, as in scikit-learn; those that are arrays, numbers, strings or lists of these
+    travel through `save` and `load`.
+
+    Attributes:
+        consumes: The kinds of features it reads. With one kind, X is that array; with more, a mapping of arrays.
+        fits: Names of the targets that it fits, see `probe.core.targets`.
+        recipe: Names the numbers that heads of this package give: another word wherever they change, which makes other
+            runs. A head from outside need not say it, its source is read.
+        searches: The parameter that lists what a value is chosen from, under the name that the value has in the
+            candidates of `selection_`, as `{"C": "Cs"}`; empty for heads that search nothing.
+        unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
+            is the same run.
+        reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
+        draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
+        few_validation_rows: Below so many validation rows, a run has it choose on folds of these and the training rows.
+        selection_: What was searched, on which rows and what won; absent where nothing was searched.
+        feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
+            `standardize=true`; absent elsewhere.
+    """
+
+    consumes: ClassVar[tuple[str, ...]] = ("pooled",)
+    fits: ClassVar[tuple[str, ...]] = ()
+    recipe: ClassVar[str] = "1"
+    searches: ClassVar[Mapping[str, str]] = {}
+    unordered: ClassVar[tuple[str, ...]] = ()
+    reads_texts: ClassVar[bool] = False
+    draws_views: ClassVar[bool] = False
+    few_validation_rows: ClassVar[int] = 0
+    selection_: dict[str, Any]
+    feature_mean_: NDArray[np.float64]
+    feature_deviation_: NDArray[np.float64]
+
+    @property
+    def streams(self) -> bool:
+        """Whether it learns rows as they come, by `partial_fit`, without those that came before."""
+        return hasattr(self, "partial_fit")
+
+    @property
+    def chooses_in_stream(self) -> bool:
+        """Whether `partial_fit` chooses among candidates, on the very rows that it learns from."""
+        return False
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Whether `fit` wants the argument `teacher_logits`."""
+        return False
+
+    def prompts(self, class_names: Sequence[str]) -> list[list[str]]:
+        """The texts of each class, of heads that read texts."""
+        raise NotImplementedError
+
+    def for_target(self, target: str) -> AnyHead:
+        """The head with the same parameters that computes for one of the targets it `fits`; as a rule itself."""
+        return self
+
+    def named_classes(self) -> list[type]:
+        """Classes that its parameters name and that compute in its place."""
+        return []
+
+    def only(self, candidate: Mapping[str, Any]) -> dict[str, list[Any]]:
+        """The parameters with which one candidate of a search is the only one."""
+        if unsaid := [name for name in candidate if name not in self.searches]:
+            raise InputError(
+                f"{type(self).__name__} chose {', '.join(unsaid)} and does not say which parameter lists what it is "
+                f"chosen from: give the class searches = {{{unsaid[0]!r}: '<name of the parameter>'}}"
+            )
+        return {self.searches[name]: [value] for name, value in candidate.items()}
+
+    def at(self, candidate: Mapping[str, Any]) -> Self | None:
+        """The head as it was fitted for another candidate of its search; None where only a new fit would tell."""
+        return None
+
+    def check_parameters(self) -> None:
+        """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""
+
+    def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        """Checks shape and dtype as scikit-learn does; memmaps and row subsets stay on disk, in their own dtype.
+
+        Finiteness of those is checked by whoever reads them, with `check_lazy` or chunk by chunk.
+        """
+        if reset:  # what a loaded head was fitted on says nothing of these rows
+            self.__dict__.pop("feature_mean_", None)
+            self._forget_calibration()
+        if len(self.consumes) > 1:
+            return self._check_kinds(X, reset=reset)
+        kind = self.consumes[0]
+        if kind != "pooled":
+            return self._check_kinds({kind: X}, reset=reset).arrays[kind]
+        if not is_lazy(X):
+            kinds = [np.float64, np.float32, np.float16]
+            X = validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=False)
+            check_finite(X)
+            return X
+        if X.ndim != 2:
+            raise InputError(f"Expected 2D array, got {X.ndim}D array instead: give features of shape (rows, width)")
+        if reset:
+            self.n_features_in_ = X.shape[1]
+        elif X.shape[1] != self.n_features_in_:
+            raise InputError(
+                f"X has {X.shape[1]} features, but {type(self).__name__} is expecting {self.n_features_in_} features "
+                "as input: give features of the backbone that the head was fitted on"
+            )
+        return X
+
+    def _forget_calibration(self) -> None:
+        """Drops what held-out rows said of an earlier fit."""
+
+    def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
+        """Checks a mapping of one array per consumed kind; the widths are kept in `widths_` when `reset`."""
+        kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
+        if not isinstance(X, Mapping) or not set(kinds) <= set(X):
+            raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
+        arrays = {kind: X[kind] if is_lazy(X[kind]) else np.asarray(X[kind]) for kind in kinds}
+        for kind, array in arrays.items():
+            if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
+                raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
+            if not is_lazy(array):
+                check_finite(array, kind)
+        widths = {kind: array.shape[1 if kind == "map" else -1] for kind, array in arrays.items()}
+        if reset:
+            self.widths_ = widths
+        elif widths != self.widths_:
+            raise InputError(
+                f"X has the widths {widths}, but {type(self).__name__} was fitted on {self.widths_}: "
+                "give features of the backbone that the head was fitted on"
+            )
+        return RowReader(arrays)
+
+    def _keep_choice(self) -> None:
+        """Keeps what is fitted now, on the training rows alone, as the answer of `before_refit`."""
+        self._chosen = {name: value for name, value in vars(self).items() if name != "_chosen"}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Without what it keeps beside itself for the run that fitted it."""
+        return {k: v for k, v in super().__getstate__().items() if k not in ("_chosen", "_of_folds")}
+
+    def before_refit(self) -> Self | None:
+        """The head as it was when it was chosen on the validation rows given to `fit`: it has not been fitted on them.
+
+        None where it did not choose on any. Not saved.
+        """
+        kept = getattr(self, "_chosen", None)
+        if kept is None or getattr(self, "selection_", {}).get("on") != "validation":
+            return None
+        head = clone(self)
+        head.__dict__.update(kept)
+        return head
+
+    def fit_splits(
+        self, X: Any, y: ArrayLike, splits: Iterable[tuple[IntArray, IntArray | None]], **extras: Any
+    ) -> Iterator[Self]:
+        """Yields a clone fitted on each of several row subsets of the same features.
+
+        Args:
+            X: Features (N, D), or a mapping where several kinds are consumed.
+            y: Labels (N,).
+            splits: Rows to train on, and rows to choose on or None, for each.
+            extras: Further arguments of `fit` with N entries, of which each clone gets those of its training rows.
+        """
+        labels = np.asarray(y)
+        for train, chosen_on in splits:
+            part = {name: value[train] for name, value in extras.items()}
+            if chosen_on is not None:
+                part["validation"] = rows_of(X, chosen_on), labels[chosen_on]
+            yield self._for_split().fit(rows_of(X, train), labels[train], **part)
+
+    def _for_split(self) -> Self:
+        """The clone that the next split is fitted by."""
+        return clone(self)
+
+    def _in_chunks(self, X: Any, function: Callable[[Any], FloatArray]) -> FloatArray:
+        """What a fitted head gives for rows, from a function of a chunk of them."""
+        check_is_fitted(self)
+        X = self._check_rows(X, reset=False)
+        if hasattr(self, "feature_mean_"):  # a run fitted it on standardised features
+            X = Scaled(X, self.feature_mean_, self.feature_deviation_)
+        return np.concatenate([function(X[rows]) for rows in row_chunks(X)])
+
+    def save(self, path: str | Path) -> None:
+        """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
+        saving.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Reads a head that `save` wrote; refuses files of another class."""
+        return saving.load(cls, path)
