@@ -72,6 +72,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         "features": {name: part.digest for name, part in rows.features.items()},
         "metrics": {name: vars(value) for name, value in scored.measured.metrics.items()},
         **scored.more,
+        "log_probabilities": getattr(fitted.head, "log_probabilities", False),
         "selection": selection and {**selection, "remarks": remarks(selection)},
         "seconds": {
             "extract": sum(part.seconds for part in rows.features.values()),

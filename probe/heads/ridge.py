@@ -49,6 +49,7 @@ class RidgeProbe(MomentsHead):
 
     searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
     unordered: ClassVar[tuple[str, ...]] = ("alphas",)
+    log_probabilities = False
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]
 

@@ -83,6 +83,11 @@ class SklearnHead(Head):
         paths = [self.estimator] if isinstance(self.estimator, str) else list(self.estimator)
         return [_class_at(path) for path in paths]
 
+    @property
+    def log_probabilities(self) -> bool:  # type: ignore[override]
+        """Whether the estimator gives probabilities."""
+        return hasattr(self._build(), "predict_proba")
+
     def check_parameters(self) -> None:
         self._build()
 

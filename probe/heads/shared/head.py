@@ -57,6 +57,8 @@ class Head(Calibrated, ClassifierMixin, BaseEstimator):
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
         draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
+        log_probabilities: Whether logits are made to be unnormalised log-probabilities; others give scores whose order
+            alone counts, and an ensemble calibrates them first.
         few_validation_rows: Below so many validation rows, a run has it choose on folds of these and the training rows.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
         feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
@@ -70,6 +72,7 @@ class Head(Calibrated, ClassifierMixin, BaseEstimator):
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
+    log_probabilities: bool = True
     few_validation_rows: ClassVar[int] = 0
     selection_: dict[str, Any]
     feature_mean_: NDArray[np.float64]
