@@ -108,7 +108,8 @@ def grouped(folders: Sequence[str | Path], where: Sequence[str]) -> tuple[list[l
     from probe.leaderboard.select import where as meeting
 
     frame = meeting(read_folders(folders).frame, where)
-    frame = frame[frame["head.class"] != CLASS]
+    is_control = (frame["control"] != "").tolist()
+    frame = frame[(frame["head.class"] != CLASS) & (frame["control"] == "")]
     groups, alone = [], []
     for _, runs in frame.groupby(QUESTION, sort=True):
         if len(runs) > 1:
@@ -117,10 +118,12 @@ def grouped(folders: Sequence[str | Path], where: Sequence[str]) -> tuple[list[l
             alone += runs["name"].tolist()
     if not groups:
         raise InputError(
-            f"no two of the {len(frame)} runs have one dataset, protocol and seed in common, an ensemble takes at "
-            "least two: give more runs, or a wider --where"
+            f"no two of the {len(frame)} runs that are no controls have dataset, protocol and seed in common, an "
+            "ensemble takes at least two: give more runs, or a wider --where"
         )
-    return groups, [f"Without another run on the same rows: {', '.join(alone)}."] if alone else []
+    told = [f"{sum(is_control)} runs are controls, and no members."] if any(is_control) else []
+    told += [f"Without another run on the same rows: {', '.join(alone)}."] if alone else []
+    return groups, told
 
 
 def best_member(groups: Sequence[Sequence[Member]], row_of: dict[str, str], ranked: Sequence[str]) -> tuple[str, str]:

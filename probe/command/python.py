@@ -103,6 +103,7 @@ def sweep(
     calibrate: bool = False,
     limit: int | None = None,
     skip_unfit: bool = False,
+    controls: bool = False,
     quiet: bool = False,
     **settings: Unpack[Settings],
 ) -> Board:
@@ -118,6 +119,8 @@ def sweep(
         seeds: One or several.
         rank_by: The metric that the table shows and ranks by; by default top1, or mAP where rows have several labels.
         skip_unfit: Pass over parts that do not fit each other, such as a head of tokens and a backbone without any.
+        controls: Add what each run is held against: the most frequent class, the raw input, random weights of the same
+            architecture, shuffled labels; rows that are not better than one of their controls are marked.
 
     The other arguments are those of `run`.
 
@@ -137,7 +140,7 @@ def sweep(
     several = {"backbone": backbones, "dataset": datasets, "head": heads, "protocol": protocols}
     common = {
         "name": name, "runs": runs, "cache": cache, "device": device, "force": force, "calibrate": calibrate,
-        "limit": limit, "skip_unfit": skip_unfit,
+        "limit": limit, "skip_unfit": skip_unfit, "controls": controls,
     }  # fmt: skip
     done = run_all(several, seeds, common, dict(settings), quiet=quiet)
     return replace(table(done.folders, rank_by), failures=done.failures, unfit=done.unfit)

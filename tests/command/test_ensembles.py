@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from torch import nn
 
 import probe
 from probe.command import cli
@@ -180,7 +181,9 @@ def test_other_datasets_protocols_seeds_and_classes_are_refused_together(runs: P
 
 
 def test_a_lone_run_is_refused(runs: Path) -> None:
-    with pytest.raises(InputError, match="no two of the 2 runs have one dataset, protocol and seed in common"):
+    with pytest.raises(
+        InputError, match="no two of the 2 runs that are no controls have dataset, protocol and seed in common"
+    ):
         probe.ensemble([of(runs, "linear"), of(runs, "linear", 1)])
     with pytest.raises(InputError, match="an ensemble takes at least two runs, there is identity-wine"):
         combine([read_member(of(runs, "linear"))], "mean")
@@ -224,10 +227,9 @@ def test_several_labels_per_row_are_refused(runs: Path) -> None:
 
 
 def test_several_backbones_are_one_row(runs: Path) -> None:
-    made = [
-        probe.run(("tiny", {"pretrained": trained}), "digits", "lda", limit=60, runs=runs, quiet=True)
-        for trained in (True, False)
-    ]
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.AdaptiveAvgPool2d(2), nn.Flatten())
+    mine = (network, {"size": 8, "mean": [0.5], "std": [0.5], "name": "mine"})
+    made = [probe.run(backbone, "digits", "lda", limit=60, runs=runs, quiet=True) for backbone in ("tiny", mine)]
     board = probe.ensemble(made)
     assert "2 backbones mean of 2" in set(board.table.ranking["row"])
     result = read_result(next(runs.glob("default/2_backbones-*")))

@@ -53,16 +53,13 @@ class Head(Calibrated, ClassifierMixin, BaseEstimator):
             runs. A head from outside need not say it, its source is read.
         searches: The parameter that lists what a value is chosen from, under the name that the value has in the
             candidates of `selection_`, as `{"C": "Cs"}`; empty for heads that search nothing.
-        unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
-            is the same run.
+        unordered: Parameters that are lists of numbers in no particular order: every order is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
         draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
-        log_probabilities: Whether logits are made to be unnormalised log-probabilities; others give scores whose order
-            alone counts, and an ensemble calibrates them first.
+        log_probabilities: Whether logits are made to be such; else only their order counts: ensembles calibrate them.
         few_validation_rows: Below so many validation rows, a run has it choose on folds of these and the training rows.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
-        feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
-            `standardize=true`; absent elsewhere.
+        feature_mean_, feature_deviation_: (D,) of the features, in a run with `standardize=true`; absent elsewhere.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
