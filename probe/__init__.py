@@ -1,4 +1,4 @@
-"""Measures what a frozen backbone already knows: `probe.run`, `probe.sweep`, `probe.table`, `probe.extract`.
+"""Measures what a frozen backbone already knows: `run`, `sweep`, `table`, `ensemble`, `extract`.
 
 `probe.Watch` measures one that still trains.
 """
@@ -14,10 +14,10 @@ TYPE_CHECKING = False  # as `typing` has it, whose import would be the dearest o
 if TYPE_CHECKING:
     from typing import Any
 
-    from probe.command.python import extract, run, sweep, table
+    from probe.command.python import ensemble, extract, run, sweep, table
     from probe.command.watch import Watch
 
-__all__ = ["Watch", "extract", "run", "sweep", "table"]
+__all__ = ["Watch", "ensemble", "extract", "run", "sweep", "table"]
 
 moved.keep()
 

@@ -19,6 +19,7 @@ from probe.core.errors import InputError
 from probe.core.images import centre_of_strip, require_image
 from probe.core.kinds import KINDS
 
+UNTRAINED = {"pretrained": False}
 MISSING = "backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>"
 
 

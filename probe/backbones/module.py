@@ -23,6 +23,7 @@ from probe.core.errors import InputError
 from probe.core.images import require_image
 from probe.core.kinds import KINDS
 
+UNTRAINED = {"checkpoint": None}
 RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
 

@@ -25,6 +25,8 @@ from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.images import centre_of_strip, require_image
 
+UNTRAINED = {"pretrained": None, "checkpoint": None}
+
 
 class OpenClipBackbone(ImageNetwork):
     """The image tower of a CLIP model; `text` is its text tower, which head `zero_shot` reads.

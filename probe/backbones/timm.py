@@ -25,6 +25,7 @@ from probe.core.images import centre_of_strip, require_image
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+UNTRAINED = {"pretrained": False, "checkpoint": None}
 POOLS = ("own", "avg", "cls", "none")
 POSITIONS = re.compile("pos_embed|relative_position|rel_pos")
 """In the names of weights that depend on the size of images."""

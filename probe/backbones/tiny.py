@@ -17,6 +17,7 @@ from probe.backbones.shared.pixels import Normalisation, to_bytes
 from probe.backbones.shared.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
 from probe.core.images import require_image
 
+UNTRAINED = {"pretrained": False, "checkpoint": None}
 WEIGHTS = Path(__file__).parent / "weights" / "tiny.safetensors"
 
 

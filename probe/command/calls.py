@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from probe.command import config as building
+from probe.command.controls import KINDS
 from probe.command.live import Part
 from probe.command.parts import GROUPS, Tell, configured, part_of
 from probe.core.errors import DoesNotFit, InputError, ProbeError
@@ -29,6 +30,7 @@ class Settings(TypedDict, total=False):
     """What a run can be told besides, under the names of the command.
 
     Attributes:
+        control: The run that this one is held against: `majority`, `raw_input`, `random_weights`, `shuffled_labels`.
         test_on: Another dataset, whose test rows take the place of the own ones; given as a dataset is.
         metric: Metrics of your own, name -> mapping with `_target_`.
         tracker: A name, such as `wandb`, or a pair of it and parameters.
@@ -42,6 +44,7 @@ class Settings(TypedDict, total=False):
         features: `batch_size`, `n_workers`, `on_error`, `dtypes`.
     """
 
+    control: str | None
     test_on: Any
     metric: Mapping[str, Mapping[str, Any]]
     tracker: Any
@@ -87,12 +90,14 @@ def run_all(
     building.forget()
     tell, done = teller(quiet), Done()
     jobs = list(_jobs(given, seeds, tell))
-    for parts, seed in bars()(jobs, desc="sweep", unit=" runs", disable=quiet):
-        job = _shown(parts, seed)
+    kinds = (None, *KINDS) if common["controls"] else (None,)
+    for kind, (parts, seed) in bars()(list(itertools.product(kinds, jobs)), desc="sweep", unit=" runs", disable=quiet):
+        job, setting = _shown(parts, seed, kind), {} if kind is None else {"control": kind}
         try:
-            done.folders.append(carry_out(parts, {**common, "seed": seed}, settings, quiet).folder)
+            folder = carry_out(parts, {**common, "seed": seed}, {**settings, **setting}, quiet).folder
+            done.folders += [folder] * (folder not in done.folders)
         except ProbeError as error:
-            passed = common["skip_unfit"] and isinstance(error, DoesNotFit)
+            passed = (common["skip_unfit"] or kind) and isinstance(error, DoesNotFit)
             (done.unfit if passed else done.failures)[job] = str(error)
             tell(f"{'passed over' if passed else 'failed'}: {job}\n  {error}")
         except Exception as error:  # a defect in one head must not end a sweep of a thousand; the traceback is kept
@@ -121,7 +126,7 @@ def carry_out(
     from probe.results.result import Result
 
     config, live = configured(parts, common, settings, teller(quiet))
-    said = _shown(parts, common["seed"])
+    said = _shown(parts, common["seed"], settings.get("control"))
     request, tracker = quietly(building.build(config, said, live), quiet), building.instantiate(config["tracker"])
     folder, is_new = run_once(request)
     tracker.log(read_result(folder), folder)  # also one that was there, as the command does
@@ -159,7 +164,7 @@ def several(group: str, values: Any) -> list[Any]:
     return values if isinstance(values, list) else [values]
 
 
-def _shown(parts: Mapping[str, Part | None], seed: Any) -> str:
+def _shown(parts: Mapping[str, Part | None], seed: Any, control: str | None = None) -> str:
     """The call, for the record and for messages."""
     given = [f"{group}={parts[group].shown}" for group in GROUPS if parts[group] is not None]  # type: ignore[union-attr]
-    return f"probe.run({', '.join([*given, f'seed={seed}'])})"
+    return f"probe.run({', '.join([*given, f'seed={seed}', *([f'control={control!r}'] if control else [])])})"

@@ -33,6 +33,7 @@ TRACEBACK = "HYDRA_FULL_ERROR"
 SUBCOMMANDS = {
     "leaderboard": "probe.leaderboard.command:main",
     "cache": "probe.features.command:main",
+    "ensemble": "probe.command.ensembles:main",
     "describe": "probe.command.subcommands:describe",
     "extract": "probe.command.subcommands:extract",
     "reproduce": "probe.command.subcommands:reproduce",

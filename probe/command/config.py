@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import OmegaConf
 
-from probe.command import recorded, values
+from probe.command import controls, recorded, values
 from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
 from probe.core.files import CONF
@@ -29,9 +29,9 @@ KINDS: list[tuple[str, Any, str]] = [
     ("metric", dict, "a mapping of names to mappings with _target_, as metric/<name>.yaml holds"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
-    ("force calibrate save_logits save_rows skip_unfit trust", bool, "true or false"),
+    ("force calibrate controls save_logits save_rows skip_unfit trust", bool, "true or false"),
     ("conformal_level", float, "a number between 0 and 1"),
-    ("name runs device cache", str, "a text"),
+    ("name runs device cache control", str, "a text"),
 ]
 BACKBONE = "tiny"
 """The default, of `config.yaml`."""
@@ -83,14 +83,16 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
     from probe.experiment.request import Run
     from probe.features.store import FeatureStore
 
+    asked, given, dataset = config, live, dataset_of(config, live=live)
+    config, live = controls.controlled(asked, given, dataset)
     # The teacher of a head is not built by the head: the run gives it the logits.
     head = {key: value for key, value in config["head"].items() if key != "teacher"}
-    dataset = dataset_of(config, live=live)
+    backbone, made = backbone_of(config, live), live["head"] if "head" in live else instantiate(head)
     return Run(
-        backbone=backbone_of(config, live),
+        backbone=backbone,
+        head=made,
         dataset=dataset,
         protocol=live["protocol"] if "protocol" in live else instantiate(config["protocol"]),
-        head=live["head"] if "head" in live else instantiate(head),
         teacher=build_teacher(config, dataset),
         test_on=dataset_of(config, "test_on", live) if config.get("test_on") else None,
         standardize=config.get("standardize", False),
@@ -106,7 +108,9 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         save_rows=config.get("save_rows", False),
         reads=config["reads"],
         features=config["features"],
-        config=config,
+        shuffle_labels=asked.get("control") == controls.SHUFFLED,
+        control=controls.facts(asked, given, [made, backbone]),
+        config=asked,
         command=command,
     )
 

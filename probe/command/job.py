@@ -20,7 +20,7 @@ from probe.command.config import build, instantiate, readable
 from probe.command.process import LAUNCH, process
 from probe.command.sweep import Outcome
 from probe.command.values import as_typed
-from probe.core.errors import DoesNotFit, ProbeError
+from probe.core.errors import DoesNotFit, InputError, ProbeError
 from probe.core.escaping import one_line
 from probe.core.terminal import tell
 from probe.core.writing import sentence
@@ -35,9 +35,9 @@ def carry_out(config: DictConfig) -> None:
             sweep.begin(notes, HydraConfig.get().job.num)
         outcome = run_job(config, job)
     except DoesNotFit as error:
-        outcome = Outcome(job, "unfit" if config.skip_unfit else "failed", error=sentence(error))
+        outcome = Outcome(job, "unfit" if passes_over(config) else "failed", error=sentence(error))
     except Refused as refused:  # which leaves nothing behind but the sentence
-        unfit = isinstance(refused.__cause__, DoesNotFit) and config.skip_unfit
+        unfit = isinstance(refused.__cause__, DoesNotFit) and passes_over(config)
         outcome = Outcome(job, "unfit" if unfit else "failed", error=str(refused.__cause__))
     except Exception as error:  # a defect in one head must not end a sweep of a thousand; the traceback is kept
         cause = error.__cause__ if isinstance(error.__cause__, ProbeError) else error
@@ -46,6 +46,11 @@ def carry_out(config: DictConfig) -> None:
             keep_error(config, outcome)
     announce(outcome, time.perf_counter() - started)
     process.outcomes.append(outcome)
+
+
+def passes_over(config: DictConfig) -> bool:
+    """Whether parts that do not fit are no failure: where that was asked for, and of controls that a run has not."""
+    return bool(config.skip_unfit or (config.controls and config.control))
 
 
 class Refused(Exception):
@@ -61,6 +66,9 @@ def run_job(config: DictConfig, job: str) -> Outcome:
     try:
         resolved: Any = OmegaConf.to_container(config, resolve=True)
         resolved = readable(as_typed(resolved, words), words)
+        if resolved["controls"] and notes_of_sweep() is None:
+            raise InputError("controls=true adds runs to a sweep, and this is a single one: write probe -m …, or set "
+                             "control=<kind> for one of them")  # fmt: skip
         request, tracker = build(resolved, shlex.join(["probe", *words])), instantiate(resolved["tracker"])
         job_number = HydraConfig.get().job.num if notes_of_sweep() is not None else 0
         named = experiment.prepare(replace(request, device=own_device(request.device, job_number)))

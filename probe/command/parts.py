@@ -15,7 +15,7 @@ from probe.core.errors import InputError
 
 GROUPS = ("backbone", "dataset", "head", "protocol")
 SETTINGS = (
-    "test_on", "metric", "tracker", "trust", "conformal_level", "save_logits", "save_rows", "reads", "views",
+    "control", "test_on", "metric", "tracker", "trust", "conformal_level", "save_logits", "save_rows", "reads", "views",
     "standardize", "features",
 )  # fmt: skip
 """Beside the parts, what a run can be told and has no parameter of its own for."""

@@ -1,4 +1,4 @@
-"""Runs from Python: `probe.run`, `probe.sweep`, `probe.table` and `probe.extract`, the same as by the command."""
+"""What `import probe` offers: runs, sweeps, tables, ensembles and features, the same as by the command."""
 
 from __future__ import annotations
 
@@ -103,6 +103,7 @@ def sweep(
     calibrate: bool = False,
     limit: int | None = None,
     skip_unfit: bool = False,
+    controls: bool = False,
     quiet: bool = False,
     **settings: Unpack[Settings],
 ) -> Board:
@@ -118,6 +119,8 @@ def sweep(
         seeds: One or several.
         rank_by: The metric that the table shows and ranks by; by default top1; mAP of several labels, r2 of numbers.
         skip_unfit: Pass over parts that do not fit each other, such as a head of tokens and a backbone without any.
+        controls: Add what each run is held against: the most frequent class, the raw input, random weights of the same
+            architecture, shuffled labels; rows that are not better than one of their controls are marked.
 
     The other arguments are those of `run`.
 
@@ -137,7 +140,7 @@ def sweep(
     several = {"backbone": backbones, "dataset": datasets, "head": heads, "protocol": protocols}
     common = {
         "name": name, "runs": runs, "cache": cache, "device": device, "force": force, "calibrate": calibrate,
-        "limit": limit, "skip_unfit": skip_unfit,
+        "limit": limit, "skip_unfit": skip_unfit, "controls": controls,
     }  # fmt: skip
     done = run_all(several, seeds, common, dict(settings), quiet=quiet)
     return replace(table(done.folders, rank_by), failures=done.failures, unfit=done.unfit)
@@ -173,19 +176,48 @@ def table(
         >>> len(board.frame)
         2
     """
-    from probe.leaderboard.board import Board
-    from probe.leaderboard.command import sweep_columns
-    from probe.leaderboard.index import read_folders
-    from probe.leaderboard.records import Records
-    from probe.leaderboard.select import where as meeting
-    from probe.leaderboard.table import ROWS, build_table
+    from probe.leaderboard.board import read_board
 
-    given = list(folders) if isinstance(folders, list | tuple) else [folders]
-    records = read_folders([getattr(folder, "folder", folder) for folder in given])
     conditions = [where] if isinstance(where, str) else list(where)
-    records = Records(meeting(records.frame, conditions), records.problems, records.notes)
-    by_column = sweep_columns(records) if columns is None else _fields(columns)
-    return Board(build_table(records, metric, ROWS if rows is None else _fields(rows), by_column))
+    by_column = None if columns is None else _fields(columns)
+    return read_board(_places(folders), metric, None if rows is None else _fields(rows), by_column, conditions)
+
+
+def ensemble(
+    folders: Any,
+    kinds: str | Sequence[str] = "mean",
+    *,
+    where: str | Sequence[str] = (),
+    into: str | Path | None = None,
+    force: bool = False,
+) -> Board:
+    """Finished runs on the same rows, combined into run folders like theirs: what `probe ensemble` does.
+
+    Args:
+        folders: As for `table`: the members.
+        kinds: `mean`, `median`, `vote` or `weighted`, or several; weights are chosen on the validation rows.
+        where: Conditions that the members meet, see `table`.
+        into: Where the run folders go; None: beside those of their members.
+        force: Write again what is complete.
+
+    Returns:
+        The table of members and ensembles; its `comparisons` hold each ensemble against the best member.
+
+    Raises:
+        InputError: The runs cannot be combined: other rows, classes or labels, or no probabilities and nothing to
+            calibrate them by.
+
+    Example:
+        >>> import probe
+        >>> runs = [probe.run(dataset="iris", head=head, quiet=True) for head in ("linear", "lda")]
+        >>> board = probe.ensemble(runs, ["mean", "median"])
+        >>> sorted(board.frame["head"])
+        ['lda', 'linear', 'mean of 2', 'median of 2']
+    """
+    from probe.command.ensembles import combine_all
+
+    conditions = [where] if isinstance(where, str) else list(where)
+    return combine_all(_places(folders), _fields(kinds), conditions, into, force=force, command="probe.ensemble(…)")
 
 
 def extract(
@@ -234,6 +266,12 @@ def extract(
     asked = {**config["extract"], "kinds": None if kinds is None else list(kinds), "partitions": partitions}
     work = Extracting.of(request, asked)
     return {part: fetch(work.request, work.request.backbone, part, work.kinds, {}) for part in work.partitions}
+
+
+def _places(folders: Any) -> list[Any]:
+    """Of runs that are given as folders or results, one or several."""
+    given = list(folders) if isinstance(folders, list | tuple) else [folders]
+    return [getattr(folder, "folder", folder) for folder in given]
 
 
 def _fields(names: str | Sequence[str]) -> tuple[str, ...]:

@@ -19,8 +19,8 @@ from probe.core.errors import InputError
 
 BUILT = ("backbone", "dataset", "test_on", "protocol", "head")
 READ = (
-    "seed", "device", "limit", "views", "reads", "features", "calibrate", "conformal_level", "save_logits",
-    "save_rows",
+    "seed", "control", "device", "limit", "views", "reads", "features", "calibrate", "conformal_level", "save_logits",
+    "save_rows", "standardize",
 )  # fmt: skip
 """Settings of a recorded configuration that mean the same on every machine; places on disk are none of them."""
 

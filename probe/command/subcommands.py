@@ -61,6 +61,11 @@ def differences(folder: Path, *, cache: str | None = None, trust: bool = False) 
         old = read_result(folder)
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
+    if "members" in old:
+        raise InputError(
+            f"{folder} is an ensemble of {len(old['members'])} runs: reproduce these, and combine them again with "
+            "probe ensemble"
+        )
     config = old.get("config") or {}
     missing = RECORDED - config.keys()
     if missing:

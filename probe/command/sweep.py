@@ -85,6 +85,13 @@ def _idle_seconds(notes: Path) -> float:
     return time.time() - max(path.stat().st_mtime for path in (notes, *notes.iterdir()))
 
 
+def expect(launch: Launch, n_more: int) -> None:
+    """Says that more jobs will come than the command line names."""
+    told = json.loads((launch.notes / SWEEP).read_text())
+    if told["n_jobs"] is not None:
+        write_file(launch.notes / SWEEP, json.dumps({**told, "n_jobs": told["n_jobs"] + n_more}))
+
+
 def begin(notes: Path, number: int) -> None:
     """Says that a job is running."""
     (notes / f"{number:06d}.running").touch()

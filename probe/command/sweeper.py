@@ -11,6 +11,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from probe.command import sweep
+from probe.command.controls import controls_of
 from probe.command.explaining import explained
 from probe.core.terminal import tell
 
@@ -32,11 +33,12 @@ class Composed:
         """Other processes, which compose for themselves, get the loader alone."""
         return copy.copy, (self.loader,)
 
-    def compose(self, config: Any, job: list[str]) -> None:
+    def compose(self, config: Any, job: list[str]) -> Any:
         """Raises what Hydra raises for a job that has no configuration."""
         composed = self.loader.load_sweep_config(config, list(job))
         if len(self.ahead) < KEPT:
             self.ahead[tuple(job)] = composed
+        return composed
 
     def load_sweep_config(self, config: Any, job: list[str]) -> Any:
         """Each configuration is handed out once, since launchers write into it."""
@@ -45,7 +47,10 @@ class Composed:
 
 
 class Sweeper(BasicSweeper):
-    """Composes every job ahead of the first, as Hydra does, and leaves out what has no configuration."""
+    """Composes every job ahead of the first, as Hydra does, and leaves out what has no configuration.
+
+    Controls that are asked for come behind all jobs.
+    """
 
     launch: ClassVar[sweep.Launch]
 
@@ -54,9 +59,12 @@ class Sweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, **others)
 
     def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
+        self.controlled: list[list[str]] = []
         batches = BasicSweeper.split_arguments(overrides, max_batch_size)
         composed = [[job for job in batch if self._composes(job)] for batch in batches]
-        return [batch for batch in composed if batch]
+        more = list(controls_of(self.controlled))
+        sweep.expect(self.launch, len(more))
+        return [batch for batch in [*composed, more] if batch]
 
     def validate_batch_is_legal(self, batch: Any) -> None:
         """Nothing is left to do: `split_arguments` has composed them."""
@@ -65,12 +73,14 @@ class Sweeper(BasicSweeper):
         assert self.hydra_context is not None
         assert self.config is not None
         try:
-            self.hydra_context.config_loader.compose(self.config, job)  # type: ignore[attr-defined]
+            config = self.hydra_context.config_loader.compose(self.config, job)  # type: ignore[attr-defined]
         except (HydraException, OmegaConfBaseException) as error:
             outcome = sweep.Outcome(" ".join(job), "failed", error=explained(error))
             sweep.note_refused(self.launch, outcome)
             tell(f"failed: {outcome.job}", f"  {outcome.error}", error=True)
             return False
+        if config.controls and config.control is None:
+            self.controlled.append(job)
         return True
 
 

@@ -135,6 +135,7 @@ def describe(
     test_on: Dataset | None = None,
     calibration: Mapping[str, Any] | None = None,
     texts: Mapping[str, Any] | None = None,
+    shuffle_labels: bool = False,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
     described = describe_head(head)
@@ -153,12 +154,13 @@ def describe(
     read_by = describe_readers(dataset, test_on)
     if chosen_on_folds(head, dataset, protocol, split, seed, taught=teacher is not None) is not split:
         described["chosen_on"] = "folds"
+    of_labels = " (shuffled labels)" if shuffle_labels else ""
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {
             "backbone": label(backbone.name, {**reads, **{k: v for k, v in extraction.items() if k in SHOWN}}),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
-            "head": label(named, told, *bases_of(named, type(head), head_parameters)) + joint,
+            "head": label(named, told, *bases_of(named, type(head), head_parameters)) + joint + of_labels,
             "protocol": label(
                 protocol.name,
                 protocol_parameters(protocol),
@@ -193,6 +195,7 @@ def describe(
         "head": described,
         "extraction": {**extraction, "reads": dict(reads)},
         **({} if calibration is None else {"calibrate": dict(calibration)}),
+        **({"shuffle_labels": True} if shuffle_labels else {}),
         **({} if texts is None else {"texts": dict(texts)}),
         **({"metrics_by": turned} if (turned := recipes()) else {}),
         "version": __version__,

@@ -65,6 +65,9 @@ class Run:
             conformal sets, or intervals of numbers, from these.
         conformal_level: Wanted chance that a conformal set holds the true class, an interval the true number.
         metrics: Beside those of the package.
+        shuffle_labels: Permute the labels of the rows that train, and of those that validate.
+        control: What it is as a control, for the record: its `kind`, empty for none, and the `architecture` that
+            random weights share with those that were read.
     """
 
     backbone: Backbone
@@ -88,6 +91,8 @@ class Run:
     calibrate: bool = False
     conformal_level: float = 0.9
     metrics: Sequence[Metric] = ()
+    shuffle_labels: bool = False
+    control: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from probe.experiment.prompts import prompts_of
 from probe.experiment.reading import filled_in, read, sources
 from probe.experiment.request import Checked, Drawn, Named, Run
 from probe.experiment.scaling import check_standardize, standardizes
+from probe.experiment.shuffling import check_shuffle, shuffle_labels
 from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
 from probe.experiment.writing import write
@@ -82,6 +83,8 @@ def check(request: Run) -> Checked:
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
+    if request.shuffle_labels:
+        check_shuffle(request.protocol, reads_texts=request.head.reads_texts)
     check_standardize(request.standardize, request.dataset, request.protocol, request.head)
     prompts = prompts_of(request.head, request.backbone, request.dataset, request.reads)
     return Checked(request, filled_in(request.head, request.backbone, request), with_strata(request.dataset), prompts)
@@ -91,6 +94,8 @@ def draw(checked: Checked) -> Drawn:
     """Step 2: the rows that train, validate and test, from the dataset and the seed alone."""
     asked = checked.asked
     split = keep_together(checked.strata, asked.protocol.split(checked.strata, asked.seed), asked.protocol.name)
+    if asked.shuffle_labels:
+        split = shuffle_labels(split, asked.dataset, asked.seed)
     elsewhere = None if asked.test_on is None else transfer(asked.dataset, asked.test_on)
     if elsewhere:
         split = elsewhere.split(split)
@@ -115,6 +120,7 @@ def name(drawn: Drawn) -> Named:
         test_on=asked.test_on,
         calibration=calibration.settings(asked.conformal_level) if asked.calibrate else None,
         texts=None if checked.prompts is None else checked.prompts.describe(),
+        shuffle_labels=asked.shuffle_labels,
     )  # fmt: skip
     if asked.metrics:
         determinants["own_metrics"] = {metric.name: described(metric) for metric in asked.metrics}

@@ -43,6 +43,8 @@ def read_teacher(folder: str | Path, *, fingerprint: str, class_names: Sequence[
         result = read_result(folder)
     except InputError as error:
         raise InputError(f"teacher {folder}: {error}") from error
+    if "members" in result:
+        raise InputError(f"teacher {folder} is an ensemble, which has no fitted head: give one of its members")
     if wanting := [name for name, key in KEYS if key not in (result.get(name) or {})]:
         raise InputError(f"teacher {folder} has a result.json without {', '.join(wanting)}: give a complete run")
     dataset = result["dataset"]

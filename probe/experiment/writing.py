@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import IntArray, Notes
+from probe.core.base import IntArray, Notes, digest
 from probe.core.device import device_name
 from probe.core.errors import InputError
 from probe.core.writing import writing
@@ -53,6 +54,15 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
         )
 
 
+def control(facts: Mapping[str, str], determinants: Mapping[str, Any]) -> dict[str, str]:
+    """What the run is as a control, and by what it is found to be one of another run: equal head, equal backbone."""
+    head = determinants["head"]
+    parameters = {name: value for name, value in head["parameters"].items() if name != "teacher"}
+    backbone = [determinants["labels"]["backbone"], determinants["backbone"]["identity"]]
+    known = {"kind": "", "architecture": "", **facts}
+    return known | {"head": digest({**head, "parameters": parameters}), "backbone": digest(backbone)}
+
+
 def notes_of(asked: Run) -> list[str]:
     """What the backbone has to say of the kinds that the head reads."""
     told = asked.backbone.notes if isinstance(asked.backbone, Notes) else {}
@@ -69,9 +79,11 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         "config": dict(asked.config),
         "command": asked.command,
         **named.determinants,
+        "control": control(asked.control, named.determinants),
         "features": {name: part.digest for name, part in rows.features.items()},
         "metrics": {name: vars(value) for name, value in scored.measured.metrics.items()},
         **scored.more,
+        "log_probabilities": getattr(fitted.head, "log_probabilities", False),
         "selection": selection and {**selection, "remarks": remarks(selection)},
         "seconds": {
             "extract": sum(part.seconds for part in rows.features.values()),

@@ -36,6 +36,7 @@ class NearestClassMean(MomentsHead):
         class_count_: (K,) rows per class.
     """
 
+    log_probabilities = False
     centroids_: NDArray[np.float64]
 
     def __init__(

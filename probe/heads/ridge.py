@@ -55,6 +55,7 @@ class RidgeProbe(MomentsHead):
     fits: ClassVar[tuple[str, ...]] = ("one_class", "number")
     searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
     unordered: ClassVar[tuple[str, ...]] = ("alphas",)
+    log_probabilities = False
     coef_: NDArray[np.float64]
     intercept_: NDArray[np.float64]
 

@@ -42,6 +42,11 @@ class SklearnHead(SklearnFit, Head):
     def for_target(self, target: str) -> AnyHead:
         return SklearnNumbers(**self.get_params(deep=False)) if target == "number" else self
 
+    @property
+    def log_probabilities(self) -> bool:  # type: ignore[override]
+        """Whether the estimator gives probabilities."""
+        return hasattr(self._build(), "predict_proba")
+
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), and on the validation rows too, as if they were one array."""
         estimator = self._build()

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from probe.leaderboard.comparison import Comparison, compare_rows
+from probe.leaderboard.command import sweep_columns
+from probe.leaderboard.comparison import Comparison, brief, compare_rows
 from probe.leaderboard.export import long, problem_lines, terminal, title, wide
-from probe.leaderboard.table import Table
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.records import Records
+from probe.leaderboard.select import where as meeting
+from probe.leaderboard.table import ROWS, Table, build_table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -23,11 +28,15 @@ class Board:
         table: Its numbers, and what they were made of.
         failures: Job of a sweep -> why it gave no run.
         unfit: Job of a sweep that was passed over, since its parts do not fit -> why.
+        comparisons: Each ensemble against its best member.
+        remarks: What else has to be said.
     """
 
     table: Table
     failures: Mapping[str, str] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
+    comparisons: Sequence[Comparison] = ()
+    remarks: Sequence[str] = ()
 
     @property
     def frame(self) -> pd.DataFrame:
@@ -39,7 +48,8 @@ class Board:
         """What has to be said under the table: how it was made, what is not counted, what failed."""
         failed = [f"failed: {job}: {last_line(why)}" for job, why in self.failures.items()]
         passed = [f"passed over: {job}: {why}" for job, why in self.unfit.items()]
-        return [*self.table.notes, *problem_lines(self.table), *passed, *failed]
+        against = [line for comparison in self.comparisons for line in brief(comparison)]
+        return [*self.table.notes, *problem_lines(self.table), *self.remarks, *against, *passed, *failed]
 
     def compare(self, a: str, b: str) -> Comparison:
         """Two rows, each by its fields, such as `"tiny linear"`: paired differences and tests in every column.
@@ -67,6 +77,28 @@ class Board:
             body += "<tr>" + "".join(f"<td>{text}</td>" for text in texts) + "</tr>"
         notes = "".join(f"<div><small>{escape(note)}</small></div>" for note in self.notes)
         return f"<div>{escape(title(self.table))}</div><table><tr>{head}</tr>{body}</table>{notes}"
+
+
+def read_board(
+    folders: Sequence[str | Path],
+    metric: str | None = None,
+    rows: Sequence[str] | None = None,
+    columns: Sequence[str] | None = None,
+    where: Sequence[str] = (),
+) -> Board:
+    """The board of finished runs.
+
+    Args:
+        folders: That hold runs, at any depth.
+        metric: By default top1, or mAP where rows have several labels.
+        rows: Fields of a row; by default backbone and head.
+        columns: Fields of a column; by default the dataset, and what tells protocols on one dataset apart.
+        where: Conditions that the runs meet.
+    """
+    records = read_folders(folders)
+    records = Records(meeting(records.frame, where), records.problems, records.notes)
+    by_column = sweep_columns(records) if columns is None else columns
+    return Board(build_table(records, metric, ROWS if rows is None else rows, by_column))
 
 
 def last_line(text: str) -> str:

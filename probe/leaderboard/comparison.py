@@ -157,6 +157,16 @@ def sentences(comparison: Comparison) -> list[str]:
     return [f"{what}: A = {one_line(comparison.a)}, B = {one_line(comparison.b)}", wins]
 
 
+def brief(comparison: Comparison) -> list[str]:
+    """One sentence for each column."""
+    found = []
+    for line in shown(comparison).to_dict("records"):
+        tests = ", ".join(f"{name} {line[name]}" for name in ("p Holm", "McNemar", "permut."))
+        pair = f"{one_line(comparison.a)} against {one_line(comparison.b)} on {line['']}"
+        found.append(f"{pair}: {line['A']}, {comparison.metric} {line['A - B']}, {tests}")
+    return found
+
+
 def text(comparison: Comparison, width: int = WIDTH) -> str:
     """The comparison for the terminal."""
     from rich import box

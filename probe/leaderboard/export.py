@@ -49,7 +49,8 @@ def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def _cell_text(cell: Mapping[Any, Any], spelled: Callable[[float], str]) -> str:
     value, low, high = (spelled(cell[key]) for key in ("value", "low", "high"))
-    return f"{value} [{low}, {high}]{MARKS[cell['mark']]}{' †' if cell['selected_on'] else ''}"
+    signs = MARKS[cell["mark"]] + " ‡" * bool(cell["not_above"]) + " †" * bool(cell["selected_on"])
+    return f"{value} [{low}, {high}]{signs}"
 
 
 def title(table: Table) -> str:
@@ -133,7 +134,8 @@ def markdown_lines(lines: pd.DataFrame, bold: pd.DataFrame, n_left: int) -> str:
 def long(table: Table) -> pd.DataFrame:
     """One line per cell: fields, metric, value, bounds, seeds, mark, and the rank of its row; for programs."""
     ranks = table.ranking[["row", "rank", "rank_low", "rank_high"]].reset_index(names="place")
-    kept = [*table.rows, *table.columns, "metric", "value", "low", "high", "n_seeds", "n_test", "mark", "selected_on"]
+    signs = ["mark", "selected_on", "not_above", *["selectivity"] * bool(table.cells["selectivity"].notna().any())]
+    kept = [*table.rows, *table.columns, "metric", "value", "low", "high", "n_seeds", "n_test", *signs]
     merged = table.cells.merge(ranks, on="row").sort_values(["place", "column"], ignore_index=True)
     return merged[[*dict.fromkeys(kept), "rank", "rank_low", "rank_high"]]
 

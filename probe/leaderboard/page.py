@@ -92,7 +92,9 @@ def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
 def _cell(cell: Mapping[Any, Any], runs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
     # A run that does not say what it cost has nan here, once it stands in one frame with others.
     costs = {key: float(np.nan_to_num([run.get(field, 0.0) for run in runs]).mean()) for key, field in COSTS.items()}
-    kept = {key: cell[key] for key in ("value", "low", "high", "badness", "mark", "n_seeds", "selected_on")}
+    kept = {
+        key: cell[key] for key in ("value", "low", "high", "badness", "mark", "n_seeds", "selected_on", "not_above")
+    }
     return kept | costs | {"n_rows": cell["n_rows"], "data": one_line(cell["group"])}
 
 

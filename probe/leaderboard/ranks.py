@@ -78,11 +78,11 @@ def _pairs(column: Sequence[Scores], sign: float, n_resamples: int, rng: np.rand
     upper = np.triu_indices(len(column), 1)
     p = np.full(lead.shape, 0.5)
     p[upper] = p.T[upper] = pair_law(found).spread(found.at(upper)).tail(np.abs(lead[upper]))
-    draws = _resample(sign * by_seed.sum(axis=1), spread(column).added, n_resamples, rng)
+    draws = resample(sign * by_seed.sum(axis=1), spread(column).added, n_resamples, rng)
     return _Pairs(np.where(lead > 0, p, 1 - p), _largest_leads(*draws))
 
 
-def _resample(
+def resample(
     influences: NDArray[Any], seeds: FloatArray, n_resamples: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """(B, S) deviations of the systems' means from their values, and (S, S) standard errors of their differences.

@@ -119,7 +119,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "settings": digest([{k: v for k, v in result["head"]["parameters"].items() if k not in NOT_SETTINGS},
                             result["backbone"]["identity"], codes, result.get("metrics_by"),
                             result.get("extraction", {}).get("dtypes", {})]),
-    } | codes  # fmt: skip
+    } | codes | control_fields(result)  # fmt: skip
     record |= {f"seconds.{phase}": _finite(f"seconds.{phase}", value) for phase, value in result["seconds"].items()}
     for metric, interval in result["metrics"].items():
         record[f"{METRIC}{metric}"] = _finite(f"metric {metric}", interval["value"])
@@ -139,6 +139,13 @@ def code_fields(result: Mapping[str, Any]) -> dict[str, str]:
     return {name: value[:16] if name.endswith(".code") else value for name, value in parts.items()} | {
         "protocol.code": " ".join(foreign_code(result["protocol"])) or "own"
     }
+
+
+def control_fields(result: Mapping[str, Any]) -> dict[str, str]:
+    """What a run is as a control, and by what it is one of another run; records of older runs do not say it."""
+    told = result.get("control") or {}
+    known = {f"control.{name}": str(told.get(name, "")) for name in ("head", "backbone", "architecture")}
+    return {"control": str(told.get("kind", "")), **known}
 
 
 def foreign_code(protocol: Mapping[str, Any]) -> list[str]:

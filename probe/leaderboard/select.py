@@ -16,7 +16,19 @@ if TYPE_CHECKING:
     import pandas as pd
 
 DIGITS = re.compile(r"([0-9]+)")
-HIDDEN = frozenset({"correct", "own_metrics", "settings", "folder", "dataset.classes", "protocol.parameters"})
+HIDDEN = frozenset(
+    {
+        "control.head",
+        "control.backbone",
+        "control.architecture",
+        "correct",
+        "own_metrics",
+        "settings",
+        "folder",
+        "dataset.classes",
+        "protocol.parameters",
+    }
+)
 IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits", "save_rows"}
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
+from probe.leaderboard.controls import control_notes, held_against_controls
 from probe.leaderboard.records import METRIC, Problem, Records, has_bits, metric_of, row_values
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.select import add_fields, joined, natural
@@ -57,6 +58,7 @@ class Table:
         columns: Fields that name a column.
         cells: One line per row and column that has runs: the fields; `row` and `column` (both as one text); `value`,
             `low`, `high`; `badness`, of which less is better; `n_seeds`, `n_test`; `mark` (`best`, `tied` or empty);
+            `not_above` (controls that it is not better than); `selectivity` (value less that with shuffled labels);
             `runs` (their names).
         ranking: One line per row, best first: the fields of the row; `row`; `rank`, `rank_low`, `rank_high` (nan where
             it has none); `note`.
@@ -109,19 +111,18 @@ def build_table(
     if measure.better == "target":
         goals = cells.set_index(["row", "column"])["goal"]
         all_scores = {key: distances(found, float(goals[key])) for key, found in all_scores.items()}
+    cells = held_against_controls(frame, cells, all_scores, measure.better == "higher")
     cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher")
-    notes = [*_notes(frame, cells, ranking, measure), *kept_apart, *lacking, *records.notes]
+    notes = [
+        *_notes(frame, cells, ranking, measure),
+        *control_notes(cells, measure),
+        *kept_apart,
+        *lacking,
+        *records.notes,
+    ]
+    names = natural(set(cells["column"]))
     return Table(
-        metric,
-        measure,
-        tuple(rows),
-        tuple(columns),
-        cells,
-        ranking,
-        natural(set(cells["column"])),
-        notes,
-        records.problems,
-        all_scores,
+        metric, measure, tuple(rows), tuple(columns), cells, ranking, names, notes, records.problems, all_scores
     )
 
 

@@ -5,7 +5,7 @@
     validation.safetensors   the same of the validation rows, where the head chose on them: from the fit on the training
                              rows alone, before the refit on both; out of fold where folds of the training rows chose.
                              A head that chooses nothing, or on rows that it holds out itself, leaves none
-    head.safetensors         the fitted head
+    head.safetensors         the fitted head; an ensemble has none
     rows.json                the rows of the split, with save_rows=true
     error.txt                alone: what the run failed with
 

@@ -95,6 +95,8 @@ def write_run(
 ) -> None:
     """Writes a run folder all or nothing: aside first, on the disk, then one rename; `more` may add files to it.
 
+    A run without a fitted head of its own, such as an ensemble, gives None for it.
+
     Where a complete run of this name has appeared meanwhile, it stays, unless `replace`.
     """
     partial = folder.parent / UNFINISHED / f"{folder.name}.{os.getpid()}.partial"
@@ -104,7 +106,8 @@ def write_run(
         for name, arrays in ((PREDICTIONS, predictions), (VALIDATION, validation)):
             if arrays is not None:
                 (partial / name).write_bytes(tensors.to_bytes(arrays))
-        head.save(partial / HEAD)
+        if head is not None:
+            head.save(partial / HEAD)
         if calibrated is not None:
             calibrated.save(partial / CALIBRATED)
         if more:

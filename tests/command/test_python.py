@@ -258,7 +258,7 @@ def test_a_head_of_a_function_runs_and_its_record_says_that_it_cannot_be_built()
         ({"head": ("linear", {"cs": 3})}, "head linear has no parameter cs: choose among Cs, scaling"),
         ({"head": ("linear", {"Cs": nn.ReLU()})}, "head linear.Cs is a ReLU, which no record could say"),
         ({"head": NearestClassMean}, "head is <ABCMeta>|head is .*NearestClassMean.*, expected a name, a pair"),
-        ({"Cs": 3}, "there is no setting Cs: choose among test_on, .*parameters of a part beside its name"),
+        ({"Cs": 3}, "there is no setting Cs: choose among control, test_on, .*parameters of a part beside its name"),
         ({"views": {"many": 3}}, "views has no parameter many: choose among n, kind, seed, use"),
         ({"seed": "one"}, "seed is 'one', expected a whole number: change it where it is given"),
         ({"backbone": nn.ReLU()}, r"nothing says how an image becomes its input: give \(network, transform\)"),

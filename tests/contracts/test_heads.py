@@ -63,6 +63,11 @@ def as_kinds(X, kind):
     return arrays if len(arrays) > 1 else next(iter(arrays.values()))
 
 
+def looks_at_rows(kind):
+    """Whether a head predicts by the features, which scikit-learn is told of."""
+    return not kind().__sklearn_tags__().classifier_tags.poor_score
+
+
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_yaml_lists_every_parameter_with_its_default(path):
     config = OmegaConf.to_container(OmegaConf.load(path))
@@ -110,11 +115,12 @@ def test_scikit_learn_finds_no_fault(kind):
 def test_works_in_pipeline_cross_validation_and_grid_search(kind, halves):
     X, y, *_ = halves
     X = X.astype(np.float64)
-    assert cross_val_score(make_pipeline(StandardScaler(), kind()), X, y, cv=3).mean() > 0.75
-    name, default = next(iter(kind().get_params().items()))
-    search = GridSearchCV(kind(), {name: [default]}, cv=3).fit(X, y)
-    assert search.best_params_ == {name: default}
-    assert search.best_score_ > 0.75
+    least = 0.75 if looks_at_rows(kind) else 0.3
+    assert cross_val_score(make_pipeline(StandardScaler(), kind()), X, y, cv=3).mean() > least
+    first = dict([*kind().get_params().items()][:1])
+    search = GridSearchCV(kind(), {name: [default] for name, default in first.items()}, cv=3).fit(X, y)
+    assert search.best_params_ == first
+    assert search.best_score_ > least
 
 
 @every_head
@@ -190,6 +196,8 @@ def test_a_float16_memmap_and_a_row_subset_give_what_the_array_gives(kind, halve
 @every_pooled_head
 def test_an_order_of_rows_or_names_of_classes_moves_no_prediction(kind, halves):
     X, y, X_test, _ = halves
+    if not looks_at_rows(kind):  # of classes that are equally frequent, it takes the first by name
+        X, y = X[3:-1], y[3:-1]
     order = np.random.default_rng(0).permutation(len(y))
     expected = kind().fit(X, y).predict(X_test)
     assert (kind().fit(X[order], y[order]).predict(X_test) == expected).mean() >= 0.97

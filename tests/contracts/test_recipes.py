@@ -126,9 +126,8 @@ def test_a_backbone_gives_the_numbers_of_its_recipe(path):
             for _, weight in sorted(backbone.network.named_parameters()):
                 drawn = rng.normal(size=weight.shape) / max(1, weight[:1].numel()) ** 0.5
                 weight.copy_(torch.from_numpy(drawn))
-        row = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
-    else:
-        row = rng.normal(size=8)
+    images = backbone.reads == "images"
+    row = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) if images else rng.normal(size=8)
     features = backbone.extract(backbone.transform(row)[None], backbone.kinds)
     parts = [features[kind].double().numpy().ravel() for kind in backbone.kinds]
     numbers = [number for part in parts for number in (part.mean(), np.abs(part).mean(), *part[:3])]

@@ -60,10 +60,13 @@ def parsed(word: str, words: list[str]) -> None:
     if word == "reproduce":
         assert all(not w.startswith("-") or w in ("--trust", "--cache") for w in words)
         return
+    from probe.command import ensembles
     from probe.features import command as cache
     from probe.leaderboard import command as leaderboard
 
-    parser: argparse.ArgumentParser = {"leaderboard": leaderboard, "cache": cache}[word].parser()
+    parser: argparse.ArgumentParser = {
+        "leaderboard": leaderboard, "cache": cache, "ensemble": ensembles,
+    }[word].parser()  # fmt: skip
     parser.parse_args([w.replace("…", "x") for w in words])
 
 

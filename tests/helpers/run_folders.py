@@ -105,6 +105,7 @@ def make_result(
         "head": {"name": head, "parameters": head_parameters},
         "metrics": metrics,
         **({"calibrate": {"level": 0.9}} if "coverage" in metrics else {}),
+        **({"control": changes["control"]} if "control" in changes else {}),
         **({"own_metrics": changes["own_metrics"]} if "own_metrics" in changes else {}),
         "selection": changes.get("selection"),
         "seconds": {"extract": 2.0, "fit": 0.1 + 0.1 * len(head), "predict": 0.05, "total": 3.0},

@@ -43,6 +43,9 @@ class FrozenNetwork:
     Attributes:
         recipe: Names the features that backbones of this package compute from their facts: another word wherever the
             numbers change, which makes other features. A backbone from outside need not say it, its source is read.
+
+    The module of a backbone may say by `UNTRAINED` with which parameters weights are drawn at random instead of read:
+    without it there is no control of random weights.
     """
 
     reads: str

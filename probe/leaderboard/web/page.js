@@ -67,7 +67,7 @@ function cellOf(cell, column) {
     td.append(make("span", "missing", { class: "missing" }));
     return td;
   }
-  const mark = { best: " *", tied: " ~", "": "" }[cell.mark] + (cell.selected_on ? " †" : "");
+  const mark = { best: " *", tied: " ~", "": "" }[cell.mark] + (cell.not_above ? " ‡" : "") + (cell.selected_on ? " †" : "");
   const value = make("span", number(cell.value) + mark, cell.mark === "best" ? { class: "best" } : {});
   const bounds = make("span", ` ${number(cell.low)} to ${number(cell.high)}`, { class: "bounds" });
   const [low, high] = ranges[column];

@@ -1,0 +1,101 @@
+"""Rows without a network: the pixels of a small image, the counts of words. What a backbone is held against."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from probe.core.errors import InputError
+from probe.core.images import CONVERSION, require_image
+from probe.core.texts import Text
+
+LARGEST = 32
+WORD = re.compile(r"\w+")
+READS = ("images", "texts")
+
+
+class RawInput:
+    """Gives `pooled`: the pixels of the image, at most 32 x 32, or how often each word stands in the text.
+
+    Of an image the largest square is cut from its centre and, where it is larger than `size`, scaled down to it:
+    (3 s s,) values from 0 to 1, channel by channel. Words of a text are runs of letters, digits and underscores in
+    lower case, of a pair those of both; each is counted in the place that its CRC-32 names modulo `n_words`, so that no
+    vocabulary is learnt.
+    Vectors of numbers are read as they are by `backbone=identity`.
+
+    Args:
+        rows: `images` or `texts`.
+        size: Largest side in pixels, at most 32. Smaller images keep their own, which then has to be one for all.
+        n_words: Places to count words in.
+    """
+
+    name = "raw"
+    kinds = ("pooled",)
+    n_prefix_tokens = 0
+    n_parameters = 0
+    control: ClassVar[str] = "raw_input"
+
+    def __init__(self, rows: str = "images", size: int = LARGEST, n_words: int = 4096):
+        wrong = []
+        if rows not in READS:
+            wrong.append(f"rows is {rows!r}, expected {' or '.join(READS)}")
+        if not 1 <= size <= LARGEST:
+            wrong.append(f"size is {size}, expected 1 to {LARGEST} pixels")
+        if n_words < 1:
+            wrong.append(f"n_words is {n_words}, expected at least 1")
+        if wrong:
+            raise InputError(f"{'; '.join(wrong)}: change the parameters of backbone raw")
+        self.reads, self.size, self.n_words = rows, size, n_words
+
+    def identity(self) -> dict[str, Any]:
+        """Facts that determine every feature."""
+        facts = (
+            {"crop": "largest centred square", "size": self.size, "interpolation": "box", "conversion": CONVERSION}
+            if self.reads == "images"
+            else {"words": WORD.pattern, "case": "lower", "places": "crc32", "n_words": self.n_words}
+        )
+        return {"architecture": {"family": "raw", "version": 1, "rows": self.reads}, "preprocessing": facts}
+
+    def transform(self, row: Any) -> Tensor:
+        """One row as a float32 vector."""
+        if self.reads == "images":
+            return self._pixels(row)
+        if not isinstance(row, str | Text):
+            raise InputError(f"backbone raw with rows=texts reads texts, this row is {type(row).__name__}: set "
+                             "backbone.rows=images, or backbone=identity for numbers")  # fmt: skip
+        text = row if isinstance(row, str) else f"{row.text} {row.pair or ''}"
+        places = [zlib.crc32(word.encode()) % self.n_words for word in WORD.findall(text.lower())]
+        return torch.from_numpy(np.bincount(places, minlength=self.n_words).astype(np.float32))
+
+    def _pixels(self, row: Any) -> Tensor:
+        image = require_image(row, self.name)
+        side = min(self.size, *image.size)
+        image = ImageOps.fit(image, (side, side), Image.Resampling.BOX)
+        return torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1).reshape(-1) / np.float32(255))
+
+    def collate(self, rows: Sequence[Tensor]) -> Tensor:
+        """Rows of one width as a batch."""
+        if len(widths := {len(row) for row in rows}) > 1:
+            sides = sorted(round((width / 3) ** 0.5) for width in widths)
+            raise InputError(
+                f"the smaller sides of the images are {sides[0]} to {sides[-1]} pixels, backbone raw needs one size "
+                f"for all: set backbone.size={sides[0]}"
+            )
+        return torch.stack(list(rows))
+
+    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
+        """The batch itself."""
+        if unknown := sorted(set(kinds) - set(self.kinds)):
+            raise InputError(f"backbone raw gives ['pooled'], not {unknown}: use a head that reads pooled features")
+        return dict.fromkeys(kinds, batch)
+
+    def to(self, device: str) -> RawInput:
+        """Nothing to move: rows are not computed with."""
+        return self

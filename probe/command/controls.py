@@ -1,0 +1,133 @@
+"""Controls: the runs that a run is held against, each the configuration of that run with one thing taken away."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from probe.core.base import digest
+from probe.core.errors import DoesNotFit, InputError
+from probe.core.files import CONF
+
+if TYPE_CHECKING:
+    from probe.core.base import Dataset
+
+MAJORITY, RAW, RANDOM, SHUFFLED = KINDS = ("majority", "raw_input", "random_weights", "shuffled_labels")
+"""What `control=` names: no features, no network, no training of the network, no meaning in the labels."""
+SHARED = {MAJORITY: ("backbone", "head", "reads", "views", "standardize"), RAW: ("backbone", "reads", "views")}
+"""Of a control that several runs share: what of their configurations bears not on it."""
+Changed = tuple[dict[str, Any], Mapping[str, Any]]
+
+
+def controlled(config: dict[str, Any], live: Mapping[str, Any], dataset: Dataset) -> Changed:
+    """The configuration and the objects of the control that `control` names; as they are where it names none.
+
+    Args:
+        config: The resolved configuration.
+        live: Objects that take the place of what it says.
+        dataset: That of the run.
+
+    Raises:
+        DoesNotFit: The run has no such control.
+    """
+    kind = config.get("control")
+    if kind is None or kind == SHUFFLED:
+        return config, live
+    if kind not in KINDS:
+        raise InputError(f"control is {kind!r}, expected null or one of {', '.join(KINDS)}: set one of them")
+    if kind == RANDOM:
+        return _random_weights(config, live), live
+    plain = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))
+    assert isinstance(plain, dict)
+    changes = {"backbone": _raw(config, live, dataset, kind), "reads": plain["reads"], "views": plain["views"]}
+    if kind == MAJORITY:
+        changes |= {"head": _node("head", "majority_class"), "standardize": False}
+    return {**config, **changes}, {name: value for name, value in live.items() if name not in changes}
+
+
+def _raw(config: Mapping[str, Any], live: Mapping[str, Any], dataset: Dataset, kind: str) -> dict[str, Any]:
+    """The node of the backbone that gives rows as they are."""
+    from probe.core.rows import rows_of
+
+    rows, identity = rows_of(dataset), _node("backbone", "identity")
+    if rows == "vectors":
+        if kind == RAW and "backbone" not in live and config["backbone"]["_target_"] == identity["_target_"]:
+            raise DoesNotFit("backbone identity gives the rows as they are, a run with it is its own raw input: leave "
+                             "control=raw_input out")  # fmt: skip
+        return identity
+    if rows not in ("images", "texts"):
+        raise DoesNotFit(
+            f"the rows of dataset {dataset.name} are {rows}, control={kind} reads images, texts and vectors: leave it "
+            "out"
+        )
+    return {**_node("backbone", "raw"), "rows": rows}
+
+
+def _random_weights(config: dict[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:
+    node = config["backbone"]
+    drawn = node if "backbone" in live else drawn_at_random(node)
+    if drawn == node:
+        given = (
+            f"from Python ({node.get('live')})" if "backbone" in live else f"{node['_target_']} with these parameters"
+        )
+        raise DoesNotFit(
+            f"of the backbone {given} it is not known how to draw its weights at random instead of reading them: leave "
+            "control=random_weights out"
+        )
+    return {**config, "backbone": drawn}
+
+
+def drawn_at_random(node: dict[str, Any]) -> dict[str, Any]:
+    """A backbone with the parameters that leave its weights random, as its module says them in `UNTRAINED`."""
+    return {**node, **_untrained(node)}
+
+
+def facts(config: Mapping[str, Any], live: Mapping[str, Any], parts: Sequence[Any]) -> dict[str, str]:
+    """What the record of a run says of it as a control: its kind, empty for none, and the architecture behind it.
+
+    A run is a control by what it is, however it was asked for.
+
+    Args:
+        config: As the user wrote it, resolved.
+        live: Objects that take the place of what it says.
+        parts: Head and backbone, which say by `control` whether they make one; the first one that does counts.
+    """
+    node = config["backbone"]
+    untrained = {} if "backbone" in live else _untrained(node)
+    is_random = "pretrained" in untrained and drawn_at_random(node) == node
+    kinds = [config.get("control"), *(getattr(type(part), "control", None) for part in parts), RANDOM * is_random]
+    kind = next((kind for kind in kinds if kind in KINDS), "")
+    of = [{**node, **untrained}, config.get("views"), config.get("reads"), config.get("standardize", False)]
+    named = kind in ("", RANDOM) and "backbone" not in live
+    return {"kind": kind.replace("_", " "), "architecture": digest(of) if named else ""}
+
+
+def _untrained(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The parameters with which a backbone draws its weights at random; none where its module does not say it."""
+    module = str(node["_target_"]).rpartition(".")[0]
+    try:
+        found: Mapping[str, Any] = getattr(importlib.import_module(module), "UNTRAINED", {})
+    except ImportError:  # what a class gives, such as `Network.from_file`
+        return {}
+    return found
+
+
+def _node(group: str, name: str) -> dict[str, Any]:
+    found = OmegaConf.to_container(OmegaConf.load(CONF / group / f"{name}.yaml"))
+    assert isinstance(found, dict)
+    return {str(key): value for key, value in found.items()}
+
+
+def controls_of(jobs: Sequence[list[str]]) -> Iterator[list[str]]:
+    """The controls of the jobs of a sweep, as overrides; what several jobs share comes once."""
+    seen = set()
+    for job in jobs:
+        for kind in KINDS:
+            words = [word for word in job if not word.lstrip("+~").startswith(SHARED.get(kind, ("\0",)))]
+            key = (kind, *sorted(words))
+            if key not in seen:
+                seen.add(key)
+                yield [*job, f"control={kind}"]

@@ -1,0 +1,81 @@
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from probe.backbones.raw import RawInput
+from probe.core.errors import InputError
+from probe.core.texts import Text
+
+
+def image(height, width, seed=0):
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize(("height", "width", "side"), [(8, 8, 8), (28, 28, 28), (32, 32, 32), (20, 30, 20)])
+def test_small_images_keep_their_pixels(height, width, side):
+    row = image(height, width)
+    found = RawInput().transform(row).numpy().reshape(3, side, side)
+    top, left = (height - side) // 2, (width - side) // 2
+    expected = np.asarray(row)[top : top + side, left : left + side].transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_large_images_are_averages_of_blocks():
+    row = image(64, 64)
+    blocks = np.asarray(row, float).reshape(32, 2, 32, 2, 3).mean(axis=(1, 3)).transpose(2, 0, 1) / 255
+    np.testing.assert_allclose(
+        RawInput().transform(row).numpy().reshape(3, 32, 32), blocks, atol=1.01 / 255
+    )  # rounded twice
+
+
+def test_greyscale_has_three_equal_channels():
+    row = Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8))
+    found = RawInput().transform(row).numpy().reshape(3, -1)
+    np.testing.assert_allclose(found, np.tile(np.arange(64) / 255, (3, 1)), atol=1e-7)
+
+
+def test_words_are_counted_without_case_and_signs():
+    found = RawInput("texts", n_words=1000).transform("The cat, the CAT; and 2 dogs.").numpy()
+    counts = {"the": 2, "cat": 2, "and": 1, "2": 1, "dogs": 1}
+    assert found.sum() == 7
+    for word, count in counts.items():
+        assert found[zlib.crc32(word.encode()) % 1000] == count
+    assert RawInput("texts").transform("").sum() == 0
+
+
+def test_the_words_of_a_pair_are_counted_together():
+    backbone = RawInput("texts")
+    assert (backbone.transform(Text("a b", "b c")) == backbone.transform("a b b c")).all()
+    assert (backbone.transform(Text("a b")) == backbone.transform("b a")).all()
+
+
+def test_the_order_of_words_is_irrelevant():
+    backbone = RawInput("texts")
+    assert (backbone.transform("a b c b") == backbone.transform("b c b a")).all()
+
+
+def test_images_of_several_small_sizes_are_refused_with_a_size_that_works():
+    rows = [image(20, 20), image(64, 30)]
+    backbone = RawInput()
+    with pytest.raises(
+        InputError, match=r"the smaller sides of the images are 20 to 30 pixels, .* set backbone.size=20"
+    ):
+        backbone.collate([backbone.transform(row) for row in rows])
+    smaller = RawInput(size=20)
+    assert smaller.collate([smaller.transform(row) for row in rows]).shape == (2, 3 * 20 * 20)
+
+
+def test_parameters_that_mean_nothing_are_refused_together():
+    with pytest.raises(InputError, match=r"rows is 'vectors', expected images or texts; size is 64, expected 1 to 32 "
+                       "pixels; n_words is 0, expected at least 1"):  # fmt: skip
+        RawInput("vectors", 64, 0)
+    with pytest.raises(InputError, match=r"reads texts, this row is ndarray: set backbone.rows=images"):
+        RawInput("texts").transform(np.zeros(3))
+
+
+def test_what_is_read_and_how_is_part_of_the_identity():
+    identities = [RawInput().identity(), RawInput(size=16).identity(), RawInput("texts").identity(),
+                  RawInput("texts", n_words=10).identity()]  # fmt: skip
+    assert len({str(identity) for identity in identities}) == 4
