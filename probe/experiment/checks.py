@@ -112,7 +112,7 @@ def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool, grouped: 
     if head.streams and grouped and head.chooses_in_stream:
         raise DoesNotFit(
             f"head {head_name(head)} chooses on the rows that it streams, where the rows of a group are much alike: "
-            f"give it a single candidate, such as head.{(*head.unordered, 'C')[0]}=[1.0], or take protocol full"
+            f"give it a single candidate, such as {_single(head)}, or take protocol full"
         )
     if head.streams:
         return
@@ -122,6 +122,13 @@ def check_tasks(protocol: SplitProtocol, head: Head, *, teacher: bool, grouped: 
             f"stream, protocol {protocol.name} refits heads of one kind of features without a teacher: choose another "
             "head or protocol"
         )
+
+
+def _single(head: Head) -> str:
+    """The overrides with which a head has one candidate; a list that is given as a number has no first item."""
+    listed = {name: getattr(head, name) for name in head.searches.values()}
+    firsts = {name: value[0] if isinstance(value, list | tuple) else 1.0 for name, value in listed.items()}
+    return " ".join(f"head.{name}=[{first}]" for name, first in firsts.items())
 
 
 def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:

@@ -1,0 +1,138 @@
+"""Exact nearest neighbours, in one pass over rows that may be larger than memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.arrays import row_chunks
+from probe.core.base import IntArray
+from probe.core.device import resolve_device
+from probe.heads.shared.moments import ClassMoments
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from probe.heads.shared.nearest_block import Block
+
+METRICS = ("cosine", "euclidean")
+BLOCKS = {"cpu": (512, 8192), "cuda": (4096, 32768)}
+"""Queries and rows whose product is made at once; on a CPU it stays in the cache while it is looked through."""
+SPARE = 16
+"""Rows beyond those asked for that are measured again, since rounding may have changed their order."""
+PAIRS = {"cpu": 1024, "cuda": 2**18}
+"""Of queries and rows that are measured again at once."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The nearest rows of each query, the nearest first, of equally near ones the row with the lowest number.
+
+    Attributes:
+        rows: (n, k) their numbers.
+        nearness: (n, k) cosines, or Euclidean distances with a minus.
+    """
+
+    rows: IntArray
+    nearness: NDArray[np.floating[Any]]
+
+    def without(self, own: IntArray) -> Found:
+        """One neighbour fewer: without the query itself, whose number is `own` (n,).
+
+        Where it is not there, for equal rows before it, these are one fewer.
+        """
+        kept = self.rows != own[:, None]
+        kept[kept.all(axis=1), -1] = False
+        shape = (len(own), self.rows.shape[1] - 1)
+        return Found(self.rows[kept].reshape(shape), self.nearness[kept].reshape(shape))
+
+
+class Neighbours:
+    """Rows (N, D) among which the nearest of any query are found, by cosine or by Euclidean distance.
+
+    With z a row less the mean of all, q.x and |q - x|^2 follow from z_q.z_x and terms of one row each: one product
+    serves both metrics, and keeps its digits where the mean is large beside the spread. What scores highest is measured
+    again, as the sum of squared differences (for cosines those of rows at unit length), so that equal rows are equally
+    near, and at distance 0 from themselves. All products have one shape, of blocks that are filled up: a product of
+    another shape may round otherwise. Computed in float32, of float64 rows in float64. A row of zeros has cosine 0 with
+    every other. What is near a query that is not finite is NaN.
+
+    Args:
+        X: The rows, read block by block.
+        centre: (D,) mean of the rows, where it is known.
+        spread: Root mean square distance of the rows from it.
+        device: Where distances are computed.
+    """
+
+    def __init__(self, X: Any, centre: NDArray[Any] | None = None, spread: float | None = None, *, device: str = "cpu"):
+        import torch
+
+        self.X = X
+        if centre is None or spread is None:
+            moments = ClassMoments(1, X.shape[1], second="diagonal").update(X, np.zeros(len(X), dtype=np.int64))
+            centre, spread = moments.mean, float(np.sqrt(moments.total().sum() / moments.n_rows))
+        self.centre, self.spread = centre, spread
+        # A power of two, which rounds nothing.
+        self._scale = 2.0 ** -round(float(np.log2(spread))) if spread > 0 else 1.0
+        dtype = torch.float64 if X.dtype == np.float64 else torch.float32
+        self._centre = torch.as_tensor(centre, device=resolve_device(device)).to(dtype)
+        self._n_queries, n_rows = BLOCKS[self._centre.device.type]
+        self._n_rows = min(n_rows, -(-len(X) // 32) * 32)
+
+    def nearest(self, queries: Any, k: int, metrics: Sequence[str] = METRICS) -> dict[str, Found]:
+        """The k nearest rows of each query (n, D), by each of the metrics; all rows where k is larger."""
+        from probe.heads.shared.nearest_block import Best
+
+        asked = self._block(queries, -(-len(queries) // self._n_queries) * self._n_queries)
+        odd = asked.set_aside_odd()
+        n_kept = min(k + SPARE, len(self.X))
+        best = {metric: Best(len(asked.z), n_kept, asked.z) for metric in metrics}
+        product, room = (asked.z.new_empty(self._n_queries, self._n_rows) for _ in range(2))
+        for start, block in self._blocks():
+            for first in range(0, len(asked.z), self._n_queries):
+                part = slice(first, first + self._n_queries)
+                product = product.addmm_(asked.z[part], block.z.T, beta=0)
+                for metric in metrics:
+                    best[metric].take(part, block.scores(product, asked, part, metric, room), start)
+        found = {metric: self._measured(asked, best[metric].rows[: asked.n], k, metric) for metric in metrics}
+        for one in found.values():
+            one.nearness[odd] = np.nan
+        return found
+
+    def _block(self, X: Any, n_filled: int) -> Block:
+        from probe.heads.shared.nearest_block import Block
+
+        return Block(X, self._centre, self._scale, n_filled)
+
+    def _blocks(self) -> Iterator[tuple[int, Block]]:
+        """All rows in blocks of one shape, each with the number of its first row."""
+        for rows in row_chunks(self.X, 4 * self._n_rows * self.X.shape[1]):
+            yield rows.start, self._block(self.X[rows], self._n_rows)
+
+    def _measured(self, asked: Block, rows: Tensor, k: int, metric: str) -> Found:
+        """The k nearest of the candidates (n, c), after measuring each pair by itself."""
+        import torch
+
+        flat, order = rows.flatten().sort()
+        squares = asked.z.new_empty(len(flat))
+        at_a_time, queries = PAIRS[squares.device.type], asked.rows if metric == "euclidean" else asked.unit
+        for start, block in self._blocks():
+            placed = block.rows if metric == "euclidean" else block.unit
+            ends = torch.tensor([start, start + block.n], device=flat.device)
+            low, high = torch.searchsorted(flat, ends).tolist()
+            for first in range(low, high, at_a_time):
+                pairs, inside = order[first : min(first + at_a_time, high)], flat[first : min(first + at_a_time, high)]
+                query, row = pairs // rows.shape[1], inside - start
+                found = placed[row].sub_(queries[query]).square_().sum(dim=1)
+                if metric == "cosine":
+                    found.masked_fill_(block.zero[row] | asked.zero[query], 2.0)
+                squares[pairs] = found
+        rows, by_row = rows.sort(dim=1)
+        squares, by_distance = squares.view(rows.shape).gather(1, by_row).sort(dim=1, stable=True)
+        rows, squares = rows.gather(1, by_distance)[:, :k], squares[:, :k]
+        nearness = 1 - squares / 2 if metric == "cosine" else -squares.sqrt() / self._scale
+        return Found(rows.cpu().numpy(), nearness.cpu().numpy())
