@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probe.backbones.shared.views import MultiView
-from probe.core.base import Backbone, SplitProtocol, Tapped
+from probe.core.base import Backbone, MeasuresFeatures, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.kinds import tap_of
 from probe.core.rows import check_rows
@@ -15,6 +15,7 @@ from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run, Teacher
 from probe.heads.shared.head import N_AXES
+from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
@@ -129,6 +130,21 @@ def _single(head: Head) -> str:
     listed = {name: getattr(head, name) for name in head.searches.values()}
     firsts = {name: value[0] if isinstance(value, list | tuple) else 1.0 for name, value in listed.items()}
     return " ".join(f"head.{name}=[{first}]" for name, first in firsts.items())
+
+
+def check_measures(request: Run) -> None:
+    """Refuses what needs predictions, of a run without a head."""
+    head, protocol = request.head, request.protocol
+    if not isinstance(head, MeasuresFeatures):
+        return
+    if request.calibrate or isinstance(protocol, ComesInTasks):
+        what = "calibrate=true" if request.calibrate else f"protocol {protocol.name}"
+        raise DoesNotFit(f"head {head_name(head)} predicts nothing, {what} wants predictions: choose another head")
+    if getattr(head, "junk", "none") == "group" and groups_of(request.test_on or request.dataset, "test") is None:
+        raise InputError(
+            f"junk=group leaves out rows of the query's group, and dataset {request.dataset.name} names no groups of "
+            "its test rows: set head.junk=none"
+        )
 
 
 def check_calibrate(protocol: SplitProtocol, *, teacher: bool) -> None:

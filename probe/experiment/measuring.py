@@ -43,6 +43,9 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
     asked, more, calibrated_head = drawn.checked.asked, {}, None
+    metrics = [*known().values(), *asked.metrics]
+    if fitted.logits is None:
+        return Scored(next(iter(fitted.scores.values())), evaluate.measure(fitted.scores, metrics), {}, None)
     n_classes, target = len(asked.dataset.class_names), asked.dataset.target
     of_rows = score(fitted.logits, rows.test.y, target.name)
     learnt = [target.counts(part.y, n_classes) for part in (rows.train, rows.validation) if len(part.y)]
@@ -58,7 +61,7 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         )  # fmt: skip
         scores |= calibrated.scores
         more["calibration"], calibrated_head = calibrated.record, calibrated.head
-    return Scored(of_rows, evaluate.measure(scores, [*known().values(), *asked.metrics]), more, calibrated_head)
+    return Scored(of_rows, evaluate.measure(scores, metrics), more, calibrated_head)
 
 
 def described(metric: Metric) -> dict[str, Any]:

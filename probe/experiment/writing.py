@@ -105,10 +105,10 @@ def prediction_arrays(
 
     `metric.<name>` are the values per row of metrics that do not follow from the other arrays.
     """
-    assert scores.logits is not None
     arrays: dict[str, NDArray[Any]] = {"row": rows, **scores.arrays()}
-    if save_logits or (save_logits is None and scores.logits.shape[1] <= MAX_CLASSES_WITH_LOGITS):
-        arrays["logits"] = scores.logits
+    logits = scores.logits
+    if logits is not None and (save_logits or (save_logits is None and logits.shape[1] <= MAX_CLASSES_WITH_LOGITS)):
+        arrays["logits"] = logits
     for name, values in (measured.rows if measured else {}).items():
         if name not in known() or not known()[name].needs:
             arrays[f"metric.{name}"] = values.astype(np.float32)

@@ -232,6 +232,7 @@ class KNearestLabels(KNearest):
     """
 
     fits: ClassVar[tuple[str, ...]] = ("labels",)
+    few_validation_rows: ClassVar[int] = 0
 
     def _parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[tuple[Any, IntArray]]:
         X = self._check_rows(X, reset=True)

@@ -125,8 +125,9 @@ def _record(run: Mapping[Any, Any], whole: bool, classes: dict[str, list[str]]) 
         names = result["dataset"]["class_names"]
         if digest(list(names)) != run["dataset.classes"]:
             raise InputError("its classes are others than when the table was made: write the page again")
-        if recorded(result["dataset"]).exclusive:  # all of these diagrams are of classes
-            facts["detail"] = _detail(read_predictions(run["folder"], result), run["n_classes"])
+        if recorded(result["dataset"]).exclusive:  # all of these diagrams are of classes that are predicted
+            predictions = read_predictions(run["folder"], result)
+            facts["detail"] = _detail(predictions, run["n_classes"]) if "predicted" in predictions else None
         classes.setdefault(run["dataset.classes"], [one_line(name) for name in names])
     return facts
 

@@ -9,12 +9,20 @@ from safetensors.numpy import load_file
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine
 from sklearn.neighbors import KNeighborsClassifier
 
+from probe.backbones.identity import IdentityBackbone
 from probe.core.arrays import RowStack
 from probe.core.errors import InputError
+from probe.core.targets.labels import Labels
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.experiment.request import Run
+from probe.experiment.run import run
+from probe.features.store import FeatureStore
 from probe.heads.knn import KNearest, KNearestLabels
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.shared.head import Head
 from probe.metrics.multilabel import mean_average_precision
+from probe.protocols.full import Full
+from probe.results.reader import read_result
 
 
 def one(k, metric="cosine", vote="uniform", temperature=0.1, **more):
@@ -285,6 +293,40 @@ def test_several_labels_choose_by_map_stream_and_travel(tmp_path):
     np.testing.assert_array_equal(stream.logits(X[220:]), whole.fit(X[:220], Y[:220]).logits(X[220:]))
     with pytest.raises(InputError, match=r"y has shape \(300,\) for 300 rows, expected \(rows, labels\) of zeros and"):
         KNearestLabels().fit(X, Y[:, 0])
+
+
+def dataset(poison=0.0, several=False):
+    random, parts = np.random.default_rng(0), {}
+    for name, n in (("train", 60), ("test", 40)):
+        X, Y = multilabel(n, seed=len(parts))
+        labels = Y if several else random.permutation(np.arange(n) % 3)
+        rows = (X + poison * (name == "test")).astype(np.float32)
+        parts[name] = ArrayPartition(rows, labels, [str(i) for i in range(n)])
+    names = [f"c{k}" for k in range(5 if several else 3)]
+    return make_dataset("drawn", names, parts, **({"target": Labels()} if several else {}))
+
+
+def ran(folder, data, head):
+    return run(Run(IdentityBackbone(), data, Full(), head, FeatureStore(), folder, device="cpu"))
+
+
+def test_poisoned_test_rows_change_no_byte_of_the_fitted_head(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    # Nothing to choose: which rows are folds hangs on the content of the whole dataset.
+    clean, poisoned = (ran(tmp_path / "runs", dataset(poison), one(5)) for poison in (0.0, 1e3))
+    assert clean != poisoned
+    assert (clean / "head.safetensors").read_bytes() == (poisoned / "head.safetensors").read_bytes()
+
+
+def test_a_run_on_several_labels_is_measured_by_map(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    folder = ran(tmp_path / "runs", dataset(several=True), KNearest([1, 5]))
+    head, result = Head.load(folder / "head.safetensors"), read_result(folder)
+    assert type(head) is KNearestLabels
+    test = FeatureStore().get(IdentityBackbone(), dataset(several=True), "test", ["pooled"], progress=False)
+    found = mean_average_precision(head.logits(test.arrays["pooled"][:]).astype(np.float32), test.labels)[0]
+    assert result["metrics"]["mAP"]["value"] == pytest.approx(found)
+    assert result["selection"]["on"] == "validation"
 
 
 def test_rows_that_are_not_finite_give_no_prediction_of_their_own():

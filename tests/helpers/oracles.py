@@ -13,6 +13,7 @@ FORMS = {
     "dual_head_kd": "input.teacher_logits",
     "naive_bayes": "input.batch0.x",
     "knn": "ref64.gap_at_k.k1",
+    "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

@@ -28,6 +28,10 @@ PAIRS = {"cpu": 1024, "cuda": 2**18}
 """Of queries and rows that are measured again at once."""
 
 
+ORDER_VALUES = 2**25
+"""Rows that are put into order at once, over all queries."""
+
+
 @dataclass(frozen=True)
 class Found:
     """The nearest rows of each query, the nearest first, of equally near ones the row with the lowest number.
@@ -102,6 +106,25 @@ class Neighbours:
         for one in found.values():
             one.nearness[odd] = np.nan
         return found
+
+    def orders(self, queries: Any, metric: str) -> Iterator[tuple[slice, IntArray]]:
+        """All rows in the order of their nearness to each query, (n, N), for some queries after the others.
+
+        As the products give it: rows whose distances differ by less than these round may change places, those of equal
+        scores stand by number.
+        """
+        import torch
+
+        n = max(1, min(self._n_queries, ORDER_VALUES // len(self.X)))
+        for start in range(0, len(queries), n):
+            part = slice(start, min(start + n, len(queries)))
+            asked = self._block(queries[part], n)
+            room = asked.z.new_empty(n, self._n_rows)
+            scores = [
+                block.scores(asked.z @ block.z.T, asked, slice(0, n), metric, room)[: asked.n, : block.n].clone()
+                for _, block in self._blocks()
+            ]
+            yield part, torch.cat(scores, dim=1).argsort(dim=1, descending=True, stable=True).cpu().numpy()
 
     def _block(self, X: Any, n_filled: int) -> Block:
         from probe.heads.shared.nearest_block import Block
