@@ -247,14 +247,7 @@ class MeasuresFeatures(Protocol):
     """What stands in the place of a head and predicts nothing: it measures the features of the test rows."""
 
     def measure(self, X: Any, y: NDArray[Any], groups: IntArray | None = None, target: str = ...) -> Mapping[str, Any]:
-        """Scores by the name under which metrics read them.
-
-        Args:
-            X: Features of the test rows.
-            y: Their labels.
-            groups: (N,) the group of each; None where the dataset names none.
-            target: Name of what the labels are.
-        """
+        """Scores of rows with labels, and groups where they have some, by the name under which metrics read them."""
         ...
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any
 
@@ -42,15 +43,14 @@ class Block:
 
     @cached_property
     def unit(self) -> Tensor:
-        """(n, D) the rows where they were, at unit length; a row of zeros stays one."""
-        moved = self.rows + self._middle
-        return moved.mul_(self._inverse[: self.n, None])
+        """(n_filled, D) the rows where they were, at unit length; a row of zeros stays one, as do fillings."""
+        return (self.z + self._middle).mul_(self._inverse[:, None])
 
     @cached_property
     def _inverse(self) -> Tensor:
-        """(n_filled,) of the lengths, 0 for rows of zeros."""
+        """(n_filled,) of the lengths, 0 for rows of zeros and fillings."""
         lengths = torch.linalg.vector_norm(self.z + self._middle, dim=1)
-        return torch.where(lengths > 0, 1 / lengths, 0.0)
+        return torch.where(lengths > 0, 1 / lengths, 0.0).masked_fill_(self._filling, 0.0)
 
     @cached_property
     def zero(self) -> Tensor:
@@ -79,13 +79,45 @@ class Block:
     def _without_filling(self, terms: Tensor) -> Tensor:
         return terms.masked_fill(self._filling, -torch.inf)
 
-    def scores(self, product: Tensor, queries: Block, part: slice, metric: str, room: Tensor) -> Tensor:
-        """(q, n_filled) what orders the rows for each query: q.x / |x|, or q.x - |x|^2 / 2 about the centre."""
+    def factor(self, metrics: Sequence[str]) -> Tensor:
+        """(n_filled, D) what products are made of: rows at unit length where nothing but cosines is asked for."""
+        return self.unit if list(metrics) == ["cosine"] else self.z
+
+    def scores(self, product: Tensor, queries: Block, part: slice, metric: str, room: Tensor | None) -> Tensor:
+        """(q, n_filled) what orders the rows for each query: q.x / |x|, or q.x - |x|^2 / 2 about the centre.
+
+        Args:
+            product: Of the `factor` of the queries of a part and of these rows.
+            queries: All of them.
+            part: Those of the product.
+            metric: `cosine` or `euclidean`.
+            room: Memory for the result; None where products are cosines.
+        """
+        if room is None:
+            product[:, self.n :] = -torch.inf
+            return product
         if metric == "euclidean":
             return torch.add(product, self._euclidean, out=room)
         add, factor = self._cosine
         own = queries._along[part] + self._middle @ self._middle
         return torch.add(product, add, out=room).add_(own[:, None]).mul_(factor)
+
+    def placed(self, metric: str) -> Tensor:
+        """(n_filled, D) the rows between which distances are those of a metric."""
+        return self.z if metric == "euclidean" else self.unit
+
+    def distances(self, row: Tensor, queries: Block, query: Tensor, metric: str, room: list[Tensor]) -> Tensor:
+        """(p,) Euclidean distance of pairs of a row and a query; at unit length for cosines, whose zeros stand apart.
+
+        Summed over differences: equal rows are at distance 0.
+        """
+        ours, theirs = (memory[: len(row)] for memory in room)
+        torch.index_select(self.placed(metric), 0, row, out=ours)
+        torch.index_select(queries.placed(metric), 0, query, out=theirs)
+        found = torch.linalg.vector_norm(ours.sub_(theirs), dim=1)
+        if metric == "cosine":
+            found.masked_fill_(self.zero[row] | queries.zero[query], 2**0.5)
+        return found
 
 
 class Best:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -13,6 +15,7 @@ from probe.core.arrays import row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.heads.shared.moments import ClassMoments
+from probe.heads.shared.one_pass import one_thread_each
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +27,7 @@ BLOCKS = {"cpu": (512, 8192), "cuda": (4096, 32768)}
 """Queries and rows whose product is made at once; on a CPU it stays in the cache while it is looked through."""
 SPARE = 16
 """Rows beyond those asked for that are measured again, since rounding may have changed their order."""
-PAIRS = {"cpu": 1024, "cuda": 2**18}
+PAIRS = {"cpu": 128, "cuda": 2**18}
 """Of queries and rows that are measured again at once."""
 
 
@@ -93,19 +96,33 @@ class Neighbours:
 
         asked = self._block(queries, -(-len(queries) // self._n_queries) * self._n_queries)
         odd = asked.set_aside_odd()
-        n_kept = min(k + SPARE, len(self.X))
+        shared, n_kept = list(metrics) != ["cosine"], min(k + SPARE, len(self.X))
         best = {metric: Best(len(asked.z), n_kept, asked.z) for metric in metrics}
-        product, room = (asked.z.new_empty(self._n_queries, self._n_rows) for _ in range(2))
-        for start, block in self._blocks():
-            for first in range(0, len(asked.z), self._n_queries):
-                part = slice(first, first + self._n_queries)
-                product = product.addmm_(asked.z[part], block.z.T, beta=0)
-                for metric in metrics:
-                    best[metric].take(part, block.scores(product, asked, part, metric, room), start)
+        parts = [slice(first, first + self._n_queries) for first in range(0, len(asked.z), self._n_queries)]
+        n_workers, rooms = self._rooms(len(parts), self._n_queries, self._n_rows)
+        with _each(n_workers) as each:
+            for start, block in self._blocks():
+
+                def work(worker: int, start: int = start, block: Block = block) -> None:
+                    product, room = rooms[worker]
+                    for part in parts[worker::n_workers]:
+                        product.addmm_(asked.factor(metrics)[part], block.factor(metrics).T, beta=0)
+                        for metric in metrics:
+                            scores = block.scores(product, asked, part, metric, room if shared else None)
+                            best[metric].take(part, scores, start)
+
+                each(work)
         found = {metric: self._measured(asked, best[metric].rows[: asked.n], k, metric) for metric in metrics}
         for one in found.values():
             one.nearness[odd] = np.nan
         return found
+
+    def _rooms(self, n_parts: int, *shape: int) -> tuple[int, list[list[Tensor]]]:
+        """How many threads share the parts of a work, and memory for two arrays of a shape for each."""
+        import torch
+
+        n = max(1, min(torch.get_num_threads(), n_parts)) if self._centre.device.type == "cpu" else 1
+        return n, [[self._centre.new_empty(shape) for _ in range(2)] for _ in range(n)]
 
     def orders(self, queries: Any, metric: str) -> Iterator[tuple[slice, IntArray]]:
         """All rows in the order of their nearness to each query, (n, N), for some queries after the others.
@@ -119,11 +136,11 @@ class Neighbours:
         for start in range(0, len(queries), n):
             part = slice(start, min(start + n, len(queries)))
             asked = self._block(queries[part], n)
-            room = asked.z.new_empty(n, self._n_rows)
-            scores = [
-                block.scores(asked.z @ block.z.T, asked, slice(0, n), metric, room)[: asked.n, : block.n].clone()
-                for _, block in self._blocks()
-            ]
+            scores = []
+            for _, block in self._blocks():
+                product = asked.factor([metric]) @ block.factor([metric]).T
+                room = None if metric == "cosine" else torch.empty_like(product)
+                scores.append(block.scores(product, asked, slice(0, n), metric, room)[: asked.n, : block.n].clone())
             yield part, torch.cat(scores, dim=1).argsort(dim=1, descending=True, stable=True).cpu().numpy()
 
     def _block(self, X: Any, n_filled: int) -> Block:
@@ -141,21 +158,36 @@ class Neighbours:
         import torch
 
         flat, order = rows.flatten().sort()
-        squares = asked.z.new_empty(len(flat))
-        at_a_time, queries = PAIRS[squares.device.type], asked.rows if metric == "euclidean" else asked.unit
-        for start, block in self._blocks():
-            placed = block.rows if metric == "euclidean" else block.unit
-            ends = torch.tensor([start, start + block.n], device=flat.device)
-            low, high = torch.searchsorted(flat, ends).tolist()
-            for first in range(low, high, at_a_time):
-                pairs, inside = order[first : min(first + at_a_time, high)], flat[first : min(first + at_a_time, high)]
-                query, row = pairs // rows.shape[1], inside - start
-                found = placed[row].sub_(queries[query]).square_().sum(dim=1)
-                if metric == "cosine":
-                    found.masked_fill_(block.zero[row] | asked.zero[query], 2.0)
-                squares[pairs] = found
+        distances, queries = asked.z.new_empty(len(flat)), asked.placed(metric)
+        size = PAIRS[distances.device.type]
+        n_workers, rooms = self._rooms(len(flat) // size, size, queries.shape[1])
+        with _each(n_workers) as each:
+            for start, block in self._blocks():
+                ends = torch.tensor([start, start + block.n], device=flat.device)
+                low, high = torch.searchsorted(flat, ends).tolist()
+
+                def work(
+                    worker: int, start: int = start, block: Block = block, low: int = low, high: int = high
+                ) -> None:
+                    for first in range(low + worker * size, high, n_workers * size):
+                        pairs = slice(first, min(first + size, high))
+                        row, query = flat[pairs] - start, order[pairs] // rows.shape[1]
+                        distances[order[pairs]] = block.distances(row, asked, query, metric, rooms[worker])
+
+                each(work)
         rows, by_row = rows.sort(dim=1)
-        squares, by_distance = squares.view(rows.shape).gather(1, by_row).sort(dim=1, stable=True)
-        rows, squares = rows.gather(1, by_distance)[:, :k], squares[:, :k]
-        nearness = 1 - squares / 2 if metric == "cosine" else -squares.sqrt() / self._scale
+        distances, by_distance = distances.view(rows.shape).gather(1, by_row).sort(dim=1, stable=True)
+        rows, distances = rows.gather(1, by_distance)[:, :k], distances[:, :k]
+        nearness = 1 - distances.square() / 2 if metric == "cosine" else -distances / self._scale
         return Found(rows.cpu().numpy(), nearness.cpu().numpy())
+
+
+@contextmanager
+def _each(n_workers: int) -> Iterator[Callable[[Callable[[int], None]], list[None]]]:
+    """A function that calls another once in each of some threads, and waits for all.
+
+    Each thread does torch's work alone: none waits for the others after each small step, and products round alike
+    however many threads there are.
+    """
+    with one_thread_each(n_workers), ThreadPoolExecutor(n_workers) as pool:
+        yield lambda work: list(pool.map(work, range(n_workers)))
