@@ -36,6 +36,7 @@ from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.fixed_moments import FixedMoments
+from probe.heads.knn import KNearest
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.linalg import eigen
 from probe.heads.linear import LinearProbe
@@ -115,6 +116,7 @@ POOLED = MOMENTS | {
     "linear_sgd lars": sgd(solver="lars", lrs=(1.0, 3.0)),
     "linear_sgd lamb": sgd(solver="lamb", lrs=(1e-3, 3e-3)),
     "dual_head_kd ce": dual(arm="ce"),
+    "knn": partial(KNearest, ks=[1, 7], temperatures=[0.1, 1.0]),
 }
 TOKENS = {
     "moment_probing": moment_probing(),

@@ -240,6 +240,15 @@ class ReadsTexts(Protocol):
 
 
 @runtime_checkable
+class MeasuresFeatures(Protocol):
+    """What stands in the place of a head and predicts nothing: it measures the features of the test rows."""
+
+    def measure(self, X: Any, y: NDArray[Any], groups: IntArray | None = None, target: str = ...) -> Mapping[str, Any]:
+        """Scores of rows with labels, and groups where they have some, by the name under which metrics read them."""
+        ...
+
+
+@runtime_checkable
 class DrawsByStratum(Protocol):
     """A protocol that says whether it needs one class per row; those that say nothing do."""
 

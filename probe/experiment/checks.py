@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probe.backbones.shared.views import MultiView
-from probe.core.base import Backbone, SplitProtocol, Tapped
+from probe.core.base import Backbone, MeasuresFeatures, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.kinds import tap_of
 from probe.core.rows import check_rows
@@ -15,6 +15,7 @@ from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run, Teacher
 from probe.heads.shared.base import N_AXES
+from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
@@ -112,7 +113,7 @@ def check_tasks(protocol: SplitProtocol, head: AnyHead, *, teacher: bool, groupe
     if head.streams and grouped and head.chooses_in_stream:
         raise DoesNotFit(
             f"head {head_name(head)} chooses on the rows that it streams, where the rows of a group are much alike: "
-            f"give it a single candidate, such as head.{(*head.unordered, 'C')[0]}=[1.0], or take protocol full"
+            f"give it a single candidate, such as {_single(head)}, or take protocol full"
         )
     if head.streams:
         return
@@ -121,6 +122,28 @@ def check_tasks(protocol: SplitProtocol, head: AnyHead, *, teacher: bool, groupe
             f"head {type(head).__name__} consumes {', '.join(head.consumes)}{' and a teacher' * teacher} and does not "
             f"stream, protocol {protocol.name} refits heads of one kind of features without a teacher: choose another "
             "head or protocol"
+        )
+
+
+def _single(head: AnyHead) -> str:
+    """The overrides with which a head has one candidate; a list that is given as a number has no first item."""
+    listed = {name: getattr(head, name) for name in head.searches.values()}
+    firsts = {name: value[0] if isinstance(value, list | tuple) else 1.0 for name, value in listed.items()}
+    return " ".join(f"head.{name}=[{first}]" for name, first in firsts.items())
+
+
+def check_measures(request: Run) -> None:
+    """Refuses what needs predictions, of a run without a head."""
+    head, protocol = request.head, request.protocol
+    if not isinstance(head, MeasuresFeatures):
+        return
+    if request.calibrate or isinstance(protocol, ComesInTasks):
+        what = "calibrate=true" if request.calibrate else f"protocol {protocol.name}"
+        raise DoesNotFit(f"head {head_name(head)} predicts nothing, {what} wants predictions: choose another head")
+    if getattr(head, "junk", "none") == "group" and groups_of(request.test_on or request.dataset, "test") is None:
+        raise InputError(
+            f"junk=group leaves out rows of the query's group, and dataset {request.dataset.name} names no groups of "
+            "its test rows: set head.junk=none"
         )
 
 

@@ -27,7 +27,7 @@ def check_target(request: Run) -> None:
         _check_test_on(request.test_on, target, has)
     if target.name not in head.fits:
         fitted = " or ".join(targets.named(name).phrase for name in head.fits)
-        choice = _plugins(heads, lambda kind: target.name in getattr(kind, "fits", ()))
+        choice = _plugins(heads, lambda kind: target.name in getattr(kind, "fits", ()) and not hasattr(kind, "measure"))
         raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}")
     if target.exclusive:
         return

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
+from probe.core.base import MeasuresFeatures
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
@@ -19,6 +20,7 @@ from probe.experiment.request import Checked, Named
 from probe.experiment.tasks import TaskByTask, fit_tasks
 from probe.experiment.teacher import teach
 from probe.heads.shared.base import AnyHead
+from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 
 NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
@@ -30,7 +32,9 @@ class Fitted:
 
     Attributes:
         unfitted: The same head as it was before.
-        logits: What it says of them, as the target of the dataset has it: logits (N, K) over all classes, or means.
+        logits: What it says of them, as the target of the dataset has it: logits (N, K) over all classes, or means;
+            None of what predicts nothing.
+        scores: Of what predicts nothing: its measures of the test rows, by the name under which metrics read them.
         chosen: What it said of the rows that it was chosen on, where it was.
         tasks: Where the training rows came in tasks: what it knew after each.
         seconds: For `fit` and `predict`.
@@ -38,7 +42,8 @@ class Fitted:
 
     unfitted: AnyHead
     head: AnyHead
-    logits: NDArray[Any]
+    logits: NDArray[Any] | None
+    scores: Mapping[str, Any]
     chosen: Chosen | None
     tasks: TaskByTask | None
     seconds: Mapping[str, float]
@@ -56,11 +61,17 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
         extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"])
         head = fit_head(head.for_target(target.name), rows, extras)
     clocks.append(time.perf_counter())
-    logits = target.outputs(head, rows.test.X, n_classes)
+    logits, scores = None, dict[str, Any]()
+    if isinstance(head, MeasuresFeatures):
+        tested = groups_of(asked.test_on or asked.dataset, "test" if asked.test_on else drawn.split.test.partition)
+        groups = None if tested is None else tested[rows.test.rows]
+        scores |= head.measure(rows.test.X, rows.test.y, groups, target.name)
+    else:
+        logits = target.outputs(head, rows.test.X, n_classes)
     clocks.append(time.perf_counter())
     seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
     chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
-    return Fitted(unfitted, head, logits, chosen, tasks, seconds)
+    return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds)
 
 
 def fit_head(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> AnyHead:

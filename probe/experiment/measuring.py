@@ -47,6 +47,9 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     """
     asked, more, calibrated_head = drawn.checked.asked, {}, None
     target = asked.dataset.target
+    metrics = [*known().values(), *asked.metrics]
+    if fitted.logits is None:
+        return Scored(next(iter(fitted.scores.values())), evaluate.measure(fitted.scores, metrics), {}, None)
     of_rows = score(fitted.logits, rows.test.y, target.name)
     test_groups = groups_among(tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if isinstance(of_rows, InGroups):
@@ -73,7 +76,7 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
             calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
         scores |= calibrated.scores
         more["calibration"], calibrated_head = calibrated.record, calibrated.head
-    return Scored(of_rows, evaluate.measure(scores, [*known().values(), *asked.metrics]), more, calibrated_head)
+    return Scored(of_rows, evaluate.measure(scores, metrics), more, calibrated_head)
 
 
 def tested(drawn: Drawn) -> Dataset:

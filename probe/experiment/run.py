@@ -9,7 +9,15 @@ from pathlib import Path
 
 from probe.core.device import resolve_device
 from probe.experiment import calibration, identity
-from probe.experiment.checks import check_calibrate, check_fit, check_rows_of, check_tasks, usual_teacher, with_teacher
+from probe.experiment.checks import (
+    check_calibrate,
+    check_fit,
+    check_measures,
+    check_rows_of,
+    check_tasks,
+    usual_teacher,
+    with_teacher,
+)
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
 from probe.experiment.measuring import described, measure
@@ -79,6 +87,7 @@ def check(request: Run) -> Checked:
     check_own(request.metrics)
     check_rows_of(request)
     check_fit(request.head, request.backbone, request.reads)
+    check_measures(request)
     grouped = groups_of(request.dataset) is not None
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
     if request.calibrate:

@@ -226,6 +226,15 @@ class CheckedMemmap(np.memmap):
         checked._guard = guard
         return checked
 
+    @property
+    def origin(self) -> dict[str, str] | None:
+        """Which array of which entry it is, of backbone and rows by name too; None for a view of one."""
+        if self._guard is None:
+            return None
+        source, facts = self._guard.source, self._guard.source.manifest["provenance"]
+        names = {"backbone": facts["backbone"], "rows_of": facts["dataset"]}
+        return {"entry": source.folder.parent.name, "kind": self._guard.kind, "dtype": self.dtype.name, **names}
+
     def __array_finalize__(self, obj: Any) -> None:
         super().__array_finalize__(obj)
         self._guard = None

@@ -19,14 +19,14 @@ MAX_COLUMNS = 6
 
 
 def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The drawing of a run, under `kind` the target that it is of.
+    """The drawing of a run, under `kind` the target that it is of; None where nothing is drawn, or predicted.
 
     Args:
         predictions: Of the run.
         dataset: What the run says of its dataset.
     """
     name = recorded(dataset).name
-    draw = {"one_class": of_classes, "number": of_numbers}.get(name)
+    draw = {"one_class": of_classes, "number": of_numbers}.get(name) if "predicted" in predictions else None
     return {"kind": name, **draw(predictions, dataset)} if draw else None
 
 

@@ -125,7 +125,7 @@ def test_runs_with_one_and_with_several_labels_have_tables_of_their_own(folder: 
     [
         (
             {"head": NearestClassMean()},
-            "several has several labels per row, head ncm fits one class per row: choose one of linear",
+            "several has several labels per row, head ncm fits one class per row: choose one of knn, linear",
         ),
         ({"protocol": FewShot()}, "protocol few_shot draws by class: choose one of cross_validation, fraction, full"),
         ({"calibrate": True}, "dataset several has several labels per row, calibrate need one class per row"),

@@ -14,6 +14,8 @@ FORMS = {
     "naive_bayes": "input.batch0.x",
     "regression_metrics": "output.crps_gaussian_mean",
     "fourier_head": "output64.c0.density_on_grid",
+    "knn": "ref64.gap_at_k.k1",
+    "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

@@ -159,6 +159,32 @@ def write_naive_bayes(path, *, batch_sizes, width, n_classes, n_test, seed):
     save_file({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in data.items()}, path)
 
 
+def write_knn(path, *, n_train, n_test, width, n_classes, ks, temperatures, seed):
+    """Votes of two released codes, in double precision: weights exp(s / T), or a softmax over the largest k."""
+    random = np.random.default_rng(seed)
+
+    def draw(n):
+        X = random.normal(size=(n, width))
+        return (X / np.linalg.norm(X, axis=1, keepdims=True)).astype(np.float32)
+
+    X, queries, y = draw(n_train), draw(n_test), random.integers(0, n_classes, n_train)
+    cosines = queries.astype(np.float64) @ X.astype(np.float64).T
+    order = np.argsort(-cosines, axis=1)
+    ranked = np.take_along_axis(cosines, order, axis=1)
+    data = {"input.train_features": X, "input.train_labels": y, "input.test_features": queries}
+    for k in ks:
+        data[f"ref64.gap_at_k.k{k}"] = ranked[:, k - 1] - ranked[:, k]
+        for T in temperatures:
+            w = np.exp(ranked[:, : max(ks)] / T)
+            votes = np.array([[w[i, :k][y[order[i, :k]] == c].sum() for c in range(n_classes)] for i in range(n_test)])
+            best = np.sort(votes, axis=1)
+            data[f"output.dino.votes.k{k}.T{T}"] = votes
+            data[f"output.dino.pred.k{k}.T{T}"] = votes.argmax(axis=1)
+            data[f"output.dinov3.votes.k{k}.T{T}"] = votes / w.sum(axis=1, keepdims=True)
+            data[f"ref64.rel_gap_top2.k{k}.T{T}"] = (best[:, -1] - best[:, -2]) / best[:, -1]
+    save_file({name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in data.items()}, path)
+
+
 def write_all(folder):
     """Files of each form, of shapes that the shipped ones do not have."""
     vit = {"n_rows": 9, "n_positions": 17, "width": 20, "n_classes": 4}
@@ -177,3 +203,6 @@ def write_all(folder):
         write_dual_head_kd(folder / f"{name}.safetensors", **dual | changes)
     write_naive_bayes(folder / "i.safetensors", batch_sizes=(5, 300), width=40, n_classes=3, n_test=50, seed=0)
     write_naive_bayes(folder / "j.safetensors", batch_sizes=(9, 1, 20, 4), width=2, n_classes=7, n_test=99, seed=1)
+    knn = {"n_train": 50, "n_test": 20, "width": 9, "n_classes": 4, "ks": (1, 7), "temperatures": (0.1,)}
+    write_knn(folder / "k.safetensors", seed=0, **knn)
+    write_knn(folder / "l.safetensors", seed=1, **knn | {"n_classes": 2, "ks": (1, 3, 40), "width": 30})

@@ -14,6 +14,7 @@ from probe.core.errors import InputError
 from probe.core.finite import refuse_non_finite
 from probe.heads.shared.head import Head, Validation
 from probe.heads.shared.one_pass import Second, Sweep
+from probe.heads.shared.streaming import check_stream
 
 Float64Array = NDArray[np.float64]
 
@@ -203,31 +204,12 @@ class MomentsHead(Head):
 
         The first call names all `classes`; a batch may lack some of them.
         """
-        if not hasattr(self, "_moments"):
-            if hasattr(self, "classes_"):
-                raise InputError(f"a loaded {type(self).__name__} has no running sums: fit it before partial_fit")
-            if classes is None:
-                raise InputError("classes is None in the first call of partial_fit: name every class that may come")
-            rows = self._check_rows(X, reset=True)
-            self._check_labels(classes, len(np.asarray(classes)))
-            moments = self._new_moments()
-        else:
-            rows, moments = self._check_rows(X, reset=False), self._moments
-            if classes is not None and not np.array_equal(np.unique(classes), self.classes_):
-                raise InputError(
-                    f"classes={np.unique(classes)} differ from those of the first call, {self.classes_}: name the same"
-                )
-        return self._finish(moments.update(rows, self._known_codes(y, len(rows))))
-
-    def _known_codes(self, y: ArrayLike, n_rows: int) -> IntArray:
-        labels = np.asarray(y).ravel()
-        if len(labels) != n_rows:
-            raise InputError(f"X has {n_rows} rows and y {len(labels)}: give one label per row")
-        codes = self._validation_codes(labels)
-        if (codes < 0).any():
-            unknown = np.unique(labels[codes < 0])
-            raise InputError(f"y holds {unknown}, the classes are {self.classes_}: name all classes in the first call")
-        return codes
+        begun = hasattr(self, "_moments")
+        if not begun and hasattr(self, "classes_"):
+            raise InputError(f"a loaded {type(self).__name__} has no running sums: fit it before partial_fit")
+        rows, codes = check_stream(self, X, y, classes, begun=begun)
+        moments = self._moments if begun else self._new_moments()
+        return self._finish(moments.update(rows, codes))
 
     def _finish(self, moments: ClassMoments) -> Self:
         self._moments = moments

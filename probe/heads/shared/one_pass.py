@@ -76,7 +76,7 @@ class Sweep:
         """The sums of all rows, as numpy arrays; threads take contiguous parts of the rows each."""
         n_parts = self._n_parts(X)
         parts = parts_of(X, n_parts)
-        with _one_thread_each(n_parts):
+        with one_thread_each(n_parts):
             if n_parts == 1:
                 return self._part(X, codes, parts[0])
             with ThreadPoolExecutor(n_parts) as pool:
@@ -186,7 +186,7 @@ class _Seconds:
 
 
 @contextmanager
-def _one_thread_each(n_parts: int) -> Iterator[None]:
+def one_thread_each(n_parts: int) -> Iterator[None]:
     """Keeps torch to one thread: on blocks that fit the cache, waiting for other threads costs more than they do.
 
     Where other programs want the processor too, each such wait lasts a slice of the scheduler, thousandfold the work.

@@ -13,21 +13,33 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from probe.core import tensors
+from probe.core.arrays import RowStack
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.hashing import hash_arrays
+from probe.core.lazy import Entries, RowSubset, Scaled
 from probe.core.writing import write_file
+from probe.features.reference import reference_to, rows_behind
+from probe.results.schema import RESULT
 
 ROOM = "probe.heads."
 MOVED = {"one_vs_rest": "shared.one_vs_rest", "linear_shared": "shared.linear_ranks"}
 """Modules of saved heads, below their room, that stand elsewhere now."""
+LAZY = (np.memmap, RowStack, RowSubset, Entries, Scaled)
 SavedHead = TypeVar("SavedHead", bound=BaseEstimator)
 
 
 def save(head: Any, path: str | Path) -> None:
-    """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""
+    """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header.
+
+    Rows of the feature store are not copied: the header says which they are.
+    """
     check_is_fitted(head)
     fitted = {name: value for name, value in vars(head).items() if name.endswith("_") and not name.startswith("_")}
+    lazy = {k: v for k, v in fitted.items() if isinstance(v, LAZY)}
+    references = {k: found for k, v in lazy.items() if (found := reference_to(v)) is not None}
+    fitted |= {k: np.asarray(v[:]) for k, v in lazy.items() if k not in references}
+    fitted = {k: v for k, v in fitted.items() if k not in references}
     arrays = {k: np.ascontiguousarray(v) for k, v in fitted.items() if isinstance(v, np.ndarray)}
     strings = {k: v.tolist() for k, v in arrays.items() if v.dtype.kind not in "fiub"}
     others = {k: v for k, v in fitted.items() if k not in arrays} | strings
@@ -38,7 +50,7 @@ def save(head: Any, path: str | Path) -> None:
         "parameters": json.dumps(given, default=_plain),
         "attributes": json.dumps(others, default=_plain),
         "strings": json.dumps(sorted(strings)),
-    }
+    } | ({"references": json.dumps(references)} if references else {})
     numbers = {k: v for k, v in arrays.items() if k not in strings}
     write_file(path, tensors.to_bytes(numbers, header | {"digest": _digest(numbers, header)}))
 
@@ -74,11 +86,20 @@ def load(cls: type[SavedHead], path: str | Path) -> SavedHead:
     attributes: Mapping[str, Any] = json.loads(header["attributes"])
     for key in json.loads(header["strings"]):
         attributes = {**attributes, key: np.asarray(attributes[key])}
-    fitted = {**attributes, **arrays}
+    references = json.loads(header.get("references", "{}"))
+    rows = {key: rows_behind(reference, _remedy(Path(path))) for key, reference in references.items()}
+    fitted = {**attributes, **arrays, **rows}
     if odd := [key for key in fitted if not key.endswith("_") or key.startswith("_")]:
         raise InputError(f"{path} sets {', '.join(odd)}, which no fitted head has: give a file that a run wrote")
     head.__dict__.update(fitted)
     return head
+
+
+def _remedy(path: Path) -> str:
+    """What brings back features that a head refers to."""
+    if (path.parent / RESULT).exists():
+        return f"`probe reproduce {path.parent}` extracts them again"
+    return "extract them again, or fit the head again"
 
 
 def _plain(value: Any) -> Any:

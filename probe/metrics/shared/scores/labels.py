@@ -36,7 +36,7 @@ class LabelScores:
     @classmethod
     def restored(cls, arrays: Mapping[str, NDArray[Any]]) -> LabelScores:
         """The scores again, as far as `arrays` keeps them."""
-        return cls(None, arrays["label"].astype(np.int64), arrays["predicted"] > 0)
+        return cls(None, arrays["label"].astype(np.int64), arrays.get("predicted", np.empty(0)) > 0)
 
 
 def read(logits: NDArray[Any], labels: NDArray[Any]) -> LabelScores:
