@@ -12,6 +12,7 @@ FORMS = {
     "moment_probing": "param.proj.weight",
     "dual_head_kd": "input.teacher_logits",
     "naive_bayes": "input.batch0.x",
+    "attentive": "input.tokens",
 }
 """A tensor that tells the form of a file, whatever its name."""
 
