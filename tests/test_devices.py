@@ -34,6 +34,7 @@ from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.experiment.request import Run
 from probe.experiment.run import run
 from probe.features.store import FeatureStore
+from probe.heads.attentive import Attentive
 from probe.heads.dual_head_kd import DualHeadKD
 from probe.heads.fixed_moments import FixedMoments
 from probe.heads.knn import KNearest
@@ -82,6 +83,11 @@ def fixed_moments(**parameters):
     return partial(FixedMoments, **(small | parameters))
 
 
+def attentive(**parameters):
+    small = {"epochs": 2, "learning_rates": (1e-3, 3e-3), "weight_decays": (1e-2,), "n_prefix_tokens": 1}
+    return partial(Attentive, **(small | parameters))
+
+
 def dual(**parameters):
     small = {"trunk_width": 24, "epochs": (2,), "learning_rates": (1e-3, 3e-3)}
     return partial(DualHeadKD, **(small | parameters))
@@ -124,6 +130,9 @@ TOKENS = {
     "moment_probing average": moment_probing(ema_decay=0.9, label_smoothing=0.1),
     "fixed_moments pca": fixed_moments(),
     "fixed_moments random": fixed_moments(projection="random"),
+    "attentive ep": attentive(),
+    "attentive aim": attentive(kind="aim"),
+    "attentive jepa": attentive(kind="jepa", options={"depth": 2}, batch_norm=False),
 }
 DISTILLED = {
     "kd": dual(arm="kd"),

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core import int8
 from probe.core.base import IntArray
 from probe.core.errors import InputError, StoreError
-from probe.core.lazy import Beside, DrawnViews, Entries, RowSubset, Scaled
+from probe.core.lazy import Beside, DrawnViews, Entries, RowSubset, Scaled, Unpacked
 
 CHUNK_BYTES = 64 * 2**20
 
@@ -65,7 +66,7 @@ def row_chunks(X: Any, bytes_per_chunk: int = CHUNK_BYTES, within: slice | None 
 
 def _mappings(array: Any) -> Iterator[mmap.mmap]:
     """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
-    if isinstance(array, RowSubset | Entries | Scaled | Beside):
+    if isinstance(array, RowSubset | Entries | Scaled | Beside | Unpacked):
         yield from _mappings(array.array)
     elif isinstance(array, RowStack):
         for part in array.parts:
@@ -173,6 +174,8 @@ def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
         return np.require(Entries(read_rows(array.array, rows), pick)[:], requirements=["C", "W"])
     if isinstance(array, Scaled):
         return Scaled(read_rows(array.array, rows), array.mean, array.scale)[:]
+    if isinstance(array, Unpacked):
+        return int8.unpack(read_rows(array.array, rows))
     if hasattr(array, "verify"):
         array.verify(rows)
     # Of a map that was opened for writing, some rows may be in memory alone.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+DTYPES = ("float16", "float32")
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -15,6 +17,7 @@ class Kind:
         dtype: In which it is stored unless told otherwise.
         reductions: What may be made of a tapped layer so that it is of this kind; see `probe.backbones.shared.taps`.
         ragged: Whether rows differ in length.
+        dtypes: In which it may be stored; `int8` has a scale for each vector of the last axis, see `probe.core.int8`.
     """
 
     name: str
@@ -22,6 +25,7 @@ class Kind:
     dtype: str
     reductions: tuple[str, ...] = ()
     ragged: bool = False
+    dtypes: tuple[str, ...] = DTYPES
 
     @property
     def n_axes(self) -> int:
@@ -33,7 +37,7 @@ KINDS = {
     kind.name: kind
     for kind in (
         Kind("pooled", ("N", "D"), "float32", reductions=("mean", "cls")),
-        Kind("tokens", ("N", "T", "D"), "float16", reductions=("tokens",)),
+        Kind("tokens", ("N", "T", "D"), "float16", reductions=("tokens",), dtypes=(*DTYPES, "int8")),
         Kind("map", ("N", "C", "H", "W"), "float16"),
     )
 }
@@ -43,6 +47,12 @@ DEFAULT_REDUCTION = "mean"
 def dtype_of_layer(n_axes: int) -> str:
     """In which a tapped layer is stored unless told otherwise: as the kinds are that have as many axes, or more."""
     return next((kind.dtype for kind in KINDS.values() if kind.n_axes == n_axes), "float16")
+
+
+def dtypes_of(kind: str) -> tuple[str, ...]:
+    """In which a kind may be stored, or a tapped layer that is reduced to one."""
+    known = KINDS.get(kind) or next((k for k in KINDS.values() if kind.rpartition(":")[2] in k.reductions), None)
+    return known.dtypes if known else DTYPES
 
 
 def tap_of(layer: str, kind: str) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core import int8
 from probe.core.base import IntArray
 
 
@@ -130,6 +131,36 @@ class Beside:
         found = np.empty((len(left), self.shape[1]), dtype=self.dtype)
         found[:, : left.shape[1]], found[:, left.shape[1] :] = left, self.columns[key]
         return found
+
+
+class Unpacked:
+    """Vectors of float32 that are stored as bytes, see `probe.core.int8`; unpacked when rows are asked for.
+
+    Looks like an array to the heads, as `RowSubset` does.
+
+    Args:
+        array: An array or memmap of int8, (..., D + 4).
+    """
+
+    def __init__(self, array: Any):
+        self.array = array
+        self.dtype = np.dtype(np.float32)
+        self.shape = (*array.shape[:-1], array.shape[-1] - int8.SCALE.itemsize)
+        self.ndim = array.ndim
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> NDArray[Any]:
+        return int8.unpack(self.array[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+def as_numbers(array: Any) -> Any:
+    """An array of features as heads see it, however it is stored."""
+    return Unpacked(array) if array.dtype == np.int8 else array
 
 
 def _entry(array: Any, key: slice | IntArray, entry: int | IntArray) -> NDArray[Any]:

@@ -12,7 +12,7 @@ from probe.core.errors import StoreError
 from probe.features.layout import SCHEMA, entry_digest
 
 MANIFEST = "manifest.json"
-DTYPES = ("float16", "float32")
+DTYPES = ("float16", "float32", "int8")
 
 
 def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:

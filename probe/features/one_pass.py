@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.core.base import Backbone, Dataset, IntArray, Partition
 from probe.core.device import resolve_device
 from probe.core.escaping import one_line
+from probe.core.lazy import as_numbers
 from probe.core.rows import check_rows
 from probe.core.targets import stored
 from probe.features import layout
@@ -103,7 +104,8 @@ class OnePass:
                         arrays[kind] = np.zeros((len(whole), *part.shape[1:]), part.dtype)
                     arrays[kind][places] = part
                 bar.update(len(places))
-        return Features(arrays, stored(whole.labels), whole.ids, valid, "", time.perf_counter() - started)
+        seen = {kind: as_numbers(array) for kind, array in arrays.items()}
+        return Features(seen, stored(whole.labels), whole.ids, valid, "", time.perf_counter() - started)
 
 
 class _Some:

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from probe.core.base import Backbone, Dataset, IntArray, digest
 from probe.core.errors import InputError, ProbeError, StoreError
 from probe.core.files import cache_root
+from probe.core.kinds import dtypes_of
+from probe.core.lazy import as_numbers
 from probe.core.rows import check_rows
 from probe.core.targets import stored
 from probe.features import layout
@@ -23,7 +25,6 @@ from probe.features.extraction.finish import whoami
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.session import Extraction
 from probe.features.extraction.work import Work, works
-from probe.features.manifest import DTYPES
 
 PATIENCE = 10
 """How often in a row an extraction may vanish and be there again, as beside a prune, before it counts as damaged."""
@@ -34,8 +35,9 @@ class Features:
     """Features of all rows of a partition.
 
     Attributes:
-        arrays: Kind -> read-only memmap of N rows, in the order of the partition. Blocks are verified against their
-            checksums before their first use; a damaged one raises `StoreError`. Rows that are not valid hold NaN.
+        arrays: Kind -> read-only memmap of N rows, in the order of the partition; of int8 what unpacks one. Blocks are
+            verified against their checksums before their first use; a damaged one raises `StoreError`. Rows that are
+            not valid hold NaN.
         labels: (N,) class codes.
         ids: N names of the rows.
         valid: (N,) False where a row could not be decoded (`on_error="skip"`).
@@ -84,8 +86,9 @@ class FeatureStore:
 
         Args:
             kinds: What the caller reads; all that is missing is extracted in one pass.
-            dtypes: Kind -> stored dtype, `float16` or `float32`. By default, or told None, `pooled` and other arrays of
-                two axes are stored in float32, `tokens`, `map` and other larger arrays in float16.
+            dtypes: Kind -> stored dtype, `float16` or `float32`, of tokens `int8` too, with a scale for each token. By
+                default, or told None, `pooled` and other arrays of two axes are stored in float32, `tokens`, `map` and
+                other larger arrays in float16.
             n_workers: Processes that decode rows; 0 decodes in this one. None: for images on a GPU as many as this
                 process has cores and shared memory for, else 0.
             on_error: `raise`, or `skip` to leave out rows that cannot be decoded and mark them in `valid`.
@@ -170,8 +173,8 @@ def check_request(
     if unknown or not kinds or isinstance(kinds, str):
         wrong.append(f"backbone {backbone.name} gives {list(backbone.kinds)}, asked for {unknown or kinds!r}")
     for kind, dtype in dtypes.items():
-        if dtype not in DTYPES:
-            wrong.append(f"features.dtypes.{kind} is {dtype!r}: choose from {list(DTYPES)}")
+        if dtype not in (known := dtypes_of(kind)):
+            wrong.append(f"features.dtypes.{kind} is {dtype!r}: choose from {list(known)}")
     if batch_size < 1:
         wrong.append(f"batch_size is {batch_size}: give 1 or more")
     if n_workers is not None and n_workers < 0:
@@ -236,7 +239,7 @@ def read_features(
         with suppress(OSError):  # a cache that can only be read is fine
             (one.folder.parent / "used").write_text(whoami())
     return Features(
-        arrays={kind: p.array(kind) for kind, p in found.items()},
+        arrays={kind: as_numbers(p.array(kind)) for kind, p in found.items()},
         labels=stored(rows.labels),
         ids=rows.ids,
         valid=valid,

@@ -16,7 +16,8 @@ from probe.core.arrays import RowReader, row_chunks
 from probe.core.errors import InputError
 from probe.heads.shared.distillation import TwoHeads, binary_kl_norm, dual_backward, softmax_kd
 from probe.heads.shared.head import Validation
-from probe.heads.shared.minibatch import Batch, MinibatchHead
+from probe.heads.shared.minibatch import MinibatchHead
+from probe.heads.shared.module_head import Batch
 
 ARMS = ("ce", "kd", "single", "dual")
 ALIGNMENTS = ("none", "released", "shared")

@@ -17,7 +17,7 @@ from probe.core.errors import InputError
 from probe.heads.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
-from probe.heads.shared.minibatch import as_tensors
+from probe.heads.shared.module_head import as_tensors
 from probe.heads.shared.moments import ClassMoments
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")

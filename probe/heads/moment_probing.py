@@ -13,7 +13,8 @@ from torch.nn import functional
 from probe.core.arrays import RowReader
 from probe.core.errors import InputError
 from probe.heads.shared.head import Validation
-from probe.heads.shared.minibatch import Batch, MinibatchHead
+from probe.heads.shared.minibatch import MinibatchHead
+from probe.heads.shared.module_head import Batch
 from probe.heads.shared.token_moments import (
     check_moment_options,
     check_patches,

@@ -3,7 +3,7 @@ from pathlib import Path
 import yaml
 
 from probe.backbones.shared.taps import REDUCTIONS
-from probe.core.kinds import KINDS, dtype_of_layer, tap_of
+from probe.core.kinds import KINDS, dtype_of_layer, dtypes_of, tap_of
 from probe.features.layout import DEFAULT_DTYPES
 from probe.heads.shared.head import N_AXES
 
@@ -20,6 +20,13 @@ def test_all_who_ask_about_kinds_read_one_table():
 def test_every_kind_can_be_read_from_another_layer():
     reads = yaml.safe_load((CONF / "config.yaml").read_text())["reads"]
     assert reads == {name: name for name in KINDS}
+
+
+def test_every_kind_can_be_told_its_dtype_without_a_plus():
+    told = yaml.safe_load((CONF / "config.yaml").read_text())["features"]["dtypes"]
+    assert told == dict.fromkeys(KINDS)
+    assert dtypes_of("tokens") == dtypes_of("blocks.3:tokens") == ("float16", "float32", "int8")
+    assert dtypes_of("pooled") == dtypes_of("blocks.3") == dtypes_of("blocks.3:heads") == ("float16", "float32")
 
 
 def test_rows_come_first_and_none_is_ragged_yet():

@@ -18,6 +18,7 @@ from unittest import mock
 
 import torch
 from torch import Tensor
+from torch._C._functorch import get_unwrapped, is_functorch_wrapped_tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_iter, tree_map_only
@@ -33,6 +34,8 @@ WAITS = {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero", "aten
 
 
 def on_gpu(tensor: Tensor) -> bool:
+    while is_functorch_wrapped_tensor(tensor):  # one of those that `vmap` computes with
+        tensor = get_unwrapped(tensor)
     return tensor.layout == torch.strided and getattr(tensor.untyped_storage(), "on_gpu", False)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from probe.core.base import Backbone, Partition, digest
 from probe.core.errors import InputError, StoreError
 from probe.core.hashing import hash_bytes
+from probe.core.int8 import unknown
 from probe.core.targets import stored
 from probe.features.entry import block_hash
 from probe.features.extraction.plan import Block
@@ -113,7 +114,7 @@ def fill_empty_blocks(work: Work, blocks: dict[int, Block], shapes: Any) -> dict
                 hashes[kind][number] = block.hashes[kind]
                 continue
             rows = plan.rows(number)
-            empty = np.full((len(rows), *shapes[kind]), np.nan, files.dtype(kind, shapes[kind]))
+            empty = unknown((len(rows), *shapes[kind]), files.dtype(kind, shapes[kind]))
             files.write(kind, rows[0], empty)
             hashes[kind][number] = block_hash(empty)
     files.sync()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
+from probe.core import int8
 from probe.core.base import Backbone, Partition
 from probe.core.errors import InputError
 from probe.features.extraction.batches import each, tensors
@@ -68,7 +69,7 @@ class Forward:
             stored = {kind: self._stored(features[kind], kind, rows, failed) for kind in kinds}
             # NaN if any number is, infinite if any is in the stored dtype.
             finite = {
-                kind: torch.stack(torch.aminmax(_decoded(features[kind], rows, failed))).to(stored[kind].dtype)
+                kind: _in_range_of(stored[kind], torch.stack(torch.aminmax(_decoded(features[kind], rows, failed))))
                 for kind in kinds
             }
             # Not waited for: into pinned memory, in the order of the device's stream.
@@ -111,11 +112,12 @@ class Forward:
         import torch
 
         self._check_shape(features, kind, rows)
-        stored = features.detach().to(getattr(torch, stored_dtype(self.plan.kinds[kind], features.ndim)))
+        features = features.detach()
         if failed:
-            stored = stored.clone()
-            stored[[row - rows[0] for row in failed]] = torch.nan
-        return stored
+            features = features.clone()
+            features[[row - rows[0] for row in failed]] = torch.nan
+        dtype = stored_dtype(self.plan.kinds[kind], features.ndim)
+        return int8.pack(features) if dtype == int8.NAME else features.to(getattr(torch, dtype))
 
     def _check_shape(self, features: Tensor, kind: str, rows: range) -> None:
         if features.ndim < 2 or len(features) != len(rows):
@@ -150,6 +152,11 @@ class Forward:
 
     def _name(self, row: int) -> str:
         return f"row {row} ({self.partition.ids[row]})"
+
+
+def _in_range_of(stored: Tensor, numbers: Tensor) -> Tensor:
+    """Numbers in the dtype of what is stored; its scales, where that is bytes."""
+    return numbers.to(stored.dtype) if stored.is_floating_point() else numbers.float()
 
 
 def _decoded(features: Tensor, rows: range, failed: Mapping[int, str]) -> Tensor:

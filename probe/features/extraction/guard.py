@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core import int8
 from probe.core.base import Backbone, Partition
 from probe.core.errors import InputError, ProbeError
 from probe.features.extraction.contribute import Reader
@@ -42,6 +43,8 @@ def check_function_of_row(backbone: Backbone, partition: Partition, plan: Plan, 
     import torch
 
     n_rows = min(N_ROWS, plan.block_rows, plan.n_rows)
+    # Bytes are no numbers yet, and what they round away is no fault of the backbone.
+    plan = replace(plan, kinds={kind: "float32" if dtype == int8.NAME else dtype for kind, dtype in plan.kinds.items()})
     together, alone = (replace(plan, n_rows=n_rows, block_rows=size) for size in (n_rows, 1))
 
     def extracted(plan: Plan, blocks: Iterable[int]) -> tuple[Arrays, set[int]]:

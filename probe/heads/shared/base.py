@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.core.arrays import RowReader, RowSubset, Scaled, row_chunks, rows_of
+from probe.core.arrays import RowReader, RowSubset, Scaled, Unpacked, row_chunks, rows_of
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
@@ -25,7 +25,7 @@ N_AXES = {name: kind.n_axes for name, kind in KINDS.items()}
 
 def is_lazy(X: Any) -> bool:
     """True for float arrays that are only ever read in chunks: memmaps and selections of their rows."""
-    return isinstance(X, np.memmap | RowSubset) and X.dtype.kind == "f"
+    return isinstance(X, np.memmap | RowSubset | Unpacked) and X.dtype.kind == "f"
 
 
 def check_lazy(X: Any, name: str = "X") -> None:

@@ -17,13 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from probe.core.arrays import RowReader, row_chunks
-from probe.core.base import IntArray
 from probe.core.device import ResidentRows, full_precision, resident_rows, resolve_device
 from probe.core.errors import InputError
-from probe.heads.shared.head import FloatArray, Head, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
+from probe.heads.shared.module_head import Batch, ModuleHead, as_tensors
 
-Batch = dict[str, Tensor]
 Backward = Callable[[nn.Module, Batch], Tensor]
 """Computes the loss of a batch, leaves its gradients on the parameters and returns it."""
 
@@ -46,12 +44,6 @@ def schedule(step: int, n_steps: int, n_warmup: float) -> float:
     if step < n_warmup:
         return (step + 1) / (n_warmup + 1)
     return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1.0, n_steps - n_warmup)))
-
-
-def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.float32) -> Batch:
-    """Arrays or tensors on a device; floats as `dtype`, converted there, integers as they are."""
-    tensors = {name: torch.as_tensor(array).to(device) for name, array in batch.items()}
-    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
 def batches(rows: RowReader | ResidentRows, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
@@ -96,13 +88,13 @@ def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Reci
     return module.eval()
 
 
-class MinibatchHead(Head):
+class MinibatchHead(ModuleHead):
     """Base class of the heads that train a torch module by mini-batches.
 
-    A subclass gives `_module()`, sized by fitted attributes, and `_backward(module, batch)`, where batch holds
+    A subclass gives `_module()` and `_backward(module, batch)`, where batch holds
     the consumed kinds, `codes`, and whatever else `fit` put beside them, and has the parameters `epochs`,
     `learning_rates` (sequences, searched), `batch_size`, `weight_decay`, `warmup_epochs`, `refit`, `random_state` and
-    `device`. The trained weights become fitted attributes, `main.weight` as `main_weight_`.
+    `device`.
 
     The candidate with the highest accuracy on the validation rows wins, the lower log-loss where two are equal.
     Without validation rows a tenth of the training rows is held out to choose on, and the winner trained again on
@@ -110,7 +102,6 @@ class MinibatchHead(Head):
     """
 
     searches: ClassVar[Mapping[str, str]] = {"epochs": "epochs", "learning_rate": "learning_rates"}
-    draws_views: ClassVar[bool] = True
     epochs: Sequence[int]
     learning_rates: Sequence[float]
     batch_size: int
@@ -119,10 +110,6 @@ class MinibatchHead(Head):
     ema_decay: float | None = None
     refit: bool
     random_state: int
-    device: str
-
-    def _module(self) -> nn.Module:
-        raise NotImplementedError
 
     def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
         raise NotImplementedError
@@ -144,19 +131,6 @@ class MinibatchHead(Head):
         grid = itertools.product(self.epochs, self.learning_rates)
         return [Recipe(int(epochs), float(rate), *shared) for epochs, rate in grid]
 
-    def _validation_rows(self, validation: Validation | None) -> tuple[dict[str, Any], IntArray] | None:
-        """Checked kinds and codes of the validation rows, None where there are none."""
-        if validation is None or len(np.asarray(validation[1])) == 0:
-            return None
-        X, y = validation
-        arrays, codes = self._by_kind(self._check_rows(X, reset=False)), self._validation_codes(y)
-        if len(next(iter(arrays.values()))) != len(codes):
-            raise InputError(f"validation has {len(codes)} labels for other rows: give one label per row")
-        return arrays, codes
-
-    def _by_kind(self, X: Any) -> dict[str, Any]:
-        return X.arrays if isinstance(X, RowReader) else {self.consumes[0]: X}
-
     def _select_and_train(self, rows: RowReader, validation: RowReader | None) -> None:
         """Chooses a recipe, trains with it, and keeps the weights as fitted attributes."""
         recipes = self._recipes()
@@ -176,13 +150,7 @@ class MinibatchHead(Head):
                 f"training of {type(self).__name__} diverged at learning rate {recipe.learning_rate}: "
                 "give smaller learning_rates, and features without NaN or infinity"
             )
-        self._set_weights(module)
-
-    def _set_weights(self, module: nn.Module) -> None:
-        """Makes the weights fitted attributes."""
-        for name, value in module.state_dict().items():
-            setattr(self, name.replace(".", "_") + "_", value.detach().cpu().numpy())
-        self.weights_ = [name.replace(".", "_") + "_" for name in module.state_dict()]
+        self._set_weights(module.state_dict())
 
     def _select(
         self, recipes: list[Recipe], rows: RowReader, validation: RowReader | None
@@ -208,7 +176,7 @@ class MinibatchHead(Head):
             "chosen": {"epochs": best[1].epochs, "learning_rate": best[1].learning_rate},
         }
         if best[2] is not None:
-            self._set_weights(best[2])
+            self._set_weights(best[2].state_dict())
             self._keep_choice()
         return best[1], best[2]
 
@@ -228,23 +196,3 @@ class MinibatchHead(Head):
         log_probabilities = torch.log_softmax(torch.from_numpy(logits[known]).double(), dim=1).numpy()
         log_loss = -log_probabilities[np.arange(len(known)), codes[known]].sum()
         return float((logits.argmax(axis=1) == codes).mean()), -float(log_loss)
-
-    @torch.no_grad()
-    def _module_logits(self, module: nn.Module, chunk: dict[str, Any]) -> FloatArray:
-        parameter = next(module.parameters())
-        with full_precision():
-            return module(as_tensors(chunk, str(parameter.device), parameter.dtype)).cpu().numpy()
-
-    def _logits(self, X: Any) -> FloatArray:
-        chunk = X if isinstance(X, dict) else {self.consumes[0]: np.require(X, requirements=["C", "W"])}
-        with torch.device("meta"):
-            module = self._module()
-        state = {
-            name: torch.from_numpy(getattr(self, name.replace(".", "_") + "_")).reshape(value.shape)
-            for name, value in module.state_dict().items()
-        }
-        module.load_state_dict(state, assign=True)
-        # Doubles in, doubles out: a row's logits then do not depend on the rows beside it at float32 precision.
-        double = all(array.dtype == np.float64 for array in chunk.values())
-        module = module.eval().to(resolve_device(self.device), torch.float64 if double else torch.float32)
-        return self._module_logits(module, chunk)

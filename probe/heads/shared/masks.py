@@ -1,0 +1,31 @@
+"""Masks of tokens: which of a row's places hold one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from probe.core.errors import InputError
+
+
+def check_mask(mask: Any, shape: tuple[int, ...], n_dropped: int) -> None:
+    """Refuses masks that do not fit their tokens, and rows of which none is left.
+
+    Args:
+        mask: True where there is a token.
+        shape: (N, T) of the tokens.
+        n_dropped: How many first tokens are not read.
+    """
+    if mask.shape != shape or np.dtype(mask.dtype) != np.bool_:
+        raise InputError(
+            f"mask has shape {tuple(mask.shape)} and dtype {mask.dtype}, expected booleans of shape {tuple(shape)}: "
+            "give True where there is a token"
+        )
+    left = np.asarray(mask)[:, n_dropped:].any(axis=1)
+    if not left.all():
+        raise InputError(
+            f"the mask of row {int(np.argmin(left))} leaves no token to pool"
+            + (f" behind the {n_dropped} of the prefix" if n_dropped else "")
+            + ": leave that row out"
+        )
