@@ -53,7 +53,7 @@ def test_a_class_that_wants_arguments_shows_them_all():
 
 def test_the_usual_teacher_is_not_told_however_it_came_and_another_is(tmp_path):
     def of_run(teacher):
-        head = DualHeadKD(epochs=[1], learning_rates=[0.01])
+        head = DualHeadKD(epochs=[1], learning_rates=[0.01], teacher_folds=3)
         store = FeatureStore(tmp_path / "cache")
         asked = Run(IdentityBackbone(), load("iris"), Full(), head, store, tmp_path / "runs", teacher=teacher)
         return json.loads((run_once(asked)[0] / "result.json").read_text())
