@@ -46,7 +46,7 @@ class Watch:
         protocol: See `run`.
         seed: Of the draw of rows and of the heads.
         every: Measures at epoch 0 and at each that this divides.
-        metrics: Names of those wanted; by default `top1`, or `mAP` where rows have several labels.
+        metrics: Names of those wanted; by default what tables show, such as `top1`.
         limit: At most so many rows of each partition.
         keep: Keep the features of every epoch in the cache, where `probe.run` finds them; else they are forgotten.
         cache: Where, see `run`.

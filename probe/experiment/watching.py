@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 
-from probe.core.base import Backbone, IntArray, Tapped
+from probe.core.base import Backbone, IntArray, MeasuresFeatures, Tapped
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.intervals import Interval
 from probe.core.targets import Target
@@ -135,6 +135,10 @@ def _fit_and_score(drawn: Drawn, metrics: Sequence[str]) -> tuple[Mapping[str, I
     started = time.perf_counter()
     head = fit_head(clone(drawn.checked.head).for_target(dataset.target.name), rows)
     seconds = time.perf_counter() - started
+    if isinstance(head, MeasuresFeatures):
+        measures = head.measure(rows.test.X, rows.test.y, target=dataset.target.name)
+        shown = [m for m in known().values() if m.reads in measures and (m.shown or m.name in metrics)]
+        return evaluate.measure(measures, shown).metrics, seconds
     outputs = dataset.target.outputs(head, rows.test.X, len(dataset.class_names))
     scores = score(outputs, rows.test.y, dataset.target.name)
     return evaluate.measure({"rows": scores}, [known()[name] for name in metrics]).metrics, seconds

@@ -273,3 +273,11 @@ def test_an_epoch_is_a_step_of_the_wandb_run_that_is_active(tmp_path, monkeypatc
         assert run.step == 3
         assert run.summary["probe/digits(limit=60)/ncm/top1"] == watch.history[-1]["value"]
         assert run.summary["probe/epoch"] == 2
+
+
+def test_neighbours_and_measures_without_a_head_come_from_the_same_pass():
+    scores = watched(network(), heads=("knn", "none"))(0)
+    assert {name.partition("/")[2] for name in scores} == {"knn/top1", "none/retrieval_map"}
+    result = probe.run((network(), PIXELS), "digits", "none", limit=60, quiet=True)
+    (measured,) = (value for name, value in scores.items() if name.endswith("map"))
+    assert measured == pytest.approx(result.metrics["retrieval_map"].value, abs=1e-5)
