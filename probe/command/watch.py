@@ -90,7 +90,9 @@ class Watch:
         quiet: bool = False,
     ):
         if isinstance(every, bool) or not isinstance(every, int) or every < 1:
-            raise InputError(f"every is {every!r}, expected a whole number of epochs, at least 1: give 1 to measure each")
+            raise InputError(
+                f"every is {every!r}, expected a whole number of epochs, at least 1: give 1 to measure each"
+            )
         self.network, self._options = network_and_options(backbone)
         self.history: list[dict[str, Any]] = []
         self.every, self.keep, self.quiet = every, keep, quiet

@@ -30,7 +30,8 @@ SENT = "sent"
 class WandbTracker:
     """Logs configuration, metrics with their intervals, seconds, the run folder as an artifact, a sweep's leaderboard.
 
-    Further tables: accuracy of each class, what was searched, accuracy after each task; the latter two as curves too.
+    Further tables: accuracy of each class, what was searched, the loss of each epoch, accuracy after each task; all but
+    the first as curves too, along axes of their own.
 
     Offline runs lie in the `wandb` folder beside the run folders; `wandb sync` uploads them later. Where wandb cannot
     be reached, or nobody is logged in, this process goes on offline.
@@ -190,6 +191,8 @@ def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
         rows = [[candidate.get(name) for name in columns] for candidate in searched]
         numeric = [name for name in selection["chosen"] if all(isinstance(c.get(name), Real) for c in searched)]
         found["selection"] = columns, rows, (numeric[0], "score") if len(numeric) == 1 else None
+    if losses := result.get("loss_per_epoch"):
+        found["training"] = ["epoch", "loss"], [[epoch, loss] for epoch, loss in enumerate(losses)], ("epoch", "loss")
     if tasks := result.get("tasks"):
         rows = [[place, *task] for place, task in enumerate(zip(tasks["names"], tasks["accuracies"], strict=True))]
         found["tasks"] = ["task", "name", "accuracy"], rows, ("task", "accuracy")

@@ -297,6 +297,15 @@ def test_refit_equals_training_on_train_and_validation_with_the_winner():
     assert np.array_equal(head.logits(X), alone.logits(X))
     kept = small(learning_rates=(1e-3, 1e-2), refit=False).fit(X, y, validation=(X_validation, y_validation))
     assert np.array_equal(kept.logits(X), small(learning_rates=(chosen,)).fit(X, y).logits(X))
+    # And the losses told are those of the training that gave the weights.
+    assert head.loss_per_epoch_ == alone.loss_per_epoch_ != kept.loss_per_epoch_
+
+
+def test_the_loss_of_each_epoch_is_kept_and_falls():
+    X, y = equal_means(200)
+    losses = small(epochs=(5,), learning_rates=(1e-2,)).fit(X, y).loss_per_epoch_
+    assert len(losses) == 5
+    assert losses[-1] < losses[0]
 
 
 def test_without_validation_the_grid_is_searched_on_held_out_training_rows():

@@ -151,6 +151,11 @@ def test_accuracy_after_each_task_and_the_search_are_curves(tmp_path: Path) -> N
     assert tables(RESULT, tmp_path) == {}
 
 
+def test_the_loss_of_each_epoch_is_a_curve(tmp_path: Path) -> None:
+    found = tables(RESULT | {"loss_per_epoch": [1.5, 0.5]}, tmp_path)
+    assert found["training"] == (["epoch", "loss"], [[0, 1.5], [1, 0.5]], ("epoch", "loss"))
+
+
 def test_a_run_that_was_there_is_recorded_and_no_run_is_recorded_twice(tmp_path: Path) -> None:
     env = os.environ | {
         "PROBE_CACHE": str(tmp_path / "cache"),

@@ -53,8 +53,10 @@ def batches(rows: RowReader | ResidentRows, batch_size: int, rng: np.random.Gene
         yield rows[np.sort(part)]
 
 
-def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Recipe, device: str) -> nn.Module:
-    """Trains a module in place and returns it in eval mode. Same recipe, same rows: same bits on the same machine.
+def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Recipe, device: str) -> list[float]:
+    """Trains a module in place, leaves it in eval mode and returns the mean loss of each epoch.
+
+    Same recipe, same rows: same bits on the same machine.
 
     The moving average warms up as min(decay, (1 + step) / (10 + step)), so that a short training does not end on its
     own beginning.
@@ -70,22 +72,25 @@ def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Reci
     scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, n_steps, n_warmup))
     average = {name: p.detach().clone() for name, p in named} if recipe.ema_decay is not None else {}
     rng = np.random.default_rng(recipe.seed)
-    step = 0
+    step, losses = 0, []
     with full_precision(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(recipe.seed)
         for epoch in range(recipe.epochs):
+            total = torch.zeros((), device=device)
             for batch in batches(rows.at_epoch(epoch), recipe.batch_size, rng):
                 optimizer.zero_grad(set_to_none=True)
-                backward(module, as_tensors(batch, device))
+                total += backward(module, as_tensors(batch, device)).detach()
                 optimizer.step()
                 scheduler.step()
                 step += 1
                 for name, p in named if average else ():
                     decay = min(float(recipe.ema_decay or 0), (1 + step) / (10 + step))
                     average[name].lerp_(p.detach(), 1 - decay)
+            losses.append(float(total) / steps_per_epoch)
     if average:
         module.load_state_dict(average, strict=False)
-    return module.eval()
+    module.eval()
+    return losses
 
 
 class MinibatchHead(ModuleHead):
@@ -99,6 +104,9 @@ class MinibatchHead(ModuleHead):
     The candidate with the highest accuracy on the validation rows wins, the lower log-loss where two are equal.
     Without validation rows a tenth of the training rows is held out to choose on, and the winner trained again on
     all of them; where no class has a row to spare, the first of each sequence is taken.
+
+    Attributes:
+        loss_per_epoch_: Mean loss of each epoch of the training that gave the weights.
     """
 
     searches: ClassVar[Mapping[str, str]] = {"epochs": "epochs", "learning_rate": "learning_rates"}
@@ -135,25 +143,31 @@ class MinibatchHead(ModuleHead):
         """Chooses a recipe, trains with it, and keeps the weights as fitted attributes."""
         recipes = self._recipes()
         recipe, module = recipes[0], None
+        losses: dict[Recipe, list[float]] = {}
         for stale in ("selection_", *getattr(self, "weights_", [])):
             self.__dict__.pop(stale, None)
         if len(recipes) > 1:
-            recipe, module = self._select(recipes, rows, validation)
+            recipe, module = self._select(recipes, rows, validation, losses)
         if validation is None or self.refit or module is None:
             if validation is not None and self.refit:
                 # A class that no training row has cannot be learnt from the validation rows either.
                 known = np.flatnonzero(np.asarray(validation.arrays["codes"]) >= 0)
                 rows = rows.stacked(validation.subset(known))
-            module = self._train(rows, recipe)
+            module = self._train(rows, recipe, losses)
         if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
             raise InputError(
                 f"training of {type(self).__name__} diverged at learning rate {recipe.learning_rate}: "
                 "give smaller learning_rates, and features without NaN or infinity"
             )
         self._set_weights(module.state_dict())
+        self.loss_per_epoch_ = losses[recipe]
 
     def _select(
-        self, recipes: list[Recipe], rows: RowReader, validation: RowReader | None
+        self,
+        recipes: list[Recipe],
+        rows: RowReader,
+        validation: RowReader | None,
+        losses: dict[Recipe, list[float]],
     ) -> tuple[Recipe, nn.Module | None]:
         on = "validation"
         if validation is None:
@@ -161,7 +175,7 @@ class MinibatchHead(ModuleHead):
             rows, validation = rows.subset(np.flatnonzero(~held)), rows.subset(np.flatnonzero(held))
         trained: list[tuple[tuple[float, float], Recipe, nn.Module | None]] = []
         for recipe in recipes if len(validation) else []:
-            module = self._train(rows, recipe)
+            module = self._train(rows, recipe, losses)
             trained.append((self._score(module, validation), recipe, module))
         if not trained:
             on, trained = "nothing, for want of rows", [((math.nan, 0.0), recipes[0], None)]
@@ -180,11 +194,13 @@ class MinibatchHead(ModuleHead):
             self._keep_choice()
         return best[1], best[2]
 
-    def _train(self, rows: RowReader, recipe: Recipe) -> nn.Module:
+    def _train(self, rows: RowReader, recipe: Recipe, losses: dict[Recipe, list[float]]) -> nn.Module:
+        """A module trained from its first weights on; `losses` takes the mean loss of each epoch."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.random_state)
             module = self._module()
-        return train(module, rows, self._backward, recipe, resolve_device(self.device))
+        losses[recipe] = train(module, rows, self._backward, recipe, resolve_device(self.device))
+        return module
 
     def _score(self, module: nn.Module, rows: RowReader) -> tuple[float, float]:
         """Accuracy, then the negative log-loss; the worst there is where the training diverged."""
