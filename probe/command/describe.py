@@ -11,6 +11,7 @@ import numpy as np
 from probe.core.base import Backbone, CountsTokens, Dataset, Notes
 from probe.core.escaping import one_line
 from probe.core.rows import check_rows
+from probe.core.words import counted
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.features.extraction.batches import collate
 from probe.features.layout import requested_dtypes, stored_dtype
@@ -96,7 +97,7 @@ def render(facts: dict[str, Any]) -> str:
     ]
     target, speed = facts["target"], "{:,.0f} rows/s read and transformed, {:,.0f} through the backbone"
     rows = ", ".join(f"{n:,} {part}" for part, n in facts["rows"].items())
-    copies = [f"{n:,} rows of {part} are in train too" for part, n in facts["rows_of_train_elsewhere"].items()]
+    copies = [f"of {part} {counted(n, 'row')} in train too" for part, n in facts["rows_of_train_elsewhere"].items()]
     flops = f"{facts['flops_per_row'] / 1e9:.3g} GFLOP per row"
     lines = {
         "backbone": f"{facts['backbone']}, {facts['n_parameters']:,} parameters, {flops}",

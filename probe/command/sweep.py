@@ -21,6 +21,7 @@ from typing import Any
 from probe.core.errors import ProbeError
 from probe.core.escaping import one_line
 from probe.core.terminal import show, tell
+from probe.core.words import leaked
 from probe.core.writing import write_file
 
 NOTES = ".sweep"
@@ -192,8 +193,8 @@ def show_run(folder: Path, *, was_there: bool) -> None:
         tell(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}")
         for remark in result["selection"].get("remarks", []):
             tell(f"doubtful: {remark}")
-    if leaked := result.get("leakage", {}).get("test", 0):
-        tell(f"leakage: {leaked} test rows of {labels['dataset']} are copies of training rows")
+    if n_leaked := result.get("leakage", {}).get("test", 0):
+        tell(f"leakage: {leaked(n_leaked, labels['dataset'])}")
     for phrase in result.get("left_out", ()):
         tell(f"not among the rows of {phrase}")
     for note in result.get("notes", ()):

@@ -12,6 +12,7 @@ from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.core.images import EXTENSIONS
 from probe.core.texts import one_spelling
+from probe.core.words import counted
 from probe.datasets.shared.labels import read_class_names
 from probe.datasets.shared.partitions import ImageFiles, make_dataset
 from probe.datasets.shared.sources import PARTITION_WORDS, passed_over
@@ -117,7 +118,8 @@ def _files(root: Path, name: str, follow_links: bool) -> tuple[dict[str, list[st
     loose = [entry.name for entry in entries if entry.is_file() and _is_image(entry.name)]
     if loose:
         raise InputError(
-            f"{folder} holds {len(loose)} images beside its class folders ({sorted(loose)[0]}), expected a folder per "
+            f"{folder} holds {counted(len(loose), 'image')} beside its class folders ({sorted(loose)[0]}), "
+            "expected a folder per "
             "class: move each image into the folder of its class"
         )
     classes = {}

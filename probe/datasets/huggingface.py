@@ -11,6 +11,7 @@ import numpy as np
 from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
 from probe.core.targets import Target
+from probe.core.words import counted
 from probe.datasets.shared.columns import IMAGE, LABEL, required
 from probe.datasets.shared.dictionaries import Coded
 from probe.datasets.shared.hub_rows import HuggingFacePartition
@@ -95,7 +96,8 @@ def load(
     }
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], labelled.target, test_fraction)
-    left_out = [f"{len(rows)} rows of split {split}" for split, rows in opened.items() if split not in chosen.values()]
+    unused = {split: rows for split, rows in opened.items() if split not in chosen.values()}
+    left_out = [f"{counted(len(rows), 'row')} of split {split}" for split, rows in unused.items()]
     called = name or Path(path).name
     return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="images")
 

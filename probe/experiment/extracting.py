@@ -11,6 +11,7 @@ from typing import Any, Self
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.rows import check_rows
+from probe.core.words import counted
 from probe.experiment.checks import check_fit
 from probe.experiment.reading import fetch, sources
 from probe.experiment.request import Run
@@ -84,7 +85,8 @@ class Extracting:
             found = fetch(self.request, self.request.backbone, name, self.kinds, {})
             n_skipped = int((~found.valid).sum())
             yield (
-                f"{self.request.backbone.name} {self.request.dataset.name}/{name}: {len(found.labels)} rows of "
+                f"{self.request.backbone.name} {self.request.dataset.name}/{name}: "
+                + f"{counted(len(found.labels), 'row')} of "
                 + ", ".join(self.kinds)
                 + (f", {n_skipped} skipped" if n_skipped else "")
                 + (f", {time.perf_counter() - started:.1f} s" if found.seconds else ", there already")

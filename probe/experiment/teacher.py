@@ -17,6 +17,7 @@ from probe.core.arrays import RowStack, rows_of
 from probe.core.base import IntArray, Rows, Split, digest
 from probe.core.errors import InputError
 from probe.core.source import identity_of, is_own
+from probe.core.words import counted
 from probe.experiment.checks import check_fit
 from probe.experiment.choosing import fit
 from probe.experiment.identity import describe_head, head_name
@@ -135,7 +136,8 @@ def out_of_fold_logits(
     lonely = [name for name in classes.tolist() if np.count_nonzero(labels == name) < 2]
     if lonely:
         raise InputError(
-            f"{len(lonely)} classes have a single row, the first is {lonely[0]!r}, and out-of-fold logits need two of "
+            f"a single row has {counted(len(lonely), 'class', 'classes')}, the first is {lonely[0]!r}, and "
+            "out-of-fold logits need two of "
             "each: give more rows, or set head.teacher_folds=null for the logits of the fitted teacher"
         )
     folds = stratified_folds(labels, int(n_folds), seed)

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
+from probe.core.words import counted, leaked
 from probe.leaderboard.controls import control_notes, held_against_controls
 from probe.leaderboard.records import METRIC, Problem, Records, has_bits, metric_of, row_values
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
@@ -150,7 +151,7 @@ def _with_metric(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, Metric, 
             "or select some with --where"
         )
     lacking = frame[frame[there[name]].isna()]
-    words = [f"{len(lacking)} runs have no {name}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
+    words = [f"Without {name}: {counted(len(lacking), 'run')}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
     return found[name].reset_index(drop=True), measures[name], words if len(lacking) else []
 
 
@@ -277,14 +278,15 @@ def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metr
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
     for dataset, n in frame[frame["leaked"] > 0].groupby("dataset")["leaked"].max().items():
-        notes.append(f"Leakage: {int(n)} test rows of {dataset} are copies of training rows.")
+        notes.append(f"Leakage: {leaked(int(n), str(dataset))}.")
     for dataset, n in frame[frame["divided"] > 0].groupby("dataset")["divided"].max().items():
-        notes.append(f"Groups: {int(n)} groups of {dataset} stand in more than one of training, validation and test.")
+        notes.append(f"Groups in more than one of training, validation and test: {int(n)} of {dataset}.")
     left_out = {phrase for phrases in set(frame["left_out"]) for phrase in json.loads(phrases)}
     notes += [f"Not among the rows of {phrase}." for phrase in sorted(left_out)]
     if frame["skipped"].sum():
         notes.append(
-            f"{int(frame['skipped'].sum())} unreadable rows were skipped in {(frame['skipped'] > 0).sum()} runs."
+            f"Skipped as unreadable: {counted(int(frame['skipped'].sum()), 'row')} in "
+            f"{counted(int((frame['skipped'] > 0).sum()), 'run')}."
         )
     return notes
 

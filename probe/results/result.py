@@ -12,6 +12,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from probe.core.intervals import Interval
+from probe.core.words import leaked
 from probe.results.reader import checked_head, read_predictions, read_result
 from probe.results.schema import CALIBRATED
 
@@ -79,8 +80,8 @@ class Result:
         record, told = self.record, []
         if self.selection:
             told.append(f"chosen on {self.selection['on']}: {self.selection['chosen']}")
-        if leaked := record.get("leakage", {}).get("test", 0):
-            told.append(f"leakage: {leaked} test rows of {record['labels']['dataset']} are copies of training rows")
+        if n_leaked := record.get("leakage", {}).get("test", 0):
+            told.append(f"leakage: {leaked(n_leaked, record['labels']['dataset'])}")
         told += [f"not among the rows of {phrase}" for phrase in record.get("left_out", ())]
         told += [f"note: {note}" for note in record.get("notes", ())]
         return told

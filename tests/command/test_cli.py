@@ -208,9 +208,9 @@ def test_an_image_folder_and_an_undecodable_file(tmp_path: Path) -> None:
     (run,) = run_folders(tmp_path / "runs" / "broken")
     assert json.loads((run / "result.json").read_text())["skipped_rows"] == {"test": 0, "train": 1}
     assert json.loads((run / "result.json").read_text())["leakage"] == {"test": 1}
-    assert "leakage: 1 test rows of data are copies of training rows" in answer.stdout
+    assert "leakage: 1 test row of data is a copy of training rows" in answer.stdout
     printed = probe("leaderboard", "runs/broken", cwd=tmp_path).stdout
-    assert "Leakage: 1 test rows of data are copies of training rows." in printed
+    assert "Leakage: 1 test row of data is a copy of training rows." in printed
 
 
 def test_the_readmes_own_head_runs_beside_ours(tmp_path: Path) -> None:

@@ -55,7 +55,7 @@ def test_a_negative_label_is_a_number_and_may_be_ignored(root):
         [("train", 0), ("train", -1), ("train", 1), ("test", 1), ("test", -1)]
     ))]  # fmt: skip
     path = table(root, "t.csv", lines)
-    with pytest.raises(InputError, match="train has 1 labels out of range, the first is -1 in row 1"):
+    with pytest.raises(InputError, match="train has 1 label out of range, the first is -1 in row 1"):
         load(path)
     data = load(path, ignore_label=-1)
     assert data.partitions["train"].ids == ["pictures/0.png", "pictures/2.png"]
@@ -100,7 +100,7 @@ def test_fingerprint_sees_labels_pixels_and_order(root):
         (
             ["split,label,file", "train,a,pictures/0.png", "train,b,pictures/1.png", "test,c,pictures/0.png"],
             {},
-            r"1 rows of test have labels in .*t\.csv that are none of the 2 classes of train \(c\)",
+            r"test has 1 row with labels in .*t\.csv that are none of the 2 classes of train \(c\)",
         ),
         (["split,label,file"], {"path": "nowhere.csv"}, r"nowhere\.csv is no file"),
         (["split,label,file"], {"path": None}, r"none is given: set dataset\.path"),
@@ -164,7 +164,7 @@ def test_rows_of_no_partition_are_counted(root):
     words = ["train", "train", "test", "hidden", "hidden", ""]
     lines = ["file,label,split", *(f"pictures/{i}.png,{'ab'[i % 2]},{word}" for i, word in enumerate(words))]
     data = load(table(root, "t.csv", lines))
-    assert data.notes["left_out"] == ["1 rows of t.csv whose split is ''", "2 rows of t.csv whose split is 'hidden'"]
+    assert data.notes["left_out"] == ["1 row of t.csv whose split is ''", "2 rows of t.csv whose split is 'hidden'"]
     table(root, "train.csv", lines[:3])
     table(root, "labels.csv", lines[:2])
     assert load(str(root)).notes["left_out"] == ["2 files named for no partition (labels.csv, t.csv)"]

@@ -157,7 +157,7 @@ def test_loose_images_and_two_validation_folders_are_refused(root):
         load(str(root))
     os.rename(root / "validation", root.parent / "away")
     write(root / "train/loose.png", 1)
-    with pytest.raises(InputError, match=r"holds 1 images beside its class folders \(loose\.png\)"):
+    with pytest.raises(InputError, match=r"holds 1 image beside its class folders \(loose\.png\)"):
         load(str(root))
 
 

@@ -164,7 +164,7 @@ def test_null_labels_and_labels_out_of_range_are_refused(root):
     with pytest.raises(InputError, match="row 1 of test has the label None in column label"):
         load(str(root))
     write(root / "test-00000-of-00001.parquet", range(2), [0, -1])
-    with pytest.raises(InputError, match=r"test has 1 labels out of range, the first is -1 in row 1"):
+    with pytest.raises(InputError, match=r"test has 1 label out of range, the first is -1 in row 1"):
         load(str(root))
 
 

@@ -170,7 +170,7 @@ def test_a_folder_that_cannot_be_read_says_why(tmp_path):
     with pytest.raises(InputError, match=r"has nothing, expected a table train\.csv"):
         load(str(tmp_path / "empty"))
     loose = files(tmp_path / "loose", {"train/a/1.txt": "x", "train/2.txt": "y", "train/b/3.txt": "z"})
-    with pytest.raises(InputError, match=r"holds 1 texts beside its class folders \(2\.txt\)"):
+    with pytest.raises(InputError, match=r"holds 1 text beside its class folders \(2\.txt\)"):
         load(str(loose))
     with pytest.raises(InputError, match=r"none is given: set dataset\.path"):
         load()

@@ -113,7 +113,7 @@ def test_the_record_says_that_no_group_was_divided(tmp_path: Path, protocol: Any
 def test_groups_that_train_and_test_share_are_told_under_the_table(tmp_path: Path) -> None:
     assert result(tmp_path, dataset(shared=True), NearestClassMean(), Full())["divided_groups"] == N_GROUPS
     printed = " ".join(write_sweep_table(tmp_path / "runs").split())
-    assert f"Groups: {N_GROUPS} groups of copies stand in more than one of training, validation and test." in printed
+    assert f"Groups in more than one of training, validation and test: {N_GROUPS} of copies." in printed
 
 
 def test_other_groups_are_another_run(tmp_path: Path) -> None:

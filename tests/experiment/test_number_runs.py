@@ -98,7 +98,7 @@ def test_metrics_are_those_of_the_saved_predictions(folder: Path) -> None:
 def test_the_table_ranks_by_r2_and_tells_what_is_missing(folder: Path) -> None:
     printed = (folder / "printed.txt").read_text()
     assert "r2 (higher is better)" in printed
-    assert "1 rows of train without a number to predict" in " ".join(printed.split())
+    assert "1 row of train without a number to predict" in " ".join(printed.split())
     assert "8 done" in printed
 
 

@@ -102,7 +102,7 @@ def test_memmaps_and_teachers_of_several_kinds_are_read_row_by_row(tmp_path):
 def test_a_class_of_one_row_or_a_single_fold_is_refused():
     X, y = rows()
     y[0] = 9
-    with pytest.raises(InputError, match="1 classes have a single row, the first is 9, and out-of-fold logits need"):
+    with pytest.raises(InputError, match="a single row has 1 class, the first is 9, and out-of-fold logits need"):
         out_of_fold_logits(Recorder(), X, y)
     for n_folds in (1, 2.5):
         with pytest.raises(InputError, match=f"n_folds is {n_folds}, expected a whole number from 2"):

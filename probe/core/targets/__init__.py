@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from probe.core.errors import InputError
+from probe.core.words import counted
 
 Codes = NDArray[np.int64]
 DEFAULT = "one_class"
@@ -149,7 +150,8 @@ def class_codes(labels: ArrayLike) -> Codes:
     if (wrong := not_whole(given)).any():
         first = given[wrong][0].item()
         raise InputError(
-            f"{wrong.sum()} labels are no whole numbers of 64 bits, the first is {first}: give class codes from 0 on"
+            f"found {counted(int(wrong.sum()), 'label')} not whole within 64 bits, the first is {first}: give "
+            "class codes from 0 on"
         )
     return given.astype(np.int64)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.targets import IGNORED, Codes, Target, not_whole
+from probe.core.words import counted
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,8 @@ class OneClass(Target):
             row = int(outside[0])
             where = f" ({ids[row]})" if len(ids) else ""
             return [
-                f"{part} has {len(outside)} labels out of range, the first is {labels[row]} in row {row}{where}, "
+                f"{part} has {counted(len(outside), 'label')} out of range, the first is {labels[row]} in row "
+                f"{row}{where}, "
                 f"where 0 to {n_classes - 1} can be"
             ]
         empty = np.flatnonzero(self.counts(labels, n_classes) == 0)

@@ -18,6 +18,7 @@ from probe.core.targets import IGNORED as IGNORED
 from probe.core.targets.labels import Labels, encode_targets, has_columns, holds_targets
 from probe.core.targets.one_class import ONE_CLASS
 from probe.core.texts import one_spelling, read_text
+from probe.core.words import counted
 
 NUMBER = re.compile(r"-?[0-9]{1,18}")
 """What int64 holds; longer rows of digits are names."""
@@ -142,7 +143,7 @@ def _mapped(v: IntArray, ignored: NDArray[np.bool_], numbers: IntArray, part: st
     unknown = np.flatnonzero(~ignored & ~np.isin(v, numbers))
     if len(unknown):
         raise InputError(
-            f"{len(unknown)} rows of {part} have labels in {source} that no row of train has, the first is "
+            f"{part} has {counted(len(unknown), 'row')} with labels in {source} that no row of train has, the first is "
             f"{v[unknown[0]]} in row {unknown[0]}: mend them, or leave such rows out with dataset.ignore_label"
         )
     return np.where(ignored, -1, codes).astype(np.int64)
@@ -162,7 +163,8 @@ def _refuse_outside(
     outside = np.flatnonzero(~ignored & ((v < 0) | (v >= n_classes)))
     if len(outside):
         raise InputError(
-            f"{part} has {len(outside)} labels out of range, the first is {v[outside[0]]} in row {outside[0]}, in "
+            f"{part} has {counted(len(outside), 'label')} out of range, the first is {v[outside[0]]} in row "
+            f"{outside[0]}, in "
             f"{source}: the labels of train are {_listed(numbers)}, expected 0 to {n_classes - 1}, each there: set "
             "dataset.map_labels=true to take them in ascending order as they are, or leave rows out with "
             f"dataset.ignore_label{more}"
@@ -180,9 +182,9 @@ def _refuse_unknown(texts: Mapping[str, NDArray[Any]], names: Mapping[str, int],
         if unknown:
             n = int(np.isin(values, unknown).sum())
             raise InputError(
-                f"{n} rows of {part} have labels in {source} that are none of the {len(names)} classes of train "
-                f"({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}): mend them, or leave such rows out "
-                "with dataset.ignore_label"
+                f"{part} has {counted(n, 'row')} with labels in {source} that are none of the {len(names)} classes of "
+                f"train ({', '.join(unknown[:3])}{', ...' if len(unknown) > 3 else ''}): mend them, or leave such rows "
+                "out with dataset.ignore_label"
             )
 
 

@@ -19,6 +19,7 @@ from probe.core.images import read_image
 from probe.core.rows import sort_of
 from probe.core.targets import Target
 from probe.core.targets.one_class import ONE_CLASS
+from probe.core.words import counted
 from probe.datasets.shared.subsets import subset
 
 LEFT_OUT = "left_out"
@@ -168,7 +169,7 @@ def _without_rows_ignored(partition: Partition, target: Target) -> Partition:
 
 def _ignored_rows(partitions: Mapping[str, Partition], target: Target) -> list[str]:
     counts = {part: int(np.sum(target.ignored(np.asarray(p.labels)))) for part, p in partitions.items()}
-    return [f"{n} rows of {part} {target.ignored_phrase}" for part, n in counts.items() if n]
+    return [f"{counted(n, 'row')} of {part} {target.ignored_phrase}" for part, n in counts.items() if n]
 
 
 def _sort_of_rows(partition: Partition) -> str | None:

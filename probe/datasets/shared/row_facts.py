@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.core.base import IntArray, Partition
 from probe.core.errors import InputError
+from probe.core.words import counted
 
 FACTS = ("groups", "sessions", "hardness")
 """Groups (patients, scenes, frames of a film) are never divided by a protocol; sessions come one after the other in
@@ -45,7 +46,8 @@ def _check_named(groups: NDArray[Any], part: str) -> None:
     nameless = np.array([value is None or value != value or str(value).strip() == "" for value in groups.tolist()])
     if nameless.any():
         raise InputError(
-            f"groups of {part} are missing in {nameless.sum()} rows, the first is row {nameless.argmax()}, expected a "
+            f"groups of {part} are missing in {counted(int(nameless.sum()), 'row')}, the first is row "
+            f"{nameless.argmax()}, expected a "
             "name or a number for each: fill them in, each with one of its own where a row belongs to no group"
         )
 

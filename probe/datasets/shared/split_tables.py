@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from probe.core.errors import InputError
+from probe.core.words import counted
 from probe.datasets.shared.columns import Role, choose
 from probe.datasets.shared.sources import unused_files
 from probe.datasets.shared.tables import Table
@@ -51,7 +52,7 @@ def tables_of_file(file: Path, read: Callable[[Path], Table], asked: str | None)
     unknown = Counter(v for v, p in zip(values, parts, strict=True) if p is None)
     found = {part: table.rows(numbers) for part, numbers in rows.items() if numbers}
     _check_train(file, found, sorted(set(values)), file.suffix)
-    left_out = [f"{n} rows of {file.name} whose {column} is {word!r}" for word, n in sorted(unknown.items())]
+    left_out = [f"{counted(n, 'row')} of {file.name} whose {column} is {word!r}" for word, n in sorted(unknown.items())]
     return found, column, left_out
 
 

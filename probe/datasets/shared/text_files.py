@@ -8,6 +8,7 @@ from pathlib import Path
 from probe.core.base import Partition
 from probe.core.errors import InputError
 from probe.core.texts import one_spelling, read_text
+from probe.core.words import counted
 from probe.datasets.shared.labels import encode_labels, read_class_names
 from probe.datasets.shared.sources import PARTITION_WORDS, passed_over
 from probe.datasets.shared.split_tables import PARTITIONS
@@ -78,7 +79,8 @@ def _files(folder: Path) -> list[tuple[str, Path]]:
     loose = [file.name for name, file in found if file.parent == folder]
     if loose:
         raise InputError(
-            f"{folder} holds {len(loose)} texts beside its class folders ({loose[0]}), expected a folder per class: "
+            f"{folder} holds {counted(len(loose), 'text')} beside its class folders ({loose[0]}), expected a "
+            "folder per class: "
             "move each into the folder of its class"
         )
     return sorted(found, key=lambda pair: (pair[0], pair[1].as_posix()))

@@ -63,7 +63,7 @@ def test_missing_numbers_are_dropped_where_asked_and_counted():
     data = make_dataset("x", ["y"], parts, target=Number(missing="drop"))
     assert [p.labels.tolist() for p in data.partitions.values()] == [[1, 2, 3], [4]]
     assert data.notes["left_out"] == [
-        "1 rows of train without a number to predict", "1 rows of test without a number to predict",
+        "1 row of train without a number to predict", "1 row of test without a number to predict",
     ]  # fmt: skip
     with pytest.raises(InputError, match="missing is 'skip', expected refuse or drop: set"):
         Number(missing="skip")

@@ -126,11 +126,11 @@ def test_a_target_is_found_by_the_name_that_records_have():
 @pytest.mark.parametrize(
     ("labels", "text"),
     [
-        ([0.7, 1.9, 1.0], "2 labels are no whole numbers of 64 bits, the first is 0.7: give class codes from 0 on"),
-        ([[0, 1], [0.5, 1]], "1 labels are no whole numbers of 64 bits, the first is 0.5"),
-        ([0, float("nan")], "1 labels are no whole numbers of 64 bits, the first is nan"),
-        ([0.0, 1e19], "1 labels are no whole numbers of 64 bits, the first is 1e"),
-        (np.array([2**63 + 5, 1], dtype=np.uint64), "1 labels are no whole numbers of 64 bits, the first is 9223"),
+        ([0.7, 1.9, 1.0], "2 labels not whole within 64 bits, the first is 0.7: give class codes from 0 on"),
+        ([[0, 1], [0.5, 1]], "1 label not whole within 64 bits, the first is 0.5"),
+        ([0, float("nan")], "1 label not whole within 64 bits, the first is nan"),
+        ([0.0, 1e19], "1 label not whole within 64 bits, the first is 1e"),
+        (np.array([2**63 + 5, 1], dtype=np.uint64), "1 label not whole within 64 bits, the first is 9223"),
         (["0", "1"], "labels are <U1, expected class codes from 0 on: encode them first"),
     ],
 )
@@ -152,7 +152,7 @@ def test_whole_numbers_of_any_type_are_codes(labels):
 def test_a_partition_of_ones_own_with_broken_labels_is_refused_by_the_dataset():
     broken = part([0, 1])
     broken.labels = np.array([0.0, 0.7])
-    with pytest.raises(InputError, match=r"train has 1 labels out of range, the first is 0\.7 in row 1"):
+    with pytest.raises(InputError, match=r"train has 1 label out of range, the first is 0\.7 in row 1"):
         make_dataset("x", "ab", {"train": broken, "test": part([1])})
 
 

@@ -9,7 +9,7 @@ from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 def test_labels_may_be_numbers_or_names():
     codes, names = encode_labels({"train": ["b", "a"], "test": ["a", "a"]}, "x")
     assert (codes["train"].tolist(), codes["test"].tolist(), names) == ([1, 0], [0, 0], ["a", "b"])
-    with pytest.raises(InputError, match=r"2 rows of test have labels in x that are none .* \(c\)"):
+    with pytest.raises(InputError, match=r"test has 2 rows with labels in x that are none .* \(c\)"):
         encode_labels({"train": ["b", "a"], "test": ["c", "a", "c"]}, "x")
     assert encode_labels({"train": ["b", "a"], "test": ["c", "a"]}, "x", None, "c")[1] == ["a", "b"]
     codes, names = encode_labels({"train": [0.0, 2.0, 1.0]}, "x")
@@ -73,7 +73,7 @@ def test_class_names_come_from_a_list_or_a_file(tmp_path):
 )
 def test_labels_from_1_on_or_with_gaps_are_mapped_on_request(train, test, names):
     raw = {"train": train, "test": test}
-    with pytest.raises(InputError, match=r"train has \d labels out of range, .*in y.*set dataset\.map_labels=true"):
+    with pytest.raises(InputError, match=r"train has \d labels? out of range, .*in y.*set dataset\.map_labels=true"):
         encode_labels(raw, "y")
     codes, found = encode_labels(raw, "y", map_labels=True)
     assert found == names
@@ -93,9 +93,9 @@ def test_the_label_to_ignore_is_none_of_those_that_are_mapped():
 
 
 def test_labels_that_train_lacks_are_refused_whether_mapped_or_not():
-    with pytest.raises(InputError, match="test has 1 labels out of range, the first is 2 in row 1"):
+    with pytest.raises(InputError, match="test has 1 label out of range, the first is 2 in row 1"):
         encode_labels({"train": [0, 1], "test": [0, 2]}, "y")
-    with pytest.raises(InputError, match="1 rows of test have labels in y that no row of train has, the first is 2 in"):
+    with pytest.raises(InputError, match="test has 1 row with labels in y that no row of train has, the first is 2 in"):
         encode_labels({"train": [0, 1], "test": [0, 2]}, "y", map_labels=True)
 
 

@@ -36,7 +36,7 @@ def test_a_sound_dataset_passes():
         ({"train": (0, 0)}, r"train \(2 rows\) has no row of 1 of 2 classes \(b\)"),
         ({"train": (0,), "class_names": ("a", "b", "c")}, r"train \(1 rows\) has no row of 2 of 3 classes \(b, c\)"),
         ({"test": (0, 2, 7)}, r"test has 2 labels out of range, the first is 2 in row 1 \(1\).*labels from 0 to 1"),
-        ({"train": (0, -1)}, "train has 1 labels out of range, the first is -1 in row 1"),
+        ({"train": (0, -1)}, "train has 1 label out of range, the first is -1 in row 1"),
         ({"test": ()}, "test has no rows"),
         ({"class_names": ("a", "a")}, "class name 'a' stands for more than one class"),
     ],
@@ -101,7 +101,7 @@ def test_labels_and_ids_stand_for_every_row():
         ArrayPartition(rows, [0, 1], list("abc"))
     with pytest.raises(InputError, match="2 files, 1 labels, expected as many"):
         ImageFiles(Path(), ["a", "b"], [0])
-    with pytest.raises(InputError, match=r"3 labels are no whole numbers of 64 bits, the first is 0\.7"):
+    with pytest.raises(InputError, match=r"3 labels not whole within 64 bits, the first is 0\.7"):
         ArrayPartition(rows, [0.7, 1.9, 2.2], list("abc"))
 
 
@@ -137,5 +137,5 @@ def test_test_rows_drawn_from_train_are_held_against_the_other_rows_of_train():
 
 def test_rows_with_the_label_to_ignore_are_counted_in_the_notes():
     data = make(train=(0, 1, IGNORED), test=(0, 1))
-    assert data.notes[LEFT_OUT] == ["1 rows of train with the label to ignore"]
+    assert data.notes[LEFT_OUT] == ["1 row of train with the label to ignore"]
     assert make().notes == {}

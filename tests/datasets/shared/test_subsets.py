@@ -110,5 +110,5 @@ def test_what_is_known_of_each_row_stays_with_it():
 @pytest.mark.parametrize("nameless", [None, "", " ", float("nan")])
 def test_a_row_without_a_group_is_refused(nameless):
     whole = ArrayPartition(np.arange(3.0)[:, None], [0, 1, 0], list("abc"))
-    with pytest.raises(InputError, match=r"groups of train are missing in 1 rows, the first is row 1, .*of its own"):
+    with pytest.raises(InputError, match=r"groups of train are missing in 1 row, the first is row 1, .*of its own"):
         know(whole, {"groups": np.array(["x", nameless, "y"], dtype=object)}, "train")

@@ -24,7 +24,7 @@ def test_sound_dataset_passes(make_dataset):
             {"test": [0, 1, 7, 7]},
             r"2 labels out of range, the first is 7 in row 2 \(2\), where 0 to 1 can be",
         ),
-        ([5, 5], {"validation": [-1]}, "validation has 1 labels out of range, the first is -1 in row 0"),
+        ([5, 5], {"validation": [-1]}, "validation has 1 label out of range, the first is -1 in row 0"),
         ([5, 5], {"test": []}, "test has no rows"),
     ],
 )
