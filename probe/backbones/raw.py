@@ -68,7 +68,7 @@ class RawInput:
         if self.reads == "images":
             return self._pixels(row)
         if not isinstance(row, str | Text):
-            raise InputError(f"backbone raw with rows=texts reads texts, this row is {type(row).__name__}: set "
+            raise InputError(f"backbone raw of texts reads texts, this row is {type(row).__name__}: set "
                              "backbone.rows=images, or backbone=identity for numbers")  # fmt: skip
         text = row if isinstance(row, str) else f"{row.text} {row.pair or ''}"
         places = [zlib.crc32(word.encode()) % self.n_words for word in WORD.findall(text.lower())]

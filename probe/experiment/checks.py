@@ -142,7 +142,8 @@ def check_measures(request: Run) -> None:
         raise DoesNotFit(f"head {head_name(head)} predicts nothing, {what} wants predictions: choose another head")
     if getattr(head, "junk", "none") == "group" and groups_of(request.test_on or request.dataset, "test") is None:
         raise InputError(
-            f"junk=group leaves out rows of the query's group, and dataset {request.dataset.name} names no groups of "
+            f"head none with junk by group leaves out rows of the query's group, and dataset "
+            f"{request.dataset.name} names no groups of "
             "its test rows: set head.junk=none"
         )
 

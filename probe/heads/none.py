@@ -118,7 +118,9 @@ class NoHead(Head):
             own = order == np.arange(queries.start, queries.stop)[:, None] if itself else None
             if self.junk == "group":
                 if groups is None:
-                    raise InputError("junk=group wants the groups of the test rows, which name none: set junk=none")
+                    raise InputError(
+                        "junk by group wants the groups of the test rows, which name none: set head.junk=none"
+                    )
                 own = groups[order] == groups[queries, None]
             parts.append(ranks_found(found, own, trapezoid=self.trapezoid))
         precision, map_at_r, first = (np.concatenate(column) for column in zip(*parts, strict=True))

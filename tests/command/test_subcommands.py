@@ -11,6 +11,7 @@ import hydra
 import numpy as np
 import pytest
 from omegaconf import OmegaConf
+from places import ROOT
 from safetensors.numpy import load_file, save_file
 
 from probe.command import cli
@@ -152,7 +153,7 @@ def test_a_record_without_its_configuration_gets_one_sentence(run: Path, capfd: 
 
 
 def test_nothing_in_a_run_folder_says_where_it_was_made(made: Path) -> None:
-    places = [str(made.parent.parent).encode(), str(building.PACKAGE.parent).encode(), str(Path.home()).encode() + b"/"]
+    places = [str(made.parent.parent).encode(), str(ROOT).encode(), str(Path.home()).encode() + b"/"]
     for path in made.rglob("*"):
         if path.is_file():
             assert not [place for place in places if place in path.read_bytes()], path

@@ -1,6 +1,7 @@
 """Heads on a network that trains: what they say, and that training does not notice."""
 
 import copy
+import os
 import random
 import socket
 
@@ -259,9 +260,17 @@ def test_of_two_ranks_none_waits_for_one_that_stopped():
     assert other.startswith("ProbeError: the first rank stopped (InputError: ")
 
 
-def test_an_epoch_is_a_step_of_the_wandb_run_that_is_active(tmp_path, monkeypatch):
+@pytest.fixture
+def wandb():
+    """wandb, whose service does not outlive the test: processes that tests start would find it by the environment."""
     import wandb
 
+    yield wandb
+    wandb.teardown()
+    os.environ.pop("WANDB_SERVICE", None)
+
+
+def test_an_epoch_is_a_step_of_the_wandb_run_that_is_active(tmp_path, wandb):
     watch = watched(network(), ["ncm"])
     watch(0)
     with wandb.init(mode="offline", dir=tmp_path, settings=wandb.Settings(silent=True)) as run:

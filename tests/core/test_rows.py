@@ -65,7 +65,7 @@ def test_a_first_row_that_cannot_be_decoded_leaves_it_open():
     ("backbone", "rows", "text"),
     [
         (TinyBackbone, "vectors", "tiny-random reads images, the rows of dataset d are vectors: set backbone=identity"),
-        (TinyBackbone, "texts", "reads images, the rows of dataset d are texts: choose a backbone that reads texts"),
+        (TinyBackbone, "texts", "reads images, the rows of dataset d are texts: set backbone=huggingface"),
         (IdentityBackbone, "images", "identity reads vectors, the rows of dataset d are images: set backbone=tiny"),
     ],
 )

@@ -89,7 +89,7 @@ def test_rows_of_the_same_group_are_not_there():
         others = groups != groups[i]
         (alone,) = NoHead(gallery="train").fit(X[others], y[others]).measure(X[[i]], y[[i]]).values()
         assert alone.average_precision[0] == pytest.approx(scores.average_precision[i])
-    with pytest.raises(InputError, match="junk=group wants the groups of the test rows, which name none"):
+    with pytest.raises(InputError, match="junk by group wants the groups of the test rows, which name none"):
         NoHead(junk="group").fit(X, y).measure(X, y)
 
 
