@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import multiprocessing
 import os
@@ -40,6 +41,10 @@ SUBCOMMANDS = {
 }
 
 
+COLLECTED = (50_000, 20, 100)
+"""Garbage is looked for less often: imports and configurations make many objects, and nearly all of them stay."""
+
+
 @last_words()
 def main() -> None:
     """Entry point of the console script."""
@@ -52,6 +57,7 @@ def main() -> None:
     if words and not words[0].startswith("-") and "=" not in words[0]:
         sys.exit(subcommand(words[0], words[1:]))
     sys.argv[1:] = quoted(words)
+    gc.set_threshold(*COLLECTED)
     begin()
     wants_traceback = os.environ.get(TRACEBACK) == "1"
     os.environ[TRACEBACK] = "1"  # so that Hydra raises what it would explain otherwise, with remedies that are none
