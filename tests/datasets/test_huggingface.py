@@ -154,7 +154,7 @@ def test_splits_are_mapped_guessed_or_cut(tmp_path):
 
 def test_rows_without_a_label_are_ignored_on_request(tmp_path):
     path = saved(tmp_path / "a", train=rows(range(4), [0, 1, -1, 0]), test=rows([9], [1]))
-    with pytest.raises(InputError, match="labels out of range, the first is -1 in row 2"):
+    with pytest.raises(InputError, match="label out of range, the first is -1 in row 2"):
         load(path)
     data = load(path, ignore_label=-1, class_names=["Katze", "Hund"])
     assert data.class_names == ("Katze", "Hund")

@@ -134,7 +134,7 @@ def test_pickled_and_forked_copies_read_the_same_rows(root):
 
 def test_negative_labels_may_be_ignored_and_classes_named(root):
     shard(root / "train-000002.tar", samples([50], [-1]))
-    with pytest.raises(InputError, match="labels out of range, the first is -1 in row 7"):
+    with pytest.raises(InputError, match="label out of range, the first is -1 in row 7"):
         load(str(root))
     data = load(str(root), ignore_label=-1, class_names=["cat", "dog"])
     assert (data.class_names, len(data.partitions["train"])) == (("cat", "dog"), 7)
