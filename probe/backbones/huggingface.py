@@ -15,6 +15,7 @@ from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
 from probe.backbones.shared.huggingface_text import HuggingFaceTexts
 from probe.backbones.shared.outputs import n_class_tokens
+from probe.backbones.shared.pretrained import load_model
 from probe.core.errors import InputError
 from probe.core.images import centre_of_strip, require_image
 from probe.core.kinds import KINDS
@@ -199,34 +200,9 @@ class HuggingFaceBackbone(ForeignNetwork):
 
 def _load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, list[str], Any]:
     """The image tower, the weights that its file lacks, the image processor."""
-    try:
-        from transformers import AutoConfig, AutoImageProcessor, AutoModel
-    except ImportError as error:
-        raise InputError(
-            f"backbone=huggingface needs transformers, which is not installed ({error}): pip install "
-            "'probe-bench[transformers]'"
-        ) from error
-    # Said, since transformers asks at the terminal otherwise.
-    source: Any = {"revision": revision, "trust_remote_code": False}
-    try:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
-            if pretrained:
-                # Code from the hub is never run, and weights are never unpickled.
-                network, info = AutoModel.from_pretrained(
-                    name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **source
-                )
-            else:
-                info = {"missing_keys": []}
-                network = AutoModel.from_config(AutoConfig.from_pretrained(name, **source), trust_remote_code=False)
-        processor = AutoImageProcessor.from_pretrained(name, **source)
-    except (OSError, ValueError, ImportError, RuntimeError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"huggingface model {name} cannot be had ({text}): connect to the network once, or give a folder with "
-            "config.json, model.safetensors and preprocessor_config.json"
-        ) from error
-    missing = sorted(info["missing_keys"])
+    network, missing, processor = load_model(
+        name, pretrained, revision, seed, before="AutoImageProcessor", files="preprocessor_config.json"
+    )
     if hasattr(network, "vision_model"):  # CLIP-like models keep the image tower there
         network = network.vision_model
         missing = [key.removeprefix("vision_model.") for key in missing if key.startswith("vision_model.")]

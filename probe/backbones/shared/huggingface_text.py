@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.backbones.shared.checkpoints import check_misfits
+from probe.backbones.shared.pretrained import cannot_be_had, load_model
 from probe.backbones.shared.text_network import TextNetwork
 from probe.core.base import digest
 from probe.core.errors import InputError
@@ -175,31 +175,10 @@ class HuggingFaceTexts(TextNetwork):
 
 def load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, list[str], Any]:
     """The network, the weights that its file lacks, the tokenizer."""
-    from transformers import AutoConfig, AutoModel, AutoTokenizer
-
-    # Said, since transformers asks at the terminal otherwise.
-    source: Any = {"revision": revision, "trust_remote_code": False}
-    try:
-        with quietly(), torch.random.fork_rng(devices=[]):
-            tokenizer = AutoTokenizer.from_pretrained(name, **source)
-            if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made of a configuration alone
-                raise ValueError("it has no tokenizer")
-            torch.manual_seed(seed)
-            if pretrained:
-                # Code from the hub is never run, and weights are never unpickled.
-                network, info = AutoModel.from_pretrained(
-                    name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **source
-                )
-            else:
-                info = {"missing_keys": []}
-                network = AutoModel.from_config(AutoConfig.from_pretrained(name, **source), trust_remote_code=False)
-    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
-        text = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"huggingface model {name} cannot be had ({text}): connect to the network once, or give a folder with "
-            "config.json, model.safetensors and the files of its tokenizer"
-        ) from error
-    missing = sorted(info["missing_keys"])
+    files = "the files of its tokenizer"
+    network, missing, tokenizer = load_model(name, pretrained, revision, seed, before="AutoTokenizer", files=files)
+    if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made of a configuration alone
+        raise cannot_be_had(name, "it has no tokenizer", files)
     if getattr(network.config, "is_encoder_decoder", False):
         network = network.get_encoder()
         missing = [key for key in missing if key.startswith(("encoder.", "shared."))]
@@ -208,22 +187,6 @@ def load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[
     if getattr(network, "pooler", None) is not None:
         network.pooler = None
     return network, missing, tokenizer
-
-
-@contextmanager
-def quietly() -> Iterator[None]:
-    """Without what transformers says and draws while it loads a model: what matters of it is said by the caller."""
-    from transformers.utils import logging
-
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def is_decoder(config: Any) -> bool:

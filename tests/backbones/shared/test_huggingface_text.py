@@ -232,3 +232,9 @@ def test_a_model_of_images_is_read_as_before(tmp_path):
     assert isinstance(load(str(tmp_path)), HuggingFaceBackbone)
     with pytest.raises(InputError, match="reads images, pooling is of models that read texts: leave it out"):
         load(str(tmp_path), pooling="mean")
+
+
+def test_without_transformers_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "transformers", None)
+    with pytest.raises(InputError, match=r"pip install 'probe-bench\[transformers\]'"):
+        load("some/model", reads="texts")

@@ -1,0 +1,78 @@
+"""Models of transformers with what makes their inputs: no code of others is run, nothing is unpickled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from probe.core.errors import InputError
+
+
+def load_model(
+    name: str, pretrained: bool, revision: str | None, seed: int, *, before: str, files: str
+) -> tuple[Any, list[str], Any]:
+    """An `AutoModel`, the weights that its file lacks, and what makes its inputs.
+
+    Args:
+        name: Id on the hub, or a folder.
+        pretrained: False draws random weights for the configuration.
+        revision: Branch, tag or commit on the hub.
+        seed: Of random weights.
+        before: The class of transformers that makes the inputs, such as `AutoTokenizer`.
+        files: What the error calls the files of these.
+
+    Raises:
+        InputError: transformers is not installed, or the model cannot be had.
+    """
+    try:
+        import transformers
+    except ImportError as error:
+        raise InputError(
+            f"backbone=huggingface needs transformers, which is not installed ({error}): pip install "
+            "'probe-bench[transformers]'"
+        ) from error
+    # Said, since transformers asks at the terminal otherwise.
+    source: Any = {"revision": revision, "trust_remote_code": False}
+    try:
+        with quietly(), torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            if pretrained:
+                # Code from the hub is never run, and weights are never unpickled.
+                network, info = transformers.AutoModel.from_pretrained(
+                    name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **source
+                )
+            else:
+                info = {"missing_keys": []}
+                config = transformers.AutoConfig.from_pretrained(name, **source)
+                network = transformers.AutoModel.from_config(config, trust_remote_code=False)
+            made = getattr(transformers, before).from_pretrained(name, **source)
+    except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
+        raise cannot_be_had(name, error, files) from error
+    return network, sorted(info["missing_keys"]), made
+
+
+def cannot_be_had(name: str, why: object, files: str) -> InputError:
+    """What is said of a model that is not there, or not whole."""
+    return InputError(
+        f"huggingface model {name} cannot be had ({' '.join(str(why).split())[:300]}): connect to the network once, or "
+        f"give a folder with config.json, model.safetensors and {files}"
+    )
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Without what transformers says and draws while it loads a model: what matters of it is said by the caller."""
+    from transformers.utils import logging
+
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
