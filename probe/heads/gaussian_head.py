@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
 from probe.core.errors import InputError
-from probe.heads.shared.base import Validation
-from probe.heads.shared.numbers import NumberHead, Numbers
+from probe.heads.shared.numbers import Numbers
+from probe.heads.shared.penalised import PenalisedNumbers
 
 LEAST_LOG_SCALE = float(np.log(1e-6))
 """A scale is at least a millionth of the deviation of the training rows: rows hit exactly have no likelihood."""
 
 
-class GaussianHead(NumberHead):
+class GaussianHead(PenalisedNumbers):
     """Minimises the mean of log s + (y - m)^2 / (2 s^2) + alpha / 2 (|w|^2 + |v|^2), m = w x + b, log s = v x + c.
 
     Features and numbers are brought to mean 0 and variance 1 over the training rows first, so that the penalty does not
@@ -41,8 +40,7 @@ class GaussianHead(NumberHead):
         levels_: (L,) ascending.
     """
 
-    searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
-    unordered: ClassVar[tuple[str, ...]] = ("alphas", "levels")
+    kept: ClassVar[tuple[str, ...]] = ("coef_", "intercept_", "scale_coef_", "scale_intercept_", "least_scale_")
 
     def __init__(
         self,
@@ -54,25 +52,11 @@ class GaussianHead(NumberHead):
         self.levels = levels
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
-        """Fits on X (N, D) and y (N,) or (N, Q), and chooses the penalty."""
-        self.check_parameters()
-        self.__dict__.pop("selection_", None)
-        self.levels_, alphas = np.sort(np.asarray(self.levels, dtype=float)), sorted(set(self.alphas))
-        parts = [(np.asarray(rows[:], dtype=np.float64), Y) for rows, Y in self._check_parts(X, y, validation)]
-        self.alpha_ = float(alphas[(len(alphas) - 1) // 2])
-        if judging := self._to_choose_on(parts, len(alphas)):
-            train, judged, on = judging
-            self._choose(alphas, (train[0][:], train[1]), (judged[0][:], judged[1]), on)
-        self._keep(np.concatenate([rows for rows, _ in parts]), np.concatenate([Y for _, Y in parts]), self.alpha_)
-        return self
-
     def check_parameters(self) -> None:
-        levels, alphas = (np.asarray(values, dtype=float) for values in (self.levels, self.alphas))
+        super().check_parameters()
+        levels = np.asarray(self.levels, dtype=float)
         if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
             raise InputError(f"levels={self.levels}, expected a list of numbers between 0 and 1: give one")
-        if alphas.ndim != 1 or not len(alphas) or not (alphas >= 0).all():
-            raise InputError(f"alphas={self.alphas} are no penalties: give a list of values >= 0")
 
     def scales(self, X: Any) -> Numbers:
         """(N, Q) standard deviations."""
@@ -97,21 +81,10 @@ class GaussianHead(NumberHead):
         found: Numbers = np.exp(np.clip(logarithms, np.log(self.least_scale_), 700))
         return found
 
-    def _choose(self, alphas: Sequence[float], train: Any, judged: Any, on: str) -> None:
-        scores, fits = [], []
-        for alpha in alphas:
-            self._keep(train[0], train[1], alpha)
-            scale = self._scales(judged[0])
-            of_unit = np.log(self.least_scale_) - LEAST_LOG_SCALE  # the loss in the unit of the training rows
-            losses = np.log(scale) - of_unit + (judged[1] - self._means(judged[0])) ** 2 / (2 * scale**2)
-            scores.append(-float(losses.mean()))
-            fits.append({name: vars(self)[name] for name in FITTED})
-        best = int(np.argmax(scores))
-        self.alpha_ = float(alphas[best])
-        self.__dict__.update(fits[best])
-        searched = [{"alpha": float(alpha), "score": score} for alpha, score in zip(alphas, scores, strict=True)]
-        self.selection_ = {"on": on, "searched": searched, "chosen": {"alpha": self.alpha_}}
-        self._keep_choice()
+    def _judge(self, X: Numbers, Y: Numbers, trained: Numbers) -> float:
+        scale = self._scales(X)
+        of_unit = np.log(self.least_scale_) - LEAST_LOG_SCALE  # the loss in the unit of the training rows
+        return float((np.log(scale) - of_unit + (Y - self._means(X)) ** 2 / (2 * scale**2)).mean())
 
     def _keep(self, X: Numbers, Y: Numbers, alpha: float) -> None:
         from scipy.optimize import minimize
@@ -133,9 +106,6 @@ class GaussianHead(NumberHead):
         self.intercept_ = centre + unit * of_mean[:, 0] - self.coef_ @ mean
         self.scale_coef_ = of_scale[:, 1:] / deviation
         self.scale_intercept_ = np.log(unit) + of_scale[:, 0] - self.scale_coef_ @ mean
-
-
-FITTED = ("coef_", "intercept_", "scale_coef_", "scale_intercept_", "least_scale_")
 
 
 def loss(theta: Numbers, X: Numbers, y: Numbers, alpha: float) -> tuple[float, Numbers]:

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from probe.core.errors import InputError
-from probe.heads.shared.base import Validation
-from probe.heads.shared.numbers import NumberHead, Numbers
+from probe.heads.shared.numbers import Numbers
+from probe.heads.shared.penalised import PenalisedNumbers
 
 MEDIAN = 0.5
 
 
-class QuantileRegression(NumberHead):
+class QuantileRegression(PenalisedNumbers):
     """Minimises for each level q the mean of max(q e, (q - 1) e) + alpha |w|_1, e the number less w x + b.
 
     Features are brought to mean 0 and variance 1 over the training rows first. Each is a linear program, solved by
@@ -39,8 +38,6 @@ class QuantileRegression(NumberHead):
         intercept_: (Q, L).
     """
 
-    searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
-    unordered: ClassVar[tuple[str, ...]] = ("alphas", "levels")
     coef_: Numbers
     intercept_: Numbers
 
@@ -54,27 +51,13 @@ class QuantileRegression(NumberHead):
         self.alphas = alphas
         self.random_state = random_state
 
-    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
-        """Fits on X (N, D) and y (N,) or (N, Q), and chooses the penalty."""
-        self.check_parameters()
-        self.__dict__.pop("selection_", None)
-        self.levels_, alphas = np.sort(np.asarray(self.levels, dtype=float)), sorted(set(self.alphas))
-        parts = [(np.asarray(rows[:], dtype=np.float64), Y) for rows, Y in self._check_parts(X, y, validation)]
-        self.alpha_ = float(alphas[(len(alphas) - 1) // 2])
-        if judging := self._to_choose_on(parts, len(alphas)):
-            train, judged, on = judging
-            self._choose(alphas, (train[0][:], train[1]), (judged[0][:], judged[1]), on)
-        self._keep(np.concatenate([rows for rows, _ in parts]), np.concatenate([Y for _, Y in parts]), self.alpha_)
-        return self
-
     def check_parameters(self) -> None:
-        levels, alphas = (np.asarray(values, dtype=float) for values in (self.levels, self.alphas))
+        super().check_parameters()
+        levels = np.asarray(self.levels, dtype=float)
         if levels.ndim != 1 or MEDIAN not in levels or not ((levels > 0) & (levels < 1)).all():
             raise InputError(f"levels={self.levels}, expected numbers between 0 and 1 with 0.5 among them: add it")
         if len(set(levels.tolist())) < len(levels):
             raise InputError(f"levels={self.levels} names one twice, expected each once: leave it out")
-        if alphas.ndim != 1 or not len(alphas) or not (alphas >= 0).all():
-            raise InputError(f"alphas={self.alphas} are no penalties: give a list of values >= 0")
 
     def quantiles(self, X: Any) -> Numbers:
         """(N, Q, L) numbers that are not passed with the chances `levels_`, ascending."""
@@ -98,19 +81,10 @@ class QuantileRegression(NumberHead):
     def _means(self, X: Any) -> Numbers:
         return self._quantiles(X)[..., int(np.searchsorted(self.levels_, MEDIAN))]
 
-    def _choose(self, alphas: Sequence[float], train: Any, judged: Any, on: str) -> None:
-        scale = np.where(train[1].std(axis=0) > 0, train[1].std(axis=0), 1.0)
-        scores, fits = [], []
-        for alpha in alphas:
-            self._keep(train[0], train[1], alpha)
-            errors = (judged[1][:, :, None] - self._quantiles(judged[0])) / scale[:, None]
-            scores.append(-float(np.maximum(self.levels_ * errors, (self.levels_ - 1) * errors).mean()))
-            fits.append((self.coef_, self.intercept_))
-        best = int(np.argmax(scores))
-        self.alpha_, (self.coef_, self.intercept_) = float(alphas[best]), fits[best]
-        searched = [{"alpha": float(alpha), "score": score} for alpha, score in zip(alphas, scores, strict=True)]
-        self.selection_ = {"on": on, "searched": searched, "chosen": {"alpha": self.alpha_}}
-        self._keep_choice()
+    def _judge(self, X: Numbers, Y: Numbers, trained: Numbers) -> float:
+        scale = np.where(trained.std(axis=0) > 0, trained.std(axis=0), 1.0)
+        errors = (Y[:, :, None] - self._quantiles(X)) / scale[:, None]
+        return float(np.maximum(self.levels_ * errors, (self.levels_ - 1) * errors).mean())
 
     def _keep(self, X: Numbers, Y: Numbers, alpha: float) -> None:
         from sklearn.linear_model import QuantileRegressor
