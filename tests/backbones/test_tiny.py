@@ -1,11 +1,16 @@
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 from safetensors.torch import load_file, save_file
+from timm.models.byobnet import ByoBlockCfg, ByobNet, ByoModelCfg
 
 from probe.backbones import tiny
-from probe.backbones.shared.tiny_network import MEAN, STD, build_network
+from probe.backbones.shared.checkpoints import load_checkpoint
+from probe.backbones.shared.tiny_network import MEAN, STAGES, STD, build_network
 from probe.backbones.tiny import WEIGHTS, TinyBackbone
 from probe.core.errors import InputError
 
@@ -40,6 +45,45 @@ def test_pooled_is_the_mean_of_the_map(image):
     features = backbone.extract(backbone.transform(image)[None], ["pooled", "tokens", "map"])
     torch.testing.assert_close(features["pooled"], features["map"].mean((2, 3)))
     torch.testing.assert_close(features["pooled"], features["tokens"].mean(1))
+
+
+def stock_network():
+    stages = tuple(ByoBlockCfg("basic", d=1, c=width, s=stride) for width, stride in STAGES)
+    config = ByoModelCfg(blocks=stages, stem_chs=32, stem_type="3x3", stem_pool="", num_features=512)
+    return ByobNet(config, num_classes=0)
+
+
+def outputs(network, batch):
+    """What every layer gives for a batch; ReLU works in place, so each is copied."""
+    given = {}
+    for name, module in network.named_modules():
+        module.register_forward_hook(lambda _, __, output, name=name: given.__setitem__(name, output.clone()))
+    with torch.no_grad():
+        network(batch)
+    return given
+
+
+def test_the_network_is_timm_s_layer_by_layer_to_the_bit():
+    networks = []
+    for make in (stock_network, build_network):
+        torch.manual_seed(3)
+        networks.append(make().eval())
+    stock, own = networks
+    assert {k: v.tolist() for k, v in own.state_dict().items()} == {
+        k: v.tolist() for k, v in stock.state_dict().items()
+    }
+    load_checkpoint(stock, str(WEIGHTS), None, True)
+    load_checkpoint(own, str(WEIGHTS), None, True)
+    batch = torch.randn(5, 3, 32, 32)
+    expected, given = outputs(stock, batch), outputs(own, batch)
+    shared = given.keys() & expected.keys()
+    assert len(shared) > 40
+    assert not [name for name in shared if not torch.equal(given[name], expected[name])]
+
+
+def test_nothing_but_torch_is_imported_for_it():
+    code = "import sys, probe.backbones.tiny as t; t.TinyBackbone(); print({'timm', 'torchvision'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "set()\n"
 
 
 def test_a_checkpoint_in_half_precision_gives_the_network_of_that_file(weights, image):
