@@ -44,7 +44,7 @@ def controlled(config: dict[str, Any], live: Mapping[str, Any], dataset: Dataset
     assert isinstance(plain, dict)
     changes = {"backbone": _raw(config, live, dataset, kind), "reads": plain["reads"], "views": plain["views"]}
     if kind == MAJORITY:
-        changes |= {"head": _node("head", "majority_class"), "standardize": False}
+        changes |= {"head": _node("head", dataset.target.constant_head), "standardize": False}
     return {**config, **changes}, {name: value for name, value in live.items() if name not in changes}
 
 

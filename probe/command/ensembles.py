@@ -136,13 +136,13 @@ def best_member(groups: Sequence[Sequence[Member]], row_of: dict[str, str], rank
     """
     from probe.experiment.ensembles.members import held_out
 
-    right: dict[str, list[float]] = {}
+    found: dict[str, list[float]] = {}
     try:
         for group in groups:
-            log_p, labels = held_out(group, [1.0] * len(group))
-            for member, hits in zip(group, (log_p.argmax(axis=2) == labels).mean(axis=1), strict=True):
-                right.setdefault(row_of[member.name], []).append(float(hits))
+            views, labels = held_out(group, [1.0] * len(group))
+            for member, view in zip(group, views, strict=True):
+                found.setdefault(row_of[member.name], []).append(member.views.quality(view, labels))
     except InputError:
         rows = {row_of[member.name] for group in groups for member in group}
         return next(row for row in ranked if row in rows), "on the test rows, which favours it"
-    return max(sorted(right), key=lambda row: float(np.mean(right[row]))), "chosen on the validation rows"
+    return max(sorted(found), key=lambda row: float(np.mean(found[row]))), "chosen on the validation rows"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 
 from probe.heads.shared.constant import ConstantNumbers
@@ -16,6 +18,8 @@ class TrainingMean(ConstantNumbers):
     Attributes:
         value_: (Q,).
     """
+
+    control: ClassVar[str] = "majority"
 
     def _centre(self, Y: Numbers) -> Numbers:
         return np.asarray(np.mean(Y, axis=0), dtype=np.float64)

@@ -109,6 +109,14 @@ def test_rows_of_numbers_are_their_own_raw_input() -> None:
     assert found["labels"]["backbone"] == "identity"
 
 
+def test_numbers_are_held_against_their_mean_over_the_training_rows() -> None:
+    given = {"dataset": "diabetes", "limit": None}
+    by_control = run("majority", **given)
+    assert by_control["labels"]["head"] == "mean"
+    assert by_control["control"]["kind"] == "majority"
+    assert run(None, force=True, backbone="identity", **given | {"head": "mean"})["control"] == by_control["control"]
+
+
 def test_texts_are_counted(tmp_path: Path) -> None:
     texts = ("the match was won by the team", "shares fell as the bank lost money")
     for part in ("train", "test"):

@@ -44,6 +44,10 @@ def of(root: Path, head: str, seed: int = 0) -> Path:
     return found
 
 
+def members_of(root: Path) -> list[Path]:
+    return [of(root, head) for head in ("ridge", "ols", "quantile")]
+
+
 def rewrite(folder: Path, name: str = PREDICTIONS, **changes: np.ndarray) -> None:
     """Changes arrays of a run, as somebody would who knows its digests."""
     arrays = tensors.read(folder / name)[0] | changes
@@ -98,10 +102,49 @@ def test_each_ensemble_is_compared_with_its_best_member(runs: Path) -> None:
 def test_an_ensemble_of_one_run_twice_is_this_run(runs: Path, kind: str) -> None:
     member = read_member(of(runs, "linear"))
     found = combine([member, member], kind)
-    log_p = KINDS[kind](found.log_p, *([found.weights] if found.weights is not None else []))
+    log_p = KINDS[kind](found.on_test, *([found.weights] if found.weights is not None else []))
     np.testing.assert_allclose(np.exp(log_p)[np.arange(len(log_p)), member.test["label"]],
                                member.test["label_probability"], atol=1e-6)  # fmt: skip
     np.testing.assert_array_equal(log_p.argmax(axis=1), member.test["predicted"])
+
+
+@pytest.fixture(scope="module")
+def of_numbers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("numbers")
+    heads = ["ridge", "ols", ("quantile", {"levels": [0.5]})]
+    probe.sweep(datasets="linnerud", heads=heads, runs=root, cache=root / "cache", quiet=True)
+    return root / "default"
+
+
+@pytest.mark.parametrize("kind", ["mean", "median", "weighted"])
+def test_numbers_are_combined_as_they_are(of_numbers: Path, kind: str) -> None:
+    members = [read_member(of(of_numbers, head)) for head in ("ridge", "ols")]
+    if kind == "weighted":
+        with pytest.raises(InputError, match="kept no predictions of validation rows"):
+            combine([*members], kind)
+        return
+    board = probe.ensemble(of_numbers, kind)
+    folder = of(of_numbers, kind)
+    arrays = read_predictions(folder)
+    expected = getattr(np, kind)([read_predictions(f)["predicted"] for f in members_of(of_numbers)], axis=0)
+    np.testing.assert_allclose(arrays["predicted"], expected)
+    assert set(board.frame["head"]) > {f"{kind} of 3"}
+    with pytest.raises(InputError, match="has numbers to predict, of which there is no vote: use kind mean or median"):
+        probe.ensemble(of_numbers, "vote")
+
+
+def test_several_labels_are_combined_label_by_label(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 5)).astype(np.float32)
+    Y = (X[:, :3] + rng.normal(size=(300, 3)) > 0).astype(np.int64)
+    heads = ["linear", "majority_class", ("knn", {"ks": [5]})]
+    probe.sweep(datasets=((X, Y), {"name": "three"}), heads=heads, protocols="holdout", seeds=[0],
+                runs=tmp_path, quiet=True)  # fmt: skip
+    board = probe.ensemble(tmp_path, "mean", where="head=linear,knn*")
+    arrays = read_predictions(of(tmp_path / "default", "mean"))
+    p = [1 / (1 + np.exp(-read_predictions(of(tmp_path / "default", h))["logits"])) for h in ("linear", "knn")]
+    np.testing.assert_allclose(1 / (1 + np.exp(-arrays["logits"].astype(float))), np.mean(p, axis=0), rtol=1e-4)
+    assert "mean of 2" in set(board.frame["head"])
 
 
 def test_a_second_call_finds_the_ensemble_and_the_order_of_folders_makes_no_other(runs: Path) -> None:
@@ -214,16 +257,6 @@ def test_runs_that_kept_no_logits_are_refused_with_the_way_out(runs: Path) -> No
     kept = probe.run(dataset="wine", head="lda", save_logits=False, runs=runs, name="n", quiet=True)
     with pytest.raises(InputError, match="kept no logits: run it again with save_logits=true and force=true"):
         probe.ensemble([kept, of(runs, "linear")])
-
-
-def test_several_labels_per_row_are_refused(runs: Path) -> None:
-    X = np.random.default_rng(0).normal(size=(60, 4))
-    y = (X[:, :2] > 0).astype(int)
-    data = ({"train": (X, y), "test": (X, y)}, {"name": "both"})
-    kept = [probe.run(dataset=data, head=head, runs=runs, quiet=True)
-            for head in (("linear", {"Cs": [1.0]}), ("linear", {"Cs": [2.0]}))]  # fmt: skip
-    with pytest.raises(InputError, match="has several labels per row, an ensemble combines one class per row"):
-        probe.ensemble(kept)
 
 
 def test_several_backbones_are_one_row(runs: Path) -> None:

@@ -42,6 +42,7 @@ class Target(ABC):
         even: Whether each stratum is a share of the rows, so that some rows of each are a draw of the whole range.
         transfers: Whether labels of another dataset can be told in terms of these, for `test_on`.
         calibrates: Whether held-out rows can give sets or intervals that hold labels at a chosen rate.
+        constant_head: The head that says the same of every row, the control of those that look at features.
         least_names: How many names a dataset has at least.
         ignored_phrase: What a record calls the rows that are `ignored`: `3 rows of train <phrase>`.
     """
@@ -52,6 +53,7 @@ class Target(ABC):
     even: ClassVar[bool] = False
     transfers: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
+    constant_head: ClassVar[str] = "majority_class"
     least_names: ClassVar[int] = 2
     ignored_phrase: ClassVar[str] = "with the label to ignore"
 

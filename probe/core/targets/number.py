@@ -33,6 +33,7 @@ class Number(Target):
     even: ClassVar[bool] = True
     transfers: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
+    constant_head: ClassVar[str] = "mean"
     least_names: ClassVar[int] = 1
     ignored_phrase: ClassVar[str] = "without a number to predict"
 

@@ -83,7 +83,7 @@ def fit_weights(log_p: FloatArray) -> FloatArray:
     if not usable.any():
         raise InputError(
             f"none of the {log_p.shape[1]} validation rows has a class that a member holds possible, weights need one: "
-            "choose kind mean, median or vote"
+            "choose kind mean or median"
         )
     p = np.exp(log_p[:, usable] - log_p[:, usable].max(axis=0))
     weights = np.full(len(p), 1 / len(p))

@@ -12,10 +12,11 @@ import numpy as np
 
 from probe.core.base import digest
 from probe.core.errors import InputError
+from probe.core.targets import recorded
 from probe.core.version import __version__
 from probe.core.writing import writing
-from probe.experiment.ensembles.combining import KINDS, RECIPE, disagreement, fit_weights
-from probe.experiment.ensembles.members import Member, check_same, held_out, log_probabilities_of, temperatures
+from probe.experiment.ensembles.combining import KINDS, RECIPE
+from probe.experiment.ensembles.members import Member, check_same, held_out, temperatures, views_on_test
 from probe.experiment.identity import run_name
 from probe.experiment.writing import prediction_arrays
 from probe.metrics.evaluate import measure, recipes
@@ -36,14 +37,14 @@ class Combined:
     Attributes:
         temperatures: Of each member, 1 where its logits are log-probabilities.
         weights: Of each member; None where all count alike.
-        log_p: (M, N, K) log-probabilities of the members on the test rows.
+        on_test: Views (M, ...) of the members on the test rows.
     """
 
     members: Sequence[Member]
     kind: str
     temperatures: Sequence[float]
     weights: FloatArray | None
-    log_p: FloatArray
+    on_test: FloatArray
 
 
 def check_kind(kind: str) -> None:
@@ -61,12 +62,17 @@ def combine(members: Iterable[Member], kind: str) -> Combined:
     check_kind(kind)
     ordered = sorted(members, key=lambda member: str(member.record["run"]["digest"]))
     check_same(ordered)
+    views = ordered[0].views
+    if kind not in views.KINDS:
+        raise InputError(
+            f"{ordered[0].name} has {recorded(ordered[0].record['dataset']).phrase}, of which there is no {kind}: use "
+            f"kind {' or '.join(views.KINDS)}"
+        )
     scales = [1.0] * len(ordered) if kind == "vote" else temperatures(ordered)
     weights = None
     if kind == "weighted":
-        log_p, labels = held_out(ordered, scales)
-        weights = fit_weights(log_p[:, np.arange(len(labels)), labels])
-    return Combined(ordered, kind, scales, weights, log_probabilities_of(ordered, scales))
+        weights = views.weigh(*held_out(ordered, scales))
+    return Combined(ordered, kind, scales, weights, views_on_test(ordered, scales))
 
 
 def write_ensemble(found: Combined, root: Path, command: str, *, force: bool = False) -> tuple[Path, bool]:
@@ -78,11 +84,12 @@ def write_ensemble(found: Combined, root: Path, command: str, *, force: bool = F
             return folder, False
         more = () if found.weights is None else (found.weights,)
         first = found.members[0]
-        log_p = KINDS[found.kind](found.log_p, *more).astype(np.float32)  # as a run keeps its logits
-        scores = score(log_p, first.test["label"], first.record["dataset"]["target"])
-        metrics = {name: vars(value) for name, value in measure({"rows": scores}).metrics.items()}
+        outputs = first.views.outputs(first.views.KINDS[found.kind](found.on_test, *more), first.test["label"])
+        scores = score(outputs, first.test["label"], recorded(first.record["dataset"]).name)
+        measured = measure({"rows": scores})
+        metrics = {name: vars(value) for name, value in measured.metrics.items()}
         result = record(found, facts, folder.name, command) | {"metrics": metrics}
-        write_run(folder, result, prediction_arrays(scores, first.test["row"], True), None, replace=force)
+        write_run(folder, result, prediction_arrays(scores, first.test["row"], True, measured), None, replace=force)
     return folder, True
 
 
@@ -130,7 +137,7 @@ def record(found: Combined, facts: Mapping[str, Any], name: str, command: str) -
         "config": {"kind": found.kind, "members": facts["head"]["parameters"]["members"], "seed": facts["seed"]},
         "command": command,
         **facts,
-        "ensemble": {"members": described, "disagreement": disagreement(found.log_p)},
+        "ensemble": {"members": described, "disagreement": found.members[0].views.disagreement(found.on_test)},
         "log_probabilities": True,
         "features": {},
         "selection": selection(found),

@@ -13,9 +13,8 @@ from numpy.typing import NDArray
 
 from probe.core.errors import InputError
 from probe.core.targets import recorded
-from probe.experiment.ensembles.combining import log_probabilities
+from probe.experiment.ensembles.views import Views, views_of
 from probe.metrics.shared.intervals import FloatArray
-from probe.metrics.shared.temperature import fit_temperature
 from probe.results.reader import Arrays, read_predictions, read_result, read_validation
 
 SAME = {
@@ -43,6 +42,11 @@ class Member:
         return str(self.record["run"]["name"])
 
     @property
+    def views(self) -> Views:
+        """How its predictions are combined with others."""
+        return views_of(recorded(self.record["dataset"]).name, self.name)
+
+    @property
     def label(self) -> str:
         """What a table calls it."""
         return f"{self.record['labels']['backbone']} {self.record['labels']['head']}"
@@ -52,19 +56,16 @@ def read_member(folder: str | Path) -> Member:
     """Reads a run, all of it checked.
 
     Raises:
-        InputError: It is damaged, is an ensemble itself, has rows of another kind, or kept no logits.
+        InputError: It is damaged, is an ensemble itself, has rows that none is known for, or kept no logits.
     """
     try:
         record = read_result(folder)
         member = Member(Path(folder), record, read_predictions(folder, record), read_validation(folder, record))
     except InputError as error:
         raise InputError(f"{folder}: {error}") from error
-    target = recorded(record["dataset"])
     if "members" in record:
         raise InputError(f"{member.name} is an ensemble itself: give the runs that it is made of")
-    if not target.exclusive:
-        raise InputError(f"{member.name} has {target.phrase}, an ensemble combines one class per row: leave it out")
-    if "logits" not in member.test:
+    if member.views.NEEDED not in member.test:
         raise InputError(f"{member.name} kept no logits: run it again with save_logits=true and force=true")
     return member
 
@@ -111,22 +112,22 @@ def temperatures(members: Sequence[Member]) -> list[float]:
 
 
 def _temperature(member: Member) -> float | None:
-    if member.record.get("log_probabilities", False):
+    if member.views.NEEDED != "logits" or member.record.get("log_probabilities", False):
         return 1.0
     if (known := member.record.get("calibration", {}).get("temperature")) is not None:
         return float(known)
     if member.validation is None or "logits" not in member.validation:
         return None
-    return fit_temperature(member.validation["logits"], member.validation["label"])
+    return member.views.temperature(member.validation)
 
 
-def log_probabilities_of(members: Sequence[Member], scales: Sequence[float]) -> FloatArray:
-    """(M, N, K) of the test rows."""
-    return np.stack([log_probabilities(m.test["logits"], t) for m, t in zip(members, scales, strict=True)])
+def views_on_test(members: Sequence[Member], scales: Sequence[float]) -> FloatArray:
+    """(M, ...) of the test rows."""
+    return np.stack([m.views.view(m.test, scale) for m, scale in zip(members, scales, strict=True)])
 
 
 def held_out(members: Sequence[Member], scales: Sequence[float]) -> tuple[FloatArray, NDArray[Any]]:
-    """(M, n, K) log-probabilities, and (n,) labels, of the rows that all members were chosen on and not fitted on.
+    """Views (M, ...) and labels of the rows that all members were chosen on and not fitted on.
 
     Where a head chose on folds and another on the validation rows, these are the rows of both.
 
@@ -134,11 +135,11 @@ def held_out(members: Sequence[Member], scales: Sequence[float]) -> tuple[FloatA
         InputError: A member kept none, which is named, or they have none in common.
     """
     kept = [member.validation or {} for member in members]
-    if lacking := [m for m, arrays in zip(members, kept, strict=True) if "logits" not in arrays]:
+    if lacking := [m for m, arrays in zip(members, kept, strict=True) if m.views.NEEDED not in arrays]:
         heads = ",".join(sorted({member.record["labels"]["head"] for member in lacking}))
         raise InputError(
             f"{', '.join(member.name for member in lacking)} kept no predictions of validation rows, which weights are "
-            f"chosen on: leave them out (--where 'head!={heads}'), or take kind mean, median or vote"
+            f"chosen on: leave them out (--where 'head!={heads}'), or take kind mean or median"
         )
     rows = reduce(np.intersect1d, (arrays["row"] for arrays in kept))
     places = [np.intersect1d(rows, arrays["row"], return_indices=True)[2] for arrays in kept]
@@ -146,10 +147,10 @@ def held_out(members: Sequence[Member], scales: Sequence[float]) -> tuple[FloatA
     if not len(rows) or any(not np.array_equal(labels[0], other) for other in labels[1:]):
         raise InputError(
             f"{', '.join(member.name for member in members)} were chosen on different rows: give members that chose "
-            "on the same, or take kind mean, median or vote"
+            "on the same, or take kind mean or median"
         )
-    log_p = [
-        log_probabilities(arrays["logits"][place], scale)
-        for arrays, place, scale in zip(kept, places, scales, strict=True)
+    both = [
+        {name: values[place] for name, values in arrays.items()} for arrays, place in zip(kept, places, strict=True)
     ]
-    return np.stack(log_p), labels[0]
+    views = [m.views.view(arrays, scale) for m, arrays, scale in zip(members, both, scales, strict=True)]
+    return np.stack(views), labels[0]
