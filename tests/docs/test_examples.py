@@ -1,12 +1,16 @@
 """The examples run as they stand."""
 
 import os
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import nbformat
+import numpy as np
 import pytest
+import timm
+import torch
 from nbclient import NotebookClient
 from places import ROOT
 
@@ -57,6 +61,30 @@ def test_a_leaderboard_is_made_from_python(tmp_path: Path) -> None:
     answer = answer_of([sys.executable, str(EXAMPLES / "leaderboard.py"), str(tmp_path)], ROOT, tmp_path)
     assert "| backbone" in answer
     assert (tmp_path / "leaderboard.csv").read_text().count("iris") >= 3
+
+
+def test_weights_of_a_registry_package_are_renamed_by_their_order(tmp_path: Path) -> None:
+    recipe = runpy.run_path(str(EXAMPLES / "real_weights.py"))
+    state = timm.create_model("tf_efficientnet_lite0").state_dict()
+    theirs = {f"x{place}": tensor for place, tensor in enumerate(state.values())}
+    torch.save(theirs, tmp_path / "w.pth")
+    found = recipe["renamed"](tmp_path / "w.pth", "tf_efficientnet_lite0")
+    assert list(found) == list(state)
+    assert all(torch.equal(found[name], other) for name, other in zip(found, theirs.values(), strict=True))
+    torch.save(dict(reversed(theirs.items())), tmp_path / "w.pth")
+    with pytest.raises(SystemExit, match=r"x\d+ of w.pth is \(1000,\), conv_stem.weight of timm"):
+        recipe["renamed"](tmp_path / "w.pth", "tf_efficientnet_lite0")
+    with pytest.raises(SystemExit, match="nowhere is not installed: pip install"):
+        recipe["file_of"]("nowhere", "x")
+
+
+def test_digits_of_a_table_keep_their_labels_when_shuffled(tmp_path: Path) -> None:
+    table = np.random.default_rng(0).integers(0, 256, (20, 785))
+    table[:, -1] = table[:, 0] % 10
+    np.savetxt(tmp_path / "t.csv.gz", table, fmt="%d", delimiter=",")
+    found = runpy.run_path(str(EXAMPLES / "real_weights.py"))["digits"](tmp_path / "t.csv.gz")
+    assert found["images"].shape == (20, 28, 28)
+    np.testing.assert_array_equal(found["images"][:, 0, 0] % 10, found["labels"])
 
 
 def test_each_example_says_how_it_is_run() -> None:
