@@ -16,10 +16,12 @@ from probe.core.arrays import Scaled
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.targets.labels import is_matrix
-from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
+from probe.heads.shared.base import AnyHead
+from probe.heads.shared.head import FloatArray, Validation, check_lazy
+from probe.heads.shared.nearest_numbers import KNearestNumbers
 from probe.heads.shared.neighbours import METRICS, Found
 from probe.heads.shared.rows_head import RowsHead
-from probe.heads.shared.votes import VOTES, logits_of, shares_by_k, weights_of
+from probe.heads.shared.votes import check_votes, logits_of, shares_by_k, weights_of
 from probe.metrics.multilabel import mean_average_precision
 
 # Leaving one out of these many rows, evenly spaced, places a candidate well enough; every row takes part in the votes.
@@ -45,6 +47,8 @@ class KNearest(RowsHead):
     them, evenly spaced, where there are more). Where fewer than 200 rows validate, a run chooses on 5 folds of these
     and the training rows instead. `partial_fit` adds rows, and chooses by leaving one out of all that it has seen.
 
+    Of numbers to predict it gives the weighted mean of the neighbours' numbers: see `KNearestNumbers`.
+
     Source: the weighted vote of Wu, Xiong, Yu, Lin, 2018, arXiv 1805.01978, as in Caron et al., DINO, 2021, arXiv
     2104.14294. Departures: weights are divided by their own sum; temperature and k are chosen and not given.
 
@@ -65,7 +69,7 @@ class KNearest(RowsHead):
         selection_: What was searched; absent where there was one candidate.
     """
 
-    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels", "number")
     searches: ClassVar[Mapping[str, str]] = {"k": "ks", "metric": "metrics", "temperature": "temperatures"}
     unordered: ClassVar[tuple[str, ...]] = ("ks", "temperatures")
     few_validation_rows: ClassVar[int] = 200
@@ -89,21 +93,12 @@ class KNearest(RowsHead):
         self.refit = refit
         self.device = device
 
-    def for_target(self, target: str) -> Head:
-        return KNearestLabels(**self.get_params(deep=False)) if target == "labels" else self
+    def for_target(self, target: str) -> AnyHead:
+        kind = {"labels": KNearestLabels, "number": KNearestNumbers}.get(target)
+        return self if kind is None else kind(**self.get_params(deep=False))
 
     def check_parameters(self) -> None:
-        wrong = []
-        if not len(self.ks) or not all(isinstance(k, int | np.integer) and k >= 1 for k in self.ks):
-            wrong.append(f"ks is {self.ks!r}, expected whole numbers from 1 on")
-        if not len(self.metrics) or not set(self.metrics) <= set(METRICS):
-            wrong.append(f"metrics is {self.metrics!r}, expected some of {', '.join(METRICS)}")
-        if self.vote not in VOTES:
-            wrong.append(f"vote is {self.vote!r}, expected one of {', '.join(VOTES)}")
-        if not len(self.temperatures) or not all(0 < t < np.inf for t in self.temperatures):
-            wrong.append(f"temperatures is {self.temperatures!r}, expected numbers above 0")
-        if wrong:
-            raise InputError("; ".join(wrong) + ": change the parameters of the head")
+        check_votes(self)
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), and chooses on the validation rows if given, else leaving one out."""

@@ -25,6 +25,11 @@ from probe.protocols.full import Full
 from probe.results.reader import read_result
 
 
+def number_case():
+    """What fits numbers in a second, for `tests/contracts/test_number_heads.py`; one candidate, which columns share."""
+    return {"ks": [7], "metrics": ["euclidean"], "vote": "inverse"}
+
+
 def one(k, metric="cosine", vote="uniform", temperature=0.1, **more):
     """A head with nothing to choose."""
     return KNearest([k], [metric], vote, [temperature], **more)

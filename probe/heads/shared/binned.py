@@ -57,6 +57,10 @@ class BinnedHead(NumberHead):
         """(N, B) unnormalised log-probabilities of the bins from the outputs (N, W) of the layer."""
         raise NotImplementedError
 
+    def _decay(self, value: Any) -> float:
+        """Of the squared weights, at one of the values."""
+        return DECAY
+
     def _penalty(self, outputs: Tensor) -> Tensor | float:
         """What the loss has besides, from the outputs (N, W) of the layer."""
         return 0.0
@@ -137,17 +141,17 @@ class BinnedHead(NumberHead):
         high = np.where(high > low, high, low + np.maximum(np.abs(low), 1.0))
         self.edges_ = np.ascontiguousarray(np.linspace(low, high, self.n_bins + 1, axis=1))
         bins = [bins_of(Y[:, q], edges) for q, edges in enumerate(self.edges_)]
-        layers = [self._solved((X - mean) / deviation, own, self._width(value)) for own in bins]
+        layers = [self._solved((X - mean) / deviation, own, value) for own in bins]
         self.weight_ = np.ascontiguousarray(np.stack([layer[:, :-1] for layer, _ in layers]) / deviation)
         self.bias_ = np.stack([layer[:, -1] for layer, _ in layers]) - self.weight_ @ mean
         self.n_iter_ = max(n_iter for _, n_iter in layers)
 
-    def _solved(self, X: Numbers, bins: NDArray[np.int64], width: int) -> tuple[Numbers, int]:
+    def _solved(self, X: Numbers, bins: NDArray[np.int64], value: Any) -> tuple[Numbers, int]:
         """Layer (W, D + 1), its bias last, of the smallest loss that is found, and the steps taken."""
         import torch
 
-        random = np.random.default_rng(self.random_state)
-        start = random.uniform(-1, 1, (width, X.shape[1] + 1)) / (100 * np.sqrt(X.shape[1]))
+        random, decay = np.random.default_rng(self.random_state), self._decay(value)
+        start = random.uniform(-1, 1, (self._width(value), X.shape[1] + 1)) / (100 * np.sqrt(X.shape[1]))
         layer = torch.from_numpy(start).requires_grad_()
         rows, codes = torch.from_numpy(np.column_stack([X, np.ones(len(X))])), torch.from_numpy(bins)
         steps = torch.optim.LBFGS([layer], max_iter=self.max_iter, history_size=20, line_search_fn="strong_wolfe",
@@ -156,10 +160,10 @@ class BinnedHead(NumberHead):
         def loss() -> Tensor:
             steps.zero_grad()
             outputs = rows @ layer.T
-            value = torch.nn.functional.cross_entropy(self._log_odds(outputs), codes) + self._penalty(outputs)
-            value = value + DECAY * (layer[:, :-1] ** 2).sum()
-            value.backward()
-            return value
+            found = torch.nn.functional.cross_entropy(self._log_odds(outputs), codes) + self._penalty(outputs)
+            found = found + decay * (layer[:, :-1] ** 2).sum()
+            found.backward()
+            return found
 
         steps.step(loss)
         return layer.detach().numpy(), int(steps.state[layer]["n_iter"])

@@ -14,7 +14,7 @@ from probe.heads.shared.numbers import NumberHead, Numbers
 
 
 class PenalisedNumbers(NumberHead):
-    """Base class: a subclass has `alphas` and `levels`, and gives `_keep(X, Y, alpha)` and `_judge(...)`.
+    """Base class: a subclass has `alphas`, `levels` where it gives quantiles, and gives `_keep` and `_judge`.
 
     Attributes:
         alpha_: The penalty chosen.
@@ -26,13 +26,15 @@ class PenalisedNumbers(NumberHead):
     unordered: ClassVar[tuple[str, ...]] = ("alphas", "levels")
     kept: ClassVar[tuple[str, ...]] = ("coef_", "intercept_")
     alphas: Sequence[float]
-    levels: Sequence[float]
+    levels: Sequence[float] = ()
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,) or (N, Q), and chooses the penalty."""
         self.check_parameters()
         self.__dict__.pop("selection_", None)
-        self.levels_, alphas = np.sort(np.asarray(self.levels, dtype=float)), sorted(set(self.alphas))
+        alphas = sorted(set(self.alphas))
+        if len(self.levels):
+            self.levels_ = np.sort(np.asarray(self.levels, dtype=float))
         parts = [(np.asarray(rows[:], dtype=np.float64), Y) for rows, Y in self._check_parts(X, y, validation)]
         self.alpha_ = float(alphas[(len(alphas) - 1) // 2])
         if judging := self._to_choose_on(parts, len(alphas)):

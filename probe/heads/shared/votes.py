@@ -9,11 +9,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
+from probe.core.errors import InputError
 from probe.core.targets.labels import has_columns
-from probe.heads.shared.neighbours import Found
+from probe.heads.shared.neighbours import METRICS, Found
 
 FloatArray = NDArray[np.floating[Any]]
 VOTES = ("softmax", "uniform", "inverse")
+
+
+def check_votes(head: Any) -> None:
+    """Refuses parameters of a head of neighbours with which none could vote."""
+    wrong = []
+    if not len(head.ks) or not all(isinstance(k, int | np.integer) and k >= 1 for k in head.ks):
+        wrong.append(f"ks is {head.ks!r}, expected whole numbers from 1 on")
+    if not len(head.metrics) or not set(head.metrics) <= set(METRICS):
+        wrong.append(f"metrics is {head.metrics!r}, expected some of {', '.join(METRICS)}")
+    if head.vote not in VOTES:
+        wrong.append(f"vote is {head.vote!r}, expected one of {', '.join(VOTES)}")
+    if not len(head.temperatures) or not all(0 < t < np.inf for t in head.temperatures):
+        wrong.append(f"temperatures is {head.temperatures!r}, expected numbers above 0")
+    if wrong:
+        raise InputError("; ".join(wrong) + ": change the parameters of the head")
 
 
 def weights_of(found: Found, vote: str, metric: str, temperature: float, spread: float) -> FloatArray:
