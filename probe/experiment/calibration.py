@@ -150,8 +150,8 @@ def calibrate_numbers(
     """
     fitted: Any = fit_without(head, rows, held, Number().strata(rows.train.y), groups)
     inside = np.flatnonzero(held)
-    low, high = fitted.ends(rows_of(rows.train.X, inside), level)
-    margin = margins(low, high, columns_of(rows.train.y[inside]), level)
+    low, high, unit = fitted.ends(rows_of(rows.train.X, inside), level)
+    margin = margins(low, high, unit, columns_of(rows.train.y[inside]), level)
     fitted.keep_margin(margin, level)
     low, high = fitted.predict_interval(rows.test.X)
     made = IntervalScores(low, high, columns_of(rows.test.y), level, test_groups)

@@ -2,12 +2,13 @@
 
 Split conformal prediction: an interval is that of the head, [prediction, prediction] or the quantiles that it gives,
 made wider on both sides by the ceil((n + 1) level)-th smallest of the distances by which the numbers of n held-out rows
-lie outside theirs, negative inside (infinite if there is none). Where held-out and test rows are exchangeable, the true
-number is inside with a probability between level and level + 1 / (n + 1), the upper end where no two distances are
-equal. Of a mean, the width is the same for every row; of quantiles it follows them.
+lie outside theirs, negative inside (infinite if there is none). Of a head that gives a scale for each row the distances
+are in scales. Where held-out and test rows are exchangeable, the true number is inside with a probability between level
+and level + 1 / (n + 1), the upper end where no two distances are equal. Of a mean, the width is the same for every row;
+of quantiles and of scales it follows them.
 Source: Vovk, Gammerman and Shafer, "Algorithmic Learning in a Random World", 2005; J. Lei et al., "Distribution-Free
-Predictive Inference for Regression", 2018, arXiv 1604.04173; of quantiles: Y. Romano, E. Patterson and E. Candès,
-"Conformalized Quantile Regression", 2019, arXiv 1905.03222.
+Predictive Inference for Regression", 2018, arXiv 1604.04173, with scales in its section 5.2; of quantiles: Y. Romano,
+E. Patterson and E. Candès, "Conformalized Quantile Regression", 2019, arXiv 1905.03222.
 """
 
 from __future__ import annotations
@@ -46,9 +47,12 @@ class IntervalScores:
     groups: IntArray | None = None
 
 
-def margins(low: Numbers, high: Numbers, labels: Numbers, level: float) -> Numbers:
-    """(Q,) what widens intervals on both sides, by column, from rows (n, Q) that the head was not fitted on."""
-    outside = np.maximum(low - labels, labels - high)
+def margins(low: Numbers, high: Numbers, unit: Numbers, labels: Numbers, level: float) -> Numbers:
+    """(Q,) what widens intervals on both sides, by column, in units of each row.
+
+    All are (n, Q), of rows that the head was not fitted on.
+    """
+    outside = np.maximum(low - labels, labels - high) / unit
     return np.array([threshold(column, level) for column in outside.T])
 
 

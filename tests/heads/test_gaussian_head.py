@@ -8,6 +8,7 @@ from sklearn.linear_model import LinearRegression
 from probe.core.errors import InputError
 from probe.heads.gaussian_head import GaussianHead, loss
 from probe.metrics.normal import NormalScores, crps
+from probe.metrics.prediction_intervals import margins
 
 
 def number_case():
@@ -79,3 +80,13 @@ def test_parameters_that_are_none_are_refused():
         GaussianHead(levels=[1.0]).check_parameters()
     with pytest.raises(InputError, match="are no penalties"):
         GaussianHead(alphas=[]).check_parameters()
+
+
+def test_calibrated_intervals_are_as_wide_as_the_scales():
+    X, y = load_diabetes(return_X_y=True)
+    head = GaussianHead([0.01]).fit(X[:300], y[:300])
+    margin = margins(*head.ends(X[300:], 0.9), y[300:, None], 0.9)
+    head.keep_margin(margin, 0.9)
+    low, high = head.predict_interval(X)
+    np.testing.assert_allclose((high - low) / head.scales(X), 2 * margin[0])
+    np.testing.assert_allclose((high + low) / 2, head.predict(X)[:, None])

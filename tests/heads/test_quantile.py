@@ -6,6 +6,7 @@ from sklearn.metrics import mean_pinball_loss
 from sklearn.preprocessing import StandardScaler
 
 from probe.core.errors import InputError
+from probe.heads.gaussian_head import GaussianHead
 from probe.heads.quantile import QuantileRegression
 from probe.heads.shared.ridge_numbers import RidgeNumbers
 from probe.metrics.prediction_intervals import margins
@@ -75,7 +76,7 @@ def test_validation_rows_choose_the_penalty():
 @pytest.mark.slow
 def test_calibrated_quantiles_hold_the_level_where_one_width_for_all_rows_does_not():
     """The line of Romano et al. (2019), on 40 draws of 500 rows to fit on, to calibrate on and to test on."""
-    inside = {"ridge": [], "quantile": []}
+    inside = {"ridge": [], "quantile": [], "gaussian": []}
     for seed in range(40):
         rng = np.random.default_rng(seed)
         X = rng.uniform(size=(1500, 1))
@@ -83,17 +84,18 @@ def test_calibrated_quantiles_hold_the_level_where_one_width_for_all_rows_does_n
         for name, head in (
             ("ridge", RidgeNumbers([1.0])),
             ("quantile", QuantileRegression([0.05, 0.5, 0.95], [0.001])),
+            ("gaussian", GaussianHead([0.001])),
         ):
             head.fit(X[:500], y[:500])
-            low, high = head.interval(X[500:], 0.9) if name == "quantile" else (head.predict(X[500:])[:, None],) * 2
-            margin = margins(low[:500], high[:500], y[500:1000, None], 0.9)
-            held = ((low - margin)[500:, 0] <= y[1000:]) & (y[1000:] <= (high + margin)[500:, 0])
+            head.keep_margin(margins(*head.ends(X[500:1000], 0.9), y[500:1000, None], 0.9), 0.9)
+            low, high = (ends[:, 0] for ends in head.predict_interval(X[1000:]))
+            held = (low <= y[1000:]) & (y[1000:] <= high)
             inside[name].append((held.mean(), held[X[1000:, 0] > 0.8].mean()))
-    ridge, quantile = (np.mean(inside[name], axis=0) for name in ("ridge", "quantile"))
-    assert ridge[0] == pytest.approx(0.9, abs=0.01)
-    assert quantile[0] == pytest.approx(0.9, abs=0.01)
-    assert ridge[1] < 0.8
-    assert quantile[1] == pytest.approx(0.9, abs=0.03)
+    everywhere, where_wide = np.transpose([np.mean(inside[name], axis=0) for name in ("ridge", "quantile", "gaussian")])
+    np.testing.assert_allclose(everywhere, 0.9, atol=0.01)
+    assert where_wide[0] < 0.8
+    assert where_wide[1] == pytest.approx(0.9, abs=0.03)
+    assert 0.9 < where_wide[2] < 0.97  # the logarithm of the scale is no line here
 
 
 @pytest.mark.parametrize(

@@ -18,13 +18,13 @@ def test_coverage_is_that_of_the_theory_over_many_draws(n):
     for seed in range(400):
         errors = np.random.default_rng(seed).standard_t(3, (n + 500, 1))
         zero = np.zeros((n, 1))
-        half = margins(zero, zero, errors[:n], level)
+        half = margins(zero, zero, zero + 1, errors[:n], level)
         coverage.append((np.abs(errors[n:]) <= half).mean())
     assert level - 0.006 < np.mean(coverage) < level + 1 / (n + 1) + 0.006
 
 
 def test_too_few_held_out_rows_leave_the_interval_open():
-    assert margins(*RNG.normal(size=(3, 8, 2)), 0.9).tolist() == [np.inf, np.inf]
+    assert margins(*RNG.normal(size=(4, 8, 2)), 0.9).tolist() == [np.inf, np.inf]
     found = measured([-np.inf] * 3, [np.inf] * 3, [0.0, 1.0, 2.0])
     assert list(found) == ["interval_coverage"]
     assert found["interval_coverage"].value == 1

@@ -51,7 +51,8 @@ class NumberHead(RegressorMixin, AnyHead):
 
     Attributes:
         n_columns_: Q, or 0 where y was (N,).
-        margin_: (Q,) what a run with `calibrate=true` found that intervals want on both sides; absent elsewhere.
+        margin_: (Q,) what a run with `calibrate=true` found that intervals want on both sides, in units of `ends`;
+            absent elsewhere.
         level_: The chance with which these are to hold the number.
     """
 
@@ -135,12 +136,17 @@ class NumberHead(RegressorMixin, AnyHead):
         means = self._in_chunks(X, self._means).astype(np.float64, copy=False)
         return means if self.n_columns_ else means[:, 0]
 
-    def ends(self, X: Any, level: float) -> tuple[Numbers, Numbers]:
-        """(N, Q) ends of the intervals that the head gives without calibration, or twice its means."""
-        if isinstance(self, GivesQuantiles):
-            return self.interval(X, level)
+    def ends(self, X: Any, level: float) -> tuple[Numbers, Numbers, Numbers]:
+        """(N, Q) ends of the intervals that the head gives without calibration, and the unit in which they are widened.
+
+        A head that gives scales: twice its means, widened by scales. One that gives quantiles: these, widened by 1; any
+        other: twice its means, widened by 1.
+        """
+        if isinstance(self, GivesQuantiles) and not isinstance(self, GivesScales):
+            low, high = self.interval(X, level)
+            return low, high, np.ones_like(low)
         means = self._in_chunks(X, self._means).astype(np.float64, copy=False)
-        return means, means
+        return means, means, self.scales(X) if isinstance(self, GivesScales) else np.ones_like(means)
 
     def predict_interval(self, X: Any) -> tuple[Numbers, Numbers]:
         """(N, Q) ends of intervals that hold the number with the chance `level_`, as the held-out rows have it.
@@ -154,9 +160,9 @@ class NumberHead(RegressorMixin, AnyHead):
                 f"this {type(self).__name__} is not calibrated: make the run with calibrate=true, and force=true where "
                 "it is there without"
             )
-        low, high = self.ends(X, self.level_)
+        low, high, unit = self.ends(X, self.level_)
         middle = (low + high) / 2  # quantiles that were too wide may leave less than nothing of an interval
-        return np.minimum(low - self.margin_, middle), np.maximum(high + self.margin_, middle)
+        return np.minimum(low - self.margin_ * unit, middle), np.maximum(high + self.margin_ * unit, middle)
 
     def keep_margin(self, margin: Numbers, level: float) -> None:
         """What a run found on held-out rows."""
