@@ -71,6 +71,8 @@ def _mappings(array: Any) -> Iterator[mmap.mmap]:
     elif isinstance(array, RowStack):
         for part in array.parts:
             yield from _mappings(part)
+    elif getattr(array, "ragged", False):
+        yield from _mappings(getattr(array, "values", None))
     elif isinstance(array, np.memmap) and array.mode != "c" and hasattr(mmap, "MADV_DONTNEED"):
         base: Any = array
         while base is not None and not isinstance(base, mmap.mmap):
@@ -80,13 +82,17 @@ def _mappings(array: Any) -> Iterator[mmap.mmap]:
 
 
 class RowStack:
-    """Arrays of equal width one below the other, without a copy. Looks like an array to whoever reads rows of it."""
+    """Arrays of equal width one below the other, without a copy. Looks like an array to whoever reads rows of it.
+
+    Rows that differ in length are padded with zeros to the longest that is asked for.
+    """
 
     def __init__(self, parts: Sequence[Any]):
         self.parts = tuple(parts)
         self.starts = np.cumsum([0] + [len(part) for part in parts])
         self.dtype = np.result_type(*(part.dtype for part in parts))
-        self.shape = (int(self.starts[-1]), *parts[0].shape[1:])
+        self.ragged = any(getattr(part, "ragged", False) for part in parts)
+        self.shape = (int(self.starts[-1]), *(max(axis) for axis in zip(*(p.shape[1:] for p in parts), strict=True)))
         self.ndim = parts[0].ndim
 
     def __len__(self) -> int:
@@ -94,12 +100,15 @@ class RowStack:
 
     def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
         rows = np.arange(len(self))[key]
-        out = np.empty((len(rows), *self.shape[1:]), dtype=self.dtype)
+        out = (np.zeros if self.ragged else np.empty)((len(rows), *self.shape[1:]), dtype=self.dtype)
+        longest = 0
         for part, start, stop in zip(self.parts, self.starts, self.starts[1:], strict=False):
             inside = (rows >= start) & (rows < stop)
             if inside.any():
-                out[inside] = read_rows(part, rows[inside] - start)
-        return out
+                some = read_rows(part, rows[inside] - start)
+                out[(inside, slice(some.shape[1])) if self.ragged else inside] = some
+                longest = max(longest, *some.shape[1:2]) if self.ragged else 0
+        return out[:, :longest] if self.ragged else out
 
 
 def rows_of(X: Any, indices: IntArray) -> Any:

@@ -96,7 +96,7 @@ class Backbone(Protocol):
         name: How tables call it, such as `tiny` or `timm/resnet18`.
         reads: What rows it reads, as `Dataset.rows` says it: `images`, `texts`, `series` or `vectors`.
         kinds: The kinds of features it can give: `pooled` (N, D); `tokens` (N, T, D), prefix tokens such as CLS
-            first; `map` (N, C, H, W); any further tapped layer under its own name.
+            first; `map` (N, C, H, W); `token_ids` (N, T); any further tapped layer under its own name.
         n_prefix_tokens: How many of the tokens stand before the patches.
         n_parameters: Number of weights.
 
@@ -117,7 +117,7 @@ class Backbone(Protocol):
         """One raw row of a partition as a tensor or a mapping of tensors; see `Collates` for batches of these."""
         ...
 
-    def extract(self, batch: Any, kinds: Sequence[str]) -> dict[str, Tensor]:
+    def extract(self, batch: Any, kinds: Sequence[str]) -> dict[str, Any]:
         """Features of a batch, on the device of the backbone."""
         ...
 

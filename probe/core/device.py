@@ -102,11 +102,11 @@ class ResidentRows:
 def resident_rows(arrays: Mapping[str, Any], device: str) -> ResidentRows | None:
     """The arrays on a GPU in their own precision; None where they would take more than a third of what is free there.
 
-    None on a CPU too, and where training sees other views in each epoch.
+    None on a CPU too, where training sees other views in each epoch, and where rows differ in length.
     """
     import torch
 
-    if not device.startswith("cuda") or any(draws_views(array) for array in arrays.values()):
+    if not device.startswith("cuda") or any(draws_views(a) or getattr(a, "ragged", False) for a in arrays.values()):
         return None
     n_bytes = sum(array.dtype.itemsize * math.prod(array.shape) for array in arrays.values())
     if n_bytes > budget(device, 0, 3):

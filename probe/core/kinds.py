@@ -16,7 +16,8 @@ class Kind:
         axes: Of the array of all rows, the rows first.
         dtype: In which it is stored unless told otherwise.
         reductions: What may be made of a tapped layer so that it is of this kind; see `probe.backbones.shared.taps`.
-        ragged: Whether rows differ in length.
+        ragged: Whether rows differ in length whatever the backbone; of others it says which do, see
+            `probe.core.ragged.Uneven`.
         dtypes: In which it may be stored; `int8` has a scale for each vector of the last axis, see `probe.core.int8`.
     """
 
@@ -39,9 +40,12 @@ KINDS = {
         Kind("pooled", ("N", "D"), "float32", reductions=("mean", "cls")),
         Kind("tokens", ("N", "T", "D"), "float16", reductions=("tokens",), dtypes=(*DTYPES, "int8")),
         Kind("map", ("N", "C", "H", "W"), "float16"),
+        Kind("token_ids", ("N", "T"), "int32", ragged=True, dtypes=("int32",)),
     )
 }
 DEFAULT_REDUCTION = "mean"
+MEAN_OF_TOKENS = "tokens:mean"
+"""What a head of `pooled` may read in its place: the mean over the tokens that are stored."""
 
 
 def dtype_of_layer(n_axes: int) -> str:

@@ -23,6 +23,7 @@ class RowSubset:
         self.dtype = array.dtype
         self.shape = (len(self.indices), *array.shape[1:])
         self.ndim = array.ndim
+        self.ragged = getattr(array, "ragged", False)
 
     def __len__(self) -> int:
         return len(self.indices)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from probe.backbones.shared.views import MultiView
 from probe.core.base import Backbone, MeasuresFeatures, SplitProtocol, Tapped
 from probe.core.errors import DoesNotFit, InputError
-from probe.core.kinds import tap_of
+from probe.core.kinds import KINDS, MEAN_OF_TOKENS, tap_of
+from probe.core.ragged import Uneven
 from probe.core.rows import check_rows
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
@@ -36,12 +37,19 @@ def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> No
             f"head {head_name(head)} does not train epoch by epoch and cannot draw a view in each: set views.use=mean, "
             "or choose linear_sgd, moment_probing or dual_head_kd"
         )
+    unread = [read for read in uneven(head, backbone, reads) if read not in KINDS or not KINDS[read].ragged]
+    if unread and not head.takes_mask:
+        raise DoesNotFit(
+            f"head {head_name(head)} takes {', '.join(unread)} of one length, rows of backbone {backbone.name} differ "
+            f"in theirs: set head=attentive (of any kind but clip) or head=moment_probing, or head=linear "
+            f"reads.pooled={MEAN_OF_TOKENS}"
+        )
     shapes = backbone.shapes if isinstance(backbone, Tapped) else {}
     for kind, (read, entry) in wanted.items():
         shape = shapes.get(read)
         if shape is None:
             continue
-        if entry is not None and entry >= shape[0]:
+        if isinstance(entry, int) and entry >= shape[0]:
             raise DoesNotFit(
                 f"reads.{kind} asks for attention head {entry} of {read}, there are {shape[0]}: count from 0"
             )
@@ -52,6 +60,12 @@ def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> No
                 f"{backbone.name} has {n_axes}: set reads.{kind} to another layer"
                 + (f", or to one attention head of it, {read}.0" if read.endswith(":heads") else "")
             )
+
+
+def uneven(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> list[str]:
+    """What a head reads of which rows differ in length."""
+    differ = backbone.ragged if isinstance(backbone, Uneven) else ()
+    return [read for read, part in sources(head.consumes, reads) if part is None and read in differ]
 
 
 def check_rows_of(request: Run) -> None:
@@ -97,10 +111,13 @@ def usual_teacher(request: Run) -> Teacher:
     return Teacher(request.backbone, LinearProbe(), reads=reads)
 
 
-def check_tasks(protocol: SplitProtocol, head: AnyHead, *, teacher: bool, grouped: bool = False) -> None:
+def check_tasks(
+    protocol: SplitProtocol, head: AnyHead, *, teacher: bool, grouped: bool = False, differ: Sequence[str] = ()
+) -> None:
     """Refuses a head that can neither stream nor be refitted task by task, and tasks inside a wrapper.
 
-    Rows in groups also refuse a head that chooses as it streams: it cannot keep a group from its choice.
+    Rows in groups also refuse a head that chooses as it streams: it cannot keep a group from its choice. Rows that
+    `differ` in length refuse one that does not stream.
     """
     inner = getattr(protocol, "protocol", None)
     if isinstance(inner, ComesInTasks):
@@ -117,6 +134,11 @@ def check_tasks(protocol: SplitProtocol, head: AnyHead, *, teacher: bool, groupe
         )
     if head.streams:
         return
+    if differ:
+        raise DoesNotFit(
+            f"head {head_name(head)} reads {', '.join(differ)}, of which rows differ in length, and does not stream, "
+            f"protocol {protocol.name} gives rows task by task: choose a head of pooled features, or protocol full"
+        )
     if teacher or len(head.consumes) > 1:
         raise DoesNotFit(
             f"head {type(head).__name__} consumes {', '.join(head.consumes)}{' and a teacher' * teacher} and does not "

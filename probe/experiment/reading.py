@@ -11,6 +11,8 @@ import numpy as np
 from probe.backbones.shared.views import MultiView
 from probe.core.arrays import DrawnViews, Entries, RowSubset
 from probe.core.base import Backbone, IntArray, Rows, Tapped
+from probe.core.kinds import MEAN_OF_TOKENS
+from probe.core.ragged import MASK, MeanTokens, RaggedMask, lengths_of
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
 from probe.experiment.request import Drawn, Run
@@ -20,6 +22,9 @@ from probe.experiment.transfer import PARTITION
 if TYPE_CHECKING:
     from probe.features.store import Features
     from probe.heads.shared.base import AnyHead
+
+
+MEAN = "mean"
 
 
 @dataclass(frozen=True)
@@ -66,9 +71,10 @@ def read(drawn: Drawn) -> ReadRows:
     if drawn.elsewhere:
         features[PARTITION] = drawn.elsewhere.features(features[PARTITION])
     train, validation = (
-        select(features, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation)
+        select(features, rows, head.consumes, split.train_labels, head.takes_mask)
+        for rows in (split.train, split.validation)
     )
-    test = select(features, split.test, head.consumes)
+    test = select(features, split.test, head.consumes, masked=head.takes_mask)
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
     if not standardizes(asked.standardize, asked.dataset):
         return ReadRows(features, train, validation, test, folds)
@@ -77,13 +83,16 @@ def read(drawn: Drawn) -> ReadRows:
     return ReadRows(features, train, validation, test, folds, scaling)
 
 
-def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | None]]:
-    """For each kind that a head reads the kind that is extracted, and which attention head of it.
+def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | str | None]]:
+    """For each kind that a head reads the kind that is extracted, and what of it.
 
-    `<layer>:heads.<number>` is one attention head of the kind `<layer>:heads`.
+    `<layer>:heads.<number>` is one attention head of the kind `<layer>:heads`, `tokens:mean` the `mean` of `tokens`.
     """
-    found: list[tuple[str, int | None]] = []
+    found: list[tuple[str, int | str | None]] = []
     for read in (reads.get(kind, kind) for kind in consumed):
+        if read == MEAN_OF_TOKENS:
+            found.append((read.partition(":")[0], MEAN))
+            continue
         kind, _, entry = read.rpartition(".")
         of_heads = kind.endswith(":heads") and entry.isdecimal()
         found.append((kind, int(entry)) if of_heads else (read, None))
@@ -114,21 +123,36 @@ def fetch(
     if isinstance(backbone, MultiView):
         drawn = backbone.use == "draw"
         seen = {k: DrawnViews(a, request.seed) if drawn else Entries(a, None) for k, a in found.arrays.items()}
-    arrays: list[Any] = [seen[kind] if entry is None else Entries(seen[kind], entry) for kind, entry in wanted]
+    arrays = [_part_of(seen[kind], what, backbone) for kind, what in wanted]
     return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
 
 
+def _part_of(array: Any, what: int | str | None, backbone: Backbone) -> Any:
+    """What `sources` says of an array."""
+    if what == MEAN:
+        return MeanTokens(array, backbone.n_prefix_tokens)
+    return Entries(array, what) if isinstance(what, int) else array
+
+
 def select(
-    features: Mapping[str, Features], rows: Rows, kinds: tuple[str, ...], train_labels: IntArray | None = None
+    features: Mapping[str, Features],
+    rows: Rows,
+    kinds: tuple[str, ...],
+    train_labels: IntArray | None = None,
+    masked: bool = False,
 ) -> Part:
     """Some rows, those left out that could not be decoded.
 
-    Rows of the partition train take their labels from `train_labels` where given.
+    Rows of the partition train take their labels from `train_labels` where given. With `masked`, the mask of tokens
+    stands beside kinds of which rows differ in length.
     """
     if not len(rows):
         return Part(None, np.empty(0, np.int64), rows.indices)
     part = features[rows.partition]
     indices = rows.indices[part.valid[rows.indices]]
     arrays = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
+    lengths = next((found for array in arrays.values() if (found := lengths_of(array)) is not None), None)
+    if lengths is not None and masked:
+        arrays[MASK] = RaggedMask(lengths)
     labels = train_labels if train_labels is not None and rows.partition == "train" else part.labels
-    return Part(arrays[kinds[0]] if len(kinds) == 1 else arrays, labels[indices], indices)
+    return Part(arrays[kinds[0]] if len(arrays) == 1 else arrays, labels[indices], indices)

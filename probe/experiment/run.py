@@ -15,6 +15,7 @@ from probe.experiment.checks import (
     check_measures,
     check_rows_of,
     check_tasks,
+    uneven,
     usual_teacher,
     with_teacher,
 )
@@ -89,7 +90,8 @@ def check(request: Run) -> Checked:
     check_fit(request.head, request.backbone, request.reads)
     check_measures(request)
     grouped = groups_of(request.dataset) is not None
-    check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped)
+    differ = uneven(request.head, request.backbone, request.reads)
+    check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped, differ=differ)
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
     if request.shuffle_labels:

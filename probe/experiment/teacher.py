@@ -208,7 +208,10 @@ def teach(request: Run, split: Split, digest_of_rows: str) -> dict[str, Any]:
     check_fit(head, backbone, reads)
     names = {split.train.partition} | ({split.validation.partition} if len(split.validation) else set())
     taught = {name: fetch(request, backbone, name, head.consumes, reads) for name in names}
-    train, held = (select(taught, rows, head.consumes, split.train_labels) for rows in (split.train, split.validation))
+    train, held = (
+        select(taught, rows, head.consumes, split.train_labels, head.takes_mask)
+        for rows in (split.train, split.validation)
+    )
     X, y, validation = train.X, train.y, (held.X, held.y) if len(held.y) else None
     folds = request.head.get_params().get("teacher_folds", 5)
     if folds is None and (run := request.teacher.run) is not None:

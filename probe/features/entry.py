@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import xxhash
 from numpy.typing import NDArray
 
 from probe.core.errors import StoreError
 from probe.core.files import Stamp
 from probe.core.hashing import hash_bytes
+from probe.core.lazy import as_numbers
+from probe.core.ragged import RaggedRows
+from probe.features.blocks import Guard
 from probe.features.layout import (
     HEADER_BYTES,
     PASS_NAME,
@@ -49,17 +51,35 @@ class Pass:
         """What a user does about damage."""
         return self.advice or f"delete the folder {self.folder} and run again"
 
-    def array(self, kind: str) -> CheckedMemmap:
-        """The features of a kind, read-only; blocks that do not match their checksum raise `StoreError`."""
+    def array(self, kind: str) -> Any:
+        """The features of a kind as heads see them, read-only, whether rows have one length or each its own.
+
+        Blocks that do not match their checksum raise `StoreError`.
+        """
         guard = self.guard(kind)
         if guard.plain.nbytes <= EAGER_BYTES:
             guard.verify_all()
-        return CheckedMemmap.of(guard)
+        numbers = as_numbers(CheckedMemmap.of(guard))
+        offsets = self.offsets(kind)
+        return numbers if offsets is None else RaggedRows(numbers, offsets)
+
+    def offsets(self, kind: str) -> NDArray[np.int64] | None:
+        """(N + 1,) where each row begins among the tokens of all; None of a kind whose rows have one length."""
+        facts = self.manifest["kinds"][kind]
+        if "n_tokens" not in facts:
+            return None
+        array = self._small_array(facts["offsets"])
+        sound = array.shape == (self.n_rows + 1,) and array.dtype == np.int64 and (np.diff(array) >= 0).all()
+        if not sound or array[0] != 0 or array[-1] != facts["n_tokens"]:
+            raise StoreError(f"{self.folder / facts['offsets']} does not fit its manifest: {self.remedy()}")
+        return array
 
     def guard(self, kind: str) -> Guard:
         """Opens the array of a kind: size and header are checked, its blocks are not yet."""
         facts = self.manifest["kinds"][kind]
-        path, shape, dtype = self.folder / array_file(kind), tuple(facts["shape"]), facts["dtype"]
+        offsets = self.offsets(kind)
+        path, dtype = self.folder / array_file(kind), facts["dtype"]
+        shape = tuple(facts["shape"]) if offsets is None else (facts["n_tokens"], *facts["shape"][2:])
         expected = HEADER_BYTES + math.prod(shape) * np.dtype(dtype).itemsize
         try:
             with open(path, "rb") as file:
@@ -74,7 +94,9 @@ class Pass:
         key = (str(path), Stamp.of(status))
         with _GUARDS_LOCK:
             if key not in _GUARDS:
-                _GUARDS[key] = Guard(plain, self._checksums(kind), int(self.manifest["block_rows"]), self, kind)
+                block_rows = int(self.manifest["block_rows"])
+                edges = None if offsets is None else offsets[[*range(0, self.n_rows, block_rows), self.n_rows]]
+                _GUARDS[key] = Guard(plain, self._checksums(kind), block_rows, self, kind, edges)
             return _GUARDS[key]
 
     def _checksums(self, kind: str) -> NDArray[np.uint64]:
@@ -131,78 +153,6 @@ def read_passes(entry: Path) -> list[Pass]:
             if listed(entry / name):
                 raise
     return found
-
-
-def block_hash(rows: Any) -> int:
-    """XXH3-64 of a contiguous array."""
-    return xxhash.xxh3_64_intdigest(np.ascontiguousarray(rows).data.cast("B"))
-
-
-class Guard:
-    """Remembers, once per process and file, which blocks of an array were verified."""
-
-    def __init__(
-        self, plain: np.memmap[Any, Any], checksums: NDArray[np.uint64], block_rows: int, source: Pass, kind: str
-    ):
-        self.plain, self.checksums, self.block_rows, self.source, self.kind = plain, checksums, block_rows, source, kind
-        self.pending = np.ones(len(checksums), dtype=np.bool_)
-        self.done = False
-        self.lock = threading.Lock()
-
-    def verify_all(self) -> None:
-        """Verifies every block that was not verified yet."""
-        if not self.done:
-            self.verify(np.arange(len(self.checksums)))
-
-    def verify_rows(self, key: Any) -> None:
-        """Verifies the blocks that an index along the first axis touches."""
-        if self.done:
-            return
-        n, size = len(self.plain), self.block_rows
-        if isinstance(key, slice):
-            start, stop, step = key.indices(n)
-            rows = range(start, stop, step)
-            touched = np.arange(min(rows[0], rows[-1]) // size, max(rows[0], rows[-1]) // size + 1) if rows else None
-        elif isinstance(key, int | np.integer) and not isinstance(key, bool):
-            touched = np.asarray([int(key) % n // size]) if -n <= key < n else None
-        else:
-            indices = np.asarray(key)
-            if indices.ndim == 0 or indices.dtype.kind not in "iub":
-                return self.verify_all()
-            if indices.dtype.kind == "b":
-                indices = np.flatnonzero(indices.reshape(len(indices), -1).any(axis=1))
-            indices = indices.ravel() % n
-            mask = np.zeros(len(self.checksums), dtype=np.bool_)
-            mask[indices // size] = True
-            touched = np.flatnonzero(mask)
-        if touched is not None:
-            self.verify(touched)
-
-    def verify(self, blocks: NDArray[np.intp]) -> None:
-        """Hashes blocks that were not hashed yet; raises `StoreError` at the first one that differs."""
-        with self.lock:
-            for block in blocks[self.pending[blocks]]:
-                if not self.matches(int(block)):
-                    first, last = self.rows_of(int(block))
-                    raise StoreError(
-                        f"{self.kind} rows {first} to {last} in {self.source.folder} do not match their checksum, the "
-                        f"file was changed or damaged: {self.source.remedy()}"
-                    )
-                self.pending[block] = False
-            self.done = not self.pending.any()
-
-    def matches(self, block: int) -> bool:
-        """Whether a block hashes to its checksum."""
-        rows = self.plain[block * self.block_rows : (block + 1) * self.block_rows]
-        return block_hash(rows) == int(self.checksums[block])
-
-    def rows_of(self, block: int) -> tuple[int, int]:
-        """First and last row of a block."""
-        return block * self.block_rows, min((block + 1) * self.block_rows, len(self.plain)) - 1
-
-    def mismatches(self) -> Iterable[tuple[int, int]]:
-        """First and last row of every block that does not match, whatever was verified before."""
-        return (self.rows_of(block) for block in range(len(self.checksums)) if not self.matches(block))
 
 
 _GUARDS: dict[tuple[str, Stamp], Guard] = {}

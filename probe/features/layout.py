@@ -88,6 +88,11 @@ def checksum_file(kind: str) -> str:
     return f"{quote(kind, safe='')}.xxh3.npy"
 
 
+def offsets_file(kind: str) -> str:
+    """The file name of where each row begins, of a kind of which rows differ in length."""
+    return f"{quote(kind, safe='')}.offsets.npy"
+
+
 def npy_header(dtype: str, shape: tuple[int, ...]) -> bytes:
     """The header of a version 1.0 .npy file, padded to `HEADER_BYTES`."""
     fields = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False, "shape": shape}

@@ -12,7 +12,7 @@ from probe.core.errors import StoreError
 from probe.features.layout import SCHEMA, entry_digest
 
 MANIFEST = "manifest.json"
-DTYPES = ("float16", "float32", "int8")
+DTYPES = ("float16", "float32", "int8", "int32")
 
 
 def read_manifest(folder: Path, remedy: str) -> dict[str, Any]:
@@ -55,6 +55,9 @@ def well_formed(manifest: Mapping[str, Any]) -> bool:
     def is_array(facts: Any) -> bool:
         shape = facts["shape"]
         sound = shape[0] == manifest["n_rows"] and all(type(n) is int and n >= 0 for n in shape)
+        if "n_tokens" in facts:  # rows differ in length
+            told = type(facts["n_tokens"]) is int and facts["n_tokens"] > 0 and facts["offsets"] in manifest["files"]
+            sound = sound and told and len(shape) > 1
         return sound and facts["dtype"] in DTYPES and isinstance(facts["requested"], str)
 
     try:

@@ -14,6 +14,7 @@ from probe.core.base import Backbone, Dataset, IntArray, Partition
 from probe.core.device import resolve_device
 from probe.core.escaping import one_line
 from probe.core.lazy import as_numbers
+from probe.core.ragged import Ragged, RaggedRows
 from probe.core.rows import check_rows
 from probe.core.targets import stored
 from probe.features import layout
@@ -92,6 +93,8 @@ class OnePass:
             Reader(some, backbone, plan), range(plan.n_blocks), n_workers, pinned=device.startswith("cuda")
         )
         arrays: dict[str, NDArray[Any]] = {}
+        tokens: dict[str, list[NDArray[Any]]] = {}
+        lengths: dict[str, IntArray] = {}
         valid = np.ones(len(whole), dtype=np.bool_)
         bar = tqdm(total=len(rows), desc=one_line(f"{plan.backbone} {plan.dataset}"), unit=unit(some), leave=False,
                    disable=not progress)  # fmt: skip
@@ -100,11 +103,17 @@ class OnePass:
                 places = rows[list(plan.rows(one.block))]
                 valid[rows[list(one.failed)]] = False
                 for kind, part in found.items():
+                    if isinstance(part, Ragged):
+                        tokens.setdefault(kind, []).append(part.values)
+                        lengths.setdefault(kind, np.zeros(len(whole), np.int64))[places] = part.lengths
+                        continue
                     if kind not in arrays:
                         arrays[kind] = np.zeros((len(whole), *part.shape[1:]), part.dtype)
                     arrays[kind][places] = part
                 bar.update(len(places))
         seen = {kind: as_numbers(array) for kind, array in arrays.items()}
+        for kind, parts in tokens.items():  # rows ascend, so that their tokens stand in order
+            seen[kind] = RaggedRows(as_numbers(np.concatenate(parts)), np.append(0, np.cumsum(lengths[kind])))
         return Features(seen, stored(whole.labels), whole.ids, valid, "", time.perf_counter() - started)
 
 

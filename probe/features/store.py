@@ -16,7 +16,6 @@ from probe.core.base import Backbone, Dataset, IntArray, digest
 from probe.core.errors import InputError, ProbeError, StoreError
 from probe.core.files import cache_root
 from probe.core.kinds import dtypes_of
-from probe.core.lazy import as_numbers
 from probe.core.rows import check_rows
 from probe.core.targets import stored
 from probe.features import layout
@@ -35,9 +34,10 @@ class Features:
     """Features of all rows of a partition.
 
     Attributes:
-        arrays: Kind -> read-only memmap of N rows, in the order of the partition; of int8 what unpacks one. Blocks are
+        arrays: Kind -> read-only memmap of N rows, in the order of the partition; of int8 what unpacks one, and where
+            rows differ in length what pads some of them when they are asked for (`probe.core.ragged`). Blocks are
             verified against their checksums before their first use; a damaged one raises `StoreError`. Rows that are
-            not valid hold NaN.
+            not valid hold NaN, or no token.
         labels: (N,) class codes.
         ids: N names of the rows.
         valid: (N,) False where a row could not be decoded (`on_error="skip"`).
@@ -239,7 +239,7 @@ def read_features(
         with suppress(OSError):  # a cache that can only be read is fine
             (one.folder.parent / "used").write_text(whoami())
     return Features(
-        arrays={kind: as_numbers(p.array(kind)) for kind, p in found.items()},
+        arrays={kind: p.array(kind) for kind, p in found.items()},
         labels=stored(rows.labels),
         ids=rows.ids,
         valid=valid,

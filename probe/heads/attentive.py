@@ -16,7 +16,7 @@ from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.heads.shared import att_svm, poolings
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
-from probe.heads.shared.masks import check_mask
+from probe.heads.shared.masks import with_mask
 from probe.heads.shared.module_head import Batch, as_tensors
 from probe.heads.shared.poolings.parts import Pooled, Pooling, RunningNorm
 from probe.heads.shared.together_head import TogetherHead
@@ -84,6 +84,11 @@ class Attentive(TogetherHead):
 
     consumes: ClassVar[tuple[str, ...]] = ("tokens",)
 
+    @property
+    def takes_mask(self) -> bool:
+        """Whether rows may differ in length: any kind but `clip`, which learns places."""
+        return self.kind != "clip"
+
     def __init__(
         self,
         kind: str = "ep",
@@ -146,10 +151,7 @@ class Attentive(TogetherHead):
         rows = self._check_kinds(given, reset=reset)
         dropped = 0 if self.prefix else self.n_prefix_tokens
         check_patches(rows.arrays["tokens"].shape[1], dropped)
-        if (mask := given.get("mask")) is None:
-            return rows
-        check_mask(mask, rows.arrays["tokens"].shape[:2], dropped)
-        return RowReader({**rows.arrays, "mask": mask})
+        return with_mask(given, rows, dropped)
 
     def _logits(self, X: Any) -> FloatArray:
         logits = super()._logits(X)

@@ -12,7 +12,9 @@ from torch.nn import functional
 
 from probe.core.arrays import RowReader
 from probe.core.errors import InputError
+from probe.core.ragged import MASK
 from probe.heads.shared.head import Validation
+from probe.heads.shared.masks import with_mask
 from probe.heads.shared.minibatch import MinibatchHead
 from probe.heads.shared.module_head import Batch
 from probe.heads.shared.token_moments import (
@@ -63,14 +65,15 @@ class MomentProbingModule(nn.Module):
         self.first = nn.Linear(pooled_width, n_classes)
         self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_classes)
 
-    def moment_maps(self, tokens: Tensor) -> Tensor:
-        """Column-normalised cross moments of neighbouring groups, (B, P, d, d)."""
+    def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Column-normalised cross moments of neighbouring groups, (B, P, d, d), over the tokens where the mask is True."""
         groups = split_groups(self.projection(tokens[:, self.n_prefix_tokens :]), self.n_groups, self.layout)
-        return normalize_columns(cross_moments(self.norm(groups), self.second_moment))
+        there = None if mask is None else mask[:, self.n_prefix_tokens :]
+        return normalize_columns(cross_moments(self.norm(groups), self.second_moment, there))
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, (B, K)."""
-        second = self.second(self.reduction(self.moment_maps(batch["tokens"])).flatten(1))
+        second = self.second(self.reduction(self.moment_maps(batch["tokens"], batch.get(MASK))).flatten(1))
         return (self.first(self.pooled_norm(batch["pooled"])) + second) / 2
 
 
@@ -106,6 +109,7 @@ class MomentProbing(MinibatchHead):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled", "tokens")
+    takes_mask = True
 
     def __init__(
         self,
@@ -142,7 +146,10 @@ class MomentProbing(MinibatchHead):
         self.device = device
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
-        """Fits on a mapping with `pooled` (N, D) and `tokens` (N, T, D), arrays or memmaps, and labels (N,)."""
+        """Fits on a mapping with `pooled` (N, D) and `tokens` (N, T, D), arrays or memmaps, and labels (N,).
+
+        Rows of fewer tokens come with a `mask`, (N, T) booleans: what stands where it is False changes nothing.
+        """
         self.check_parameters()
         rows, codes = self._check_fit(X, y)
         checked = self._validation_rows(validation)
@@ -165,7 +172,7 @@ class MomentProbing(MinibatchHead):
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)
         check_patches(rows.arrays["tokens"].shape[1], self.n_prefix_tokens)
-        return rows
+        return with_mask(X, rows, self.n_prefix_tokens)
 
     def _module(self) -> MomentProbingModule:
         return MomentProbingModule(

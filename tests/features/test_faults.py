@@ -22,7 +22,9 @@ import probe.features.entry
 import probe.features.extraction.sink
 import probe.features.extraction.work
 from probe.core.arrays import read_rows
+from probe.core.base import digest
 from probe.core.errors import StoreError
+from probe.core.hashing import hash_bytes
 from probe.features.extraction.plan import Block
 from probe.features.extraction.work import works
 from probe.features.extraction.writer import Writer
@@ -42,7 +44,7 @@ def nothing_but_the_pass(root):
     folder = pass_folder(root)
     assert {p.name for p in folder.parent.iterdir() if not p.name.startswith(".")} == {folder.name, "used"}
     assert not list(folder.parent.glob(".work-*/data"))
-    assert len(list(folder.iterdir())) == 8
+    assert len(list(folder.iterdir())) == 11
 
 
 class TestKills:
@@ -81,7 +83,7 @@ class TestKills:
 
     @pytest.mark.parametrize("step", [6, pytest.param(1, marks=pytest.mark.slow)])
     def test_death_at_every_single_disk_operation(self, tmp_path, log, uninterrupted, step):
-        for at in range(0, 240, step):
+        for at in range(0, 320, step):
             root, done = tmp_path / f"cache-{at}", tmp_path / f"done-{at}"
             start(child.extract_and_die, root, log, at, done).join()
             assert bytes_of(child.extract(root, log, n=20, delay=0.0)) == uninterrupted[20], at
@@ -89,7 +91,7 @@ class TestKills:
             shutil.rmtree(root)
             if done.exists():
                 break
-        assert 40 < at < 200
+        assert 40 < at < 280
 
 
 class TestCompany:
@@ -215,7 +217,7 @@ class TestCompany:
 
 class TestFullDisk:
     def test_the_error_says_what_to_do_and_the_rest_follows_later(self, root, log, uninterrupted, monkeypatch):
-        write_at, left = probe.features.extraction.sink.write_at, iter(range(31))
+        write_at, left = probe.features.extraction.sink.write_at, iter(range(46))
 
         def full(file, offset, rows):
             if next(left, None) is None:
@@ -240,7 +242,7 @@ class TestFullDisk:
     def test_a_small_disk_that_is_really_full(self, tmp_path, log, uninterrupted):
         disk = tmp_path / "disk"
         disk.mkdir()
-        mount = ["mount", "-t", "tmpfs", "-o", "size=400k", "tmpfs", str(disk)]
+        mount = ["mount", "-t", "tmpfs", "-o", "size=500k", "tmpfs", str(disk)]
         if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
             pytest.skip("needs the right to mount a tmpfs")
         try:
@@ -275,34 +277,48 @@ class TestDamage:
         assert str(caught.value).count(": ") >= 1
 
     @pytest.mark.parametrize("eager", [True, False])
-    def test_one_flipped_bit(self, filled, log, monkeypatch, eager):
+    @pytest.mark.parametrize("kind", ["tokens", "words"])
+    def test_one_flipped_bit(self, filled, log, monkeypatch, kind, eager):
         if not eager:
             monkeypatch.setattr(probe.features.entry, "EAGER_BYTES", 0)
-        path = filled / "tokens.npy"
+        path = filled / f"{kind}.npy"
         data = bytearray(path.read_bytes())
-        data[4096 + 3 * 64 * 2 * 42 + 5] ^= 1
+        first = 3 * 42 if kind == "tokens" else np.load(filled / "words.offsets.npy")[42]
+        data[4096 + first * 64 * 2 + 5] ^= 1
         path.write_bytes(data)
-        message = r"tokens rows 40 to 44 in .* do not match their checksum.*: delete the folder"
+        message = rf"{kind} rows 40 to 44 in .* do not match their checksum.*: delete the folder"
         if eager:
             return self.refused(filled, log, message)
+        probe.features.entry._GUARDS.clear()
         features = child.extract(filled.parents[2], log)
-        assert np.isfinite(features.arrays["tokens"][:40]).all()
+        assert np.isfinite(features.arrays[kind][:40]).all()
         from_file = lambda X: read_rows(X, np.arange(38, 45))  # noqa: E731
-        for read in (from_file, lambda X: X[40:], lambda X: X[[42]], lambda X: X.sum(), lambda X: X.T, np.mean):
+        whole = (lambda X: X.sum(), lambda X: X.T, np.mean) if kind == "tokens" else (np.asarray, lambda X: X[42])
+        for read in (from_file, lambda X: X[40:], lambda X: X[[42]], *whole):
             with pytest.raises(StoreError, match=message):
-                read(features.arrays["tokens"])
+                read(features.arrays[kind])
+
+    @pytest.mark.parametrize("change", [lambda o: o[:-1], lambda o: o[::-1], lambda o: o.astype(np.int32)])
+    def test_offsets_of_other_rows(self, filled, log, change):
+        path, manifest = filled / "words.offsets.npy", filled / "manifest.json"
+        np.save(path, change(np.load(path)))
+        facts = json.loads(manifest.read_text())
+        del facts["digest"]
+        facts["files"]["words.offsets.npy"] = hash_bytes(path.read_bytes())
+        manifest.write_text(json.dumps({**facts, "digest": digest(facts)}))
+        self.refused(filled, log, r"words.offsets.npy does not fit its manifest: delete the folder")
 
     def test_a_truncated_array(self, filled, log):
         with open(filled / "pooled.npy", "r+b") as file:
             file.truncate(5000)
         self.refused(filled, log, r"pooled.npy holds 5000 bytes, expected 55296: delete the folder")
 
-    @pytest.mark.parametrize("name", ["pooled.npy", "tokens.xxh3.npy", "valid.npy", "manifest.json"])
+    @pytest.mark.parametrize("name", ["pooled.npy", "words.npy", "words.offsets.npy", "tokens.xxh3.npy", "valid.npy", "manifest.json"])
     def test_a_missing_file(self, filled, log, name):
         (filled / name).unlink()
         self.refused(filled, log, f"{name} is missing")
 
-    @pytest.mark.parametrize("name", ["tokens.xxh3.npy", "valid.npy", "manifest.json"])
+    @pytest.mark.parametrize("name", ["words.offsets.npy", "tokens.xxh3.npy", "valid.npy", "manifest.json"])
     def test_a_damaged_small_file(self, filled, log, name):
         data = bytearray((filled / name).read_bytes())
         data[-30] ^= 2
@@ -342,6 +358,19 @@ class TestDamage:
         (array,) = root.rglob("pooled.npy")
         os.truncate(array, 9000)
         with pytest.raises(StoreError, match=r"the interrupted extraction in .* has lost rows of pooled.npy: delete"):
+            child.extract(root, log)
+
+    @pytest.mark.parametrize("damage", ["cut off", "removed", "changed"])
+    def test_an_interrupted_extraction_that_lost_tokens(self, root, log, damage):
+        interrupt(root, log, 50)
+        (segment,) = root.rglob("*.words.segment")
+        if damage == "cut off":
+            os.truncate(segment, 900)
+        elif damage == "removed":
+            segment.unlink()
+        else:
+            segment.write_bytes(segment.read_bytes()[::-1])
+        with pytest.raises(StoreError, match=r"has lost rows of words.npy \(\d+ to \d+\): delete that folder and run"):
             child.extract(root, log)
 
     @pytest.mark.parametrize("text", ["{", '{"some": 1}'])

@@ -10,8 +10,10 @@ from extraction_toys import Unguarded
 
 from probe.core.errors import InputError, StoreError
 from probe.core.files import cache_root
+from probe.core.ragged import Ragged
 
 KINDS = ["pooled", "tokens", "map", "blocks.0"]
+RAGGED = "words"
 
 
 def bytes_of(features):
@@ -44,6 +46,48 @@ def test_features_equal_those_of_a_plain_loop(store, backbone, make_dataset):
     assert features.labels.tolist() == dataset.partitions["train"].labels.tolist()
     assert list(features.ids) == dataset.partitions["train"].ids
     assert features.valid.all()
+
+
+def test_rows_that_differ_in_length_are_stored_without_padding_and_read_with_it(store, backbone, make_dataset):
+    dataset = make_dataset(50, broken=(3, *range(16, 24)))
+    found = get(store, backbone, dataset, [RAGGED, "pooled"], on_error="skip")
+    words = backbone.extract(torch.from_numpy(dataset.partitions["train"].rows), [RAGGED])[RAGGED]
+    rows = [part.numpy().astype(np.float16) for part in torch.split(words.values, words.lengths.tolist())]
+    array = found.arrays[RAGGED]
+    assert array.dtype == np.float16
+    assert array.shape == (50, 4, 64)
+    for row, expected in enumerate(rows):
+        np.testing.assert_array_equal(array[row], expected if found.valid[row] else expected[:0])
+    two = np.array([30, 2])
+    longest = max(len(rows[30]), len(rows[2]))
+    assert array[two].shape == (2, longest, 64)
+    np.testing.assert_array_equal(array[two][1], np.pad(rows[2], ((0, longest - len(rows[2])), (0, 0))))
+    (folder,) = pass_folders(store.root)
+    plain, offsets = np.load(folder / "words.npy", mmap_mode="r"), np.load(folder / "words.offsets.npy")
+    assert len(plain) == offsets[-1] == sum(len(row) for row, valid in zip(rows, found.valid, strict=True) if valid)
+    np.testing.assert_array_equal(plain[offsets[30] : offsets[31]], rows[30])
+
+
+def test_tokens_of_rows_that_differ_in_length_are_stored_as_bytes_too(store, backbone, make_dataset):
+    backbone.kinds, backbone.ragged = ("tokens",), ("tokens",)
+    plain = backbone.extract
+    backbone.extract = lambda batch, kinds: {"tokens": plain(batch, ["words"])["words"]}
+    exact = get(store, backbone, make_dataset(30), ["tokens"], dtypes={"tokens": "float32"}).arrays["tokens"]
+    array = get(store, backbone, make_dataset(30), ["tokens"], dtypes={"tokens": "int8"}).arrays["tokens"]
+    assert array.dtype == np.float32
+    np.testing.assert_allclose(array[:], exact[:], atol=4 / 127)
+    assert (array[:] != exact[:]).any()
+
+
+@pytest.mark.parametrize(
+    ("lengths", "sentence"),
+    [([2, 0, 1], r"row 1 \(images/0001.png\) has no words of backbone toy, expected one at least"),
+     ([2, 2, 2], "backbone toy gave 3 words for 3 rows of 6 in all, expected those of 3 rows one after the other")],
+)  # fmt: skip
+def test_lengths_that_cannot_be_are_refused(store, backbone, make_dataset, lengths, sentence):
+    backbone.extract = lambda batch, kinds: {"words": Ragged(torch.ones(3, 4), torch.tensor(lengths))}
+    with pytest.raises(InputError, match=sentence):
+        get(store, backbone, make_dataset(3), [RAGGED])
 
 
 def test_arrays_are_read_only_memmaps(store, backbone, make_dataset):

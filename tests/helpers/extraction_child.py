@@ -22,7 +22,7 @@ import probe.heads.shared.head
 from probe.core.errors import InputError
 from probe.features.processes.ranks import Ranks
 
-KINDS = ("pooled", "tokens")
+KINDS = ("pooled", "tokens", "words")
 
 
 class LoggingBackbone(ToyBackbone):

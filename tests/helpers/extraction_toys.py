@@ -12,6 +12,7 @@ import torch
 
 from probe.core.base import Dataset
 from probe.core.hashing import hash_arrays, hash_tensors
+from probe.core.ragged import Ragged
 from probe.features.store import FeatureStore
 
 
@@ -26,7 +27,8 @@ class ToyBackbone:
     """A fixed random network on rows of 12 numbers. Counts the rows it extracts."""
 
     name = "toy"
-    kinds = ("pooled", "tokens", "map", "blocks.0")
+    kinds = ("pooled", "tokens", "map", "blocks.0", "words")
+    ragged = ("words",)
     n_prefix_tokens = 1
     n_parameters = 12 * 64
 
@@ -53,8 +55,15 @@ class ToyBackbone:
             "tokens": torch.stack([hidden, hidden**2, -hidden], dim=1),
             "map": hidden.reshape(len(hidden), -1, 2, 2),
             "blocks.0": torch.softmax(hidden, dim=1),
+            "words": self.words(batch, hidden),
         }
         return {kind: every[kind] for kind in kinds}
+
+    def words(self, batch: torch.Tensor, hidden: torch.Tensor) -> Ragged:
+        """One to four multiples of what is hidden, as many as the row says."""
+        lengths = 1 + (10 * batch[:, 0].abs()).long() % 4
+        values = torch.cat([torch.outer(torch.arange(1, n + 1), one) for n, one in zip(lengths, hidden, strict=True)])
+        return Ragged(values, lengths)
 
     def to(self, device: str) -> ToyBackbone:
         return self

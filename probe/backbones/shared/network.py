@@ -16,6 +16,7 @@ from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.core.hashing import hash_tensors
 from probe.core.kinds import DEFAULT_REDUCTION, KINDS
+from probe.core.ragged import Ragged
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -145,8 +146,8 @@ class FrozenNetwork:
         self.device = device
         return self
 
-    def extract(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Tensor]:
-        """float32 features, on the backbone's device.
+    def extract(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Any]:
+        """float32 features, on the backbone's device; a `Ragged` of kinds of which rows differ in length.
 
         Args:
             batch: Rows as `transform` gives them, one upon the other; or a mapping of such.
@@ -159,7 +160,7 @@ class FrozenNetwork:
                 "network in backbone.taps"
             )
         features = self._run(batch, [kind for kind in kinds if kind in self._taps])
-        return {kind: features[kind].float().contiguous() for kind in kinds}
+        return {kind: as_given(features[kind]) for kind in kinds}
 
     def _prepared(self, batch: Batch, device: torch.device) -> Any:
         """A batch as the network reads it, on the device; in float32 whatever the precision."""
@@ -281,6 +282,13 @@ class FrozenNetwork:
     def _in_order(self, tokens: Tensor) -> Tensor:
         """A layer's tokens, those first that are no patches."""
         return tokens
+
+
+def as_given(features: Any) -> Any:
+    """What a backbone gives of one kind: numbers in float32, ids as they are."""
+    if isinstance(features, Ragged):
+        return Ragged(as_given(features.values), features.lengths)
+    return (features.float() if features.is_floating_point() else features).contiguous()
 
 
 def widened(network: nn.Module) -> nn.Module:

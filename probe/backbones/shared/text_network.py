@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.network import FrozenNetwork, as_given
 from probe.core.base import Batch
 from probe.core.errors import InputError
+from probe.core.ragged import Ragged
 
 POSITIONS = ("mean", "last", "first", "span", "span_last")
 TOKENS_TOGETHER = {"cpu": 4096, "cuda": 65536}
 """Tokens that go through the network at once, padding included."""
+WITHOUT_NETWORK = ("token_ids", "length")
+"""Kinds for which no network is run."""
 PROJECTIONS = (
     "o_proj", "c_proj", "out_proj", "dense", "Wo", "proj", "output.dense", "attention.out_proj", "attention.dense",
 )  # fmt: skip
@@ -27,22 +30,23 @@ class TextNetwork(FrozenNetwork):
 
     A batch holds `input_ids` and `attention_mask`, (N, T) each, padded behind the text, perhaps `span`, (N, T) of the
     tokens in the marked span, and what else the network takes. Rows are run sorted by length, in groups of
-    `TOKENS_TOGETHER` tokens, so that little is padded; `last_hidden_state` becomes `pooled`, one vector a text, and
-    `length` is (N, 1), the tokens of a text before it was cut: by itself a control of how much length tells.
+    `TOKENS_TOGETHER` tokens, so that little is padded. `last_hidden_state` becomes `pooled`, one vector a text, and
+    `tokens`, all of a text's own; `length` is (N, 1), the tokens of a text before it was cut: by itself a control of
+    how much length tells. `token_ids` are what the network reads; for these two it is not run.
 
     A subclass sets up the network and implements `transform`, `_blank`, `_architecture` and `_preprocessing`.
 
     Args:
         pooling: Of the last layer's states: `mean` over all real tokens, the `last` or the `first` of them, the mean
             of those in the marked span (`span`), or the last of these (`span_last`). Taps take these as reductions
-            too; `heads` of a tapped attention layer, (N, heads, D), are read at `pooling`.
+            too, and `tokens`, all of them; `heads` of a tapped attention layer, (N, heads, D), are read at `pooling`.
         normalize: Whether `pooled` is brought to unit length.
 
     The other arguments are those of `FrozenNetwork`.
     """
 
     reads = "texts"
-    reductions: ClassVar[Sequence[str]] = (*POSITIONS, "heads")
+    reductions: ClassVar[Sequence[str]] = (*POSITIONS, "tokens", "heads")
 
     def __init__(
         self,
@@ -58,6 +62,7 @@ class TextNetwork(FrozenNetwork):
             raise InputError(f"pooling is {pooling!r}, expected one of {', '.join(POSITIONS)}: set backbone.pooling so")
         self.pooling, self.normalize = pooling, normalize
         self._group: Mapping[str, Tensor] = {}
+        self._reads_tokens = True
         super().__init__(network, name=name, precision=precision, taps=taps)
 
     def collate(self, rows: Sequence[Any]) -> dict[str, Tensor]:
@@ -69,16 +74,40 @@ class TextNetwork(FrozenNetwork):
             for part in rows[0]
         }
 
-    def _run(self, batch: Batch, taps: Sequence[str]) -> dict[str, Tensor]:
+    @property
+    def ragged(self) -> tuple[str, ...]:
+        """The kinds of which rows differ in length."""
+        return ("tokens", "token_ids", *(tap for tap in self.taps if tap.endswith(":tokens")))
+
+    def extract(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Any]:
+        """As `FrozenNetwork.extract`."""
         assert isinstance(batch, Mapping)
-        found: dict[str, Tensor] = {}
+        if kinds and set(kinds) <= set(WITHOUT_NETWORK):
+            found = without_network(batch)
+            return {kind: as_given(found[kind]) for kind in kinds}
+        self._reads_tokens = "tokens" in kinds
+        try:
+            return super().extract(batch, kinds)
+        finally:
+            self._reads_tokens = True
+
+    def _run(self, batch: Batch, taps: Sequence[str]) -> dict[str, Any]:
+        assert isinstance(batch, Mapping)
+        found: dict[str, Any] = {}
+        parts: dict[str, list[Ragged]] = {}
+        order: list[Tensor] = []
         for rows, n_tokens in self._groups(batch["attention_mask"]):
             group = {k: part[rows, :n_tokens] if part.ndim > 1 else part[rows] for k, part in batch.items()}
+            order.append(rows)
             for kind, value in super()._run(group, taps).items():
+                if isinstance(value, Ragged):
+                    parts.setdefault(kind, []).append(value)
+                    continue
                 if kind not in found:
                     found[kind] = value.new_empty(len(batch["attention_mask"]), *value.shape[1:])
                 found[kind][rows.to(value.device)] = value
-        return found
+        ragged = {kind: joined(of_groups, torch.cat(order)) for kind, of_groups in parts.items()}
+        return {**found, **ragged, **without_network(batch)}
 
     def _groups(self, mask: Tensor) -> Iterator[tuple[Tensor, int]]:
         """Rows of like length, and the length of the longest of them."""
@@ -101,7 +130,12 @@ class TextNetwork(FrozenNetwork):
         pooled = self._at(states, self.pooling, "pooled")
         if self.normalize:
             pooled = functional.normalize(pooled.float(), dim=-1)
-        return {"pooled": pooled, "length": batch["length"][:, None].float()}
+        return {"pooled": pooled, **({"tokens": self._own(states)} if self._reads_tokens else {})}
+
+    def _own(self, states: Tensor) -> Ragged:
+        """The states of all real tokens of (N, T, ...)."""
+        mask = self._group["attention_mask"].bool()
+        return Ragged(states[mask], mask.sum(dim=1).cpu())
 
     def _at(self, states: Tensor, position: str, what: str) -> Tensor:
         """(N, ...) of (N, T, ...) at a position of each text."""
@@ -121,12 +155,13 @@ class TextNetwork(FrozenNetwork):
         weights = (mask / mask.sum(dim=1, keepdim=True)).float()
         return torch.einsum("nt,nt...->n...", weights, states.float())
 
-    def _reduce(self, output: Tensor, tap: str) -> Tensor:
+    def _reduce(self, output: Tensor, tap: str) -> Any:
         if output.ndim != 3:
             raise InputError(
                 f"tap {tap} gives an output of shape {tuple(output.shape)}, expected (N, T, D): tap another layer"
             )
-        return self._at(output, tap.partition(":")[2] or "mean", f"tap {tap}")
+        position = tap.partition(":")[2] or "mean"
+        return self._own(output) if position == "tokens" else self._at(output, position, f"tap {tap}")
 
     def _heads_of(self, attention: nn.Module) -> tuple[Any, Any]:
         names = dict(attention.named_modules())
@@ -136,3 +171,28 @@ class TextNetwork(FrozenNetwork):
 
     def _at_place(self, heads: Tensor, tap: str) -> Tensor:
         return self._at(heads, self.pooling, f"tap {tap}")
+
+
+def without_network(batch: Mapping[str, Tensor]) -> dict[str, Any]:
+    """What a batch tells before any network is run."""
+    mask = batch["attention_mask"].bool()
+    ids = Ragged(batch["input_ids"][mask], mask.sum(dim=1).cpu())
+    return {"length": batch["length"][:, None].float(), "token_ids": ids}
+
+
+def joined(groups: Sequence[Ragged], order: Tensor) -> Ragged:
+    """Groups of rows as one, in the order of the batch.
+
+    Args:
+        groups: One after the other.
+        order: (N,) which row of the batch each of their rows is.
+    """
+    lengths = torch.cat([group.lengths for group in groups])
+    whole = torch.zeros_like(lengths)
+    whole[order] = lengths
+    starts = (whole.cumsum(0) - whole)[order]
+    places = torch.repeat_interleave(starts - (lengths.cumsum(0) - lengths), lengths) + torch.arange(int(lengths.sum()))
+    values = torch.cat([group.values for group in groups])
+    found = torch.empty_like(values)
+    found[places.to(values.device)] = values
+    return Ragged(found, whole)

@@ -18,8 +18,9 @@ from probe.core.errors import InputError, StoreError
 from probe.core.hashing import hash_bytes
 from probe.core.int8 import unknown
 from probe.core.targets import stored
-from probe.features.entry import block_hash
+from probe.features.blocks import block_hash
 from probe.features.extraction.plan import Block
+from probe.features.extraction.segments import assemble, check_segments, ragged_kinds
 from probe.features.extraction.sink import ArrayFiles
 from probe.features.extraction.work import Work
 from probe.features.layout import (
@@ -55,7 +56,9 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
     for leftover in work.data.glob("*.tmp"):  # of a finish that was killed
         leftover.unlink(missing_ok=True)
     shapes = next(block.shapes for block in blocks.values() if block.shapes)
-    hashes = fill_empty_blocks(work, blocks, shapes)
+    ragged = ragged_kinds(blocks)
+    assembled = {kind: assemble(work, kind, blocks) for kind in plan.kinds if kind in ragged}
+    hashes = fill_empty_blocks(work, blocks, shapes, ragged)
     valid = np.ones(plan.n_rows, dtype=np.bool_)
     valid[list(invalid)] = False
     write_array(work.data / "valid.npy", valid)
@@ -64,6 +67,7 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
     for kind, values in hashes.items():
         write_array(work.data / checksum_file(kind), values)
     small = ["valid.npy", "labels.npy", "ids.json", *(checksum_file(kind) for kind in plan.kinds)]
+    small += [facts["offsets"] for facts in assembled.values()]
     files = ArrayFiles(work.data, plan)
     seconds = sum(block.seconds for block in blocks.values())
     manifest = {
@@ -72,7 +76,8 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
         "n_rows": plan.n_rows,
         "block_rows": plan.block_rows,
         "kinds": {
-            kind: {
+            kind: assembled.get(kind)
+            or {
                 "file": array_file(kind),
                 "shape": [plan.n_rows, *shapes[kind]],
                 "dtype": files.dtype(kind, shapes[kind]).name,
@@ -103,8 +108,13 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
     work.discard()
 
 
-def fill_empty_blocks(work: Work, blocks: dict[int, Block], shapes: Any) -> dict[str, np.ndarray]:
-    """Kind -> checksum of each block; writes NaN to the blocks of which no row could be decoded."""
+def fill_empty_blocks(
+    work: Work, blocks: dict[int, Block], shapes: Any, ragged: set[str]
+) -> dict[str, np.ndarray]:
+    """Kind -> checksum of each block; writes NaN to the blocks of which no row could be decoded.
+
+    Where rows differ in length such a row has no token, which is nothing to write.
+    """
     plan = work.plan
     hashes = {kind: np.zeros(plan.n_blocks, dtype=np.uint64) for kind in plan.kinds}
     files = ArrayFiles(work.data, plan)
@@ -112,6 +122,9 @@ def fill_empty_blocks(work: Work, blocks: dict[int, Block], shapes: Any) -> dict
         for kind in plan.kinds:
             if block.hashes:
                 hashes[kind][number] = block.hashes[kind]
+                continue
+            if kind in ragged:
+                hashes[kind][number] = block_hash(np.empty(0, np.uint8))
                 continue
             rows = plan.rows(number)
             empty = unknown((len(rows), *shapes[kind]), files.dtype(kind, shapes[kind]))
@@ -128,7 +141,10 @@ def check_data(work: Work) -> None:
     files = ArrayFiles(work.data, work.plan)
     if not work.there():
         raise FileNotFoundError(work.data)
-    for kind in work.plan.kinds if blocks else ():
+    ragged = ragged_kinds(work.done())
+    for kind in ragged:
+        check_segments(work, kind, work.done())
+    for kind in set(work.plan.kinds) - ragged if blocks else ():
         shape = blocks[0].shapes[kind]
         path = work.data / array_file(kind)
         if file_size(path) != files.bytes(kind, shape) and work.there():

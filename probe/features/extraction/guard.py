@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +12,13 @@ from numpy.typing import NDArray
 from probe.core import int8
 from probe.core.base import Backbone, Partition
 from probe.core.errors import InputError, ProbeError
+from probe.core.ragged import Ragged
 from probe.features.extraction.contribute import Reader
-from probe.features.extraction.forward import Arrays, Forward
+from probe.features.extraction.forward import Forward
 from probe.features.extraction.plan import Plan
 
+Rows = dict[str, list[NDArray[Any]]]
+"""Kind -> features of each row."""
 N_ROWS = 8
 TOLERANCES = {"float32": 1e-3, "float16": 2e-2, "bfloat16": 2e-2}
 """Largest relative difference that rounding may make, by the narrowest precision that features go through."""
@@ -47,13 +51,13 @@ def check_function_of_row(backbone: Backbone, partition: Partition, plan: Plan, 
     plan = replace(plan, kinds={kind: "float32" if dtype == int8.NAME else dtype for kind, dtype in plan.kinds.items()})
     together, alone = (replace(plan, n_rows=n_rows, block_rows=size) for size in (n_rows, 1))
 
-    def extracted(plan: Plan, blocks: Iterable[int]) -> tuple[Arrays, set[int]]:
+    def extracted(plan: Plan, blocks: Iterable[int]) -> tuple[Rows, set[int]]:
         # Read anew each time: the transform may draw, too.
         reader, forward = Reader(partition, backbone, plan), Forward(backbone, partition, plan, device)
         batches = [reader[block] for block in blocks]
         given = [forward.collect(forward.launch(*batch)) for batch in batches]
         failed = {row for _, _, reasons in batches for row in reasons}
-        return {kind: np.concatenate([arrays[kind] for arrays in given]) for kind in given[0]}, failed
+        return {kind: [row for arrays in given for row in _rows(arrays[kind])] for kind in given[0]}, failed
 
     with torch.inference_mode():
         once, failed = extracted(together, [0])
@@ -61,7 +65,7 @@ def check_function_of_row(backbone: Backbone, partition: Partition, plan: Plan, 
         if not rows:
             return
         again, _ = extracted(together, [0])
-        once, again = ({kind: array[rows] for kind, array in arrays.items()} for arrays in (once, again))
+        once, again = ({kind: [found[row] for row in rows] for kind, found in of.items()} for of in (once, again))
         _compare(backbone, once, again, rows, AGAIN)
         try:
             singly, _ = extracted(alone, rows)
@@ -75,9 +79,14 @@ def check_function_of_row(backbone: Backbone, partition: Partition, plan: Plan, 
     _compare(backbone, once, singly, rows, ALONE)
 
 
-def _compare(backbone: Backbone, one: Arrays, other: Arrays, rows: Sequence[int], reason: str) -> None:
+def _rows(found: NDArray[Any] | Ragged) -> list[NDArray[Any]]:
+    """The features of each row, of rows that differ in length too."""
+    return np.split(found.values, np.cumsum(found.lengths)[:-1]) if isinstance(found, Ragged) else list(found)
+
+
+def _compare(backbone: Backbone, one: Rows, other: Rows, rows: Sequence[int], reason: str) -> None:
     for kind, given in one.items():
-        precisions = (given.dtype.name, getattr(backbone, "precision", "float32"))
+        precisions = (given[0].dtype.name, getattr(backbone, "precision", "float32"))
         tolerance = max(TOLERANCES.get(precision, 0.0) for precision in precisions)
         changes = _changes(given, other[kind])
         worst = int(changes.argmax())
@@ -86,9 +95,15 @@ def _compare(backbone: Backbone, one: Arrays, other: Arrays, rows: Sequence[int]
             raise InputError(f"{kind} features of backbone {backbone.name} {what}: {REMEDY}")
 
 
-def _changes(one: NDArray[np.floating], other: NDArray[np.floating]) -> NDArray[np.float64]:
-    """(n,) distance of two feature vectors of each row, as a share of the row's length or, if more, of a usual one."""
-    a, b = (array.reshape(len(array), -1).astype(np.float64) for array in (one, other))
-    lengths = np.linalg.norm(a, axis=1)
+def _changes(one: Sequence[NDArray[Any]], other: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
+    """(n,) distance of two feature vectors of each row, as a share of the row's length or, if more, of a usual one.
+
+    Infinite where a row has another number of tokens.
+    """
+    lengths = np.array([np.linalg.norm(row.ravel().astype(np.float64)) for row in one])
+    pairs = list(zip(one, other, strict=True))
+    distances = np.array(
+        [np.linalg.norm((a.astype(np.float64) - b).ravel()) if a.shape == b.shape else np.inf for a, b in pairs]
+    )
     sizes = np.maximum(lengths, lengths.mean())
-    return np.linalg.norm(a - b, axis=1) / np.where(sizes > 0, sizes, 1.0)
+    return distances / np.where(sizes > 0, sizes, 1.0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from probe.core.errors import StoreError
@@ -65,7 +65,9 @@ class Block:
     Attributes:
         hashes: Kind -> XXH3-64 of its rows; empty where no row could be decoded, these are filled at the finish.
         invalid: Row -> why it could not be decoded.
-        shapes: Kind -> shape of one row.
+        shapes: Kind -> shape of one row; of kinds of which rows differ in length, of one token.
+        lengths: Kind of which rows differ in length -> tokens of each row.
+        places: Such a kind -> file of its tokens among those of the writers, and the byte at which they begin.
     """
 
     block: int
@@ -73,6 +75,13 @@ class Block:
     shapes: Mapping[str, list[int]] = field(default_factory=dict)
     invalid: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
+    lengths: Mapping[str, list[int]] = field(default_factory=dict)
+    places: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+
+    def line(self) -> str:
+        """As it stands in a journal."""
+        optional = ("lengths", "places")
+        return json.dumps({k: v for k, v in asdict(self).items() if v or k not in optional}) + "\n"
 
 
 def read_plan(folder: Path) -> Plan:

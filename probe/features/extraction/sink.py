@@ -10,12 +10,14 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import StoreError
-from probe.features.entry import block_hash
+from probe.core.ragged import Ragged
+from probe.features.blocks import block_hash
 from probe.features.extraction.forward import Arrays
 from probe.features.extraction.plan import Block, Plan
 from probe.features.extraction.writer import Writer
@@ -42,7 +44,10 @@ class ArrayFiles:
         return HEADER_BYTES + self.plan.n_rows * int(np.prod(row_shape)) * self.dtype(kind, row_shape).itemsize
 
     def check_room(self, row_shapes: Mapping[str, tuple[int, ...]]) -> None:
-        """Refuses to begin what the disk cannot hold. It may still fill up later; then what is finished is kept."""
+        """Refuses to begin what the disk cannot hold. It may still fill up later; then what is finished is kept.
+
+        Of kinds of which rows differ in length nobody knows the size before the end.
+        """
         new = [kind for kind in row_shapes if not (self.folder / array_file(kind)).exists()]
         needed, free = sum(self.bytes(kind, row_shapes[kind]) for kind in new), shutil.disk_usage(self.folder).free
         if needed > free:
@@ -97,12 +102,43 @@ def write_at(file: Any, offset: int, rows: NDArray[Any]) -> None:
         data = data[file.write(data) :]
 
 
+class SegmentFiles:
+    """The blocks of one writer of kinds of which rows differ in length, one after the other; see `segments`."""
+
+    def __init__(self, folder: Path, name: str):
+        self.folder, self.name = folder, name
+        self.files: dict[str, Any] = {}
+        self.ends: dict[str, int] = {}
+
+    def append(self, kind: str, tokens: NDArray[Any]) -> tuple[str, int]:
+        """Writes the tokens of one block; its file and where they begin in it."""
+        name = f"{self.name}.{quote(kind, safe='')}.segment"
+        if kind not in self.files:
+            self.files[kind] = open(self.folder / name, "xb", buffering=0)  # noqa: SIM115
+            sync_folder(self.folder)
+        start = self.ends.get(kind, 0)
+        write_at(self.files[kind], start, tokens)
+        self.ends[kind] = start + tokens.nbytes
+        return name, start
+
+    def sync(self) -> None:
+        """Returns when all that was written is on the disk."""
+        for file in self.files.values():
+            getattr(os, "fdatasync", os.fsync)(file.fileno())
+
+    def close(self) -> None:
+        """Closes the files."""
+        for file in self.files.values():
+            file.close()
+
+
 class Sink:
     """Writes blocks in the background, in the order: rows, disk, journal."""
 
     def __init__(self, writer: Writer):
         self.writer, self.plan = writer, writer.work.plan
         self.files = ArrayFiles(writer.work.data, self.plan)
+        self.segments = SegmentFiles(writer.work.folder / "writers", writer.id)
         self._queue: queue.Queue[tuple[int, Arrays, Mapping[int, str], float] | None] = queue.Queue(maxsize=4)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -121,6 +157,7 @@ class Sink:
         self._queue.put(None)
         self._thread.join()
         self.files.close()
+        self.segments.close()
         if self._error is not None and error is None:
             raise self._error
 
@@ -144,20 +181,26 @@ class Sink:
                 self._error = error
 
     def _write(self, number: int, arrays: Arrays, failed: Mapping[int, str], seconds: float) -> Block:
+        even = {kind: rows for kind, rows in arrays.items() if not isinstance(rows, Ragged)}
+        ragged = {kind: rows for kind, rows in arrays.items() if isinstance(rows, Ragged)}
+        flat = {kind: ragged[kind].values if kind in ragged else even[kind] for kind in arrays}
         if not self.files.files:
-            self.files.check_room({kind: rows.shape[1:] for kind, rows in arrays.items()})
-        for kind, rows in arrays.items():
+            self.files.check_room({kind: rows.shape[1:] for kind, rows in even.items()})
+        for kind, rows in even.items():
             self.files.write(kind, self.plan.rows(number)[0], rows)
         return Block(
             number,
-            hashes={kind: block_hash(rows) for kind, rows in arrays.items()},
-            shapes={kind: list(rows.shape[1:]) for kind, rows in arrays.items()},
+            hashes={kind: block_hash(rows) for kind, rows in flat.items()},
+            shapes={kind: list(rows.shape[1:]) for kind, rows in flat.items()},
             invalid={str(row): reason for row, reason in failed.items()},
             seconds=seconds,
+            lengths={kind: rows.lengths.tolist() for kind, rows in ragged.items()},
+            places={kind: self.segments.append(kind, rows.values) for kind, rows in ragged.items()},
         )
 
     def _sync(self, written: list[Block]) -> None:
         if written:
             self.files.sync()
+            self.segments.sync()
             self.writer.record(written)
             written.clear()

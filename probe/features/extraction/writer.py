@@ -8,7 +8,6 @@ import os
 import threading
 import time
 import uuid
-from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -133,7 +132,7 @@ class Writer:
         ranges = {block.block: str(block.block // size) for block in blocks}
         # Not those of ranges that another writer took over, because it took this one for dead.
         kept = [block for block in blocks if claims[n := ranges[block.block]] == self._mine[n]]
-        lines = "".join(json.dumps(asdict(block)) + "\n" for block in kept)
+        lines = "".join(block.line() for block in kept)
         path = self._folder / f"{self.id}.journal"
         created = not path.exists()
         with open(path, "a") as file:

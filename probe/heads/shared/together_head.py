@@ -14,6 +14,7 @@ from torch import nn
 from probe.core.arrays import RowReader
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
+from probe.core.ragged import longest_row
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.module_head import ModuleHead, as_tensors
 from probe.heads.shared.together import Candidate, Course, Trained, train_together
@@ -95,7 +96,8 @@ class TogetherHead(ModuleHead):
     ) -> list[Trained]:
         device = resolve_device(self.device)
         batch_size = min(self.batch_size, len(rows))
-        check_training_memory(self._first(), as_tensors(rows[:1], "cpu"), len(candidates), batch_size, device)
+        one_row = as_tensors(rows[[longest_row(rows.arrays["tokens"])]], "cpu")
+        check_training_memory(self._first(), one_row, len(candidates), batch_size, device)
         course = Course(self.epochs, self.batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
         return train_together(self._first, candidates, rows, validation, course, device)
 

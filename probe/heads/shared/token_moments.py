@@ -45,16 +45,24 @@ def split_groups(P_BTW: Tensor, n_groups: int, layout: str) -> Tensor:
     return P_BTW.reshape(B, T, W // n_groups, n_groups).permute(0, 3, 1, 2)
 
 
-def cross_moments(X_BGTd: Tensor, second_moment: str) -> Tensor:
+def cross_moments(X_BGTd: Tensor, second_moment: str, mask: Tensor | None = None) -> Tensor:
     """C_h = 1/T sum_t x_h(t) x_{h+1}(t)^T for neighbouring groups, (B, P, d, d).
+
+    With a mask (B, T), t runs over the tokens where it is True, and T counts these.
 
     `centred` subtracts the mean over the tokens of every channel, which makes C_h a cross-covariance. `as_released`
     subtracts one number per row and group, the mean over tokens and channels, as the released code does.
     """
-    mean = X_BGTd.mean(dim=2 if second_moment == "centred" else (2, 3), keepdim=True)
-    X_BGTd = X_BGTd - mean
+    axes = 2 if second_moment == "centred" else (2, 3)
+    if mask is None:
+        X_BGTd, n_tokens = X_BGTd - X_BGTd.mean(dim=axes, keepdim=True), X_BGTd.shape[2]
+    else:
+        there = mask[:, None, :, None].to(X_BGTd.dtype)
+        n_tokens = there.sum(dim=2, keepdim=True)
+        n = n_tokens if second_moment == "centred" else n_tokens * X_BGTd.shape[3]
+        X_BGTd = (X_BGTd - (X_BGTd * there).sum(dim=axes, keepdim=True) / n) * there
     left, right = (X_BGTd[:, :-1], X_BGTd[:, 1:]) if X_BGTd.shape[1] > 1 else (X_BGTd, X_BGTd)
-    return (left / X_BGTd.shape[2]).transpose(2, 3) @ right
+    return (left / n_tokens).transpose(2, 3) @ right
 
 
 def normalize_columns(C: Tensor, eps: float = 1e-12) -> Tensor:
