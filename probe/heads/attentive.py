@@ -16,7 +16,7 @@ from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.heads.shared import att_svm, poolings
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
-from probe.heads.shared.masks import with_mask
+from probe.heads.shared.masks import check_both_masked, with_mask
 from probe.heads.shared.module_head import Batch, as_tensors
 from probe.heads.shared.poolings.parts import Pooled, Pooling, RunningNorm
 from probe.heads.shared.together_head import TogetherHead
@@ -133,8 +133,7 @@ class Attentive(TogetherHead):
         self.n_tokens_ = X.arrays["tokens"].shape[1]
         rows, others = RowReader({**X.arrays, "codes": codes}), self._validation_rows(validation)
         held = None if others is None else RowReader({**others[0], "codes": others[1]})
-        if held is not None and set(held.arrays) != set(rows.arrays):
-            raise InputError("a mask was given for some of the training and validation rows: give it for both")
+        check_both_masked(rows, held)
         self._choose(rows, held)
         return self
 

@@ -14,7 +14,7 @@ from probe.core.arrays import RowReader
 from probe.core.errors import InputError
 from probe.core.ragged import MASK
 from probe.heads.shared.head import Validation
-from probe.heads.shared.masks import with_mask
+from probe.heads.shared.masks import check_both_masked, with_mask
 from probe.heads.shared.minibatch import MinibatchHead
 from probe.heads.shared.module_head import Batch
 from probe.heads.shared.token_moments import (
@@ -153,10 +153,10 @@ class MomentProbing(MinibatchHead):
         self.check_parameters()
         rows, codes = self._check_fit(X, y)
         checked = self._validation_rows(validation)
-        self._select_and_train(
-            RowReader({**rows.arrays, "codes": codes}),
-            None if checked is None else RowReader({**checked[0], "codes": checked[1]}),
-        )
+        train = RowReader({**rows.arrays, "codes": codes})
+        held = None if checked is None else RowReader({**checked[0], "codes": checked[1]})
+        check_both_masked(train, held)
+        self._select_and_train(train, held)
         return self
 
     def check_parameters(self) -> None:

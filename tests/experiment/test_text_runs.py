@@ -57,6 +57,32 @@ def test_a_run_on_texts_finds_the_class_and_its_layers_are_read_from_the_same_fi
     assert first_layer.folder != result.folder
 
 
+def test_all_tokens_are_read_by_heads_with_their_mask_and_averaged_for_others(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+
+    def run(head: Any, protocol: Any = "holdout", **more: Any) -> Any:
+        taps = {"name": str(files / "bert"), "taps": ["encoder.layer.0:tokens"]}
+        dataset = ("texts", {"path": str(files / "texts.jsonl")})
+        return probe.run(("huggingface", taps), dataset, head, protocol, quiet=True, **more)
+
+    small = {"batch_size": 16, "learning_rates": [0.01]}
+    assert run(("attentive", {**small, "epochs": 6})).metrics["top1"].value > 0.7
+    found = run(("attentive", {**small, "epochs": 2}), reads={"tokens": "encoder.layer.0:tokens"})
+    assert "encoder.layer.0:tokens" in found.record["labels"]["backbone"]
+    run(("moment_probing", {**small, "epochs": [1], "hidden_width": 32, "n_groups": 2}))
+    of_tokens, pooled = run("ridge", reads={"pooled": "tokens:mean"}), run("ridge")
+    assert of_tokens.folder != pooled.folder
+    np.testing.assert_allclose(of_tokens.predictions["logits"], pooled.predictions["logits"], atol=0.02)
+    for head in ("fixed_moments", ("attentive", {"kind": "clip"})):
+        with pytest.raises(ProbeError, match=r"takes tokens of one length, rows .* differ in theirs: set head=attentive"):
+            run(head)
+    with pytest.raises(ProbeError, match="reads tokens, of which rows differ in length, and does not stream"):
+        run("attentive", ("class_incremental", {"n_tasks": 2}))
+
+
 def test_rows_and_backbones_that_do_not_fit_are_named_with_what_helps(files: Path, tmp_path: Path) -> None:
     texts, words = load_texts(str(files / "texts.jsonl")), load(str(files / "bert"))
     for part, c in ((part, c) for part in ("train", "test") for c in "ab"):

@@ -76,18 +76,20 @@ def test_verify_passes_what_is_whole(root, three, capsys):
     assert "everything matches its checksums" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("kind", ["tokens", "words"])
 @pytest.mark.parametrize(("row", "rows"), [(0, "0 to 7"), (50, "48 to 55"), (99, "96 to 99")])
-def test_verify_names_entry_kind_and_rows_of_one_flipped_bit(root, backbone, make_dataset, capsys, row, rows):
-    fill(root, backbone, make_dataset(), ["pooled", "tokens"])
-    (path,) = root.rglob("tokens.npy")
+def test_verify_names_entry_kind_and_rows_of_one_flipped_bit(root, backbone, make_dataset, capsys, row, rows, kind):
+    fill(root, backbone, make_dataset(), ["pooled", kind])
+    (path,) = root.rglob(f"{kind}.npy")
+    first = 3 * row if kind == "tokens" else np.load(path.with_name("words.offsets.npy"))[row]
     with open(path, "r+b") as file:
-        file.seek(4096 + row * 3 * 64 * 2 + 17)
+        file.seek(4096 + first * 64 * 2 + 17)
         byte = file.read(1)[0]
         file.seek(-1, 1)
         file.write(bytes([byte ^ 16]))
     assert main(["--cache", str(root), "verify"]) == 1
     error = capsys.readouterr().err
-    assert f"tokens rows {rows} in {path.parent} do not match" in error
+    assert f"{kind} rows {rows} in {path.parent} do not match" in error
     assert len(error.splitlines()) == 1
 
 

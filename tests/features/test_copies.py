@@ -16,7 +16,7 @@ from probe.features.layout import write_array
 from probe.features.store import FeatureStore
 
 
-def fill(root, backbone, dataset, kinds=("pooled",)):
+def fill(root, backbone, dataset, kinds=("pooled", "words")):
     return FeatureStore(root).get(backbone, dataset, "train", list(kinds), batch_size=8, progress=False)
 
 
@@ -102,7 +102,8 @@ def test_names_that_lead_out_of_the_folder_are_refused(exported, tmp_path, capsy
         lambda m: m.update(files=1),
         lambda m: m.update(n_rows="many"), lambda m: m.update(n_rows=-1), lambda m: m.update(block_rows=0),
         lambda m: m["kinds"]["pooled"].update(dtype="object"), lambda m: m["kinds"]["pooled"].update(shape=[1, 2]),
-        lambda m: m["kinds"]["pooled"].update(shape="x"), lambda m: m["provenance"].update(backbone=3),
+        lambda m: m["kinds"]["pooled"].update(shape="x"), lambda m: m["kinds"]["words"].update(n_tokens=0),
+        lambda m: m["kinds"]["words"].update(offsets="x.npy"), lambda m: m["kinds"]["words"].update(shape=[100]), lambda m: m["provenance"].update(backbone=3),
         lambda m: m.update(skipped={"x": 1}), lambda m: m.update(skipped={"500": ["a", "b"]}),
     ],
 )  # fmt: skip
@@ -118,7 +119,10 @@ def test_a_pass_under_the_name_of_another_is_refused(exported, tmp_path, capsys)
     refused(other, tmp_path, capsys, "holds the pass .* by its manifest, expected it under that name")
 
 
-@pytest.mark.parametrize("name", ["pooled.npy", "pooled.xxh3.npy", "valid.npy", "ids.json", "manifest.json"])
+@pytest.mark.parametrize(
+    "name",
+    ["pooled.npy", "pooled.xxh3.npy", "words.npy", "words.offsets.npy", "valid.npy", "ids.json", "manifest.json"],
+)
 @pytest.mark.parametrize("damage", ["flipped", "cut", "missing"])
 def test_damage_is_named_and_nothing_is_left(exported, tmp_path, capsys, name, damage):
     data = bytearray((exported / name).read_bytes())

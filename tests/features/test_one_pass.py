@@ -7,6 +7,7 @@ from extraction_toys import ToyBackbone, Unguarded, toy_dataset
 
 from probe.core.errors import InputError
 from probe.features.one_pass import OnePass
+from probe.features.store import FeatureStore
 
 OPTIONS = {"batch_size": 8, "n_workers": 0, "device": "cpu", "progress": False}
 
@@ -36,6 +37,14 @@ def test_each_row_is_computed_once_for_all_kinds_and_others_never():
     np.testing.assert_allclose(pooled["pooled"][rows], torch.tanh(expected @ backbone.weight), rtol=1e-5)
     others = np.setdiff1d(np.arange(30), rows)
     assert not pooled["pooled"][others].any()
+
+
+def test_rows_that_differ_in_length_are_those_of_the_store(root):
+    data, rows = toy_dataset(30, broken=(4,)), np.array([1, 2, 4, 9, 17, 28])
+    kept = FeatureStore(root).get(ToyBackbone(), data, "train", ["words"], on_error="skip", **OPTIONS).arrays["words"]
+    once = OnePass({"train": rows}, ["words"]).get(ToyBackbone(), data, "train", ["words"], on_error="skip", **OPTIONS)
+    np.testing.assert_array_equal(once.arrays["words"][rows], kept[rows])
+    assert once.arrays["words"].lengths.sum() == kept.lengths[rows].sum()
 
 
 def test_features_that_are_no_function_of_the_row_are_refused():

@@ -12,8 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch.nn import functional
 
+from probe.core.arrays import RowSubset
 from probe.core.device import full_precision
 from probe.core.errors import InputError
+from probe.core.ragged import RaggedMask, RaggedRows
 from probe.heads.attentive import Attentive, AttentiveModule
 from probe.heads.linear import LinearProbe
 from probe.heads.shared.head import Head
@@ -285,6 +287,26 @@ def test_padding_to_more_tokens_moves_no_logit(kind, fitted):
     head = small(kind=kind, epochs=2).fit(X, y)
     padded = {"tokens": np.pad(X, ((0, 0), (0, 7), (0, 0))), "mask": np.arange(19)[None] < np.full((len(X), 1), 12)}
     np.testing.assert_allclose(head.logits(padded), head.logits(X), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in POOLINGS if kind != "clip"])
+def test_rows_that_differ_in_length_are_fitted_as_padded_ones_with_their_mask(kind):
+    X, y = needles(60)
+    lengths = np.random.default_rng(0).integers(1, 13, size=60)
+    mask = np.arange(12)[None] < lengths[:, None]
+    ragged = RaggedRows(X[mask], np.append(0, np.cumsum(lengths)))
+    order = np.random.default_rng(1).permutation(60)
+    train, held = {}, {}
+    for part, rows in ((train, order[:40]), (held, order[40:])):
+        part["ragged"] = {"tokens": RowSubset(ragged, rows), "mask": RowSubset(RaggedMask(lengths), rows)}
+        part["padded"] = {"tokens": X[rows], "mask": mask[rows]}
+    fits = [
+        small(kind=kind, epochs=2, learning_rates=(1e-3, 1e-2)).fit(
+            train[how], y[order[:40]], validation=(held[how], y[order[40:]])
+        )
+        for how in ("ragged", "padded")
+    ]
+    np.testing.assert_allclose(fits[0].logits(held["ragged"]), fits[1].logits(held["padded"]), rtol=1e-3, atol=1e-4)
 
 
 def test_prefix_tokens_are_left_out_unless_asked_for(fitted):

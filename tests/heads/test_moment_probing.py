@@ -141,6 +141,27 @@ def test_moment_columns_have_norm_one(layout, second_moment):
     torch.testing.assert_close(norms, torch.ones_like(norms))
 
 
+@pytest.mark.parametrize("layout", ["vit", "cnn"])
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+def test_what_stands_under_the_mask_and_more_of_it_moves_no_logit(layout, second_moment):
+    batch = random_batch()
+    module = MomentProbingModule(12, 12, 3, layout=layout, second_moment=second_moment, hidden_width=32).eval()
+    padded = {**batch, "tokens": np.pad(batch["tokens"], ((0, 0), (0, 6), (0, 0)), constant_values=7).astype(np.float32)}
+    mask = np.arange(16)[None] < np.full((len(batch["tokens"]), 1), 10)
+    with torch.no_grad():
+        alone, among = module(tensors(batch)), module(tensors({**padded, "mask": mask}))
+    torch.testing.assert_close(among, alone, rtol=1e-5, atol=1e-5)
+
+
+def test_rows_of_one_length_with_a_mask_are_fitted_as_without(fitted):
+    head, X, y = fitted
+    mask = np.ones(X["tokens"].shape[:2], dtype=bool)
+    again = clone(head).fit({**X, "mask": mask}, y)
+    np.testing.assert_allclose(again.logits({**X, "mask": mask}), head.logits(X), rtol=1e-3, atol=1e-4)
+    with pytest.raises(InputError, match="a mask was given for some of the training and validation rows"):
+        clone(head).fit({**X, "mask": mask}, y, validation=(X, y))
+
+
 def contract_case():
     return {"hidden_width": 14, "n_groups": 2, "epochs": (3,), "learning_rates": (1e-2,), "warmup_epochs": 1}
 

@@ -47,3 +47,9 @@ def check_mask(mask: Any, shape: tuple[int, ...], n_dropped: int) -> None:
             + (f" behind the {n_dropped} of the prefix" if n_dropped else "")
             + ": leave that row out"
         )
+
+
+def check_both_masked(rows: RowReader, validation: RowReader | None) -> None:
+    """Refuses a mask of training rows alone, or of validation rows alone."""
+    if validation is not None and (MASK in validation.arrays) != (MASK in rows.arrays):
+        raise InputError("a mask was given for some of the training and validation rows: give it for both")

@@ -10,7 +10,9 @@ from torch.nn import functional
 from probe.backbones.huggingface import HuggingFaceBackbone, load
 from probe.backbones.shared import text_network
 from probe.backbones.shared.huggingface_text import HuggingFaceTexts
+from probe.backbones.shared.text_network import TextNetwork
 from probe.core.errors import InputError
+from probe.core.ragged import Ragged
 from probe.core.texts import Text
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -34,6 +36,11 @@ def batch(backbone, rows=TEXTS):
     return backbone.collate([backbone.transform(row) for row in rows])
 
 
+def of_row(value, i):
+    """What a batch gives of one row, of all its tokens too."""
+    return value.values.split(value.lengths.tolist())[i] if isinstance(value, Ragged) else value[i]
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 def test_one_text_alone_is_what_it_is_among_others(folders, family, monkeypatch):
     backbone = load(folders[family])
@@ -46,7 +53,7 @@ def test_one_text_alone_is_what_it_is_among_others(folders, family, monkeypatch)
         alone = backbone.extract(batch(backbone, [text]), backbone.kinds)
         for kind, value in alone.items():
             for other in (together, in_groups):
-                torch.testing.assert_close(other[kind][i], value[0], rtol=1e-5, atol=1e-6)
+                torch.testing.assert_close(of_row(other[kind], i), of_row(value, 0), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -60,6 +67,9 @@ def test_states_are_those_of_the_model_at_each_position(folders, family):
             input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"]
         ).last_hidden_state[0]
     expected = {"mean": states.mean(0), "first": states[0], "last": states[-1]}
+    found = given["mean"].extract(batch(given["mean"], ["dog " * 9, text]), ["tokens", "token_ids"])
+    torch.testing.assert_close(of_row(found["tokens"], 1), states, rtol=1e-5, atol=1e-6)
+    assert of_row(found["token_ids"], 1).tolist() == tokens["input_ids"][0].tolist()
     for position, backbone in given.items():
         pooled = backbone.extract(batch(backbone, [text, "dog " * 9]), ["pooled"])["pooled"][0]
         torch.testing.assert_close(pooled, expected[position], rtol=1e-5, atol=1e-6)
@@ -67,14 +77,26 @@ def test_states_are_those_of_the_model_at_each_position(folders, family):
 
 @pytest.mark.parametrize(("family", "blocks"), [("llama", "layers.*"), ("gpt2", "h.*"), ("bert", "encoder.layer.*")])
 def test_layers_are_read_at_any_position_in_one_pass(folders, family, blocks):
-    backbone = load(folders[family], taps=[f"{blocks}:{position}" for position in ("mean", "last", "first")])
+    backbone = load(folders[family], taps=[f"{blocks}:{position}" for position in ("mean", "last", "first", "tokens")])
     found = backbone.extract(batch(backbone), backbone.kinds)
-    assert len(backbone.taps) == 6
+    assert len(backbone.taps) == 8
     states = network(family).eval()(**words_of(family)(TEXTS[0], return_tensors="pt"),
                                     output_hidden_states=True).hidden_states  # fmt: skip
     first = blocks.replace("*", "0")
     torch.testing.assert_close(found[f"{first}:last"][0], states[1][0, -1].detach(), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(of_row(found[f"{first}:tokens"], 0), states[1][0].detach(), rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found[f"{first}:mean"][0], states[1][0].mean(0).detach(), rtol=1e-5, atol=1e-6)
+
+
+def test_for_ids_and_lengths_no_network_is_run_and_states_nobody_reads_are_not_kept(folders, monkeypatch):
+    backbone = load(folders["bert"])
+    assert backbone.ragged == ("tokens", "token_ids")
+    monkeypatch.setattr(TextNetwork, "_own", lambda *_: pytest.fail("all states were kept"))
+    assert "pooled" in backbone.extract(batch(backbone), ["pooled"])
+    monkeypatch.setattr(backbone.network, "forward", lambda **_: pytest.fail("the network was run"))
+    found = backbone.extract(batch(backbone), ["token_ids", "length"])
+    assert found["length"][:, 0].tolist() == found["token_ids"].lengths.tolist() == [8, 2, 3, 15, 5, 22, 4]
+    assert not found["token_ids"].values.is_floating_point()
 
 
 HEADS = [
