@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,13 +12,16 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from probe.core.base import Batch
 from probe.core.errors import InputError
 from probe.core.images import CONVERSION, require_image
+from probe.core.ragged import Ragged
 from probe.core.texts import Text
 
 LARGEST = 32
 WORD = re.compile(r"\w+")
 READS = ("images", "texts")
+LOWER_BITS = 2**31 - 1
 
 
 class RawInput:
@@ -27,7 +30,8 @@ class RawInput:
     Of an image the largest square is cut from its centre and, where it is larger than `size`, scaled down to it:
     (3 s s,) values from 0 to 1, channel by channel. Words of a text are runs of letters, digits and underscores in
     lower case, of a pair those of both; each is counted in the place that its CRC-32 names modulo `n_words`, so that no
-    vocabulary is learnt.
+    vocabulary is learnt. Of texts it gives `token_ids` too, the CRC-32 of each word without its highest bit; a text
+    without words has the one of the empty word.
     Vectors of numbers are read as they are by `backbone=identity`.
 
     Args:
@@ -37,7 +41,6 @@ class RawInput:
     """
 
     name = "raw"
-    kinds = ("pooled",)
     n_prefix_tokens = 0
     n_parameters = 0
     control: ClassVar[str] = "raw_input"
@@ -53,6 +56,8 @@ class RawInput:
         if wrong:
             raise InputError(f"{'; '.join(wrong)}: change the parameters of backbone raw")
         self.reads, self.size, self.n_words = rows, size, n_words
+        self.ragged = ("token_ids",) if rows == "texts" else ()
+        self.kinds = ("pooled", *self.ragged)
 
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature."""
@@ -64,15 +69,14 @@ class RawInput:
         return {"architecture": {"family": "raw", "version": 1, "rows": self.reads}, "preprocessing": facts}
 
     def transform(self, row: Any) -> Tensor:
-        """One row as a float32 vector."""
+        """One image as a float32 vector, one text as the CRC-32 of its words, (T,) int64."""
         if self.reads == "images":
             return self._pixels(row)
         if not isinstance(row, str | Text):
             raise InputError(f"backbone raw of texts reads texts, this row is {type(row).__name__}: set "
                              "backbone.rows=images, or backbone=identity for numbers")  # fmt: skip
         text = row if isinstance(row, str) else f"{row.text} {row.pair or ''}"
-        places = [zlib.crc32(word.encode()) % self.n_words for word in WORD.findall(text.lower())]
-        return torch.from_numpy(np.bincount(places, minlength=self.n_words).astype(np.float32))
+        return torch.tensor([zlib.crc32(word.encode()) for word in WORD.findall(text.lower())], dtype=torch.int64)
 
     def _pixels(self, row: Any) -> Tensor:
         image = require_image(row, self.name)
@@ -80,8 +84,10 @@ class RawInput:
         image = ImageOps.fit(image, (side, side), Image.Resampling.BOX)
         return torch.from_numpy(np.asarray(image, np.float32).transpose(2, 0, 1).reshape(-1) / np.float32(255))
 
-    def collate(self, rows: Sequence[Tensor]) -> Tensor:
-        """Rows of one width as a batch."""
+    def collate(self, rows: Sequence[Tensor]) -> Batch:
+        """Images of one width as a batch; words of texts one text after the other."""
+        if self.reads == "texts":
+            return {"words": torch.cat(list(rows)), "lengths": torch.tensor([len(row) for row in rows])}
         if len(widths := {len(row) for row in rows}) > 1:
             sides = sorted(round((width / 3) ** 0.5) for width in widths)
             raise InputError(
@@ -90,11 +96,23 @@ class RawInput:
             )
         return torch.stack(list(rows))
 
-    def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
-        """The batch itself."""
+    def extract(self, batch: Any, kinds: Sequence[str]) -> dict[str, Any]:
+        """The batch itself, or counts and ids of its words."""
         if unknown := sorted(set(kinds) - set(self.kinds)):
-            raise InputError(f"backbone raw gives ['pooled'], not {unknown}: use a head that reads pooled features")
-        return dict.fromkeys(kinds, batch)
+            raise InputError(f"backbone raw gives {list(self.kinds)}, not {unknown}: use a head that reads these")
+        made = {"pooled": self._counts, "token_ids": self._ids}
+        return {kind: made[kind](batch) if self.reads == "texts" else batch for kind in kinds}
+
+    def _counts(self, batch: Mapping[str, Tensor]) -> Tensor:
+        lengths, words = batch["lengths"], batch["words"]
+        rows = torch.repeat_interleave(torch.arange(len(lengths), device=words.device), lengths)
+        counts = torch.bincount(rows * self.n_words + words % self.n_words, minlength=len(lengths) * self.n_words)
+        return counts.view(len(lengths), self.n_words).float()
+
+    def _ids(self, batch: Mapping[str, Tensor]) -> Ragged:
+        parts = batch["words"].split(batch["lengths"].tolist())
+        rows = [part & LOWER_BITS if len(part) else part.new_zeros(1) for part in parts]
+        return Ragged(torch.cat(rows), torch.tensor([len(row) for row in rows]))
 
     def to(self, device: str) -> RawInput:
         """Nothing to move: rows are not computed with."""

@@ -11,6 +11,7 @@ from omegaconf import OmegaConf
 from probe.core.base import digest
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.files import CONF
+from probe.results.schema import ANY_HEAD
 
 if TYPE_CHECKING:
     from probe.core.base import Dataset
@@ -19,6 +20,8 @@ MAJORITY, RAW, RANDOM, SHUFFLED = KINDS = ("majority", "raw_input", "random_weig
 """What `control=` names: no features, no network, no training of the network, no meaning in the labels."""
 SHARED = {MAJORITY: ("backbone", "head", "reads", "views", "standardize"), RAW: ("backbone", "reads", "views")}
 """Of a control that several runs share: what of their configurations bears not on it."""
+WORDS = "tfidf_linear"
+"""The head that reads texts as they are, whatever the head of the run: its counts of words are their raw input."""
 Changed = tuple[dict[str, Any], Mapping[str, Any]]
 
 
@@ -45,6 +48,8 @@ def controlled(config: dict[str, Any], live: Mapping[str, Any], dataset: Dataset
     changes = {"backbone": _raw(config, live, dataset, kind), "reads": plain["reads"], "views": plain["views"]}
     if kind == MAJORITY:
         changes |= {"head": _node("head", dataset.target.constant_head), "standardize": False}
+    elif changes["backbone"].get("rows") == "texts" and dataset.target.exclusive:
+        changes |= {"head": _node("head", WORDS), "standardize": False}
     return {**config, **changes}, {name: value for name, value in live.items() if name not in changes}
 
 
@@ -102,7 +107,8 @@ def facts(config: Mapping[str, Any], live: Mapping[str, Any], parts: Sequence[An
     kind = next((kind for kind in kinds if kind in KINDS), "")
     of = [{**node, **untrained}, config.get("views"), config.get("reads"), config.get("standardize", False)]
     named = kind in ("", RANDOM) and "backbone" not in live
-    return {"kind": kind.replace("_", " "), "architecture": digest(of) if named else ""}
+    shared = {"head": ANY_HEAD} if any(getattr(type(part), "control", None) == kind == RAW for part in parts[:1]) else {}
+    return {"kind": kind.replace("_", " "), "architecture": digest(of) if named else "", **shared}
 
 
 def _untrained(node: Mapping[str, Any]) -> Mapping[str, Any]:

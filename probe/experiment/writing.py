@@ -59,8 +59,8 @@ def control(facts: Mapping[str, str], determinants: Mapping[str, Any]) -> dict[s
     head = determinants["head"]
     parameters = {name: value for name, value in head["parameters"].items() if name != "teacher"}
     backbone = [determinants["labels"]["backbone"], determinants["backbone"]["identity"]]
-    known = {"kind": "", "architecture": "", **facts}
-    return known | {"head": digest({**head, "parameters": parameters}), "backbone": digest(backbone)}
+    known = {"kind": "", "architecture": "", "head": digest({**head, "parameters": parameters})}
+    return {**known, **facts, "backbone": digest(backbone)}
 
 
 def notes_of(asked: Run) -> list[str]:

@@ -19,6 +19,7 @@ from probe.leaderboard.ranks import N_RESAMPLES, resample
 from probe.leaderboard.seeds import LEVEL
 from probe.leaderboard.statistics import Scores, spread
 from probe.metrics.shared.metric import Metric
+from probe.results.schema import ANY_HEAD
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -75,7 +76,7 @@ def controls_of(runs: pd.DataFrame) -> dict[str, list[tuple[str, str]]]:
     found: dict[str, list[tuple[str, str]]] = {}
     for control, line in lines.items():
         for row, own in ordinary.items() if line["control"] in EQUAL else ():
-            if all(line[fact] and line[fact] == own[fact] for fact in EQUAL[line["control"]]):
+            if all(line[fact] and line[fact] in (own[fact], ANY_HEAD) for fact in EQUAL[line["control"]]):
                 found.setdefault(line["control"], []).append((row, str(control)))
     return found
 

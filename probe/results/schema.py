@@ -33,6 +33,8 @@ CALIBRATED = "calibrated.safetensors"
 ROWS, ERROR = "rows.json", "error.txt"
 PARTS = (PREDICTIONS, VALIDATION, HEAD, ERROR)
 """Files that make a folder one of a run, beside its result."""
+ANY_HEAD = "any"
+"""What `control.head` says of a control that all heads share, such as the words of texts."""
 UNFINISHED = ".unfinished"
 """Beside the run folders: what is being written, and the locks of whoever writes it."""
 ARRAYS = {

@@ -36,24 +36,40 @@ def test_greyscale_has_three_equal_channels():
     np.testing.assert_allclose(found, np.tile(np.arange(64) / 255, (3, 1)), atol=1e-7)
 
 
+def counted(*texts, n_words=4096):
+    backbone = RawInput("texts", n_words=n_words)
+    return backbone.extract(backbone.collate([backbone.transform(text) for text in texts]), ["pooled"])["pooled"]
+
+
 def test_words_are_counted_without_case_and_signs():
-    found = RawInput("texts", n_words=1000).transform("The cat, the CAT; and 2 dogs.").numpy()
+    found, empty = counted("The cat, the CAT; and 2 dogs.", "", n_words=1000).numpy()
     counts = {"the": 2, "cat": 2, "and": 1, "2": 1, "dogs": 1}
     assert found.sum() == 7
     for word, count in counts.items():
         assert found[zlib.crc32(word.encode()) % 1000] == count
-    assert RawInput("texts").transform("").sum() == 0
+    assert empty.sum() == 0
+
+
+def test_ids_of_words_are_given_one_by_one_and_an_empty_text_has_one():
+    backbone = RawInput("texts")
+    batch = backbone.collate([backbone.transform(text) for text in ("a B a", "", "b")])
+    found = backbone.extract(batch, ["token_ids"])["token_ids"]
+    a, b = (zlib.crc32(word) & 0x7FFFFFFF for word in (b"a", b"b"))
+    assert found.values.tolist() == [a, b, a, 0, b]
+    assert found.lengths.tolist() == [3, 1, 1]
+    assert RawInput().kinds == ("pooled",)
 
 
 def test_the_words_of_a_pair_are_counted_together():
-    backbone = RawInput("texts")
-    assert (backbone.transform(Text("a b", "b c")) == backbone.transform("a b b c")).all()
-    assert (backbone.transform(Text("a b")) == backbone.transform("b a")).all()
+    pair, one = counted(Text("a b", "b c"), "a b b c")
+    assert (pair == one).all()
+    alone, other = counted(Text("a b"), "b a")
+    assert (alone == other).all()
 
 
 def test_the_order_of_words_is_irrelevant():
-    backbone = RawInput("texts")
-    assert (backbone.transform("a b c b") == backbone.transform("b c b a")).all()
+    one, other = counted("a b c b", "b c b a")
+    assert (one == other).all()
 
 
 def test_images_of_several_small_sizes_are_refused_with_a_size_that_works():

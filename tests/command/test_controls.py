@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from language_models import save
 from places import ROOT
 from torch import nn
 
@@ -117,16 +118,28 @@ def test_numbers_are_held_against_their_mean_over_the_training_rows() -> None:
     assert run(None, force=True, backbone="identity", **given | {"head": "mean"})["control"] == by_control["control"]
 
 
-def test_texts_are_counted(tmp_path: Path) -> None:
+def test_texts_are_counted_whatever_the_head_and_every_head_is_held_against_that(tmp_path: Path) -> None:
     texts = ("the match was won by the team", "shares fell as the bank lost money")
     for part in ("train", "test"):
         lines = [f"{texts[i % 2]} {part} {i},{('sport', 'money')[i % 2]}" for i in range(40)]
         (tmp_path / "news").mkdir(exist_ok=True)
         (tmp_path / "news" / f"{part}.csv").write_text("\n".join(["text,label", *lines]))
-    found = run("raw_input", dataset=("texts", {"path": str(tmp_path / "news")}), limit=None)
+    news: Any = ("texts", {"path": str(tmp_path / "news")})
+    found = run("raw_input", dataset=news, limit=None)
     assert found["metrics"]["top1"]["value"] == 1
-    assert found["labels"]["backbone"] == "raw"
+    assert (found["labels"]["backbone"], found["labels"]["head"]) == ("raw", "tfidf_linear")
     assert found["control"]["kind"] == "raw input"
+    by_hand = run(None, dataset=news, limit=None, backbone=("raw", {"rows": "texts"}), head="tfidf_linear", force=True)
+    assert by_hand["run"]["digest"] == found["run"]["digest"]
+    assert by_hand["control"] == found["control"]
+    save(tmp_path / "bert", "bert")
+    words = ("huggingface", {"name": str(tmp_path / "bert")})
+    board = probe.sweep(words, news, ["ncm", "ridge"], seeds=[0], controls=True, quiet=True, name="texts")
+    assert set(board.table.ranking["row"]) >= {"raw tfidf_linear", "raw majority_class", "huggingface/bert ncm"}
+    assert "raw ncm" not in set(board.table.ranking["row"])
+    cells = board.table.cells.set_index("row")
+    assert "raw input" in cells["not_above"]["huggingface/bert ncm"]
+    assert "raw input" in cells["not_above"]["huggingface/bert ridge"]
 
 
 @pytest.mark.parametrize("head", ["linear", "ncm", "lda"])
