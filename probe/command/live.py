@@ -14,10 +14,13 @@ from typing import Any
 from probe.command.plain import plain
 from probe.core.errors import InputError
 
+TOKENIZER = "tokenizer"
+"""The option that makes a network a model of texts."""
 EXPECTED = {
     "backbone": 'a name, a pair such as ("timm", {"name": "resnet18"}), (network, transform), (network, {"size": 224, '
-    '"mean": [...], "std": [...]}) or a Backbone',
-    "dataset": "a name, a path, arrays (X, y), a torch dataset, a mapping of one of these by partition, or a Dataset",
+    '"mean": [...], "std": [...]}), a language model (model, tokenizer) or a Backbone',
+    "dataset": "a name, a path, arrays (X, y), texts ([...], y), a torch dataset, a mapping of one of these by "
+    "partition, or a Dataset",
     "head": 'a name, a pair such as ("linear", {"Cs": [0.1, 1]}), a Head or an estimator of scikit-learn',
     "protocol": 'a name, a pair such as ("few_shot", {"k": 5}), or a protocol',
 }
@@ -86,8 +89,9 @@ def network_and_options(given: Any) -> tuple[Any, dict[str, Any]]:
     value, options = _with_transform(*(given if pair else (given, None)))
     if not isinstance(value, nn.Module):
         raise InputError(
-            f"backbone is {_shown(given)}, expected a network that trains, as (network, transform) or (network, "
-            '{"size": 224, "mean": [...], "std": [...]}): give one, or measure what stays as it is by probe.run'
+            f"backbone is {_shown(given)}, expected a network that trains, as (network, transform), (network, "
+            '{"size": 224, "mean": [...], "std": [...]}) or (model, tokenizer): give one, or measure what stays as it '
+            "is by probe.run"
         )
     if "checkpoint" in (options or {}):
         raise InputError("a network that trains takes no checkpoint, which would replace its weights: leave it out")
@@ -95,11 +99,13 @@ def network_and_options(given: Any) -> tuple[Any, dict[str, Any]]:
 
 
 def _with_transform(value: Any, options: Mapping[str, Any] | None) -> tuple[Any, Mapping[str, Any] | None]:
-    """`(network, transform)` as a network and its options; anything else as it is."""
+    """`(network, transform)` and `(model, tokenizer)` as a network and its options; anything else as it is."""
     from torch import nn
 
+    from probe.backbones.shared.live_texts import is_tokenizer
+
     if isinstance(value, tuple) and len(value) == 2 and isinstance(value[0], nn.Module) and callable(value[1]):
-        return value[0], {"transform": value[1]}
+        return value[0], {TOKENIZER if is_tokenizer(value[1]) else "transform": value[1], **(options or {})}
     return value, options
 
 
@@ -108,25 +114,44 @@ def network_backbone(network: Any, options: dict[str, Any], target: Any = None) 
 
     Args:
         network: A `torch.nn.Module`.
-        options: Of `backbone=module`, and `name`.
+        options: Of `backbone=module`, and `name`; with a `tokenizer` those of a language model.
         target: What the backbone is made of instead, such as the same one borrowed.
     """
-    from probe.backbones.module import ModuleBackbone
-
-    known = [n for n in inspect.signature(ModuleBackbone).parameters if n not in ("target", "kwargs", "seed", "trust")]
-    if unknown := [name for name in options if name not in ("name", *known)]:
-        raise InputError(f"a network takes no option {', '.join(unknown)}: choose among name, {', '.join(known)}")
-    if not options.get("transform") and not {"size", "mean", "std"} <= options.keys():
-        raise InputError(
-            f"backbone is a {type(network).__name__} and nothing says how an image becomes its input: give (network, "
-            'transform), or (network, {"size": 224, "mean": [...], "std": [...]})'
-        )
     name = options.pop("name", None)
-    backbone = ModuleBackbone(network if target is None else target, **options)
+    made = network if target is None else target
+    backbone = _of_texts(made, options) if TOKENIZER in options else _of_images(network, made, options)
     if name is not None:
         backbone.name = str(name)
     weight = next(network.parameters(), None)
     return backbone if weight is None else backbone.to(str(weight.device))  # where its copy lies too
+
+
+def _of_images(network: Any, made: Any, options: dict[str, Any]) -> Any:
+    from probe.backbones.module import ModuleBackbone
+
+    known = [n for n in inspect.signature(ModuleBackbone).parameters if n not in ("target", "kwargs", "seed", "trust")]
+    if unknown := [name for name in options if name not in known]:
+        raise InputError(f"a network takes no option {', '.join(unknown)}: choose among name, {', '.join(known)}")
+    if not options.get("transform") and not {"size", "mean", "std"} <= options.keys():
+        words = hasattr(getattr(network, "config", None), "vocab_size")
+        raise InputError(
+            f"backbone is a {type(network).__name__} and nothing says how "
+            + ("a text becomes its input: give (model, tokenizer)" if words else "an image becomes its input: give "
+               '(network, transform), or (network, {"size": 224, "mean": [...], "std": [...]})')
+        )  # fmt: skip
+    return ModuleBackbone(made, **options)
+
+
+def _of_texts(made: Any, options: dict[str, Any]) -> Any:
+    from probe.backbones.shared.huggingface_text import HuggingFaceTexts
+    from probe.backbones.shared.live_texts import LiveModel
+
+    tokenizer = options.pop(TOKENIZER)
+    of_files = ("name", "pretrained", "revision", "strict", "seed")
+    known = [name for name in inspect.signature(HuggingFaceTexts).parameters if name not in of_files]
+    if unknown := [name for name in options if name not in known]:
+        raise InputError(f"a model of texts takes no option {', '.join(unknown)}: choose among name, {', '.join(known)}")
+    return HuggingFaceTexts(LiveModel.of(made, tokenizer), **options)
 
 
 def _dataset(value: Any, options: Mapping[str, Any] | None) -> Part | None:

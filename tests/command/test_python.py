@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from language_models import WORDS, network, save, tokenizer
 from sklearn.calibration import CalibratedClassifierCV
 from sklearn.datasets import load_wine
 from sklearn.linear_model import LogisticRegression
@@ -22,6 +23,7 @@ from probe.command.estimators import head_of
 from probe.command.parts import configured, loader_of, part_of
 from probe.command.subcommands import differences
 from probe.core.errors import DoesNotFit, InputError
+from probe.core.texts import Text
 from probe.datasets.sklearn import load
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
@@ -171,6 +173,38 @@ def test_arrays_are_the_npz_of_these_arrays():
     assert not live.is_new
 
 
+def news(n=60):
+    rng = np.random.default_rng(0)
+    texts = [" ".join(rng.choice(WORDS[:8] if i % 2 else WORDS[8:], 6)) for i in range(n)]
+    return texts, ["ab"[i % 2] for i in range(n)]
+
+
+def test_texts_are_the_table_of_these_texts(tmp_path):
+    folder, (texts, y) = save(tmp_path / "bert", "bert"), news()
+    Path("mine.csv").write_text("\n".join(["text,label", *(",".join(row) for row in zip(texts, y, strict=True))]))
+    words = ("huggingface", {"name": str(folder)})
+    by_file = probe.run(words, ("texts", {"path": "mine.csv", "name": "mine"}), "ridge", "holdout", quiet=True)
+    columns = [texts, np.array(texts), np.array(texts, dtype=object), [Text(text) for text in texts]]
+    folders = [probe.run(words, ((X, y), {"name": "mine"}), "ridge", "holdout", quiet=True).folder for X in columns[:3]]
+    assert set(folders) == {by_file.folder}
+    assert part_of("dataset", (columns[3], y), print).live.rows == "texts"
+    assert part_of("dataset", (texts, y), print).live.name.startswith("texts-")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_language_model_with_its_tokenizer_is_a_backbone_of_runs_sweeps_and_features():
+    model, words, data = network("bert").train(), tokenizer(), news()
+    result = probe.run((model, words), data, "ridge", "holdout", quiet=True)
+    assert model.training
+    assert result.record["labels"]["backbone"] == "huggingface/BertModel"
+    assert not probe.run((network("bert"), tokenizer()), data, "ridge", "holdout", quiet=True).is_new
+    first = ((model, words), {"pooling": "first", "name": "mine"})
+    board = probe.sweep([(model, words), first], data, ["ridge", "tfidf_linear"], "holdout", seeds=[0], quiet=True)
+    assert set(board.frame["backbone"]) == {"huggingface/BertModel", "mine"}
+    found = probe.extract((model, words), data, ["token_ids"], quiet=True)["train"].arrays["token_ids"]
+    assert found.shape == (60, 8)
+
+
 def test_a_torch_dataset_is_read_as_the_images_that_it_gives():
     digits = load("digits")
 
@@ -267,6 +301,15 @@ def test_a_head_of_a_function_runs_and_its_record_says_that_it_cannot_be_built()
         ({"dataset": (np.zeros((4, 2, 2, 5)), [0] * 4)}, r"X of train is float64 of shape \(4, 2, 2, 5\), expected"),
         ({"dataset": {"dev": (np.zeros((4, 2)), [0] * 4)}}, "expected train, test and validation"),
         ({"dataset": 7}, "train is a int, expected a pair"),
+        ({"dataset": (["a", None], [0, 1])}, "row 1 of train is a NoneType, None, expected a text as the others are"),
+        ({"dataset": ("a text", [0, 1])}, "X of train is one text, expected a list of them"),
+        ({"dataset": (["a", "b"], [0])}, r"y of train has shape \(1,\), expected one for each of the 2 rows of X"),
+        ({"dataset": (["a", "b"] * 9, [0, 1] * 9), "protocol": "holdout", "backbone": "tiny"},
+         "backbone tiny reads images, the rows of dataset texts-.* are texts: set backbone=huggingface"),
+        ({"backbone": (network("bert"), tokenizer()), "dataset": "digits"},
+         "backbone huggingface/BertModel reads texts, the rows of dataset digits are images: set backbone=tiny"),
+        ({"backbone": (network("bert"), {"size": 3})}, r"how a text becomes its input: give \(model, tokenizer\)"),
+        ({"backbone": ((network("bert"), tokenizer()), {"pool": 1})}, "a model of texts takes no option pool: choose"),
         ({"dataset": TensorDataset(torch.zeros(4, 3, 2, 2), torch.zeros(4))}, "without its transform"),
     ],
 )  # fmt: skip

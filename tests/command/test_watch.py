@@ -5,6 +5,7 @@ import os
 import random
 import socket
 
+import language_models
 import numpy as np
 import pytest
 import torch
@@ -67,6 +68,21 @@ def test_the_model_and_all_random_states_are_as_they_were():
     assert_same(everything(model), before)
     watch(0)
     assert_same(everything(model), before)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("keep", [False, True])
+def test_a_language_model_is_measured_on_texts_as_a_run_measures_it(keep):
+    model, words = language_models.network("bert").train(), language_models.tokenizer()
+    rows = [" ".join(np.random.default_rng(i).choice(language_models.WORDS, 6)) for i in range(60)]
+    data = ((rows, ["ab"[i % 2] for i in range(60)]), {"name": "mine"})
+    before = everything(model)
+    watch = probe.Watch((model, words), data, ["ncm", "tfidf_linear"], keep=keep, quiet=True)
+    found = watch(0)
+    assert_same(everything(model), before)
+    for head in ("ncm", "tfidf_linear"):
+        plain = probe.run((model, words), data, head, "holdout", quiet=True)
+        assert found[f"mine/{head}/top1"] == plain.metrics["top1"].value
 
 
 @pytest.mark.parametrize("keep", [False, True])

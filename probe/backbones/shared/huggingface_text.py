@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from probe.backbones.shared.checkpoints import check_misfits
+from probe.backbones.shared.live_texts import LiveModel, body_of
 from probe.backbones.shared.pretrained import cannot_be_had, load_model
 from probe.backbones.shared.text_network import TextNetwork
 from probe.core.base import digest
@@ -34,7 +35,8 @@ class HuggingFaceTexts(TextNetwork):
     """An `AutoModel` with its tokenizer; of an encoder and decoder, the encoder.
 
     Args:
-        name: Id on the hub, or a folder that `save_pretrained` or sentence-transformers wrote.
+        name: Id on the hub, or a folder that `save_pretrained` or sentence-transformers wrote; from Python also a
+            model with its tokenizer, for which the next four say nothing.
         pretrained: False draws random weights for the configuration.
         revision: Branch, tag or commit on the hub.
         strict: False draws random weights for those that the model's file lacks, and records in the identity which.
@@ -56,7 +58,7 @@ class HuggingFaceTexts(TextNetwork):
 
     def __init__(
         self,
-        name: str,
+        name: str | LiveModel,
         *,
         pretrained: bool = True,
         revision: str | None = None,
@@ -74,9 +76,14 @@ class HuggingFaceTexts(TextNetwork):
             raise InputError(f"template is {template!r}, expected one that holds {{text}} once: set backbone.template")
         if truncation_side not in SIDES:
             raise InputError(f"truncation_side is {truncation_side!r}, expected right or left: set one of them")
-        network, missing, self._tokenizer = load(name, pretrained, revision, seed)
-        self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
-        said = sentence_transformers(Path(name), pooling is not None)
+        if isinstance(name, LiveModel):
+            network, self._tokenizer, self._facts = name.network, name.tokenizer, dict(name.facts)
+            said, shown = dict[str, Any](), name.name
+        else:
+            network, missing, self._tokenizer = load(name, pretrained, revision, seed)
+            misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
+            said, self._facts = sentence_transformers(Path(name), pooling is not None), {"misfits": misfits}
+            shown = f"{Path(name).name if Path(name).is_dir() else name}{'' if pretrained else '-random'}"
         self._config = json.loads(network.config.to_json_string(use_diff=False))
         self._attention = str(network.config._attn_implementation)
         self._template = template
@@ -84,12 +91,11 @@ class HuggingFaceTexts(TextNetwork):
         self._words = digest_of(self._tokenizer)
         limit = min(longest(network, self._tokenizer), said.get("max_length") or UNLIMITED)
         if max_length is not None and not 0 < max_length <= limit:
-            raise InputError(f"max_length is {max_length}, expected 1 to {limit}, what {name} was made for: set it so")
+            raise InputError(f"max_length is {max_length}, expected 1 to {limit}, what {shown} was made for: set it so")
         self.max_length = max_length or limit
-        shown = Path(name).name if Path(name).is_dir() else name
         super().__init__(
             network,
-            name=f"huggingface/{shown}{'' if pretrained else '-random'}",
+            name=f"huggingface/{shown}",
             pooling=pooling or said.get("pooling") or ("last" if is_decoder(network.config) else "mean"),
             normalize=said.get("normalize", False) if normalize is None else normalize,
             precision=precision,
@@ -162,7 +168,7 @@ class HuggingFaceTexts(TextNetwork):
         config = {key: value for key, value in self._config.items() if key not in aside}
         facts = {"family": "huggingface texts", "class": type(self.network).__name__, "config": config}
         reading = {"attention": self._attention, "pooling": self.pooling, "normalize": self.normalize}
-        return {**facts, **reading, **({"misfits": self._misfits} if self._misfits else {})}
+        return {**facts, **reading, **{name: found for name, found in self._facts.items() if found}}
 
     def _preprocessing(self) -> dict[str, Any]:
         return {
@@ -180,13 +186,10 @@ def load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made of a configuration alone
         raise cannot_be_had(name, "it has no tokenizer", files)
     if getattr(network.config, "is_encoder_decoder", False):
-        network = network.get_encoder()
         missing = [key for key in missing if key.startswith(("encoder.", "shared."))]
     # A pooler that the file lacks would be random; no pooler has a part in the features.
     missing = [key for key in missing if not key.startswith("pooler.")]
-    if getattr(network, "pooler", None) is not None:
-        network.pooler = None
-    return network, missing, tokenizer
+    return body_of(network), missing, tokenizer
 
 
 def is_decoder(config: Any) -> bool:

@@ -16,9 +16,11 @@ from probe.core.hashing import hash_bytes
 from probe.core.rows import sort_of
 from probe.core.targets import Target
 from probe.core.targets.one_class import ONE_CLASS
+from probe.core.texts import Text
 from probe.datasets.shared.labels import labels_as_read, read_class_names
 from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.text_rows import TextPartition
 
 PARTITIONS = ("train", "test", "validation")
 N_READ_TWICE = 8
@@ -69,8 +71,8 @@ def dataset_of(
 
     Args:
         given: `train`, and perhaps `test` and `validation`. X holds float vectors (N, D), other numbers become such, or
-            uint8 images (N, H, W) or (N, H, W, 3).
-        name: How tables call it; by default `arrays` or `rows` and the beginning of its fingerprint.
+            uint8 images (N, H, W) or (N, H, W, 3), or is a list of texts.
+        name: How tables call it; by default `arrays`, `texts` or `rows` and the beginning of its fingerprint.
         class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
         ignore_label: A number or a name whose rows are left out.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
@@ -98,7 +100,7 @@ def dataset_of(
         labelled = classes(raw, "the labels given", read_class_names(class_names), ignore_label, map_labels)
     partitions = {part: _partition(given[part], read[part][0], labelled, part) for part in given}
     rows = sort_of(partitions["train"][0]) if len(partitions["train"]) else None
-    kind = "arrays" if all(pairs.values()) else "rows"
+    kind = "texts" if rows == "texts" else "arrays" if all(pairs.values()) else "rows"
     own = digest({part: p.fingerprint for part, p in partitions.items()})[:6]
     return make_dataset(name or f"{kind}-{own}", labelled.names, partitions, target=labelled.target, rows=rows)
 
@@ -129,10 +131,28 @@ def _are_images(rows: NDArray[Any]) -> bool:
     return rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and rows.shape[-1] == 3))
 
 
-def _arrays(pair: tuple[Any, ...], part: str) -> tuple[NDArray[Any], Any]:
+def _texts(X: Any, part: str) -> list[str | Text] | None:
+    """The rows of a partition where they are texts: a list of strings or `Text`, an array or a column of strings."""
+    if isinstance(X, str):
+        raise InputError(f"X of {part} is one text, expected a list of them: give ([...], y)")
+    typed = isinstance(X, np.ndarray) and X.dtype.kind in "fiub"
+    if typed or not hasattr(X, "__iter__") or not any(isinstance(row, str | Text) for row in X):
+        return None
+    rows = [str(row) if isinstance(row, np.str_) else row for row in X]
+    odd = next((i for i, row in enumerate(rows) if not isinstance(row, str | Text)), None)
+    if odd is not None:
+        raise InputError(f"row {odd} of {part} is a {type(rows[odd]).__name__}, {rows[odd]!r:.40}, expected a text as "
+                         "the others are: fill it in (an empty text will do), or leave the row out")  # fmt: skip
+    return rows
+
+
+def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
     """Rows and labels of a partition, checked."""
     if len(pair) != 2:
         raise InputError(f"{part} is a tuple of {len(pair)}, expected a pair (X, y): give both")
+    if (texts := _texts(pair[0], part)) is not None:
+        labels = np.asarray(pair[1])
+        return texts, _as_many(labels, texts, part)
     rows, labels = (np.asarray(value) for value in pair)
     if rows.ndim == 2 and rows.dtype.kind in "iub":
         rows = rows.astype(np.float32)
@@ -140,14 +160,18 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[NDArray[Any], Any]:
         rows = rows[..., 0]
     if not (_are_images(rows) or (rows.ndim == 2 and rows.dtype.kind == "f")):
         raise InputError(
-            f"X of {part} is {rows.dtype} of shape {rows.shape}, expected vectors (N, D), or uint8 images (N, H, W) or "
-            "(N, H, W, 3): convert it"
+            f"X of {part} is {rows.dtype} of shape {rows.shape}, expected vectors (N, D), uint8 images (N, H, W) or "
+            "(N, H, W, 3), or a list of texts: convert it"
         )
+    return rows, _as_many(labels, rows, part)
+
+
+def _as_many(labels: NDArray[Any], rows: Any, part: str) -> Any:
     if labels.ndim not in (1, 2) or len(labels) != len(rows):
         raise InputError(
             f"y of {part} has shape {labels.shape}, expected one for each of the {len(rows)} rows of X: give as many"
         )
-    return rows, labels_as_read(labels)
+    return labels_as_read(labels)
 
 
 def _torch_rows(source: Any, part: str) -> tuple[list[str], Any]:
@@ -191,7 +215,8 @@ def _named_classes(source: Any) -> list[str] | None:
 def _partition(given: Any, read: Any, labelled: Labelled, part: str) -> Partition:
     labels, target = labelled.labels[part], labelled.target
     if isinstance(given, tuple):
-        return ArrayPartition(read, labels, [str(row) for row in range(len(read))], target=target)
+        kind = TextPartition if isinstance(read, list) else ArrayPartition
+        return kind(read, labels, [str(row) for row in range(len(read))], target=target)
     return TorchRows(given, labels, read, target)
 
 
