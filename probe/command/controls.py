@@ -107,7 +107,8 @@ def facts(config: Mapping[str, Any], live: Mapping[str, Any], parts: Sequence[An
     kind = next((kind for kind in kinds if kind in KINDS), "")
     of = [{**node, **untrained}, config.get("views"), config.get("reads"), config.get("standardize", False)]
     named = kind in ("", RANDOM) and "backbone" not in live
-    shared = {"head": ANY_HEAD} if any(getattr(type(part), "control", None) == kind == RAW for part in parts[:1]) else {}
+    of_all = kind == RAW and any(getattr(type(head), "control", None) == RAW for head in parts[:1])
+    shared = {"head": ANY_HEAD} if of_all else {}
     return {"kind": kind.replace("_", " "), "architecture": digest(of) if named else "", **shared}
 
 

@@ -150,7 +150,9 @@ def _of_texts(made: Any, options: dict[str, Any]) -> Any:
     of_files = ("name", "pretrained", "revision", "strict", "seed")
     known = [name for name in inspect.signature(HuggingFaceTexts).parameters if name not in of_files]
     if unknown := [name for name in options if name not in known]:
-        raise InputError(f"a model of texts takes no option {', '.join(unknown)}: choose among name, {', '.join(known)}")
+        raise InputError(
+            f"a model of texts takes no option {', '.join(unknown)}: choose among name, {', '.join(known)}"
+        )
     return HuggingFaceTexts(LiveModel.of(made, tokenizer), **options)
 
 

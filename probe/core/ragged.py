@@ -170,7 +170,7 @@ def longest_row(array: Any) -> int:
 
 
 def tokens_of(array: Any, rows: IntArray) -> Ragged:
-    """The tokens of some rows of `RaggedRows`, or of a selection of these, without padding; of an array all it holds."""
+    """The tokens of some rows of `RaggedRows`, or of a selection of these, without padding; of an array all of them."""
     if isinstance(array, RowSubset):
         return tokens_of(array.array, array.indices[rows])
     if isinstance(array, RaggedRows):

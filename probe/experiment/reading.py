@@ -150,7 +150,7 @@ def select(
         return Part(None, np.empty(0, np.int64), rows.indices)
     part = features[rows.partition]
     indices = rows.indices[part.valid[rows.indices]]
-    arrays = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
+    arrays: dict[str, Any] = {kind: RowSubset(part.arrays[kind], indices) for kind in kinds}
     lengths = next((found for array in arrays.values() if (found := lengths_of(array)) is not None), None)
     if lengths is not None and masked:
         arrays[MASK] = RaggedMask(lengths)

@@ -66,7 +66,7 @@ class MomentProbingModule(nn.Module):
         self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_classes)
 
     def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Column-normalised cross moments of neighbouring groups, (B, P, d, d), over the tokens where the mask is True."""
+        """Column-normalised cross moments of neighbouring groups over tokens where the mask is True, (B, P, d, d)."""
         groups = split_groups(self.projection(tokens[:, self.n_prefix_tokens :]), self.n_groups, self.layout)
         there = None if mask is None else mask[:, self.n_prefix_tokens :]
         return normalize_columns(cross_moments(self.norm(groups), self.second_moment, there))
@@ -109,7 +109,11 @@ class MomentProbing(MinibatchHead):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled", "tokens")
-    takes_mask = True
+
+    @property
+    def takes_mask(self) -> bool:
+        """Any rows of tokens will do."""
+        return True
 
     def __init__(
         self,

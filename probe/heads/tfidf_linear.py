@@ -77,7 +77,9 @@ class TfidfLinear(Head):
         """Fits on ids, `RaggedRows` or an array (N, T), and labels (N,)."""
         self.check_parameters()
         self.__dict__.pop("selection_", None)
-        parts = self._check_parts(X, y, validation if validation is not None and len(validation[1]) else None)
+        if validation is not None and not len(np.asarray(validation[1])):
+            validation = None
+        parts = self._check_parts(X, y, validation)
         train, *held = ((rows[:], codes) for rows, codes in parts)
         Cs, on = np.sort(penalties(self.Cs)), "validation"
         if not held and len(Cs) > 1:

@@ -50,6 +50,7 @@ def test_a_single_row_and_slices_are_as_those_of_an_array(rows):
 def test_rows_and_masks_that_are_stacked_stay_beside_each_other(rows):
     array, alone = rows
     first, second = np.array([1, 4]), np.array([5, 0])
+
     def reader(which):
         return RowReader({"tokens": RowSubset(array, which), "mask": RowSubset(RaggedMask(LENGTHS), which)})
 

@@ -77,7 +77,9 @@ def test_all_tokens_are_read_by_heads_with_their_mask_and_averaged_for_others(
     assert of_tokens.folder != pooled.folder
     np.testing.assert_allclose(of_tokens.predictions["logits"], pooled.predictions["logits"], atol=0.02)
     for head in ("fixed_moments", ("attentive", {"kind": "clip"})):
-        with pytest.raises(ProbeError, match=r"takes tokens of one length, rows .* differ in theirs: set head=attentive"):
+        with pytest.raises(
+            ProbeError, match=r"takes tokens of one length, rows .* differ in theirs: set head=attentive"
+        ):
             run(head)
     with pytest.raises(ProbeError, match="reads tokens, of which rows differ in length, and does not stream"):
         run("attentive", ("class_incremental", {"n_tasks": 2}))

@@ -103,7 +103,8 @@ def test_names_that_lead_out_of_the_folder_are_refused(exported, tmp_path, capsy
         lambda m: m.update(n_rows="many"), lambda m: m.update(n_rows=-1), lambda m: m.update(block_rows=0),
         lambda m: m["kinds"]["pooled"].update(dtype="object"), lambda m: m["kinds"]["pooled"].update(shape=[1, 2]),
         lambda m: m["kinds"]["pooled"].update(shape="x"), lambda m: m["kinds"]["words"].update(n_tokens=0),
-        lambda m: m["kinds"]["words"].update(offsets="x.npy"), lambda m: m["kinds"]["words"].update(shape=[100]), lambda m: m["provenance"].update(backbone=3),
+        lambda m: m["kinds"]["words"].update(offsets="x.npy"), lambda m: m["kinds"]["words"].update(shape=[100]),
+        lambda m: m["provenance"].update(backbone=3),
         lambda m: m.update(skipped={"x": 1}), lambda m: m.update(skipped={"500": ["a", "b"]}),
     ],
 )  # fmt: skip

@@ -313,7 +313,9 @@ class TestDamage:
             file.truncate(5000)
         self.refused(filled, log, r"pooled.npy holds 5000 bytes, expected 55296: delete the folder")
 
-    @pytest.mark.parametrize("name", ["pooled.npy", "words.npy", "words.offsets.npy", "tokens.xxh3.npy", "valid.npy", "manifest.json"])
+    @pytest.mark.parametrize(
+        "name", ["pooled.npy", "words.npy", "words.offsets.npy", "tokens.xxh3.npy", "valid.npy", "manifest.json"]
+    )
     def test_a_missing_file(self, filled, log, name):
         (filled / name).unlink()
         self.refused(filled, log, f"{name} is missing")

@@ -81,7 +81,7 @@ def test_tokens_of_rows_that_differ_in_length_are_stored_as_bytes_too(store, bac
 
 @pytest.mark.parametrize(
     ("lengths", "sentence"),
-    [([2, 0, 1], r"row 1 \(images/0001.png\) has no words of backbone toy, expected one at least"),
+    [([2, 0, 1], r"row 1 \(images/0001.png\) has no words of backbone toy, expected at least 1"),
      ([2, 2, 2], "backbone toy gave 3 words for 3 rows of 6 in all, expected those of 3 rows one after the other")],
 )  # fmt: skip
 def test_lengths_that_cannot_be_are_refused(store, backbone, make_dataset, lengths, sentence):

@@ -146,7 +146,10 @@ def test_moment_columns_have_norm_one(layout, second_moment):
 def test_what_stands_under_the_mask_and_more_of_it_moves_no_logit(layout, second_moment):
     batch = random_batch()
     module = MomentProbingModule(12, 12, 3, layout=layout, second_moment=second_moment, hidden_width=32).eval()
-    padded = {**batch, "tokens": np.pad(batch["tokens"], ((0, 0), (0, 6), (0, 0)), constant_values=7).astype(np.float32)}
+    padded = {
+        **batch,
+        "tokens": np.pad(batch["tokens"], ((0, 0), (0, 6), (0, 0)), constant_values=7).astype(np.float32),
+    }
     mask = np.arange(16)[None] < np.full((len(batch["tokens"]), 1), 10)
     with torch.no_grad():
         alone, among = module(tensors(batch)), module(tensors({**padded, "mask": mask}))

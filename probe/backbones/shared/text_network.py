@@ -123,7 +123,7 @@ class TextNetwork(FrozenNetwork):
             yield order[at : at + n], int(ahead[n - 1])
             at += n
 
-    def _features(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    def _features(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         self._group = batch
         given = {name: part for name, part in batch.items() if name not in ("span", "length")}
         states = self.network(**given).last_hidden_state

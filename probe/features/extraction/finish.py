@@ -108,9 +108,7 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
     work.discard()
 
 
-def fill_empty_blocks(
-    work: Work, blocks: dict[int, Block], shapes: Any, ragged: set[str]
-) -> dict[str, np.ndarray]:
+def fill_empty_blocks(work: Work, blocks: dict[int, Block], shapes: Any, ragged: set[str]) -> dict[str, np.ndarray]:
     """Kind -> checksum of each block; writes NaN to the blocks of which no row could be decoded.
 
     Where rows differ in length such a row has no token, which is nothing to write.

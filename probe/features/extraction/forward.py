@@ -148,7 +148,7 @@ class Forward:
         lost = np.isin(np.arange(rows.start, rows.stop), list(failed))
         if (lengths[~lost] < 1).any():
             empty = rows[int(np.argmax((lengths < 1) & ~lost))]
-            raise InputError(f"{self._name(empty)} has no {kind} of backbone {self.backbone.name}, expected one at least")
+            raise InputError(f"{self._name(empty)} has no {kind} of backbone {self.backbone.name}, expected at least 1")
         if not failed:
             return Ragged(given.values, lengths)
         kept = torch.from_numpy(np.repeat(~lost, lengths)).to(given.values.device)

@@ -53,7 +53,6 @@ class AnyHead(BaseEstimator):
         unordered: Parameters that are lists of numbers in no particular order: a run sorts them, so that every order
             is the same run.
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
-        takes_mask: Whether tokens may come with a `mask` beside them, of rows that differ in length.
         draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
         log_probabilities: Whether logits are made to be such; else only their order counts: ensembles calibrate them.
         few_validation_rows: Below so many validation rows, a run has it choose on folds of these and the training rows.
@@ -68,7 +67,6 @@ class AnyHead(BaseEstimator):
     searches: ClassVar[Mapping[str, str]] = {}
     unordered: ClassVar[tuple[str, ...]] = ()
     reads_texts: ClassVar[bool] = False
-    takes_mask: bool = False
     draws_views: ClassVar[bool] = False
     log_probabilities: bool = True
     few_validation_rows: ClassVar[int] = 0
@@ -80,6 +78,11 @@ class AnyHead(BaseEstimator):
     def streams(self) -> bool:
         """Whether it learns rows as they come, by `partial_fit`, without those that came before."""
         return hasattr(self, "partial_fit")
+
+    @property
+    def takes_mask(self) -> bool:
+        """Whether tokens may come with a `mask` beside them, of rows that differ in length."""
+        return False
 
     @property
     def chooses_in_stream(self) -> bool:

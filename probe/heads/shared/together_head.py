@@ -96,7 +96,7 @@ class TogetherHead(ModuleHead):
     ) -> list[Trained]:
         device = resolve_device(self.device)
         batch_size = min(self.batch_size, len(rows))
-        one_row = as_tensors(rows[[longest_row(rows.arrays["tokens"])]], "cpu")
+        one_row = as_tensors(rows[np.array([longest_row(rows.arrays["tokens"])])], "cpu")
         check_training_memory(self._first(), one_row, len(candidates), batch_size, device)
         course = Course(self.epochs, self.batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
         return train_together(self._first, candidates, rows, validation, course, device)

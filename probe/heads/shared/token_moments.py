@@ -54,6 +54,7 @@ def cross_moments(X_BGTd: Tensor, second_moment: str, mask: Tensor | None = None
     subtracts one number per row and group, the mean over tokens and channels, as the released code does.
     """
     axes = 2 if second_moment == "centred" else (2, 3)
+    n_tokens: Tensor | int
     if mask is None:
         X_BGTd, n_tokens = X_BGTd - X_BGTd.mean(dim=axes, keepdim=True), X_BGTd.shape[2]
     else:
