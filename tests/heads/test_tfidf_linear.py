@@ -5,22 +5,12 @@ import pytest
 from scipy import sparse
 from sklearn.feature_extraction.text import TfidfTransformer
 from sklearn.linear_model import LogisticRegression
+from topics import topics
 
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
 from probe.core.ragged import RaggedRows
 from probe.heads.tfidf_linear import TfidfLinear
-
-
-def topics(n=150, n_classes=3, seed=0):
-    """Texts of 1 to 30 of 400 words, of which each class has 40 of its own; ids are no small numbers."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, n_classes, n)
-    lengths = rng.integers(1, 31, n)
-    words = [np.where(rng.random(k) < 0.3, rng.integers(0, 40, k) + 40 * c, rng.integers(120, 400, k))
-             for k, c in zip(lengths, y, strict=True)]  # fmt: skip
-    ids = np.concatenate(words) * 1_000_003 + 7
-    return RaggedRows(ids.astype(np.int32), np.append(0, np.cumsum(lengths))), y
 
 
 def expected(X, y, train, test, C):

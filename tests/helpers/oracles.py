@@ -17,6 +17,7 @@ FORMS = {
     "knn": "ref64.gap_at_k.k1",
     "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
     "attentive": "input.tokens",
+    "ss3": "input.word_counts",
 }
 """A tensor that tells the form of a file, whatever its name."""
 
