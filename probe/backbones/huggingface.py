@@ -38,6 +38,7 @@ def load(
     max_length: int | None = None,
     truncation_side: str | None = None,
     template: str | None = None,
+    words: bool | None = None,
     precision: str = "float32",
     taps: Sequence[str] = (),
 ) -> HuggingFaceBackbone | HuggingFaceTexts:
@@ -51,12 +52,13 @@ def load(
         strict: False draws random weights for those that the model's file lacks, and records in the identity which.
         seed: Of random weights.
         n_prefix_tokens, layout: Of images, see `HuggingFaceBackbone`.
-        pooling: Of texts: `mean`, `last`, `first`, `span` or `span_last`; null is what a folder of
+        pooling: Of texts: `mean`, `last`, `first`, `mask`, `span` or `span_last`; null is what a folder of
             sentence-transformers says, else `last` for decoders and `mean` for others.
         normalize: Of texts: unit length; null is what a folder of sentence-transformers says, else false.
         max_length: Of texts: tokens that are read; null is what the model was made for.
         truncation_side: Of texts: where one that is too long is cut, `right` (the default) or `left`.
         template: Of texts: what the model reads for one, such as `query: {text}`.
+        words: Of texts: with the output matrix, for heads of label words.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork` and `TextNetwork`.
     """
@@ -66,7 +68,7 @@ def load(
     of_images = {"n_prefix_tokens": n_prefix_tokens, "layout": layout}
     of_texts = {
         "pooling": pooling, "normalize": normalize, "max_length": max_length, "truncation_side": truncation_side,
-        "template": template,
+        "template": template, "words": words,
     }  # fmt: skip
     what = reads or _reads(name, revision)
     if what not in ("images", "texts"):

@@ -60,10 +60,21 @@ class Prompts:
         }
 
     def class_features(self, store: FeatureStore, device: str) -> NDArray[np.float64]:
-        """(K, D) mean feature of the texts of each class, through the store."""
+        """(K, D) mean feature of the texts of each class, through the store; of words (K, M, D), NaN behind them."""
         found = store.get(self.tower, self.dataset, PARTITION, ["pooled"], device=device)
         features = np.asarray(found.arrays["pooled"][:], dtype=np.float64)
-        return np.stack([features[found.labels == k].mean(axis=0) for k in range(len(self.dataset.class_names))])
+        of_class = [features[found.labels == k] for k in range(len(self.dataset.class_names))]
+        if not is_apart(self.tower):
+            return np.stack([rows.mean(axis=0) for rows in of_class])
+        words = np.full((len(of_class), max(map(len, of_class)), features.shape[1]), np.nan)
+        for k, rows in enumerate(of_class):
+            words[k, : len(rows)] = rows
+        return words
+
+
+def is_apart(thing: Any) -> bool:
+    """Whether texts of a class are words, each of which counts by itself."""
+    return bool(getattr(thing, "apart", False))
 
 
 def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[str, str]) -> Prompts | None:
@@ -76,6 +87,12 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
     if not head.reads_texts:
         return None
     name = head_name(head)
+    if not isinstance(backbone, ReadsTexts) and is_apart(head):
+        raise DoesNotFit(
+            f"head {name} asks how likely words are, backbone {backbone.name} has no output matrix: set "
+            "backbone=huggingface backbone.words=true, and of an encoder backbone.pooling=mask and a template with its "
+            "mask token"
+        )
     if not isinstance(backbone, ReadsTexts):
         raise DoesNotFit(
             f"head {name} compares images with texts, backbone {backbone.name} has no text tower: set "
@@ -87,6 +104,11 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
             "reads.pooled=pooled"
         )
     tower = backbone.text
+    if is_apart(head) != is_apart(tower):
+        raise DoesNotFit(
+            f"head {name} {'wants words of an output matrix' if is_apart(head) else 'compares images with texts'}, "
+            f"backbone {backbone.name} has {'texts' if is_apart(head) else 'words'}: choose head=linear"
+        )
     texts = head.prompts(dataset.class_names)
     labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])
     flat = tuple(text for of_class in texts for text in of_class)

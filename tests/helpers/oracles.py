@@ -18,6 +18,7 @@ FORMS = {
     "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
     "attentive": "input.tokens",
     "ss3": "input.word_counts",
+    "label_words": "input.verbalizer_ids",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

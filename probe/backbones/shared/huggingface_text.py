@@ -13,7 +13,8 @@ from torch import Tensor
 
 from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.live_texts import LiveModel, body_of
-from probe.backbones.shared.pretrained import cannot_be_had, load_model
+from probe.backbones.shared.output_words import OutputWords
+from probe.backbones.shared.pretrained import cannot_be_had, is_decoder, load_model
 from probe.backbones.shared.text_network import TextNetwork
 from probe.core.base import digest
 from probe.core.errors import InputError
@@ -48,6 +49,8 @@ class HuggingFaceTexts(TextNetwork):
             cut counts in `length`, and `probe describe` tells how many texts are cut.
         truncation_side: Where a text that is too long is cut, `right` or `left`.
         template: What the model reads for a text, such as `query: {text}`.
+        words: Load the model with its output matrix: `pooled` is then what that reads, and heads of label words can ask
+            how likely a word is there.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `TextNetwork`.
 
@@ -69,6 +72,7 @@ class HuggingFaceTexts(TextNetwork):
         max_length: int | None = None,
         truncation_side: str = "right",
         template: str = "{text}",
+        words: bool = False,
         precision: str = "float32",
         taps: Sequence[str] = (),
     ):
@@ -80,7 +84,7 @@ class HuggingFaceTexts(TextNetwork):
             network, self._tokenizer, self._facts = name.network, name.tokenizer, dict(name.facts)
             said, shown = dict[str, Any](), name.name
         else:
-            network, missing, self._tokenizer = load(name, pretrained, revision, seed)
+            network, missing, self._tokenizer = load(name, pretrained, revision, seed, words)
             misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
             said, self._facts = sentence_transformers(Path(name), pooling is not None), {"misfits": misfits}
             shown = f"{Path(name).name if Path(name).is_dir() else name}{'' if pretrained else '-random'}"
@@ -89,6 +93,8 @@ class HuggingFaceTexts(TextNetwork):
         self._template = template
         self._tokenizer.truncation_side = truncation_side
         self._words = digest_of(self._tokenizer)
+        if words:
+            self.text = OutputWords.taken_from(network, self._tokenizer, shown)
         limit = min(longest(network, self._tokenizer), said.get("max_length") or UNLIMITED)
         if max_length is not None and not 0 < max_length <= limit:
             raise InputError(f"max_length is {max_length}, expected 1 to {limit}, what {shown} was made for: set it so")
@@ -124,6 +130,8 @@ class HuggingFaceTexts(TextNetwork):
         parts = {part: torch.tensor(kept[part]) for part in kept if part in self._tokenizer.model_input_names}
         parts["attention_mask"] = torch.ones_like(parts["input_ids"])
         parts["length"] = torch.tensor(n_tokens)
+        if self.pooling == "mask":
+            parts["slot"] = self._slot(parts["input_ids"])
         if given.span is not None:
             parts["span"] = self._marked(kept, [end + len(before) for end in given.span])
         return parts
@@ -138,6 +146,20 @@ class HuggingFaceTexts(TextNetwork):
             )
         one = torch.tensor([token])
         return {"input_ids": one, "attention_mask": torch.ones_like(one), "length": torch.tensor(0)}
+
+    def _slot(self, ids: Tensor) -> Tensor:
+        """(T,) 1 at the one mask token."""
+        token = self._tokenizer.mask_token
+        if token is None:
+            raise InputError(f"backbone {self.name} has no mask token: set backbone.pooling=last, or choose an encoder")
+        slot = (ids == self._tokenizer.mask_token_id).long()
+        if slot.sum() != 1:
+            raise InputError(
+                f"the text has {int(slot.sum())} mask tokens among the {self.max_length} that are read, expected one: "
+                f"put {token} into backbone.template once, and shorten the text or set backbone.truncation_side so "
+                "that it is not cut away"
+            )
+        return slot
 
     def _marked(self, kept: Any, span: Sequence[int]) -> Tensor:
         """(T,) 1 where a token stands in the span."""
@@ -168,6 +190,7 @@ class HuggingFaceTexts(TextNetwork):
         config = {key: value for key, value in self._config.items() if key not in aside}
         facts = {"family": "huggingface texts", "class": type(self.network).__name__, "config": config}
         reading = {"attention": self._attention, "pooling": self.pooling, "normalize": self.normalize}
+        reading |= {"reads": "output matrix"} if hasattr(self, "text") else {}
         return {**facts, **reading, **{name: found for name, found in self._facts.items() if found}}
 
     def _preprocessing(self) -> dict[str, Any]:
@@ -179,26 +202,21 @@ class HuggingFaceTexts(TextNetwork):
         }
 
 
-def load(name: str, pretrained: bool, revision: str | None, seed: int) -> tuple[Any, list[str], Any]:
+def load(
+    name: str, pretrained: bool, revision: str | None, seed: int, words: bool = False
+) -> tuple[Any, list[str], Any]:
     """The network, the weights that its file lacks, the tokenizer."""
     files = "the files of its tokenizer"
-    network, missing, tokenizer = load_model(name, pretrained, revision, seed, before="AutoTokenizer", files=files)
+    network, missing, tokenizer = load_model(
+        name, pretrained, revision, seed, before="AutoTokenizer", files=files, words=words
+    )
     if set(tokenizer.get_vocab()) <= set(tokenizer.all_special_tokens):  # made of a configuration alone
         raise cannot_be_had(name, "it has no tokenizer", files)
     if getattr(network.config, "is_encoder_decoder", False):
         missing = [key for key in missing if key.startswith(("encoder.", "shared."))]
     # A pooler that the file lacks would be random; no pooler has a part in the features.
     missing = [key for key in missing if not key.startswith("pooler.")]
-    return body_of(network), missing, tokenizer
-
-
-def is_decoder(config: Any) -> bool:
-    """Whether tokens see those before them alone."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
-    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
-
-    kind = config.model_type
-    return bool(getattr(config, "is_decoder", False)) or (kind in CAUSAL and kind not in MASKED)
+    return network if words else body_of(network), missing, tokenizer
 
 
 def longest(network: Any, tokenizer: Any) -> int:

@@ -12,7 +12,7 @@ from probe.core.errors import InputError
 
 
 def load_model(
-    name: str, pretrained: bool, revision: str | None, seed: int, *, before: str, files: str
+    name: str, pretrained: bool, revision: str | None, seed: int, *, before: str, files: str, words: bool = False
 ) -> tuple[Any, list[str], Any]:
     """An `AutoModel`, the weights that its file lacks, and what makes its inputs.
 
@@ -23,6 +23,7 @@ def load_model(
         seed: Of random weights.
         before: The class of transformers that makes the inputs, such as `AutoTokenizer`.
         files: What the error calls the files of these.
+        words: With the output matrix, of the masked words of encoders or the next words of decoders.
 
     Raises:
         InputError: transformers is not installed, or the model cannot be had.
@@ -39,19 +40,32 @@ def load_model(
     try:
         with quietly(), torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
+            kind: Any = transformers.AutoModel
+            if words:
+                config = transformers.AutoConfig.from_pretrained(name, **source)
+                kind = transformers.AutoModelForCausalLM if is_decoder(config) else transformers.AutoModelForMaskedLM
             if pretrained:
                 # Code from the hub is never run, and weights are never unpickled.
-                network, info = transformers.AutoModel.from_pretrained(
+                network, info = kind.from_pretrained(
                     name, use_safetensors=True, dtype=torch.float32, output_loading_info=True, **source
                 )
             else:
                 info = {"missing_keys": []}
                 config = transformers.AutoConfig.from_pretrained(name, **source)
-                network = transformers.AutoModel.from_config(config, trust_remote_code=False)
+                network = kind.from_config(config, trust_remote_code=False)
             made = getattr(transformers, before).from_pretrained(name, **source)
     except (OSError, ValueError, ImportError, RuntimeError, KeyError) as error:
         raise cannot_be_had(name, error, files) from error
     return network, sorted(info["missing_keys"]), made
+
+
+def is_decoder(config: Any) -> bool:
+    """Whether tokens see those before them alone."""
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES as CAUSAL
+    from transformers.models.auto.modeling_auto import MODEL_FOR_MASKED_LM_MAPPING_NAMES as MASKED
+
+    kind = config.model_type
+    return bool(getattr(config, "is_decoder", False)) or (kind in CAUSAL and kind not in MASKED)
 
 
 def cannot_be_had(name: str, why: object, files: str) -> InputError:

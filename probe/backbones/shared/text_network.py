@@ -14,7 +14,7 @@ from probe.core.base import Batch
 from probe.core.errors import InputError
 from probe.core.ragged import Ragged
 
-POSITIONS = ("mean", "last", "first", "span", "span_last")
+POSITIONS = ("mean", "last", "first", "span", "span_last", "mask")
 TOKENS_TOGETHER = {"cpu": 4096, "cuda": 65536}
 """Tokens that go through the network at once, padding included."""
 WITHOUT_NETWORK = ("token_ids", "length")
@@ -38,8 +38,9 @@ class TextNetwork(FrozenNetwork):
 
     Args:
         pooling: Of the last layer's states: `mean` over all real tokens, the `last` or the `first` of them, the mean
-            of those in the marked span (`span`), or the last of these (`span_last`). Taps take these as reductions
-            too, and `tokens`, all of them; `heads` of a tapped attention layer, (N, heads, D), are read at `pooling`.
+            of those in the marked span (`span`), the last of these (`span_last`), or the one mask token (`mask`). Taps
+            take these as reductions too, and `tokens`, all of them; `heads` of a tapped attention layer,
+            (N, heads, D), are read at `pooling`.
         normalize: Whether `pooled` is brought to unit length.
 
     The other arguments are those of `FrozenNetwork`.
@@ -125,8 +126,10 @@ class TextNetwork(FrozenNetwork):
 
     def _features(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
         self._group = batch
-        given = {name: part for name, part in batch.items() if name not in ("span", "length")}
-        states = self.network(**given).last_hidden_state
+        given = {name: part for name, part in batch.items() if name not in ("span", "slot", "length")}
+        output = self.network(**given)
+        # Of a model whose output matrix was taken off, what that would read.
+        states = output.last_hidden_state if "last_hidden_state" in output else output.logits
         pooled = self._at(states, self.pooling, "pooled")
         if self.normalize:
             pooled = functional.normalize(pooled.float(), dim=-1)
@@ -142,6 +145,10 @@ class TextNetwork(FrozenNetwork):
         mask = self._group["attention_mask"]
         if position == "first":
             return states[:, 0]
+        if position == "mask":
+            if "slot" not in self._group:
+                raise InputError(f"{what} of backbone {self.name} is read at the mask: set backbone.pooling=mask")
+            return states[torch.arange(len(states), device=states.device), self._group["slot"].argmax(dim=1)]
         if position.startswith("span"):
             if "span" not in self._group:
                 raise InputError(
