@@ -44,10 +44,12 @@ def run(
     Args:
         backbone: Also a `torch.nn.Module` with its transform, `(network, transform)`, or with `size`, `mean` and `std`,
             `(network, {"size": 64, "mean": [0.5] * 3, "std": [0.5] * 3})`; further options of `backbone=module`, and
-            `name`, may stand beside. The network is copied, yours is not touched. Or a `Backbone`.
+            `name`, may stand beside. A language model of transformers comes with its tokenizer, `(model, tokenizer)`,
+            and perhaps options, `((model, tokenizer), {"pooling": "last"})`. The network is copied, yours is not
+            touched. Or a `Backbone`.
         dataset: Also a path (`pathlib.Path`, or a text that is no dataset's name and holds a separator or exists),
-            arrays `(X, y)`, a torch dataset of (row, label) pairs, a mapping of such by partition, as in
-            `{"train": (X, y), "test": (X_test, y_test)}`, or a `Dataset`. Beside arrays may stand
+            arrays `(X, y)`, texts `(["…", …], y)`, a torch dataset of (row, label) pairs, a mapping of such by
+            partition, as in `{"train": (X, y), "test": (X_test, y_test)}`, or a `Dataset`. Beside arrays may stand
             `{"name": …, "class_names": …}`; where y holds numbers to predict, they say so: `{"target": "number"}`.
         head: Also an estimator of scikit-learn, or a `Head`.
         protocol: Also an instance of one.

@@ -39,8 +39,9 @@ class Watch:
 
     Args:
         backbone: The network and how an image becomes its input: `(network, transform)`, or `(network, {"size": 64,
-            "mean": [0.5] * 3, "std": [0.5] * 3})`, where further options of `backbone=module` may stand. Weights are
-            read where they lie, they are not copied.
+            "mean": [0.5] * 3, "std": [0.5] * 3})`, where further options of `backbone=module` may stand; a language
+            model of transformers with its tokenizer, `(model, tokenizer)`. Weights are read where they lie, they are
+            not copied.
         datasets: One, or a list; see `run`. Of one without test rows, `holdout` draws them.
         heads: One, or a list; see `run`.
         protocol: See `run`.
