@@ -1,6 +1,8 @@
-"""Logistic losses of several labels on the same rows, solved as one problem."""
+"""Losses of several labels on the same rows, solved as one problem: logistic ones, and squared hinges."""
 
 from __future__ import annotations
+
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -9,6 +11,9 @@ from torch.nn.functional import softplus
 from probe.core.base import IntArray
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.losses import LinearLoss, Preconditioner
+
+LINE_STEPS = 8
+"""Of Newton's method along a line; on a piecewise parabola a few end at its lowest point."""
 
 
 class BinaryLosses(LinearLoss):
@@ -32,11 +37,10 @@ class BinaryLosses(LinearLoss):
         return theta
 
     def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
-        """Takes p (1 - p) of a label as independent of the features: diagonal in the eigenbasis of their covariance."""
+        """Takes curvatures as independent of the features: diagonal in the eigenbasis of their covariance."""
         curvature = self.features.eigenvalues.new_zeros(self.n_scores)
         for rows in self.features.slices(self.step):
-            sizes = self.residuals(rows, theta).abs()
-            curvature += (sizes * (1 - sizes)).sum(0)
+            curvature += self._curvatures(self.residuals(rows, theta)).sum(0)
         scale = (
             C
             * curvature.clamp(min=float(curvature.max()) * 1e-9 + 1e-30)[:, None]
@@ -53,5 +57,57 @@ class BinaryLosses(LinearLoss):
         return logits.sigmoid_().mul_(signs), losses
 
     def _curve(self, rows: slice, residuals: Tensor, moves: Tensor) -> Tensor:
+        return moves.mul_(self._curvatures(residuals))
+
+    def _curvatures(self, residuals: Tensor) -> Tensor:
+        """(n, K) second derivatives of the loss by the logits."""
         sizes = residuals.abs()
-        return moves.mul_(sizes * (1 - sizes))
+        return sizes * (1 - sizes)
+
+
+class SquaredHinges(BinaryLosses):
+    """Sum over rows and labels of max(0, 1 - s_k (w_k x + b_k))^2."""
+
+    smooth: ClassVar[bool] = False
+
+    def prior(self) -> Tensor:
+        """Zero coefficients, and as intercepts the excess of rows with the label, as a share of all."""
+        theta = torch.zeros(self.n_scores, self.features.rank + 1, dtype=self.features.dtype, device=self.signs.device)
+        theta[:, -1] = 2 * self.counts.double() / len(self.signs) - 1
+        return theta
+
+    def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
+        signs = self.signs[rows]
+        short = logits.mul_(signs).add_(1).clamp_(min=0)
+        losses = short.square().sum(1)
+        return short.mul_(signs).mul_(2), losses
+
+    def stretched(self, theta: Tensor, direction: Tensor, C: float) -> Tensor:
+        """Each label's step as long as is best for it: along a line its objective is a piecewise parabola.
+
+        One length for all would be that of the label whose rows change sides most.
+        """
+        if self.logits is None:
+            return direction
+        toward, coef = direction[:, :-1].double(), theta[:, :-1].double()
+        first, second = (coef * toward).sum(1), toward.square().sum(1)
+        short = 1 + self.signs * self.logits.double()
+        moves = torch.empty_like(short)
+        V, c = self.features.enter(direction[:, :-1]), direction[:, -1]
+        for rows in self.features.slices(self.step):
+            moves[rows] = torch.addmm(c, self.features.chunk(rows).to(V.dtype), V.T)
+        moves *= self.signs
+        steps, low = first.new_ones(len(first)), first.new_zeros(len(first))
+        high = torch.full_like(steps, torch.inf)
+        for _ in range(LINE_STEPS):
+            left = torch.addcmul(short, moves, steps).clamp_(min=0)
+            slope = first + steps * second + 2 * C * (left * moves).sum(0)
+            curve = second + 2 * C * (moves.square() * (left > 0)).sum(0)
+            low, high = torch.where(slope < 0, steps, low), torch.where(slope < 0, high, steps)
+            found = steps - slope / curve.clamp(min=torch.finfo(curve.dtype).tiny)
+            between = torch.where(high.isinf(), 2 * steps, (low + high) / 2)
+            steps = torch.where((found >= low) & (found <= high), found, between)
+        return direction * steps[:, None].to(direction.dtype)
+
+    def _curvatures(self, residuals: Tensor) -> Tensor:
+        return 2 * (residuals != 0).to(residuals.dtype)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -36,7 +37,13 @@ class LinearLoss(ABC):
         features: The rows.
         n_rows: How many of them are read here.
         n_scores: K.
+
+    Attributes:
+        smooth: Whether the curvature of one solution tells that of others; one with corners in its slope changes at
+            once, and what two Hessians say of the same directions would contradict each other.
     """
+
+    smooth: ClassVar[bool] = True
 
     def __init__(self, features: EigenRows, n_rows: int, n_scores: int):
         self.features = features
@@ -66,6 +73,10 @@ class LinearLoss(ABC):
     @abstractmethod
     def _curve(self, rows: slice, residuals: Tensor, moves: Tensor) -> Tensor:
         """Changes (n, K) of the residuals as the logits move by `moves`, whose place they may take."""
+
+    def stretched(self, theta: Tensor, direction: Tensor, C: float) -> Tensor:
+        """A direction with a length for each score, of losses that are sums over scores; others leave it as it is."""
+        return direction
 
     def value_and_gradient(self, theta: Tensor, logits: Tensor | None = None) -> tuple[float, Tensor]:
         """The sum in float64 and its (K, R + 1) gradient; residuals are kept for `hessian_product`.

@@ -110,13 +110,14 @@ def _ahead(loss: LinearLoss, Cs: Sequence[float], points: Sequence[_Point], C: f
     return point if point.value <= objective(last.loss, last.theta, C) else _Point(loss, last.theta, C, last.logits)
 
 
-def warn_unconverged(solutions: Sequence[Solution], Cs: Sequence[float]) -> None:
+def warn_unconverged(solutions: Sequence[Solution], Cs: Sequence[float], *, bounded: bool = False) -> None:
     """One warning for the Cs at which the solver stopped short, and a class of its own where the rows are separable.
 
-    A loss below log(2) says that every row is on its side: a misplaced one alone costs that much.
+    A loss below log(2) says that every row is on its side: a misplaced one alone costs that much. `bounded` says that
+    separable rows have an optimum at any C, as of hinges.
     """
     short = [(s, C) for s, C in zip(solutions, Cs, strict=True) if not s.converged]
-    separable = [C for s, C in short if s.loss < math.log(2)]
+    separable = [C for s, C in short if s.loss < math.log(2) and not bounded]
     if separable:
         warnings.warn(
             f"the rows are separable, and as C grows the optimum runs off to infinity: the solver stopped short of it "
@@ -124,7 +125,7 @@ def warn_unconverged(solutions: Sequence[Solution], Cs: Sequence[float]) -> None
             SeparableWarning,
             stacklevel=4,
         )
-    others = [C for s, C in short if s.loss >= math.log(2)]
+    others = [C for _, C in short if C not in separable]
     if others:
         worst = max(s.gap / s.value for s, _ in short)
         warnings.warn(
@@ -168,8 +169,14 @@ def _newton(
             break
         accuracy = max(0.02, 0.7 * math.sqrt(allowed / gap))
         direction, softest, seen = _newton_direction(loss, point.theta, gradient, C, precondition, accuracy)
-        recycled.remember(seen)
-        better = _search(loss, point, direction, C)
+        if loss.smooth:
+            recycled.remember(seen)
+        else:
+            # What one point says of curvature need not hold at the next: what a step would gain, by its own.
+            softest, gap = math.inf, min(gap, -0.5 * dot(gradient, direction))
+            if gap <= allowed:
+                break
+        better = _search(loss, point, loss.stretched(point.theta, direction, C), C)
         if better is None and point.theta.dtype == torch.float64:
             break
         # Where float32 cannot tell a decrease from rounding, values and gradients go on in float64; Hessian products

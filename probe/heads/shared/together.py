@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -69,6 +69,13 @@ class Trained:
     state: State
 
 
+@runtime_checkable
+class SuitsCandidates(Protocol):
+    """A module of which each candidate has buffers of its own, such as a mask of the units that it uses."""
+
+    def buffers_for(self, candidate: Candidate) -> State: ...
+
+
 class Copies:
     """One module as many times as there are candidates, from the same first weights, with an AdamW for each."""
 
@@ -80,6 +87,9 @@ class Copies:
 
         self.parameters = {name: stacked(p).requires_grad_() for name, p in module.named_parameters()}
         self.buffers = {name: stacked(buffer) for name, buffer in module.named_buffers()}
+        if isinstance(module, SuitsCandidates):
+            own = [module.buffers_for(candidate) for candidate in candidates]
+            self.buffers |= {name: torch.stack([one[name] for one in own]) for name in own[0]}
         groups = []
         for whole in self.parameters.values():
             whole.grad = torch.zeros_like(whole)

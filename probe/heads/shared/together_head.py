@@ -53,10 +53,13 @@ class TogetherHead(ModuleHead):
         if wrong:
             raise InputError("; ".join(wrong) + ": change the parameters of the head")
 
+    def _candidates(self) -> list[Candidate]:
+        return [Candidate(*pair) for pair in itertools.product(self.learning_rates, self.weight_decays)]
+
     def _choose(self, rows: RowReader, validation: RowReader | None) -> None:
         for stale in ("selection_", *getattr(self, "weights_", [])):
             self.__dict__.pop(stale, None)
-        candidates = [Candidate(*pair) for pair in itertools.product(self.learning_rates, self.weight_decays)]
+        candidates = self._candidates()
         train, chosen_on, on = rows, validation, "validation"
         if validation is None and len(candidates) > 1:
             held, on = hold_out(np.asarray(rows.arrays["codes"]), self.random_state), HELD_OUT
