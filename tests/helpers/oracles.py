@@ -19,6 +19,7 @@ FORMS = {
     "attentive": "input.tokens",
     "ss3": "input.word_counts",
     "label_words": "input.verbalizer_ids",
+    "deep_kernel": "output.one_nn.labels",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

@@ -1,0 +1,254 @@
+"""Kernel ridge regression on classes: every penalty from one eigendecomposition, exact or through landmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from probe.core.arrays import RowStack, RowSubset
+from probe.core.base import IntArray
+from probe.core.device import resolve_device
+from probe.core.errors import InputError
+from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
+from probe.heads.shared.held_out import HELD_OUT, hold_out
+from probe.heads.shared.ridge_numbers import penalties
+from probe.heads.shared.training_memory import available_bytes
+
+BLOCK_VALUES = 2**23
+"""Entries of the kernel between new rows and those that are kept, at once."""
+MATRICES = 5
+"""Square matrices that a fit holds: the kernel, centred, its eigenvectors, and what LAPACK works in."""
+
+Part = tuple[Any, IntArray]
+
+
+@dataclass(frozen=True)
+class KernelPath:
+    """Solutions for every penalty: scores are k(x, kept rows) A + b, A = basis (cross / (values + alpha)).
+
+    Attributes:
+        basis: (m, r).
+        values: (r,) eigenvalues of the kernel over the rows.
+        cross: (r, K) targets in the basis.
+        mean: (m,) mean of k(x, kept rows) over the rows; 0 where no intercept is fitted.
+        y_mean: (K,) likewise of the targets.
+    """
+
+    basis: Tensor
+    values: Tensor
+    cross: Tensor
+    mean: Tensor
+    y_mean: Tensor
+
+    @classmethod
+    def exact(cls, kernel: Tensor, Y: Tensor, *, centred: bool) -> KernelPath:
+        """All rows are kept: `kernel` is (n, n) between them."""
+        mean = kernel.mean(0) if centred else torch.zeros_like(kernel[0])
+        y_mean = Y.mean(0) if centred else torch.zeros_like(Y[0])
+        values, vectors = positive_part(kernel - mean - mean[:, None] + mean.mean() if centred else kernel)
+        # Beside the constant, which has no eigenvalue, others may be as small: rounding mixes them.
+        basis = vectors - vectors.mean(0) if centred else vectors
+        return cls(basis, values, vectors.T @ (Y - y_mean), mean, y_mean)
+
+    @classmethod
+    def through(cls, landmarks: Tensor, blocks: Iterator[tuple[Tensor, Tensor]], *, centred: bool) -> KernelPath:
+        """Ridge regression on k(x, landmarks) L^-1/2, L the (m, m) kernel between the landmarks.
+
+        Source: Williams and Seeger, Using the Nyström method to speed up kernel machines, 2001.
+        """
+        values, vectors = positive_part(landmarks)
+        root = vectors / values.sqrt()
+        G, total = torch.diag(torch.zeros_like(values)), torch.zeros_like(landmarks[0])
+        Q, y_total, n = None, None, 0
+        for kernel, Y in blocks:
+            features = kernel @ root
+            G += features.T @ features
+            Q = features.T @ Y if Q is None else Q + features.T @ Y
+            y_total = Y.sum(0) if y_total is None else y_total + Y.sum(0)
+            total += kernel.sum(0)
+            n += len(Y)
+        assert Q is not None
+        assert y_total is not None
+        mean, y_mean = (total / n, y_total / n) if centred else (torch.zeros_like(total), torch.zeros_like(y_total))
+        offset = mean @ root
+        values, vectors = positive_part(G - n * torch.outer(offset, offset))
+        return cls(root @ vectors, values, vectors.T @ (Q - n * torch.outer(offset, y_mean)), mean, y_mean)
+
+    def at(self, alpha: float) -> tuple[Tensor, Tensor]:
+        """A (m, K) and b (K,)."""
+        A = self.basis @ (self.cross / (self.values + alpha)[:, None])
+        return A, self.y_mean - self.mean @ A
+
+
+def positive_part(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues and eigenvectors of a symmetric matrix, without those that are zero but for rounding."""
+    values, vectors = torch.linalg.eigh(matrix)
+    kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
+    return values[kept], vectors[:, kept]
+
+
+class KernelHead(Head):
+    """Base class: a subclass names its `axis`, the parameter that lists its values, and gives `_kernel`.
+
+    Attributes:
+        rows_: (m, D) the rows that are kept: those of training, or landmarks among them.
+        coef_, intercept_: (m, K) and (K,): scores are k(x, rows_) coef_ + intercept_.
+    """
+
+    axis: ClassVar[str]
+    centred: ClassVar[bool] = True
+    log_probabilities = False
+    alphas: int | Sequence[float]
+    max_exact: int
+    n_landmarks: int
+    refit: bool
+    random_state: int
+    device: str
+    rows_: NDArray[np.float64]
+    coef_: NDArray[np.float64]
+    intercept_: NDArray[np.float64]
+    alpha_: float
+
+    def _kernel(self, left: Tensor, right: Tensor, value: Any, *, scored: bool = False) -> Tensor:
+        """(n, m); where it is `scored`, a positive factor for each left row is free."""
+        raise NotImplementedError
+
+    def _measure(self, rows: NDArray[np.float64]) -> None:
+        """Takes what the kernel has to know of the training rows, of a sample of them."""
+
+    def check_parameters(self) -> None:
+        penalties(self.alphas)
+        sizes = self.max_exact, self.n_landmarks
+        if not all(int(size) == size and size >= 1 for size in sizes):
+            raise InputError(
+                f"max_exact is {sizes[0]!r} and n_landmarks {sizes[1]!r}, expected whole numbers from 1: change the "
+                "parameters of the head"
+            )
+
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
+        """Fits every candidate on (X, y), and chooses on the validation rows."""
+        self.check_parameters()
+        self.__dict__.pop("selection_", None)
+        parts = self._check_parts(X, y, validation)
+        self._check_memory(sum(len(codes) for _, codes in parts), parts[0][0].shape[1])
+        for rows, _ in parts:
+            check_lazy(rows)
+        alphas = penalties(self.alphas)
+        values = list(dict.fromkeys(getattr(self, f"{self.axis}s")))
+        self._measure(_sample(parts[0][0], 1000, self.random_state))
+        candidates = [(value, float(alpha)) for value in values for alpha in alphas]
+        best = candidates[(len(candidates) - 1) // 2]
+        train, judged, on = parts[0], parts[1] if len(parts) > 1 else None, "validation"
+        if judged is None and len(candidates) > 1:
+            held, on = hold_out(train[1], self.random_state), HELD_OUT
+            train, judged = ((RowSubset(parts[0][0], np.flatnonzero(m)), train[1][m]) for m in (~held, held))
+        if judged is None or not len(judged[1]):
+            return self._keep(parts, *best)
+        best = candidates[self._choose(train, judged, values, alphas, on)]
+        if len(parts) > 1:
+            self._keep([train], *best)._keep_choice()
+        if len(parts) == 1 or self.refit:
+            self._keep(parts, *best)
+        return self
+
+    def _check_memory(self, n_rows: int, width: int) -> None:
+        exact = n_rows <= self.max_exact
+        kept = n_rows if exact else min(self.n_landmarks, n_rows)
+        needed, device = 8 * (MATRICES * kept**2 + kept * width + 2 * BLOCK_VALUES), resolve_device(self.device)
+        available = available_bytes(device)
+        if needed <= available:
+            return
+        fitting = int(max(available / 8 - 2 * BLOCK_VALUES, 0) / MATRICES) ** 0.5
+        remedy = f"set head.max_exact below {n_rows}" if exact else f"set head.n_landmarks to {int(fitting)} or less"
+        raise InputError(
+            f"the kernel between {kept} {'rows' if exact else 'landmarks'} takes {needed / 1e9:.1f} GB and {device} has "
+            f"{available / 1e9:.1f} GB free: {remedy}"
+        )
+
+    def _choose(self, train: Part, judged: Part, values: Sequence[Any], alphas: FloatArray, on: str) -> int:
+        """The number of the best candidate, by accuracy and then by squared error; sets `selection_`."""
+        searched, errors = [], []
+        for value in values:
+            rows, path = self._path([train], value)
+            solutions = [path.at(float(alpha)) for alpha in alphas]
+            n_right, squares = np.zeros(len(alphas)), np.zeros(len(alphas))
+            for kernel, Y in self._blocks([judged], rows, value, scored=True):
+                for a, (A, b) in enumerate(solutions):
+                    scores = kernel @ A + b
+                    n_right[a] += float((scores.argmax(1) == Y.argmax(1)).sum())
+                    squares[a] += float((scores - Y).square().sum())
+            score = n_right / len(judged[1])
+            searched += [
+                {self.axis: value, "alpha": float(alpha), "score": float(one)}
+                for alpha, one in zip(alphas, score, strict=True)
+            ]
+            errors += squares.tolist()
+        order = np.lexsort((np.arange(len(errors)), errors, [-one["score"] for one in searched]))
+        best = int(order[0])
+        chosen = {name: searched[best][name] for name in (self.axis, "alpha")}
+        self.selection_ = {"on": on, "searched": searched, "chosen": chosen}
+        return best
+
+    def _keep(self, parts: Sequence[Part], value: Any, alpha: float) -> Self:
+        rows, path = self._path(parts, value)
+        A, b = path.at(alpha)
+        self.rows_, self.coef_, self.intercept_ = (tensor.cpu().numpy() for tensor in (rows, A, b))
+        setattr(self, f"{self.axis}_", value)
+        self.alpha_ = alpha
+        return self
+
+    def _path(self, parts: Sequence[Part], value: Any) -> tuple[Tensor, KernelPath]:
+        """The rows that are kept, and all solutions."""
+        every = parts[0][0] if len(parts) == 1 else RowStack([X for X, _ in parts])
+        n = sum(len(codes) for _, codes in parts)
+        device = resolve_device(self.device)
+        if n <= self.max_exact:
+            rows = torch.from_numpy(_doubles(every[:])).to(device)
+            Y = self._targets(np.concatenate([codes for _, codes in parts]), rows)
+            return rows, KernelPath.exact(self._kernel(rows, rows, value), Y, centred=self.centred)
+        rows = torch.from_numpy(_sample(every, self.n_landmarks, self.random_state)).to(device)
+        blocks = self._blocks(parts, rows, value)
+        return rows, KernelPath.through(self._kernel(rows, rows, value), blocks, centred=self.centred)
+
+    def _blocks(
+        self, parts: Sequence[Part], rows: Tensor, value: Any, *, scored: bool = False
+    ) -> Iterator[tuple[Tensor, Tensor]]:
+        """The kernel between rows of the parts and those that are kept, and their targets, block by block."""
+        step = max(1, BLOCK_VALUES // len(rows))
+        for X, codes in parts:
+            for start in range(0, len(codes), step):
+                block = slice(start, min(start + step, len(codes)))
+                left = torch.from_numpy(_doubles(X[block])).to(rows.device)
+                yield self._kernel(left, rows, value, scored=scored), self._targets(codes[block], rows)
+
+    def _targets(self, codes: IntArray, like: Tensor) -> Tensor:
+        """+1 for the class of a row and -1 for the others."""
+        Y = torch.full((len(codes), len(self.classes_)), -1.0, dtype=like.dtype, device=like.device)
+        return Y.scatter_(1, torch.from_numpy(codes).to(like.device)[:, None], 1.0)
+
+    def _logits(self, X: Any) -> FloatArray:
+        device = resolve_device(self.device)
+        rows, A, b = (torch.from_numpy(a).to(device) for a in (self.rows_, self.coef_, self.intercept_))
+        value, step = getattr(self, f"{self.axis}_"), max(1, BLOCK_VALUES // len(rows))
+        found = []
+        for start in range(0, len(X), step):
+            left = torch.from_numpy(_doubles(X[start : start + step])).to(device)
+            found.append((self._kernel(left, rows, value, scored=True) @ A + b).cpu().numpy())
+        return np.concatenate(found)
+
+
+def _doubles(rows: Any) -> NDArray[np.float64]:
+    return np.array(rows, dtype=np.float64)
+
+
+def _sample(X: Any, n: int, seed: int) -> NDArray[np.float64]:
+    """At most so many of the rows, drawn uniformly and in their order."""
+    if len(X) <= n:
+        return _doubles(X[:])
+    return _doubles(X[np.sort(np.random.default_rng(seed).choice(len(X), n, replace=False))])
