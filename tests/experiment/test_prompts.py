@@ -20,8 +20,12 @@ from probe.experiment.prompts import prompts_of
 from probe.experiment.request import Run, Teacher
 from probe.experiment.run import run, run_once
 from probe.features.store import FeatureStore
+from probe.heads.clap import CLAP
 from probe.heads.dual_head_kd import DualHeadKD
+from probe.heads.language_guided import LanguageGuided
+from probe.heads.lp_plus_plus import LPPlusPlus
 from probe.heads.shared.head import Head
+from probe.heads.tip_adapter import TipAdapter
 from probe.heads.zero_shot import ZeroShot
 from probe.protocols.class_incremental import ClassIncremental
 from probe.protocols.few_shot import FewShot
@@ -159,3 +163,31 @@ def test_backbones_without_texts_are_refused_before_anything_is_extracted(reques
 def test_it_does_not_teach(request_of, backbone):
     with pytest.raises(InputError, match="head zero_shot cannot teach"):
         run(request_of(DualHeadKD(), teacher=Teacher(backbone, ZeroShot())))
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        TipAdapter(alphas=3, betas=2),
+        TipAdapter(train=True, epochs=2, alphas=3, betas=2),
+        LPPlusPlus(max_iter=20),
+        CLAP(max_iter=20),
+        LanguageGuided(),
+    ],
+    ids=["tip_adapter", "trained", "lp_plus_plus", "clap", "language_guided"],
+)
+def test_few_shot_heads_read_the_texts_of_a_run(request_of, head):
+    plain = run(request_of(protocol=FewShot(k=2)))
+    folder = run(request_of(head, protocol=FewShot(k=2)))
+    assert result(folder)["texts"]["prompts"] == result(plain)["texts"]["prompts"]
+    assert result(folder)["protocol"]["rows"] == result(plain)["protocol"]["rows"]
+    with pytest.raises(DoesNotFit, match="backbone tiny-random has no text tower: set backbone=open_clip"):
+        run(request_of(head, backbone=TinyBackbone(pretrained=False)))
+
+
+def test_language_guided_learns_class_after_class(request_of):
+    tasks = result(run(request_of(LanguageGuided(), protocol=ClassIncremental(n_tasks=2))))
+    at_once = result(run(request_of(LanguageGuided(alphas=[1.0]))))
+    in_tasks = result(run(request_of(LanguageGuided(alphas=[1.0]), protocol=ClassIncremental(n_tasks=2))))
+    assert in_tasks["metrics"]["top1"]["value"] == pytest.approx(at_once["metrics"]["top1"]["value"], abs=0.02)
+    assert "average_incremental_accuracy" in tasks["metrics"] or len(tasks["metrics"]) > len(at_once["metrics"])

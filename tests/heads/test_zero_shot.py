@@ -79,3 +79,8 @@ def test_shipped_templates_differ_and_have_one_place_for_the_name(style):
 def test_what_cannot_be_fitted_is_refused(parameters, text):
     with pytest.raises(InputError, match=text):
         ZeroShot(**{"class_features": CLASSES, **parameters}).fit(X, Y)
+
+
+def test_a_class_without_a_name_is_refused():
+    with pytest.raises(InputError, match="class 1 has no name, texts tell classes apart by theirs"):
+        ZeroShot().prompts(["cat", "_"])

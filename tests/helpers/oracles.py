@@ -20,6 +20,10 @@ FORMS = {
     "ss3": "input.word_counts",
     "label_words": "input.verbalizer_ids",
     "deep_kernel": "output.one_nn.labels",
+    "tip_adapter": "output.tip_f.losses",
+    "lp_plus_plus": "output.init_alpha",
+    "clap": "output.l2.multipliers",
+    "language_guided": "hyper.ridge_lambda",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

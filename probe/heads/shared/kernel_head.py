@@ -166,9 +166,10 @@ class KernelHead(Head):
             return
         fitting = int(max(available / 8 - 2 * BLOCK_VALUES, 0) / MATRICES) ** 0.5
         remedy = f"set head.max_exact below {n_rows}" if exact else f"set head.n_landmarks to {int(fitting)} or less"
+        what = f"{kept} rows" if exact else f"{kept} landmarks"
         raise InputError(
-            f"the kernel between {kept} {'rows' if exact else 'landmarks'} takes {needed / 1e9:.1f} GB and {device} has "
-            f"{available / 1e9:.1f} GB free: {remedy}"
+            f"the kernel between {what} takes {needed / 1e9:.1f} GB and {device} has {available / 1e9:.1f} GB free: "
+            f"{remedy}"
         )
 
     def _choose(self, train: Part, judged: Part, values: Sequence[Any], alphas: FloatArray, on: str) -> int:
@@ -189,8 +190,7 @@ class KernelHead(Head):
                 for alpha, one in zip(alphas, score, strict=True)
             ]
             errors += squares.tolist()
-        order = np.lexsort((np.arange(len(errors)), errors, [-one["score"] for one in searched]))
-        best = int(order[0])
+        best = min(range(len(errors)), key=lambda i: (-searched[i]["score"], errors[i]))
         chosen = {name: searched[best][name] for name in (self.axis, "alpha")}
         self.selection_ = {"on": on, "searched": searched, "chosen": chosen}
         return best

@@ -1,0 +1,47 @@
+"""Smooth functions of a few tensors, minimised by L-BFGS in double precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.optimize import minimize
+from torch import Tensor
+
+
+def minimise(
+    function: Callable[..., Tensor], start: Sequence[Tensor], max_iter: int, tol: float = 1e-9
+) -> tuple[list[Tensor], float]:
+    """Where SciPy's L-BFGS stops, and the value there.
+
+    Args:
+        function: Of as many tensors as `start` has; gives a scalar.
+        start: First values.
+        max_iter: Evaluations, at most.
+        tol: It stops where a step wins less, relative to the value.
+    """
+    shapes = [tensor.shape for tensor in start]
+    sizes = [tensor.numel() for tensor in start]
+    device = start[0].device
+
+    def parts(flat: NDArray[np.float64]) -> list[Tensor]:
+        whole = torch.from_numpy(flat).to(device)
+        return [part.view(shape) for part, shape in zip(whole.split(sizes), shapes, strict=True)]
+
+    def value_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
+        tensors = [part.clone().requires_grad_() for part in parts(flat)]
+        value = function(*tensors)
+        gradients = torch.autograd.grad(value, tensors)
+        return value.item(), torch.cat([gradient.flatten() for gradient in gradients]).cpu().numpy()
+
+    first = torch.cat([tensor.detach().double().flatten() for tensor in start]).cpu().numpy()
+    found = minimize(
+        value_and_gradient,
+        first,
+        jac=True,
+        method="L-BFGS-B",
+        options={"maxfun": max_iter, "maxiter": max_iter, "ftol": tol, "gtol": 1e-9},
+    )
+    return parts(found.x), float(found.fun)
