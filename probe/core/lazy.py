@@ -88,6 +88,14 @@ class DrawnViews(Entries):
         return Entries(self.array, random.integers(self.array.shape[1], size=len(self)))
 
 
+def all_views(array: Any) -> Any | None:
+    """(N, V, D) of what shows one of each row's views, or their mean; None of an array without views."""
+    if isinstance(array, DrawnViews) or (isinstance(array, Entries) and array.pick is None):
+        return array.array
+    views = all_views(array.array) if isinstance(array, RowSubset) else None
+    return views if views is None else RowSubset(views, array.indices)
+
+
 class Scaled:
     """(N, D) less a mean and over a scale, in float32, of float64 in float64; rows are computed when asked for.
 

@@ -16,6 +16,7 @@ FORMS = {
     "fourier_head": "output64.c0.density_on_grid",
     "knn": "ref64.gap_at_k.k1",
     "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
+    "unlabelled": "output.reptrix.rankme",
     "attentive": "input.tokens",
     "ss3": "input.word_counts",
     "label_words": "input.verbalizer_ids",
