@@ -25,7 +25,8 @@ class KernelProbe(KernelHead):
     Every penalty comes from one eigendecomposition of the kernel between the rows, for each width. Above `max_exact`
     rows, landmarks drawn uniformly stand for them (Nyström). Width and penalty are those of best accuracy on the
     validation rows, ties go to the smaller squared error; they are then fitted on both sets of rows. Without validation
-    rows, a stratified tenth stands in for them. Scores are regressions, no log-probabilities. Features in double
+    rows, a stratified tenth stands in for them; where fewer than 200 rows validate, a run chooses on 5 folds of these
+    and the training rows instead. Scores are regressions, no log-probabilities. Features in double
     precision and the kernel, up to `max_exact` squared, are held in memory.
 
     Args:

@@ -19,6 +19,7 @@ from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.module_head import as_tensors
 from probe.heads.shared.moments import ClassMoments
+from probe.heads.shared.spherical import LOSSES, gradient, log_shares
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
 
@@ -45,6 +46,8 @@ class LinearSGD(Head):
         batch_size: Rows per step; the last batch of an epoch may be smaller.
         scaling: `none`; `standard`, features to mean 0 and variance 1 over the rows trained on, folded back into
             `coef_` (weight decay acts on scaled features); `l2`, rows to length 1, at prediction too.
+        loss: `softmax`, cross-entropy; `z`, `spherical` or `taylor` of the spherical family, see
+            `probe.heads.shared.spherical`. `z` gives no probabilities, and two classes nothing to learn.
         refit: Whether the chosen learning rate is trained again on training and validation rows.
         random_state: Seeds the start, the batches and, without validation rows, the choice of a tenth as such.
         device: `cpu`, `cuda`, or `auto`.
@@ -62,6 +65,11 @@ class LinearSGD(Head):
     draws_views: ClassVar[bool] = True
     searches: ClassVar[Mapping[str, str]] = {"lr": "lrs"}
 
+    @property
+    def log_probabilities(self) -> bool:  # type: ignore[override]
+        """No others than those of `z` are scores alone."""
+        return self.loss != "z"
+
     def __init__(
         self,
         solver: str = "sgd",
@@ -71,6 +79,7 @@ class LinearSGD(Head):
         epochs: int = 10,
         batch_size: int = 256,
         scaling: str = "none",
+        loss: str = "softmax",
         refit: bool = True,
         random_state: int = 0,
         device: str = "auto",
@@ -82,6 +91,7 @@ class LinearSGD(Head):
         self.epochs = epochs
         self.batch_size = batch_size
         self.scaling = scaling
+        self.loss = loss
         self.refit = refit
         self.random_state = random_state
         self.device = device
@@ -91,6 +101,11 @@ class LinearSGD(Head):
         self.check_parameters()
         X, codes = self._check_fit(X, y)
         check_lazy(X)
+        if self.loss == "z" and len(self.classes_) == 2:
+            raise InputError(
+                "loss z of two classes takes two values and has no slope, it is for 3 classes or more: set "
+                "head.loss=softmax"
+            )
         for name in ("scores_", "selection_"):
             if hasattr(self, name):
                 delattr(self, name)
@@ -116,6 +131,8 @@ class LinearSGD(Head):
             wrong.append(f"solver is {self.solver!r}, expected one of {', '.join(SOLVERS)}")
         if not len(self.lrs) or not all(lr > 0 for lr in self.lrs):
             wrong.append(f"lrs is {self.lrs!r}, expected positive numbers")
+        if self.loss not in LOSSES:
+            wrong.append(f"loss is {self.loss!r}, expected one of {', '.join(LOSSES)}")
         if self.scaling not in SCALINGS:
             wrong.append(f"scaling is {self.scaling!r}, expected one of {', '.join(SCALINGS)}")
         if not (self.epochs >= 1 and self.batch_size >= 1):
@@ -136,7 +153,7 @@ class LinearSGD(Head):
             labels = val_codes[rows]
             known = np.flatnonzero(labels >= 0)
             for i, (coef, intercept) in enumerate(zip(self.coefs_, self.intercepts_, strict=True)):
-                logits = torch.from_numpy((chunk @ coef.T + intercept).astype(np.float64))
+                logits = log_shares(self.loss, torch.from_numpy((chunk @ coef.T + intercept).astype(np.float64)))
                 correct[i] += np.count_nonzero(logits.argmax(1).numpy() == labels)
                 losses[i] -= logits.log_softmax(1).numpy()[known, labels[known]].sum()
         self.scores_ = correct / len(val_codes)
@@ -165,10 +182,9 @@ class LinearSGD(Head):
         for step, (batch, targets) in enumerate(self._batches(X, codes, mean, scale, device)):
             # Rows of a batch come last: a softmax over few classes is several times faster along the axis before.
             logits = torch.addmm(b.view(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1).mul_(units)
-            residuals = logits.softmax(1)
-            residuals[:, targets, torch.arange(len(batch), device=device)] -= 1
-            gradient, share = W.grad.view(L * K, D), 1 / len(batch)
-            torch.addmm(gradient, residuals.view(L * K, -1), batch, beta=0, alpha=share, out=gradient)
+            residuals = gradient(self.loss, logits, targets)
+            slope, share = W.grad.view(L * K, D), 1 / len(batch)
+            torch.addmm(slope, residuals.view(L * K, -1), batch, beta=0, alpha=share, out=slope)
             torch.sum(residuals, 2, keepdim=True, out=b.grad).mul_(share)
             move(0.5 * (1 + np.cos(np.pi * step / n_steps)))
         W, b = W * units, (b * units)[..., 0]
@@ -251,4 +267,5 @@ class LinearSGD(Head):
     def _logits(self, X: Any) -> FloatArray:
         # Doubles in, doubles out: a row's logits then do not depend on the rows beside it.
         rows = np.asarray(X, dtype=np.promote_types(X.dtype, np.float32))
-        return scale_rows(rows, self.scaling) @ self.coef_.T + self.intercept_
+        scores = scale_rows(rows, self.scaling) @ self.coef_.T + self.intercept_
+        return scores if self.loss in ("softmax", "z") else log_shares(self.loss, torch.from_numpy(scores)).numpy()

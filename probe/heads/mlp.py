@@ -97,7 +97,7 @@ class MLP(TogetherHead):
     def __init__(
         self,
         widths: Sequence[int] = (64, 256, 1024),
-        learning_rates: Sequence[float] = (0.0003, 0.001, 0.003),
+        learning_rates: Sequence[float] = (0.0003, 0.001, 0.003, 0.01),
         weight_decays: Sequence[float] = (0.01,),
         epochs: int = 30,
         patience: int = 5,

@@ -2,6 +2,8 @@ import numpy as np
 import pytest
 import torch
 from known_bayes import correlated, curved, excess_in_standard_errors
+from oracles import files_of
+from safetensors.torch import load_file
 from sklearn.base import clone
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
@@ -11,6 +13,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
 from probe.heads.linear_sgd import SOLVERS, LinearSGD
+from probe.heads.shared import spherical
 
 
 def digits():
@@ -133,3 +136,59 @@ def test_impossible_parameters_are_refused_together():
         LinearSGD(scaling="minmax").fit(*digits())
     with pytest.raises(InputError, match="epochs is 0"):
         LinearSGD(epochs=0).fit(*digits())
+
+
+def settings(data):
+    """The cases of a reference file: name there, loss, options."""
+    found = [("log_softmax", "softmax", {}), ("taylor_softmax", "taylor", {})]
+    for name, value in data.items():
+        case = name.split(".")[1] if name.startswith("hyper.") else ""
+        if case.startswith("z_loss"):
+            found.append((case, "z", {"a": float(value[0]), "b": float(value[1])}))
+        elif case.startswith("spherical"):
+            found.append((case, "spherical", {"eps": float(value)}))
+    return found
+
+
+@pytest.mark.parametrize("path", files_of("linear_sgd"), ids=lambda path: path and path.stem)
+def test_losses_and_gradients_of_the_spherical_family_equal_the_released_definition(path):
+    data = load_file(path)
+    logits, labels = data["input.logits"].double(), data["input.labels"]
+    cases = settings(data)
+    assert {loss for _, loss, _ in cases} == set(spherical.LOSSES)
+    for name, loss, options in cases:
+        found = spherical.values(loss, logits, labels, **options)
+        torch.testing.assert_close(found, data[f"output.{name}.per_row"], rtol=0, atol=1e-10)
+        slopes = spherical.gradient(loss, logits.T[None], labels, **options)[0].T / len(labels)
+        torch.testing.assert_close(slopes, data[f"grad.{name}.logits_of_mean"], rtol=0, atol=1e-10)
+        if loss in ("spherical", "taylor"):
+            shares = spherical.log_shares(loss, logits, **options).softmax(1)
+            torch.testing.assert_close(shares, data[f"output.{name}.probabilities"], rtol=0, atol=1e-10)
+
+
+def test_z_loss_does_not_change_with_shift_and_scale_of_the_logits():
+    logits = torch.randn(20, 7, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    labels = torch.arange(20) % 7
+    plain, moved = (spherical.values("z", values, labels) for values in (logits, 3 * logits - 5))
+    torch.testing.assert_close(plain, moved)
+    slopes = spherical.gradient("z", logits.T[None], labels)[0]
+    torch.testing.assert_close(slopes.sum(0), torch.zeros(20, dtype=torch.float64), atol=1e-12, rtol=0)
+    torch.testing.assert_close((slopes * logits.T).sum(0), torch.zeros(20, dtype=torch.float64), atol=1e-12, rtol=0)
+    assert torch.isfinite(spherical.gradient("z", torch.zeros(1, 7, 20), labels)).all()
+
+
+@pytest.mark.parametrize("loss", ["z", "spherical", "taylor"])
+def test_each_loss_of_the_spherical_family_learns(loss):
+    X, y = load_digits(return_X_y=True)
+    X = (X / 16).astype(np.float32)
+    head = LinearSGD(loss=loss, lrs=[0.1, 1.0], epochs=10).fit(X[::2], y[::2])
+    assert head.score(X[1::2], y[1::2]) > 0.85
+    assert head.log_probabilities == (loss != "z")
+
+
+def test_z_loss_of_two_classes_and_unknown_losses_are_refused():
+    X, y = np.eye(6), np.arange(6) % 2
+    with pytest.raises(InputError, match="loss z of two classes takes two values and has no slope"):
+        LinearSGD(loss="z").fit(X, y)
+    with pytest.raises(InputError, match="loss is 'hinge', expected one of softmax, z, spherical, taylor"):
+        LinearSGD(loss="hinge").fit(X, y)

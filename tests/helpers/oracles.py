@@ -17,6 +17,7 @@ FORMS = {
     "knn": "ref64.gap_at_k.k1",
     "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
     "unlabelled": "output.reptrix.rankme",
+    "linear_sgd": "output.taylor_softmax.mean",
     "attentive": "input.tokens",
     "ss3": "input.word_counts",
     "label_words": "input.verbalizer_ids",

@@ -103,6 +103,7 @@ class KernelHead(Head):
 
     axis: ClassVar[str]
     centred: ClassVar[bool] = True
+    few_validation_rows: ClassVar[int] = 200
     log_probabilities = False
     alphas: int | Sequence[float]
     max_exact: int
