@@ -36,9 +36,8 @@ def main() -> None:
         print(f"kernel, {options.rows} rows, 10 widths x 17 penalties: {wall:.1f} s, {cpu:.1f} of CPU", flush=True)
         probe = LPPlusPlus(class_features=texts, device="cpu")
         _, wall, cpu = timed(lambda: probe.fit(rows, labels, validation=(rows[:100], labels[:100])))
-    print(
-        f"lp_plus_plus, 16 shots x 100 classes x 1,024, {len(probe.strengths)} strengths: {wall:.1f} s, {cpu:.1f} of CPU"
-    )
+    what = f"lp_plus_plus, 16 shots x 100 classes x 1,024, {len(probe.strengths)} strengths"
+    print(f"{what}: {wall:.1f} s, {cpu:.1f} of CPU")
 
 
 if __name__ == "__main__":
