@@ -52,6 +52,7 @@ class LinearSVM(MultinomialPath):
         selection_: What was searched; absent where nothing was.
     """
 
+    norm_of_two: ClassVar[float] = 1.0
     few_validation_rows: ClassVar[int] = 200
     log_probabilities = False
 

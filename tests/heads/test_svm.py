@@ -74,6 +74,19 @@ def test_the_gradient_certifies_how_far_the_optimum_is():
         assert -1e-9 * C <= above <= 1e-8 * C * len(y)
 
 
+@pytest.mark.parametrize("K", [2, 4])
+def test_the_norm_of_the_gradient_is_that_of_the_objective(K):
+    X, y = blobs(K=K)
+    head = LinearSVM(Cs=[0.01, 1.0], tol=1e-4).fit(X, y, validation=(X, y))
+    for C, coef, intercept, norm in zip(
+        head.Cs_, head.coefs_path_, head.intercepts_path_, head.grad_norms_, strict=True
+    ):
+        signs = np.where(y[:, None] == np.arange(K)[-len(coef) :], 1, -1)
+        short = -2 * C * signs * np.maximum(0, 1 - signs * (X @ coef.T + intercept))
+        by_coef = short.T @ X + coef - short.sum(axis=0)[:, None] * X.mean(axis=0)
+        assert norm == pytest.approx(np.sqrt((by_coef**2).sum() + (short.sum(axis=0) ** 2).sum()), rel=1e-3)
+
+
 def test_scaling_the_features_and_dividing_C_by_the_square_moves_no_prediction():
     X, y = blobs()
     plain, scaled = LinearSVM(Cs=[0.4], tol=1e-12).fit(X, y), LinearSVM(Cs=[0.1], tol=1e-12).fit(2 * X, y)

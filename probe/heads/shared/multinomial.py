@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -23,6 +23,9 @@ from probe.heads.shared.logistic import LogisticPath, penalties
 
 class MultinomialPath(LogisticPath):
     """The numerics of `probe.heads.linear.LinearProbe`, which says what is computed."""
+
+    norm_of_two: ClassVar[float] = 2**0.5
+    """Of the gradient by one row of coefficients for two classes, over that by two rows, which were solved for."""
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Solves the path on (X, y) and chooses C on the validation rows."""
@@ -68,7 +71,7 @@ class MultinomialPath(LogisticPath):
         self.n_iter_ = np.array([s.n_iter for s in solutions])[back]
         self.grad_norms_ = np.array([s.gradient_norm for s in solutions])[back]
         if len(self.classes_) == 2:
-            self.grad_norms_ *= np.sqrt(2)
+            self.grad_norms_ *= self.norm_of_two
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
         self.C_ = float(self.Cs_[best])
         self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]
