@@ -50,12 +50,13 @@ def advise(column: Sequence[Scores], wished: float) -> Advice | None:
 
 
 def text(table: Table, wished: float = WISHED) -> str:
-    """A line per column whose cells are known less well than wished; empty for metrics that are no shares."""
+    """A line per column whose cells are known less well than wished; none for folds, and metrics that are no shares."""
     if not table.measure.percent:
         return ""
     lines = []
     for column in table.column_names:
-        found = advise(table.column(column), wished)
+        systems = table.column(column)
+        found = None if any(system.n_folds for system in systems) else advise(systems, wished)
         if found is None or found.now <= wished:
             continue
         if found.n_seeds is None or found.n_seeds > MANY:

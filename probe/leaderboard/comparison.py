@@ -142,8 +142,10 @@ def shown(comparison: Comparison) -> pd.DataFrame:
     ):
         value, low, high = (comparison.measure.spelled(x) for x in (d.value, d.low, d.high))
         tests = [_p(x) for x in (d.p, p, d.p_mcnemar, d.p_permutation)]
-        lines.append([one_line(column), outcome, f"{value} [{low}, {high}]", *tests, str(d.n_seeds), str(d.n_rows)])
-    names = ["", "A", "A - B", "p", "p Holm", "McNemar", "permut.", "seeds", "rows"]
+        counts = map(str, (d.n_folds or d.n_seeds, d.n_rows))
+        lines.append([one_line(column), outcome, f"{value} [{low}, {high}]", *tests, *counts])
+    runs = "folds" if any(d.n_folds for d in comparison.differences) else "seeds"
+    names = ["", "A", "A - B", "p", "p Holm", "McNemar", "permut.", runs, "rows"]
     return pd.DataFrame(lines, columns=names)
 
 

@@ -11,7 +11,8 @@ from probe.core import escaping
 from probe.core.escaping import one_line
 from probe.core.terminal import drawn
 from probe.core.writing import write_file
-from probe.leaderboard.table import Table, goal_text
+from probe.leaderboard.notes import goal_text
+from probe.leaderboard.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -135,7 +136,8 @@ def long(table: Table) -> pd.DataFrame:
     """One line per cell: fields, metric, value, bounds, seeds, mark, and the rank of its row; for programs."""
     ranks = table.ranking[["row", "rank", "rank_low", "rank_high"]].reset_index(names="place")
     signs = ["mark", "selected_on", "not_above", *["selectivity"] * bool(table.cells["selectivity"].notna().any())]
-    kept = [*table.rows, *table.columns, "metric", "value", "low", "high", "n_seeds", "n_test", *signs]
+    counts = ["n_seeds", *["n_folds"] * bool(table.cells["n_folds"].any()), "n_test"]
+    kept = [*table.rows, *table.columns, "metric", "value", "low", "high", *counts, *signs]
     merged = table.cells.merge(ranks, on="row").sort_values(["place", "column"], ignore_index=True)
     return merged[[*dict.fromkeys(kept), "rank", "rank_low", "rank_high"]]
 

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.leaderboard.seeds import LEVEL, FloatArray, Law, Variances, learn
-from probe.leaderboard.statistics import Scores, column_variances, mcnemar, permutation
+from probe.leaderboard.statistics import Scores, column_variances, mcnemar, permutation, scattered
 
 
 def influences_by_seed(column: Sequence[Scores]) -> NDArray[np.float32]:
-    """(S, seeds, N) influences of the systems, zero under seeds that a system has not."""
+    """(S, seeds, N) influences of the systems, inflated as their variances, zero under seeds that a system has not."""
     names = sorted({seed for system in column for seed in system.seeds})
     table = np.zeros((len(column), len(names), column[0].n_rows), dtype=np.float32)
     for s, system in enumerate(column):
-        table[s, [names.index(seed) for seed in system.seeds]] = system.influences
+        table[s, [names.index(seed) for seed in system.seeds]] = system.influences * system.inflation**0.5
     return table
 
 
@@ -34,9 +34,8 @@ def pair_variances(column: Sequence[Scores], by_seed: NDArray[np.float32] | None
     moves = np.zeros((len(column), len(names)))
     for s, system in enumerate(column):
         if (R := len(system.seeds)) > 1:
-            moves[s, [names.index(seed) for seed in system.seeds]] = (system.means - system.value) / (
-                R * (R - 1)
-            ) ** 0.5
+            scale = (system.inflation / (R * (R - 1))) ** 0.5
+            moves[s, [names.index(seed) for seed in system.seeds]] = scale * (system.means - system.value)
     n_seeds = np.array([len(system.seeds) for system in column])
     R = np.minimum(n_seeds[:, None], n_seeds[None, :])
     constant = np.array([system.constant for system in column])
@@ -45,7 +44,8 @@ def pair_variances(column: Sequence[Scores], by_seed: NDArray[np.float32] | None
     both = squared_distances(by_seed.sum(axis=1))
     apart = squared_distances(by_seed.reshape(len(column), -1))
     rest = np.where(freedom > 0, np.maximum(0.0, R * apart - both) / np.maximum(1, R - 1), 0.0)
-    return Variances(both, rest, squared_distances(moves) * (freedom > 0), freedom)
+    seeds = squared_distances(moves) * (freedom > 0)
+    return Variances(both, rest, seeds, scattered(seeds, rest, freedom) if column[0].n_folds else freedom)
 
 
 def pair_law(found: Variances) -> Law:
@@ -70,6 +70,9 @@ class Difference:
         p: Two-sided, of the paired test that accounts for test rows and seeds.
         p_mcnemar: Of McNemar's test, for these trained heads; nan where the metric is not right or wrong per row.
         p_permutation: Of the test that swaps A and B row by row, for these trained heads.
+        n_seeds: That both have.
+        n_rows: That are tested.
+        n_folds: Runs of which each seed's are folds; 0 where they are none.
     """
 
     value: float
@@ -80,6 +83,7 @@ class Difference:
     p_permutation: float
     n_seeds: int
     n_rows: int
+    n_folds: int = 0
 
 
 def difference(a: Scores, b: Scores) -> Scores:
@@ -89,7 +93,9 @@ def difference(a: Scores, b: Scores) -> Scores:
     for system in (a, b):
         places = [system.seeds.index(seed) for seed in common]
         parts.append((system.means[places], system.influences[places] * (len(system.seeds) / max(1, len(common)))))
-    return Scores(tuple(common), parts[0][0] - parts[1][0], parts[0][1] - parts[1][1])
+    n_tested = tuple(a.n_tested[a.seeds.index(seed)] for seed in common) if a.n_folds else ()
+    paired = Scores(tuple(common), parts[0][0] - parts[1][0], parts[0][1] - parts[1][1])
+    return replace(paired, n_tested=n_tested, n_folds=a.n_folds, inflation=max(a.inflation, b.inflation))
 
 
 def compare(
@@ -106,13 +112,15 @@ def compare(
         seed: Of the permutations.
     """
     paired = difference(a, b)
-    R, N = len(paired.means), paired.n_rows
     found = column_variances([paired])
     law = pair_law(pair_variances(column)) if column is not None else learn(found, 1.0)
     spread = law.spread(found)
     (half,), (p_one_side,) = spread.margin(level), spread.tail(np.abs([paired.value]))
     low, high, p = paired.value - half, paired.value + half, min(1.0, 2 * float(p_one_side))
-    row_values = paired.influences * (R * N) + paired.means[:, None]
+    row_values = paired.by_row()
     p_mcnemar = mcnemar(row_values) if binary else float("nan")
     p_permutation = permutation(row_values.mean(axis=0), seed=seed)
-    return Difference(paired.value, float(low), float(high), p, p_mcnemar, p_permutation, R, N)
+    n_folds = len(paired.seeds) if paired.n_folds else 0
+    return Difference(
+        paired.value, float(low), float(high), p, p_mcnemar, p_permutation, len(row_values), paired.n_rows, n_folds
+    )

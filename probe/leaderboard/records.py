@@ -31,7 +31,11 @@ CODE = ("class", "recipe", "release", "code")
 """What a run says of the code of its head and of its backbone."""
 NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
 """Parameters of a head that make no other head of it."""
-COUNTS = frozenset({"seed", "n_classes", "n_train", "n_validation", "n_test", "n_parameters", "skipped", "leaked"})
+COUNTS = frozenset(
+    {"seed", "fold", "n_folds", "n_classes", "n_train", "n_validation", "n_test", "n_parameters", "skipped", "leaked"}
+)
+FOLD, FOLDS = "fold", "n_folds"
+"""Parameters of a protocol whose runs are parts of one: which part this is, and of how many."""
 
 
 @dataclass(frozen=True)
@@ -95,15 +99,18 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
     if missing:
         raise InputError(f"{RESULT} has no label for {', '.join(sorted(missing))}: edited by hand?")
     codes = code_fields(result)
+    fold, n_folds = fold_of(protocol["parameters"]) or (0, 0)
     record |= {
         "name": result["run"]["name"],
         "digest": result["run"]["digest"],
         "seed": result["seed"],
+        "fold": fold,
+        "n_folds": n_folds,
         "dataset.target": recorded(dataset).name,
         "dataset.fingerprint": dataset["fingerprint"],
         "dataset.test_rows": dataset["test_rows"],
         "dataset.classes": digest(list(dataset["class_names"])),
-        "protocol.parameters": json.dumps([protocol["name"], protocol["parameters"]], sort_keys=True),
+        "protocol.parameters": json.dumps([protocol["name"], whole(protocol["parameters"])], sort_keys=True),
         "n_classes": len(dataset["class_names"]),
         "n_train": protocol["n_train"],
         "n_validation": protocol["n_validation"],
@@ -128,6 +135,24 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         if type(value) not in kinds or (isinstance(value, int) and abs(value) >= 2**62):
             raise InputError(f"{name} is {value!r}, expected {' or '.join(k.__name__ for k in kinds)}: edited by hand?")
     return record
+
+
+def fold_of(parameters: Mapping[str, Any]) -> tuple[int, int] | None:
+    """Which fold of how many a run is, by the parameters of its protocol or of one inside it; None where it is none."""
+    if {FOLD, FOLDS} <= set(parameters):
+        return parameters[FOLD], parameters[FOLDS]
+    inner = [fold_of(value) for value in parameters.values() if isinstance(value, Mapping)]
+    return next((found for found in inner if found), None)
+
+
+def whole(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of a protocol without what tells its folds apart."""
+    is_fold = {FOLD, FOLDS} <= set(parameters)
+    return {
+        name: whole(value) if isinstance(value, Mapping) else value
+        for name, value in parameters.items()
+        if not (is_fold and name == FOLD)
+    }
 
 
 def code_fields(result: Mapping[str, Any]) -> dict[str, str]:

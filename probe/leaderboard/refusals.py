@@ -31,11 +31,11 @@ def refuse_clashes(frame: pd.DataFrame, columns: Sequence[str]) -> None:
     for column, counts in kinds[(kinds > 1).any(axis=1)].iterrows():
         group = frame[frame["column"] == column]
         wrong += [_clash(str(column), group, field, columns) for field in CLASHES if counts[field] > 1]
-    tests = frame.groupby(["column", "seed"])["dataset.test_rows"].nunique()
-    for column, seed in (
-        tests[tests > 1].reset_index().drop_duplicates("column")[["column", "seed"]].itertuples(index=False)
+    tests = frame.groupby(["column", "seed", "fold"])["dataset.test_rows"].nunique()
+    for column, seed, fold in (
+        tests[tests > 1].reset_index().drop_duplicates("column")[["column", "seed", "fold"]].itertuples(index=False)
     ):
-        group = frame[(frame["column"] == column) & (frame["seed"] == seed)]
+        group = frame[(frame["column"] == column) & (frame["seed"] == seed) & (frame["fold"] == fold)]
         wrong.append(_clash(f"{column} (seed {seed})", group, "dataset.test_rows", columns))
     if wrong:
         raise InputError("; ".join(wrong))
@@ -86,14 +86,14 @@ def tell_apart(frame: pd.DataFrame, rows: tuple[str, ...]) -> tuple[pd.DataFrame
         known = {f"{name.partition('.')[0]}._target_" for name in by_code}
         by_setting = [name for name in differing(first, ["head", "backbone"]) if name not in known]
         extra += [*by_code, *by_setting] or differing(first) or ["backbone.identity"]
-    twice = frame[(settings == 1) & frame.duplicated([*cell, "seed"], keep=False)]
+    twice = frame[(settings == 1) & frame.duplicated([*cell, "seed", "fold"], keep=False)]
     for _, group in twice.groupby(cell):
         extra += differing(group)
     if extra:
         rows = (*rows, *dict.fromkeys(name for name in extra if name not in rows))
         frame = add_fields(frame, rows)
         frame = frame.assign(row=joined(frame, rows))
-    twice = frame[frame.duplicated([*cell, "seed"], keep=False)].sort_values([*cell, "seed"])
+    twice = frame[frame.duplicated([*cell, "seed", "fold"], keep=False)].sort_values([*cell, "seed", "fold"])
     if len(twice):
         a, b = twice.iloc[0], twice.iloc[1]
         raise InputError(

@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 from probe.core.errors import InputError
-from probe.leaderboard.records import NOT_SETTINGS
+from probe.leaderboard.records import FOLD, NOT_SETTINGS
 from probe.results.reader import read_result
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ HIDDEN = frozenset(
         "protocol.parameters",
     }
 )
-IGNORED = NOT_SETTINGS | {"tracker", "force", "experiment", "runs", "hydra", "save_logits", "save_rows"}
+IGNORED = NOT_SETTINGS | {FOLD, "tracker", "force", "experiment", "runs", "hydra", "save_logits", "save_rows"}
 
 
 def text(value: Any) -> str:

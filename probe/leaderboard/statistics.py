@@ -11,6 +11,13 @@ The seeds' share of a system alone is known as badly as its degrees of freedom s
 (Behrens-Fisher: the error is a normal plus a Student's t); what all systems of a column say of it together is brought
 in by `seeds`. Of one seed only the share of the rows is known.
 
+The folds of a cross-validation are one system: each tests rows of its own, and trains on those of the others, so that
+neither the scatter of the folds nor that of the rows tells how a new draw of training rows would move them all. As in
+the corrected resampled t-test (Nadeau and Bengio, "Inference for the generalization error", 2003) the variance grows by
+the share of rows tested to rows learnt from: with N rows tested of which n are learnt from at a time, by 1 + N / n.
+What is corrected is the variance of the rows, which is known far better than that of five means; where the folds
+scatter significantly more than their rows, as those of patients may, they count as seeds do.
+
 Everything is computed from influences: how far row i under seed r moves the mean, (x_ir - mean_r) / (N_r R), zero for
 rows that a seed does not test. This serves any metric with values per row, and seeds with test rows of their own.
 """
@@ -18,15 +25,15 @@ rows that a seed does not test. This serves any metric with values per row, and 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, ndtr, ndtri
+from scipy.special import bdtr, chdtrc, ndtr, ndtri
 
-from probe.leaderboard.seeds import LEVEL, FloatArray, Spread, Variances, learn
+from probe.leaderboard.seeds import LEVEL, TINY, FloatArray, Spread, Variances, learn
 
 OUTLIERS = 0.2
 """Share of the systems of a column whose seeds may scatter in a way of their own."""
@@ -37,14 +44,20 @@ class Scores:
     """One system on one dataset.
 
     Attributes:
-        seeds: R seeds, ascending.
+        seeds: R seeds, ascending; of folds the numbers seed * n_folds + fold.
         means: (R,) the metric under each seed.
         influences: (R, N) influence of each test row on the mean over seeds; the rows are those of the whole column.
+        n_tested: R numbers of test rows; only of folds.
+        n_folds: Of a seed; 0 where runs are no folds.
+        inflation: What all variances are multiplied by, since folds learn from each other's test rows.
     """
 
     seeds: tuple[int, ...]
     means: FloatArray
     influences: FloatArray
+    n_tested: tuple[int, ...] = ()
+    n_folds: int = 0
+    inflation: float = 1.0
 
     @cached_property
     def value(self) -> float:
@@ -65,11 +78,22 @@ class Scores:
     def variance(self) -> Variance:
         """Of the mean over seeds."""
         R = len(self.means)
-        both = float((self.influences.sum(axis=0) ** 2).sum())
+        both = self.inflation * float((self.influences.sum(axis=0) ** 2).sum())
         if R < 2:
             return Variance(both, 0.0, 0.0)
-        rest = max(0.0, (R * float((self.influences**2).sum()) - both) / (R - 1))
-        return Variance(max(0.0, both - rest), float(self.means.var(ddof=1)) / R, rest)
+        rest = max(0.0, (R * self.inflation * float((self.influences**2).sum()) - both) / (R - 1))
+        return Variance(max(0.0, both - rest), self.inflation * float(self.means.var(ddof=1)) / R, rest)
+
+    def by_row(self) -> FloatArray:
+        """(seeds, N) values of the rows under each seed; all folds of a seed together, 0 where a row was not tested."""
+        R = len(self.means)
+        if not self.n_folds:
+            return self.influences * (R * self.n_rows) + self.means[:, None]
+        # Rows that a fold does not test move nothing.
+        scale = R * np.array(self.n_tested)[:, None]
+        values = np.where(self.influences != 0, self.influences * scale + self.means[:, None], 0.0)
+        seeds = np.array(self.seeds) // self.n_folds
+        return np.stack([values[seeds == seed].sum(axis=0) for seed in np.unique(seeds)])
 
 
 @dataclass(frozen=True)
@@ -82,27 +106,40 @@ class Variance:
 
 
 def scores(
-    values: Sequence[FloatArray], rows: Sequence[NDArray[Any]] | None, seeds: Sequence[int], n_rows: int
+    values: Sequence[FloatArray],
+    rows: Sequence[NDArray[Any]] | None,
+    seeds: Sequence[int],
+    n_rows: int,
+    n_folds: int = 0,
+    n_learnt: float = np.inf,
 ) -> Scores:
-    """Gathers the row values of a system's runs, one array per seed.
+    """Gathers the row values of a system's runs, one array per seed, or per seed and fold.
 
     Args:
         values: R arrays (N_r,), values of the test rows.
         rows: R arrays (N_r,), their places 0..n_rows-1 in the column; None where all runs test the same rows in order.
-        seeds: R seeds.
+        seeds: R seeds; of folds seed * n_folds + fold.
         n_rows: Number of distinct test rows in the column.
+        n_folds: Of a seed; 0 where runs are no folds.
+        n_learnt: Rows that one fold learns from.
     """
     order = np.argsort(seeds, kind="stable")
-    if rows is None:
+    if rows is None and not n_folds:
         table = np.asarray(values)[order]
         means = table.mean(axis=1)
         shares = (table - means[:, None]) / table.size
         return Scores(tuple(int(seeds[i]) for i in order), means, shares)
+    rows = [np.arange(n_rows)] * len(values) if rows is None else rows
     influences = np.zeros((len(values), n_rows))
     for place, run in enumerate(order):
         share = (values[run] - values[run].mean()) / (len(values[run]) * len(values))
         influences[place, rows[run]] = share
-    return Scores(tuple(int(seeds[i]) for i in order), np.array([values[i].mean() for i in order]), influences)
+    found = Scores(tuple(int(seeds[i]) for i in order), np.array([values[i].mean() for i in order]), influences)
+    if not n_folds:
+        return found
+    n_tested = len(np.unique(np.concatenate(list(rows))))
+    sizes = tuple(len(values[i]) for i in order)
+    return replace(found, n_tested=sizes, n_folds=n_folds, inflation=1 + n_tested / n_learnt)
 
 
 def column_variances(column: Sequence[Scores]) -> Variances:
@@ -110,7 +147,14 @@ def column_variances(column: Sequence[Scores]) -> Variances:
     found = [system.variance for system in column]
     freedom = np.array([0 if system.constant else len(system.seeds) - 1 for system in column])
     both, rest = np.array([v.rows + v.rest for v in found]), np.array([v.rest for v in found])
-    return Variances(both, rest, np.array([v.seeds for v in found]), freedom)
+    seeds = np.array([v.seeds for v in found])
+    of_folds = np.array([system.n_folds > 0 for system in column])
+    return Variances(both, rest, seeds, np.where(of_folds, scattered(seeds, rest, freedom), freedom))
+
+
+def scattered(seeds: FloatArray, rest: FloatArray, freedom: NDArray[Any]) -> NDArray[Any]:
+    """The degrees of freedom of folds; 0 where their means scatter as rows alone would have them (chi-square, 1 %)."""
+    return np.where(chdtrc(freedom, freedom * seeds / np.maximum(rest, TINY)) < 0.01, freedom, 0)
 
 
 def spread(column: Sequence[Scores]) -> Spread:

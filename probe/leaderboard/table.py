@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
-from probe.core.words import counted, leaked
+from probe.core.words import counted
 from probe.leaderboard.controls import control_notes, held_against_controls
+from probe.leaderboard.notes import table_notes
 from probe.leaderboard.records import METRIC, Problem, Records, has_bits, metric_of, row_values
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
 from probe.leaderboard.select import add_fields, joined, natural
@@ -26,26 +27,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
-RUN_FIELDS = ("seed", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target")
-METHOD = (
-    "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
-    "seeds share the test rows; how much seeds scatter is learnt from all rows of a column{wilson}. "
-    "* best of its column; ~ not distinguishable from the best (paired bootstrap of the test rows, 95% for the column)."
-)
-RANKS = (
-    "Rank is the average over columns; its interval holds for all rows at once (95%, paired bootstrap over the same "
-    "test rows, all pairs in all columns)."
-)
-
-FEW_SEEDS = {
-    1: "Cells from one seed: their intervals know nothing of how seeds vary; what is told apart is so for these "
-    "trained heads.",
-    2: "Cells from two seeds: how seeds vary is known from the column as a whole. Two rows alone are hardly told "
-    "apart, and of a row whose seeds vary far more than the others' about 80 in 100 intervals hold.",
-    3: "Cells from three seeds: how seeds vary is known mostly from the column. Of a row whose seeds vary far more "
-    "than the others' about 86 in 100 intervals hold, with five seeds 90.",
-}
-"""What a table of few seeds can claim, as measured by `benchmarks/intervals.py` on mixed boards of ten."""
+RUN_FIELDS = (
+    "number", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target", "n_folds", "n_learnt",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -58,9 +42,9 @@ class Table:
         rows: Fields that name a row.
         columns: Fields that name a column.
         cells: One line per row and column that has runs: the fields; `row` and `column` (both as one text); `value`,
-            `low`, `high`; `badness`, of which less is better; `n_seeds`, `n_test`; `mark` (`best`, `tied` or empty);
-            `not_above` (controls that it is not better than); `selectivity` (value less that with shuffled labels);
-            `runs` (their names).
+            `low`, `high`; `badness`, of which less is better; `n_seeds`, `n_folds` (of all seeds; 0 where runs are no
+            folds), `n_test`; `mark` (`best`, `tied` or empty); `not_above` (controls that it is not better than);
+            `selectivity` (value less that with shuffled labels); `runs` (their names).
         ranking: One line per row, best first: the fields of the row; `row`; `rank`, `rank_low`, `rank_high` (nan where
             it has none); `note`.
         column_names: In the order in which they are shown.
@@ -115,7 +99,7 @@ def build_table(
     cells = held_against_controls(frame, cells, all_scores, measure.better == "higher")
     cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher")
     notes = [
-        *_notes(frame, cells, ranking, measure),
+        *table_notes(frame, cells, ranking, measure),
         *control_notes(cells, measure),
         *kept_apart,
         *lacking,
@@ -163,6 +147,8 @@ def distances(system: Scores, goal: float) -> Scores:
 
 def _all_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Scores]:
     """Row values of every cell, by (row, column); within a column all on common places for the test rows."""
+    number = frame["seed"] * frame["n_folds"].clip(lower=1) + frame["fold"]
+    frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
     runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
     cells: dict[str, dict[str, list[int]]] = {}
     for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
@@ -175,9 +161,8 @@ def _all_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Sc
         places, n_rows = _places(runs, members, looked_at)
         for row, own in sorted(systems.items()):
             where = None if places is None else [places[i] for i in own]
-            found[row, column] = scores(
-                [values[i][looked_at[i]] for i in own], where, [runs[i][0] for i in own], n_rows
-            )
+            told, learnt = [values[i][looked_at[i]] for i in own], np.mean([runs[i][8] for i in own])
+            found[row, column] = scores(told, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
     return found
 
 
@@ -198,7 +183,7 @@ def _places(
 
 def _values(run: Any, metric: Metric) -> Any:
     """(N,) values of the test rows of a run, their mean exactly the recorded metric."""
-    _, _, n_scored, folder, correct, _, target, recorded = run
+    _, _, n_scored, folder, correct, _, target, _, _, recorded = run
     if has_bits(metric):
         return np.unpackbits(np.frombuffer(correct, np.uint8), count=n_scored).astype(np.float64)
     try:
@@ -237,7 +222,8 @@ def _cells(
         high=high,
         goal=goal,
         badness=metric.badness(value, goal),
-        n_seeds=[len(system.seeds) for system in found],
+        n_seeds=[len({seed // max(1, system.n_folds) for seed in system.seeds}) for system in found],
+        n_folds=[len(system.seeds) if system.n_folds else 0 for system in found],
         mark="",
     )
 
@@ -259,39 +245,3 @@ def _goals(frame: pd.DataFrame, metric: Metric) -> list[float]:
     if isinstance(metric.target, str):
         return frame[metric.target].astype(float).tolist()
     return [float("nan") if metric.target is None else float(metric.target)] * len(frame)
-
-
-def _notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metric: Metric) -> list[str]:
-    notes = [METHOD.format(wilson=", Wilson's form" if metric.proportion else "")]
-    if ranking["rank"].notna().any():
-        notes.append(RANKS)
-    if (ranking["note"] != "").any():
-        partial = ranking["note"].str.endswith("not ranked").any()
-        notes.append(
-            "Rows with missing cells are not ranked." if partial
-            else "Ranks compare only rows that have the same columns."
-        )  # fmt: skip
-    notes += [words for n, words in FEW_SEEDS.items() if (cells["n_seeds"] == n).any()]
-    if metric.better == "target":
-        notes.append(f"Ranks go by the distance from {goal_text(metric, cells)}: more is no better, and no worse.")
-    for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
-        warning = ", and so too good" if "test" in str(on) else ""
-        notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
-    for dataset, n in frame[frame["leaked"] > 0].groupby("dataset")["leaked"].max().items():
-        notes.append(f"Leakage: {leaked(int(n), str(dataset))}.")
-    for dataset, n in frame[frame["divided"] > 0].groupby("dataset")["divided"].max().items():
-        notes.append(f"Groups in more than one of training, validation and test: {int(n)} of {dataset}.")
-    left_out = {phrase for phrases in set(frame["left_out"]) for phrase in json.loads(phrases)}
-    notes += [f"Not among the rows of {phrase}." for phrase in sorted(left_out)]
-    if frame["skipped"].sum():
-        notes.append(
-            f"Skipped as unreadable: {counted(int(frame['skipped'].sum()), 'row')} in "
-            f"{counted(int((frame['skipped'] > 0).sum()), 'run')}."
-        )
-    return notes
-
-
-def goal_text(metric: Metric, cells: pd.DataFrame) -> str:
-    """The best values of the cells, as people read them."""
-    goals = sorted(set(cells["goal"].round(9)))
-    return " or ".join(f"{100 * goal:g} %" if metric.percent else f"{goal:g}" for goal in goals)
