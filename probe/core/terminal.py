@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import shutil
 import sys
 import warnings
 from collections.abc import Iterator
@@ -45,6 +46,11 @@ def console(**options: Any) -> Console:
 
     # Texts in a notebook too: what is captured there would leave an empty output behind.
     return Console(markup=False, emoji=False, highlight=False, force_jupyter=False, **options)
+
+
+def columns() -> int:
+    """Characters on a line of the terminal, or as `COLUMNS` says; where there is no terminal, 100."""
+    return shutil.get_terminal_size((100, 24)).columns
 
 
 def bars() -> Any:

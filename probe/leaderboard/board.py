@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 from probe.leaderboard.command import sweep_columns
 from probe.leaderboard.comparison import Comparison, brief, compare_rows
-from probe.leaderboard.export import long, problem_lines, terminal, title, wide
+from probe.leaderboard.export import long, problem_lines, title, wide
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
+from probe.leaderboard.screen import terminal
 from probe.leaderboard.select import where as meeting
 from probe.leaderboard.table import ROWS, Table, build_table
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
+from probe.core.words import counted
 from probe.core.writing import write_file
 from probe.leaderboard import advice, comparison, curves, export, gap, layers
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.records import Records
+from probe.leaderboard.screen import terminal
 from probe.leaderboard.select import differing, where
 from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table, default_metrics
 
@@ -106,7 +108,7 @@ def _run(options: argparse.Namespace) -> int:
         if asked:
             tell(*part.text(table, records.frame).splitlines())
     if not (options.compare or options.curves or options.gap or options.layers):
-        tell(*export.terminal(table).splitlines())
+        tell(*terminal(table).splitlines())
     for kind in FILES:
         path = getattr(options, kind)
         if path:
@@ -148,35 +150,59 @@ def arrange(table: Table, sort: str | None = None, top: int | None = None) -> Ta
 
 
 def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
-    """Writes leaderboard.md and leaderboard.csv of a sweep into `folder`; returns the table for the terminal.
+    """Writes leaderboard.md and leaderboard.csv of all runs in `folder`; returns the table of a sweep for the terminal.
 
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
-    supervision gap where they train on easy and on hard rows, scores by layer (also as layers.png) where a backbone
-    was read at several; behind these a table of many columns is left to its files. Rows with several labels are shown
-    by mAP, numbers by r2, in tables of their own. `runs` are the run folders of the sweep; None takes all that lie in
-    `folder`.
+    supervision gap where they train on easy and on hard rows, scores by layer (also as a picture each) where a
+    backbone was read at several; behind these a table of many columns is left to its files. Rows with several labels
+    are shown by mAP, numbers by r2, in tables of their own. `runs` are the run folders of the sweep; None takes all
+    that lie in `folder`.
     """
     folder = Path(folder)
     records = read_folders([folder] if runs is None else list(runs))
     table = build_table(records, columns=sweep_columns(records))
-    export.export(table, "md", folder / "leaderboard.md")
-    export.export(table, "csv", folder / "leaderboard.csv")
+    held = "" if runs is None else write_files(folder, records, table)
+    if runs is None:
+        write_table(folder, table)
     told: list[str] = []
     for part in (curves, gap, layers):
         with suppress(InputError):  # most sweeps hold none of these
             told.append(part.text(table, records.frame))
     if not told or len(table.column_names) <= MAX_COLUMNS:
-        told.insert(0, export.terminal(table))
+        told.insert(0, terminal(table))
     for metric in default_metrics(records.frame)[1:]:
-        told.append(export.terminal(build_table(records, metric, columns=sweep_columns(records))))
+        told.append(terminal(build_table(records, metric, columns=sweep_columns(records))))
     if layers.gather(table):
         from probe.leaderboard.plots import write_layers
 
-        told.append(f"wrote {write_layers(table, folder)}\n")
+        told += [f"wrote {path}\n" for path in write_layers(table, folder)]
     if advised := advice.text(table):
         told.append(f"{advised}\n")
-    return "\n".join(told)
+    return "\n".join([*told, *[f"{held}\n"] * bool(held)])
+
+
+def write_files(folder: Path, records: Records, table: Table) -> str:
+    """Writes the files of a folder that holds the runs of a sweep, and perhaps others; returns a word on the latter."""
+    n = len(records.frame)
+    try:
+        every = read_folders([folder])
+        whole = build_table(every, columns=sweep_columns(every)) if len(every.frame) != n else table
+    except InputError as error:
+        write_table(folder, table)
+        return (
+            f"leaderboard.md and leaderboard.csv hold the {counted(n, 'run')} of this sweep alone, since those in "
+            f"{folder} share no table: {error}"
+        )
+    write_table(folder, whole)
+    more = len(every.frame) - n
+    return f"leaderboard.md and leaderboard.csv hold {counted(more, 'run')} more, all that lie in {folder}" * (more > 0)
+
+
+def write_table(folder: Path, table: Table) -> None:
+    """The files that stand beside run folders."""
+    export.export(table, "md", folder / "leaderboard.md")
+    export.export(table, "csv", folder / "leaderboard.csv")
 
 
 def sweep_columns(records: Records) -> tuple[str, ...]:

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 
 from probe.core.errors import InputError
 from probe.core.escaping import markdown, one_line
-from probe.core.terminal import drawn
+from probe.core.terminal import columns, drawn
 from probe.core.writing import write_file
-from probe.leaderboard.export import WIDTH, csv_text, latex_lines, markdown_lines, title
+from probe.leaderboard.export import csv_text, latex_lines, markdown_lines, title
 from probe.leaderboard.pairs import Difference, compare
+from probe.leaderboard.screen import lessened, tables
 from probe.leaderboard.statistics import holm
 from probe.leaderboard.table import Table
 from probe.metrics.shared.metric import Metric
@@ -169,19 +170,11 @@ def brief(comparison: Comparison) -> list[str]:
     return found
 
 
-def text(comparison: Comparison, width: int = WIDTH) -> str:
-    """The comparison for the terminal."""
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    lines, (what, wins) = shown(comparison), sentences(comparison)
-    found = RichTable(box=box.SIMPLE, header_style="")
-    for i, name in enumerate(lines.columns):
-        found.add_column(name, justify="left" if i < N_LEFT else "right", overflow="fold")
-    for line in lines.itertuples(index=False):
-        found.add_row(*map(Text, line))
-    return drawn(what, found, wins, METHOD, width=width)
+def text(comparison: Comparison, width: int | None = None) -> str:
+    """The comparison for the terminal; where there is little room, without some of the tests and counts."""
+    lines, (what, wins), room = shown(comparison), sentences(comparison), width or columns()
+    lesser = ["permut.", "rows", lines.columns[-2], "McNemar", "p"]
+    return drawn(what, *tables(lessened(lines, N_LEFT, lesser), room), wins, METHOD, width=room)
 
 
 def export(comparison: Comparison, kind: str, path: Path) -> None:

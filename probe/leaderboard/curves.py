@@ -13,8 +13,9 @@ import numpy as np
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
-from probe.core.terminal import drawn
+from probe.core.terminal import columns, drawn
 from probe.leaderboard.export import title
+from probe.leaderboard.screen import lessened, tables
 from probe.leaderboard.table import Table
 from probe.metrics.shared.curves import TOLERANCE, crossing, rows_to_within
 from probe.metrics.shared.intervals import FloatArray, Interval
@@ -99,22 +100,21 @@ def _curve(table: Table, group: str, row: str, line: pd.DataFrame) -> Curve:
     return Curve(line["n_rows"].to_numpy(dtype=np.int64), tuple(seeds), np.array(means))
 
 
-def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
+def text(table: Table, frame: pd.DataFrame, width: int | None = None) -> str:
     """For the terminal: for each row the training rows that it needs, for each pair of rows where they cross."""
-    from rich import box
-    from rich.table import Table as RichTable
+    import pandas as pd
 
     parts: list[Any] = []
+    room = width or columns()
     for group, curves in gather(table, frame).items():
         parts.append(f"Learning curves, {title(table)}: {one_line(group)}")
-        for names, lines in (_needs(table, curves), _crossings(table, curves)):
-            found = RichTable(box=box.SIMPLE, header_style="")
-            for i, name in enumerate(names):
-                found.add_column(name, justify="left" if i < 2 else "right")
-            for line in lines:
-                found.add_row(*map(one_line, line))
-            parts += [found] if lines else []
-    return drawn(*parts, NOTES, width=width)
+        for (names, lines), n_left, lesser in (
+            (_needs(table, curves), 1, ["sizes", "seeds"]),
+            (_crossings(table, curves), 2, []),
+        ):
+            told = pd.DataFrame([[one_line(text) for text in line] for line in lines], columns=names)
+            parts += tables(lessened(told, n_left, lesser), room) if lines else []
+    return drawn(*parts, NOTES, width=room)
 
 
 Lines = tuple[list[str], list[list[str]]]

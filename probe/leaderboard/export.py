@@ -1,4 +1,4 @@
-"""The table as text for the terminal, and as files: md, csv, json, tex, parquet (html: `page`)."""
+"""The table as people read it, and as files: md, csv, json, tex, parquet (terminal: `screen`, html: `page`)."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ from probe.leaderboard.table import Table
 
 if TYPE_CHECKING:
     import pandas as pd
-    from rich.table import Table as RichTable
 
-WIDTH = 100
 MARKS = {"best": " *", "tied": " ~", "": ""}
 
 
@@ -60,44 +58,6 @@ def title(table: Table) -> str:
     unit = f", {measure.unit}" if measure.unit else ""
     best = f"best at {goal_text(measure, table.cells)}" if measure.better == "target" else f"{measure.better} is better"
     return f"{table.metric}{unit} ({best})"
-
-
-def terminal(table: Table, width: int = WIDTH) -> str:
-    """The ranked table, best first, at most `width` characters wide; columns that do not fit follow below."""
-    lines, marks = wide(table)
-    n_fields = len(table.rows) + 1
-    chunks = _chunks(lines, n_fields, width)
-    tables = [_rich_table(lines.iloc[:, places], marks.iloc[:, places], n_fields) for places in chunks]
-    return drawn(title(table), *tables, *map(one_line, table.notes), *problem_lines(table), width=width)
-
-
-def _chunks(lines: pd.DataFrame, n_fields: int, width: int) -> list[list[int]]:
-    """Groups of columns that fit the width, each behind the columns that name the row."""
-    needs = [max(len(name), *map(len, lines.iloc[:, i])) + 3 for i, name in enumerate(lines.columns)]
-    fields = list(range(n_fields))
-    room = width - sum(needs[:n_fields]) - 1
-    chunks: list[list[int]] = []
-    used = room + 1
-    for place in range(n_fields, len(needs)):
-        if used + needs[place] > room:
-            chunks.append([*fields])
-            used = 0
-        chunks[-1].append(place)
-        used += needs[place]
-    return chunks
-
-
-def _rich_table(lines: pd.DataFrame, marks: pd.DataFrame, n_fields: int) -> RichTable:
-    from rich import box
-    from rich.table import Table as RichTable
-    from rich.text import Text
-
-    found = RichTable(box=box.SIMPLE, header_style="")
-    for i, name in enumerate(lines.columns):
-        found.add_column(Text(name), justify="left" if i < n_fields else "right", overflow="fold")
-    for values, mark in zip(lines.itertuples(index=False), marks.itertuples(index=False), strict=True):
-        found.add_row(*(Text(v, style="bold" if m == "best" else "") for v, m in zip(values, mark, strict=True)))
-    return found
 
 
 def problem_lines(table: Table, limit: int = 20) -> list[str]:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
-from probe.core.terminal import drawn
+from probe.core.terminal import columns, drawn
+from probe.leaderboard.screen import lessened, tables
 from probe.leaderboard.table import Table
 from probe.metrics.shared.recovery import gap_recovered
 from probe.results.reader import read_predictions
@@ -25,14 +26,13 @@ NOTES = (
 )
 
 
-def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
+def text(table: Table, frame: pd.DataFrame, width: int | None = None) -> str:
     """For the terminal: one line per dataset and row of the table that was trained on easy and on hard rows.
 
     Raises:
         InputError: There is none.
     """
-    from rich import box
-    from rich.table import Table as RichTable
+    import pandas as pd
 
     lines = _lines(table, frame)
     if not lines:
@@ -40,12 +40,10 @@ def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
             "no row was trained on easy and on hard rows and tested on hard ones: run, for example, "
             "probe -m protocol=easy_to_hard protocol.train=easy,hard"
         )
-    found = RichTable(box=box.SIMPLE, header_style="")
-    for i, name in enumerate(["", "dataset", "trained on easy", "on hard", "untrained", "recovered"]):
-        found.add_column(name, justify="left" if i < 2 else "right")
-    for line in lines:
-        found.add_row(*map(one_line, line))
-    return drawn("Supervision gap recovered, easy to hard", found, NOTES, width=width)
+    names, room = ["", "dataset", "trained on easy", "on hard", "untrained", "recovered"], width or columns()
+    told = pd.DataFrame([[one_line(text) for text in line] for line in lines], columns=names)
+    found = tables(lessened(told, 2, ["untrained"]), room)
+    return drawn("Supervision gap recovered, easy to hard", *found, NOTES, width=room)
 
 
 def _lines(table: Table, frame: pd.DataFrame) -> list[list[str]]:

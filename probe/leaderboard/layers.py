@@ -11,8 +11,9 @@ import numpy as np
 
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
-from probe.core.terminal import drawn
+from probe.core.terminal import columns, drawn
 from probe.leaderboard.export import title
+from probe.leaderboard.screen import Layout, tables
 from probe.leaderboard.select import natural
 from probe.leaderboard.table import Table
 from probe.metrics.shared.intervals import FloatArray
@@ -71,30 +72,27 @@ def _depth(name: str, group: dict[tuple[str, int], Mapping[Any, Any]], by_head: 
     return Depth(name, tuple(layers), tuple(heads) if by_head else (), **arrays)
 
 
-def text(table: Table, frame: pd.DataFrame, width: int = 100) -> str:
+def text(table: Table, frame: pd.DataFrame, width: int | None = None) -> str:
     """For the terminal: a line per layer, with a column per attention head where heads were read.
 
     Raises:
         InputError: No backbone was read at several layers.
     """
-    from rich import box
-    from rich.table import Table as RichTable
+    import pandas as pd
 
     found = gather(table)
     if not found:
         raise InputError("no backbone was read at several layers: run, for example, probe -m experiment=layerwise")
-    # A table of many attention heads is read in a wide window, never with digits cut off.
-    width = max(width, *(30 + 10 * len(depth.heads) for depth in found))
     parts: list[Any] = []
+    room = width or columns()
     for depth in found:
-        lines = RichTable(box=box.SIMPLE, header_style="")
-        lines.add_column("layer")
-        for name in [f"head {head}" for head in depth.heads] or [table.metric]:
-            lines.add_column(one_line(name), justify="right")
-        for place, layer in enumerate(depth.layers):
-            lines.add_row(one_line(layer), *_shown(depth, place, table.measure.spelled))
-        parts += [f"By layer, {title(table)}: {one_line(depth.name)}", lines]
-    return drawn(*parts, width=width)
+        names = ["layer", *([f"head {head}" for head in depth.heads] or [one_line(table.metric)])]
+        lines = [
+            [one_line(layer), *_shown(depth, place, table.measure.spelled)] for place, layer in enumerate(depth.layers)
+        ]
+        parts.append(f"By layer, {title(table)}: {one_line(depth.name)}")
+        parts += tables([Layout(pd.DataFrame(lines, columns=names), 1)], room)
+    return drawn(*parts, width=room)
 
 
 def _shown(depth: Depth, place: int, spelled: Callable[[float], str]) -> list[str]:

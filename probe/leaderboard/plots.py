@@ -18,6 +18,7 @@ from probe.leaderboard.layers import Depth, gather
 from probe.leaderboard.table import Table
 from probe.metrics.shared.orders import risk_coverage
 from probe.results.reader import read_predictions
+from probe.results.writer import slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,17 +44,22 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
     written = []
     for name, figure in figures.items():
         for kind in FORMATS if figure else ():
-            path = folder / f"{name}.{kind}"
+            # A risk is that of the errors, whatever the metric of the table.
+            path = folder / f"{name if name == 'risk' else slug(name, table.metric)}.{kind}"
             write_file(path, _saver(figure, kind))
             written.append(path)
     return written
 
 
-def write_layers(table: Table, folder: Path) -> Path:
-    """Writes the figure of the layers alone, which there has to be, as layers.png."""
-    path = folder / "layers.png"
-    write_file(path, _saver(layers(table), "png"))
-    return path
+def write_layers(table: Table, folder: Path) -> list[Path]:
+    """Writes the scores by layer of each backbone, head and column as a png named by these."""
+    written = []
+    for depth in gather(table):
+        kind = "attention_heads" if depth.heads else "layers"
+        path = folder / f"{slug(kind, table.metric, depth.name)}.png"
+        write_file(path, _saver(layers(table, [depth]), "png"))
+        written.append(path)
+    return written
 
 
 def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
@@ -209,9 +215,9 @@ def _curves(panel: Any, cells: pd.DataFrame, of: Callable[[Any], Any]) -> None:
     panel.legend(fontsize=7)
 
 
-def layers(table: Table) -> Figure | None:
+def layers(table: Table, depths: Sequence[Depth] | None = None) -> Figure | None:
     """One panel per backbone, head and column: score over depth, or layer x attention head as a heat map."""
-    found = gather(table)
+    found = gather(table) if depths is None else depths
     if not found:
         return None
     longest = max(len(depth.layers) for depth in found)

@@ -168,7 +168,7 @@ def test_a_reader_that_has_gone_is_no_failure_and_a_full_disk_behind_the_output_
         ),
         (("leaderboard", "runs", "--md", "file/t.md"), "probe leaderboard: file/t.md cannot"),
         (("leaderboard", "runs", "--html", "file/t.html"), "probe leaderboard: file/t.html cannot"),
-        (("leaderboard", "runs", "--plots", "file/p"), "probe leaderboard: file/p/scores.png cannot"),
+        (("leaderboard", "runs", "--plots", "file/p"), "probe leaderboard: file/p/scores-top1.png cannot"),
         (("describe", "backbone=tiny", "dataset=digits", "--sheet", "file/a.png"), "probe describe: file/a.png cannot"),
         (
             ("describe", "backbone=tiny", "dataset=digits", "--sheet", "a.doc"),

@@ -80,7 +80,7 @@ def test_sweep_and_leaderboard_show_map_in_percent(folder: Path, capsys: pytest.
     assert "macro_f1: A = " in capsys.readouterr().out
     out = ["--html", str(folder / "page.html"), "--plots", str(folder / "plots")]
     assert main([str(folder / "runs"), "--metric", "mAP", *out]) == 0
-    assert (folder / "plots" / "scores.png").exists()
+    assert (folder / "plots" / "scores-mAP.png").exists()
     assert not (folder / "plots" / "risk.png").exists()
     capsys.readouterr()
     assert main([str(folder / "runs"), "--metric", "top1"]) == 1

@@ -19,6 +19,7 @@ from probe.leaderboard.board import read_board
 from probe.leaderboard.controls import above, controls_of
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.page import page_data
+from probe.leaderboard.screen import terminal
 from probe.leaderboard.statistics import scores
 
 KINDS = ["majority", "raw input", "random weights", "shuffled labels"]
@@ -100,7 +101,7 @@ def test_the_mark_is_in_every_table(add: Callable[..., Path], tmp_path: Path) ->
     board = read_board([tmp_path / "runs"])
     table = board.table
     word = "Not distinguishable from a control of its own, or below it"
-    for text in (export.terminal(table, 300), export.markdown(table), export.latex(table), board._repr_html_()):
+    for text in (terminal(table, 300), export.markdown(table), export.latex(table), board._repr_html_()):
         marked = [line for line in text.replace("<tr>", "\n").splitlines() if "‡" in line and word not in line]
         assert len(marked) == 1
         assert word in text

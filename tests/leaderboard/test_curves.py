@@ -100,7 +100,7 @@ def test_a_sweep_over_one_size_ends_with_its_table(board: Path) -> None:
 def test_figure_shows_accuracy_and_error(write: Callable[..., Path], tmp_path: Path) -> None:
     write("early", EARLY)
     assert main([str(write("late", LATE)), "--curves", "--plots", str(tmp_path / "plots")]) == 0
-    drawn = (tmp_path / "plots" / "curves.svg").read_text()
+    drawn = (tmp_path / "plots" / "curves-top1.svg").read_text()
     assert "training rows, validation included" in drawn
     assert "100 - top1, %" in drawn
 

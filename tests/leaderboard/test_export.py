@@ -14,6 +14,7 @@ from probe.core.escaping import one_line
 from probe.leaderboard import export
 from probe.leaderboard.command import main
 from probe.leaderboard.index import read_folders
+from probe.leaderboard.screen import terminal
 from probe.leaderboard.table import Table, build_table
 
 HOSTILE = [
@@ -51,7 +52,7 @@ def test_markdown_keeps_its_columns_and_shows_no_tag(hostile: Table) -> None:
 
 
 def test_the_terminal_shows_names_without_control_characters(hostile: Table) -> None:
-    text = export.terminal(hostile)
+    text = terminal(hostile)
     assert "\x1b" not in text
     assert "\t" not in text
     assert "[link](http://x)" in text
@@ -133,7 +134,7 @@ def test_every_export_lists_what_is_not_counted(board: Path) -> None:
     (board / "bad").mkdir()
     (board / "bad" / "error.txt").write_text("ValueError: no | pipe\n")
     table = build_table(read_folders([board]))
-    assert "failed: ValueError: no | pipe" in " ".join(export.terminal(table).split())
+    assert "failed: ValueError: no | pipe" in " ".join(terminal(table).split())
     assert r"failed: ValueError: no \| pipe" in export.markdown(table)
     assert json.loads(export.as_json(table))["not_counted"][0]["reason"] == "failed: ValueError: no | pipe"
 
@@ -141,5 +142,5 @@ def test_every_export_lists_what_is_not_counted(board: Path) -> None:
 def test_the_terminal_width_is_kept_whatever_the_names(tmp_path: Path) -> None:
     for i in range(3):
         write_run(tmp_path, f"a_backbone_with_a_very_long_name_{i}/" + "x" * 50, "head" * 10, f"dataset{i}" * 5)
-    text = export.terminal(build_table(read_folders([tmp_path])))
+    text = terminal(build_table(read_folders([tmp_path])))
     assert max(map(len, text.splitlines())) <= 100

@@ -366,6 +366,23 @@ def test_the_sweep_table_fits_a_terminal_and_is_written(board: Path) -> None:
     assert (board / "leaderboard.csv").read_text().startswith("backbone,head,dataset,metric,value,low,high")
 
 
+def test_the_files_hold_the_folder_and_the_terminal_the_sweep(board: Path) -> None:
+    mine = [folder for folder in read_folders([board]).frame.query("head == 'ncm'")["folder"]]
+    shown = write_sweep_table(board, [Path(folder) for folder in mine])
+    assert "linear" not in shown
+    assert f"leaderboard.md and leaderboard.csv hold 24 runs more, all that lie in {board}" in shown
+    assert (board / "leaderboard.csv").read_text().count("linear") == 4
+    assert "more, all that lie" not in write_sweep_table(board)
+
+
+def test_where_the_folder_shares_no_table_the_files_hold_the_sweep(board: Path) -> None:
+    other = write_run(board, "tiny", "lda", "digits", fingerprint=digest("other pictures"))
+    shown = write_sweep_table(board, [other])
+    assert "hold the 1 run of this sweep alone" in shown
+    assert "2 dataset fingerprints" in shown
+    assert (board / "leaderboard.csv").read_text().count("lda") == 1
+
+
 def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path: Path) -> None:
     moved = tmp_path / "second"
     moved.mkdir()
