@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.core.escaping import figure_text
-from probe.core.targets import named
 from probe.core.writing import write_file
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import title
+from probe.leaderboard.figures import COLOURS, figure_of, saver, scale
 from probe.leaderboard.layers import Depth, gather
+from probe.leaderboard.rows_in_colour import cost, risk
 from probe.leaderboard.table import Table
-from probe.metrics.shared.orders import risk_coverage
-from probe.results.reader import read_predictions
 from probe.results.writer import slug
 
 if TYPE_CHECKING:
@@ -25,10 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 FORMATS = ("png", "svg", "pdf")
-COLOURS = {"best": "#0a7a3d", "tied": "#0b62c4", "": "#7a828c"}
 MAX_ROWS = 60
-MAX_LINES = 12
-MAX_POINTS = 200
 
 
 def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
@@ -46,7 +42,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
         for kind in FORMATS if figure else ():
             # A risk is that of the errors, whatever the metric of the table.
             path = folder / f"{name if name == 'risk' else slug(name, table.metric)}.{kind}"
-            write_file(path, _saver(figure, kind))
+            write_file(path, saver(figure, kind))
             written.append(path)
     return written
 
@@ -57,34 +53,15 @@ def write_layers(table: Table, folder: Path) -> list[Path]:
     for depth in gather(table):
         kind = "attention_heads" if depth.heads else "layers"
         path = folder / f"{slug(kind, table.metric, depth.name)}.png"
-        write_file(path, _saver(layers(table, [depth]), "png"))
+        write_file(path, saver(layers(table, [depth]), "png"))
         written.append(path)
     return written
-
-
-def _saver(figure: Any, kind: str) -> Callable[[Path], None]:
-    # Without a date, the same table gives the same file.
-    metadata = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}.get(kind)
-    return lambda path: figure.savefig(path, format=kind, dpi=150, metadata=metadata)
-
-
-def _figure(width: float, height: float, n_panels: int = 1, **kwargs: Any) -> tuple[Figure, Sequence[Any]]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, n_panels, squeeze=False, **kwargs)[0]
-
-
-def _scale(table: Table) -> float:
-    return 100.0 if table.measure.percent else 1.0
 
 
 def scores(table: Table) -> Figure:
     """One panel per column: the rows in the order of the table, each with its interval."""
     names = list(table.ranking["row"][:MAX_ROWS])
-    figure, panels = _figure(
+    figure, panels = figure_of(
         2 + 2.6 * len(table.column_names), 1 + 0.28 * len(names), len(table.column_names), sharey=True
     )
     cells = table.cells.set_index(["column", "row"])
@@ -92,7 +69,7 @@ def scores(table: Table) -> Figure:
         for place, row in enumerate(names):
             if (column, row) in cells.index:
                 cell = cells.loc[(column, row)]
-                value, low, high = (_scale(table) * cell[key] for key in ("value", "low", "high"))
+                value, low, high = (scale(table) * cell[key] for key in ("value", "low", "high"))
                 panel.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=COLOURS[cell["mark"]])
         panel.set_title(figure_text(column), fontsize=10)
         panel.grid(axis="x", alpha=0.3)
@@ -107,7 +84,7 @@ def ranks(table: Table) -> Figure | None:
     ranked = table.ranking[table.ranking["rank"].notna()][:MAX_ROWS]
     if ranked.empty:
         return None
-    figure, (panel,) = _figure(7, 1 + 0.28 * len(ranked))
+    figure, (panel,) = figure_of(7, 1 + 0.28 * len(ranked))
     places = np.arange(len(ranked))
     centre, low, high = (ranked[key].to_numpy() for key in ("rank", "rank_low", "rank_high"))
     panel.hlines(places, low, high, color=COLOURS["tied"], linewidth=3, alpha=0.5)
@@ -117,58 +94,6 @@ def ranks(table: Table) -> Figure | None:
     panel.set_xlabel("average rank, 95% for all rows at once")
     panel.grid(axis="x", alpha=0.3)
     return figure
-
-
-def cost(table: Table, frame: pd.DataFrame) -> Figure:
-    """One panel per column: score against seconds to fit, and the Pareto front."""
-    seconds = frame.set_index("name")["seconds.fit"]
-    figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
-    for panel, column in zip(panels, table.column_names, strict=True):
-        cells = table.cells[table.cells["column"] == column]
-        x = np.maximum([seconds[list(names)].mean() for names in cells["runs"]], 1e-4)
-        y, low, high = (_scale(table) * cells[key].to_numpy() for key in ("value", "low", "high"))
-        panel.errorbar(x, y, yerr=[y - low, high - y], fmt="o", color=COLOURS["tied"], ecolor=COLOURS[""])
-        front = pareto(x, cells["badness"].to_numpy())
-        panel.step(x[front], y[front], where="post", color="#c2410c", linestyle=":")
-        if len(cells) <= 12:
-            for name, at_x, at_y in zip(cells["row"], x, y, strict=True):
-                panel.annotate(figure_text(name), (at_x, at_y), (4, 4), textcoords="offset points", fontsize=7)
-        panel.set(xscale="log", xlabel="seconds to fit", ylabel=title(table), title=figure_text(column))
-        panel.grid(alpha=0.3)
-    return figure
-
-
-def risk(table: Table, frame: pd.DataFrame) -> Figure | None:
-    """One panel per column: the share of errors among the most confident rows, the test rows of all seeds together.
-
-    None where no rows have one class each.
-    """
-    folders, targets = (frame.set_index("name")[field] for field in ("folder", "dataset.target"))
-    figure, panels = _figure(1 + 3.6 * len(table.column_names), 3.6, len(table.column_names))
-    for panel, column in zip(panels, table.column_names, strict=True):
-        cells = table.cells[table.cells["column"] == column].head(MAX_LINES)
-        for row, names in zip(cells["row"], cells["runs"], strict=True):
-            if not named(targets[names[0]]).exclusive:  # several labels, or numbers, have no one confidence
-                continue
-            runs = [read_predictions(folders[name]) for name in names]
-            confidence = np.concatenate([run["predicted_log_odds"] for run in runs])
-            coverage, share = risk_coverage(confidence, np.concatenate([run["label_rank"] == 0 for run in runs]))
-            shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
-            panel.plot(100 * coverage[shown], 100 * share[shown], linewidth=1, label=figure_text(row))
-        panel.set(xlabel="answered, most confident first, %", ylabel="of these wrong, %", title=figure_text(column))
-        panel.grid(alpha=0.3)
-        if panel.lines:
-            panel.legend(fontsize=7)
-    return figure if any(panel.lines for panel in panels) else None
-
-
-def pareto(x: np.ndarray, badness: np.ndarray) -> list[int]:
-    """Places of the points that none beats in both, by rising cost."""
-    front: list[int] = []
-    for i in np.lexsort((badness, x)):
-        if not front or badness[i] < badness[front[-1]]:
-            front.append(int(i))
-    return front
 
 
 def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
@@ -185,10 +110,10 @@ def curves(table: Table, frame: pd.DataFrame) -> Figure | None:
         return None
     groups = sorted(several["group"].unique())
     errors = table.measure.proportion and table.higher_is_better
-    figure, panels = _figure(1 + 4.5 * len(groups) * (1 + errors), 4, len(groups) * (1 + errors))
+    figure, panels = figure_of(1 + 4.5 * len(groups) * (1 + errors), 4, len(groups) * (1 + errors))
     for place, group in enumerate(groups):
         cells = several[several["group"] == group]
-        _curves(panels[place * (1 + errors)], cells, lambda value: _scale(table) * value)
+        _curves(panels[place * (1 + errors)], cells, lambda value: scale(table) * value)
         panels[place * (1 + errors)].set(ylabel=title(table), title=figure_text(group))
         if errors:
             _curves(panels[2 * place + 1], cells, partial(_error, floor=0.1 / float(cells["n_test"].max())))
@@ -222,15 +147,15 @@ def layers(table: Table, depths: Sequence[Depth] | None = None) -> Figure | None
         return None
     longest = max(len(depth.layers) for depth in found)
     width = max(4.5, *(1.5 + 0.45 * len(depth.heads) for depth in found))
-    figure, panels = _figure(width * len(found), max(3.6, 1.4 + 0.3 * longest), len(found))
+    figure, panels = figure_of(width * len(found), max(3.6, 1.4 + 0.3 * longest), len(found))
     for panel, depth in zip(panels, found, strict=True):
         names, places = [figure_text(layer) for layer in depth.layers], np.arange(len(depth.layers))
         panel.set_title(figure_text(depth.name), fontsize=9)
         if depth.heads:
-            _heat_map(figure, panel, depth, _scale(table), title(table))
+            _heat_map(figure, panel, depth, scale(table), title(table))
             panel.set_yticks(places, names, fontsize=8)
             continue
-        value, low, high = (_scale(table) * array for array in (depth.value, depth.low, depth.high))
+        value, low, high = (scale(table) * array for array in (depth.value, depth.low, depth.high))
         panel.plot(places, value, marker="o", color=COLOURS["tied"])
         panel.fill_between(places, low, high, color=COLOURS["tied"], alpha=0.2, linewidth=0)
         panel.set_xticks(places, names, rotation=45, ha="right", fontsize=8)

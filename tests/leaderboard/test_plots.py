@@ -2,11 +2,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from run_folders import write_run
 
 from probe.leaderboard.command import main
-from probe.leaderboard.plots import pareto
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
@@ -35,12 +33,3 @@ def test_the_same_table_gives_the_same_files(board: Path, tmp_path: Path) -> Non
         main([str(board), "--where", "head=ncm", "--plots", str(tmp_path / folder)])
     for name in ("ranks-top1.png", "ranks-top1.pdf"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-
-
-def test_the_pareto_front_is_what_nothing_beats() -> None:
-    rng = np.random.default_rng(0)
-    x, badness = rng.uniform(size=50), rng.uniform(size=50)
-    unbeaten = [
-        i for i in range(50) if not any(x[j] <= x[i] and badness[j] <= badness[i] and j != i for j in range(50))
-    ]
-    assert sorted(pareto(x, badness)) == unbeaten
