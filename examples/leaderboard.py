@@ -10,7 +10,7 @@ from pathlib import Path
 
 from probe.command.config import build, compose
 from probe.experiment.run import run
-from probe.leaderboard import export
+from probe.leaderboard import export, files
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.table import build_table
 
@@ -24,7 +24,7 @@ def main(folder: Path) -> None:
     ]
     table = build_table(read_folders(runs))
     print(export.markdown(table))
-    export.export(table, "csv", folder / "leaderboard.csv")
+    files.export(table, "csv", folder / "leaderboard.csv")
     best = table.ranking.sort_values("rank").iloc[0]
     print(f"first: {best['row']}")
 

@@ -18,6 +18,7 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 LATEX: Sequence[tuple[str, str]] = (
     ("\\", "\\textbackslash\0"), ("{", r"\{"), ("}", r"\}"), ("\0", "{}"), ("&", r"\&"), ("%", r"\%"), ("$", r"\$"),
     ("#", r"\#"), ("_", r"\_"), ("~", r"\textasciitilde{}"), ("^", r"\textasciicircum{}"), ("†", r"\dag{}"),
+    ("‡", r"\ddag{}"), ("±", r"\ensuremath{\pm}"),
     ("<", r"\textless{}"), (">", r"\textgreater{}"), ("|", r"\textbar{}"), ("[", "{[}"), ("]", "{]}"),
 )  # fmt: skip
 

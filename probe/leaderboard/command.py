@@ -11,8 +11,10 @@ from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.words import counted
 from probe.core.writing import write_file
-from probe.leaderboard import advice, comparison, curves, export, gap, layers
+from probe.leaderboard import advice, comparison, curves, gap, layers, naming
+from probe.leaderboard.files import export
 from probe.leaderboard.index import read_folders
+from probe.leaderboard.latex import CELLS
 from probe.leaderboard.records import Records
 from probe.leaderboard.screen import terminal
 from probe.leaderboard.select import differing, where
@@ -67,6 +69,15 @@ def parser() -> argparse.ArgumentParser:
         "--layers", action="store_true",
         help="one backbone read at several layers: scores by layer, those of attention heads as layer x head",
     )  # fmt: skip
+    options.add_argument(
+        "--label", action="append", default=[], metavar="OLD=NEW",
+        help="what a backbone, head, dataset, field or metric is called in all that is shown; may be repeated",
+    )  # fmt: skip
+    options.add_argument("--caption", help="of the LaTeX table")
+    options.add_argument(
+        "--cells", choices=CELLS, default="interval",
+        help="of the LaTeX table: with intervals (default), as value ± half of the interval, or values alone",
+    )  # fmt: skip
     for kind in FILES:
         options.add_argument(f"--{kind}", type=Path, metavar="FILE", help=f"write {kind} to FILE")
     options.add_argument(
@@ -99,7 +110,10 @@ def _run(options: argparse.Namespace) -> int:
     columns = _fields(options.columns or ",".join(COLUMNS))
     if not options.columns and (options.curves or options.gap):
         columns = sweep_columns(records)
+    labels = naming.read(options.label)
+    records = naming.renamed(records, labels, [*_fields(options.rows), *columns])
     table = build_table(records, options.metric, _fields(options.rows), columns)
+    table = naming.named(table, labels)
     compared = comparison.compare_rows(table, *options.compare) if options.compare else None
     if compared:
         tell(*comparison.text(compared).splitlines())
@@ -119,7 +133,8 @@ def _run(options: argparse.Namespace) -> int:
             elif compared:
                 comparison.export(compared, kind, path)
             else:
-                export.export(table, kind, path)
+                tex = {"cells": options.cells, "caption": options.caption} if kind == "tex" else {}
+                export(table, kind, path, **tex)
             tell(f"wrote {path}")
     if options.plots:
         from probe.leaderboard.plots import write_plots
@@ -201,8 +216,8 @@ def write_files(folder: Path, records: Records, table: Table) -> str:
 
 def write_table(folder: Path, table: Table) -> None:
     """The files that stand beside run folders."""
-    export.export(table, "md", folder / "leaderboard.md")
-    export.export(table, "csv", folder / "leaderboard.csv")
+    export(table, "md", folder / "leaderboard.md")
+    export(table, "csv", folder / "leaderboard.csv")
 
 
 def sweep_columns(records: Records) -> tuple[str, ...]:

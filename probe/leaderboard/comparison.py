@@ -13,12 +13,14 @@ from probe.core.errors import InputError
 from probe.core.escaping import markdown, one_line
 from probe.core.terminal import columns, drawn
 from probe.core.writing import write_file
-from probe.leaderboard.export import csv_text, latex_lines, markdown_lines, title
+from probe.leaderboard import latex
+from probe.leaderboard.export import csv_text, markdown_lines, title
 from probe.leaderboard.pairs import Difference, compare
 from probe.leaderboard.screen import lessened, tables
 from probe.leaderboard.statistics import holm
 from probe.leaderboard.table import Table
 from probe.metrics.shared.metric import Metric
+from probe.results.writer import slug
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -189,8 +191,8 @@ def export(comparison: Comparison, kind: str, path: Path) -> None:
         columns = told.astype(object).where(told.notna(), None).to_dict("records")
         write_file(path, json.dumps({"columns": columns, "summary": wins, "method": METHOD}, indent=1))
     elif kind == "tex":
-        notes = "".join(f"% {note}\n" for note in (what, wins, METHOD))
-        write_file(path, notes + latex_lines(lines, plain, N_LEFT))
+        notes = [latex.escaped(note) for note in (wins, METHOD)]
+        write_file(path, latex.environment(latex.plain(lines, N_LEFT), what, slug(path.stem), notes))
     else:
         body = markdown_lines(lines, plain, N_LEFT)
         write_file(path, "\n\n".join([markdown(what), body, markdown(wins), markdown(METHOD)]) + "\n")

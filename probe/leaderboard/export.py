@@ -1,16 +1,14 @@
-"""The table as people read it, and as files: md, csv, json, tex, parquet (terminal: `screen`, html: `page`)."""
+"""The table as people read it and as programs do: markdown, csv, json (terminal: `screen`, `latex`, html: `page`)."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from probe.core import escaping
 from probe.core.escaping import one_line
 from probe.core.terminal import drawn
-from probe.core.writing import write_file
 from probe.leaderboard.notes import goal_text
 from probe.leaderboard.table import Table
 
@@ -42,7 +40,7 @@ def wide(table: Table) -> tuple[pd.DataFrame, pd.DataFrame]:
             mark.append(cell["mark"] if cell else "")
         lines.append(shown)
         marks.append(mark)
-    names = [*map(one_line, table.rows), "rank", *map(one_line, table.column_names)]
+    names = [*(one_line(table.named(field)) for field in table.rows), "rank", *map(one_line, table.column_names)]
     return pd.DataFrame(lines, columns=names), pd.DataFrame(marks, columns=names)
 
 
@@ -57,7 +55,7 @@ def title(table: Table) -> str:
     measure = table.measure
     unit = f", {measure.unit}" if measure.unit else ""
     best = f"best at {goal_text(measure, table.cells)}" if measure.better == "target" else f"{measure.better} is better"
-    return f"{table.metric}{unit} ({best})"
+    return f"{table.named(table.metric)}{unit} ({best})"
 
 
 def problem_lines(table: Table, limit: int = 20) -> list[str]:
@@ -99,7 +97,7 @@ def long(table: Table) -> pd.DataFrame:
     counts = ["n_seeds", *["n_folds"] * bool(table.cells["n_folds"].any()), "n_test"]
     kept = [*table.rows, *table.columns, "metric", "value", "low", "high", *counts, *signs]
     merged = table.cells.merge(ranks, on="row").sort_values(["place", "column"], ignore_index=True)
-    return merged[[*dict.fromkeys(kept), "rank", "rank_low", "rank_high"]]
+    return merged[[*dict.fromkeys(kept), "rank", "rank_low", "rank_high"]].rename(columns=table.labels)
 
 
 def csv(table: Table) -> str:
@@ -118,28 +116,3 @@ def as_json(table: Table) -> str:
     cells = long(table).astype(object).where(long(table).notna(), None).to_dict("records")
     problems = [{"folder": p.folder, "reason": p.reason} for p in table.problems]
     return json.dumps({"metric": table.metric, "cells": cells, "notes": table.notes, "not_counted": problems}, indent=1)
-
-
-def export(table: Table, kind: str, path: Path) -> None:
-    """Writes the table as `md`, `csv`, `json`, `tex` or `parquet`."""
-    if kind == "parquet":
-        write_file(path, lambda part: long(table).to_parquet(part, index=False))
-    else:
-        write_file(path, {"md": markdown, "csv": csv, "json": as_json, "tex": latex}[kind](table))
-
-
-def latex(table: Table) -> str:
-    """A booktabs tabular, the best of each column bold; needs \\usepackage{booktabs}."""
-    lines, marks = wide(table)
-    return "".join(f"% {one_line(note)}\n" for note in table.notes) + latex_lines(
-        lines, marks == "best", len(table.rows) + 1
-    )
-
-
-def latex_lines(lines: pd.DataFrame, bold: pd.DataFrame, n_left: int) -> str:
-    """Texts as a booktabs tabular, escaped; the first columns are set to the left, the others to the right."""
-    styles = bold.map(lambda is_bold: "font-weight: bold;" if is_bold else "")
-    styler = lines.style.hide(axis="index").format(escaping.latex).format_index(escaping.latex, axis=1)
-    styler = styler.apply(lambda _: styles, axis=None)
-    alignment = "l" * n_left + "r" * (len(lines.columns) - n_left)
-    return str(styler.to_latex(column_format=alignment, hrules=True, convert_css=True))

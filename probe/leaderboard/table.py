@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from dataclasses import field as dataclass_field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -50,6 +51,7 @@ class Table:
         column_names: In the order in which they are shown.
         notes: What has to be said under the table.
         problems: Folders that are not counted.
+        labels: What fields and metrics are called where people read them.
         scores: Row values behind each cell, by (row, column); of a metric whose best value is a target the distances
             from it, of which less is better.
     """
@@ -64,6 +66,11 @@ class Table:
     notes: list[str]
     problems: list[Problem]
     scores: dict[tuple[str, str], Scores]
+    labels: Mapping[str, str] = dataclass_field(default_factory=dict)
+
+    def named(self, name: str) -> str:
+        """A field or the metric as people read it."""
+        return self.labels.get(name, name)
 
     def column(self, name: str) -> list[Scores]:
         """All systems of a column."""

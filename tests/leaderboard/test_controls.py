@@ -14,10 +14,11 @@ import pytest
 from places import ROOT
 from run_folders import write_run
 
-from probe.leaderboard import export
+from probe.leaderboard import export, files
 from probe.leaderboard.board import read_board
 from probe.leaderboard.controls import above, controls_of
 from probe.leaderboard.index import read_folders
+from probe.leaderboard.latex import SIGNS, latex
 from probe.leaderboard.page import page_data
 from probe.leaderboard.screen import terminal
 from probe.leaderboard.statistics import scores
@@ -101,12 +102,17 @@ def test_the_mark_is_in_every_table(add: Callable[..., Path], tmp_path: Path) ->
     board = read_board([tmp_path / "runs"])
     table = board.table
     word = "Not distinguishable from a control of its own, or below it"
-    for text in (terminal(table, 300), export.markdown(table), export.latex(table), board._repr_html_()):
+    for text in (
+        terminal(table, 300),
+        export.markdown(table),
+        latex(table).replace(SIGNS["not_above"], "‡"),
+        board._repr_html_(),
+    ):
         marked = [line for line in text.replace("<tr>", "\n").splitlines() if "‡" in line and word not in line]
         assert len(marked) == 1
         assert word in text
         assert "tiny h (raw input)" in text
-    export.export(table, "csv", tmp_path / "t.csv")
+    files.export(table, "csv", tmp_path / "t.csv")
     for told in (pd.read_csv(tmp_path / "t.csv"), pd.DataFrame(json.loads(export.as_json(table))["cells"])):
         by_row = told.set_index(["backbone", "head"])["not_above"]
         assert by_row["tiny", "h"] == "raw input"

@@ -11,9 +11,10 @@ import pytest
 from run_folders import write_run
 
 from probe.core.escaping import one_line
-from probe.leaderboard import export
+from probe.leaderboard import export, files
 from probe.leaderboard.command import main
 from probe.leaderboard.index import read_folders
+from probe.leaderboard.latex import latex
 from probe.leaderboard.screen import terminal
 from probe.leaderboard.table import Table, build_table
 
@@ -59,7 +60,7 @@ def test_the_terminal_shows_names_without_control_characters(hostile: Table) -> 
 
 
 def test_latex_specials_are_escaped(hostile: Table) -> None:
-    body = [line for line in export.latex(hostile).splitlines() if "&" in line]
+    body = [line for line in latex(hostile).splitlines() if "&" in line]
     assert len(body) == 1 + len(HOSTILE)
     for line in body:
         assert line.replace(r"\&", "").count("&") == 3
@@ -71,7 +72,7 @@ def test_latex_specials_are_escaped(hostile: Table) -> None:
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(hostile: Table, tmp_path: Path) -> None:
-    table = export.latex(hostile).replace("☃", "").replace("試", "")
+    table = latex(hostile).replace("☃", "").replace("試", "")
     document = "\\documentclass{article}\\usepackage{booktabs}\\begin{document}\n" + table + "\\end{document}\n"
     (tmp_path / "table.tex").write_text(document)
     done = subprocess.run(
@@ -81,19 +82,12 @@ def test_latex_compiles(hostile: Table, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout[-2000:]
 
 
-def test_latex_bolds_the_best_and_needs_booktabs_only(board: Path) -> None:
-    text = export.latex(build_table(read_folders([board])))
-    assert text.count(r"\bfseries") == 2
-    for rule in (r"\toprule", r"\midrule", r"\bottomrule"):
-        assert text.count(rule) == 1
-
-
 @pytest.mark.parametrize("metric", ["top1", "log_loss"])
 def test_csv_json_and_parquet_read_back_the_same_numbers(board: Path, tmp_path: Path, metric: str) -> None:
     table = build_table(read_folders([board]), metric)
     written = export.long(table)
     for kind in ("csv", "json", "parquet"):
-        export.export(table, kind, tmp_path / f"new/table.{kind}")
+        files.export(table, kind, tmp_path / f"new/table.{kind}")
     as_text = pd.read_csv(tmp_path / "new/table.csv", dtype=str, keep_default_na=False)
     numbers = written.select_dtypes("number").columns
     read = {
@@ -108,7 +102,7 @@ def test_csv_json_and_parquet_read_back_the_same_numbers(board: Path, tmp_path: 
 
 def test_names_read_back_the_same_from_json_and_parquet_and_on_one_line_of_csv(hostile: Table, tmp_path: Path) -> None:
     for kind in ("csv", "json", "parquet"):
-        export.export(hostile, kind, tmp_path / f"table.{kind}")
+        files.export(hostile, kind, tmp_path / f"table.{kind}")
     with open(tmp_path / "table.csv", encoding="utf-8", newline="") as file:
         assert {line["backbone"] for line in csv.DictReader(file)} == set(map(one_line, HOSTILE))
     assert {cell["head"] for cell in json.loads((tmp_path / "table.json").read_text())["cells"]} == set(HOSTILE)
