@@ -244,3 +244,8 @@ def _n_detection_tokens(network: Any) -> int:
     """Tokens that YOLOS puts behind the patches."""
     found = [weight.shape[1] for name, weight in network.named_parameters() if name.endswith(".detection_tokens")]
     return sum(found)
+
+
+def spelled(name: str) -> dict[str, str] | None:
+    """The settings that a name of the hub, taken for one of a backbone, stands for."""
+    return {"name": name} if "/" in name else None

@@ -231,3 +231,8 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logger.setLevel(level)
+
+
+def spelled(name: str) -> dict[str, str] | None:
+    """The settings that a name of open_clip's, taken for one of a backbone, stands for."""
+    return {"name": name} if name in open_clip.list_models() else None

@@ -178,6 +178,11 @@ class TimmBackbone(ImageNetwork):
         return {key: _plain(value) for key, value in self._config.items()} | {"antialias": True}
 
 
+def spelled(name: str) -> dict[str, str] | None:
+    """The settings that a name of timm's, taken for one of a backbone, stands for."""
+    return {"name": name} if name.partition(".")[0] in timm.list_models() else None
+
+
 def data_config(
     network: Any, size: int | Sequence[int] | None, crop_pct: float | None, n_channels: int = 3
 ) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from probe.command import sweep
+from probe.command import help, scoped, sweep
 from probe.command.config import CONF, instantiate
 from probe.command.explaining import explained
 from probe.command.job import carry_out
@@ -56,9 +56,16 @@ def main() -> None:
     os.environ["PYTHONSAFEPATH"] = "1"
     if words and not words[0].startswith("-") and "=" not in words[0]:
         sys.exit(subcommand(words[0], words[1:]))
-    sys.argv[1:] = quoted(words)
+    if set(words) & set(help.ASKED):
+        tell(*help.text(words).splitlines())
+        return
     gc.set_threshold(*COLLECTED)
     begin()
+    try:
+        sys.argv[1:] = own_words(quoted(words))
+    except ProbeError as error:
+        tell(f"probe: {error}", error=True)
+        sys.exit(1)
     wants_traceback = os.environ.get(TRACEBACK) == "1"
     os.environ[TRACEBACK] = "1"  # so that Hydra raises what it would explain otherwise, with remedies that are none
     try:
@@ -79,6 +86,16 @@ def main() -> None:
         if not wants_traceback:
             del os.environ[TRACEBACK]  # nor for whoever calls this from Python
     sys.exit(code)
+
+
+def own_words(words: Sequence[str]) -> list[str]:
+    """The words that Hydra reads; settings of single choices of a sweep are kept for its jobs."""
+    folders = help.config_folders(words)
+    if not set(words) & {"-m", "--multirun"}:
+        return scoped.applied(words, folders)
+    plain, process.scoped = scoped.split(words, folders)
+    scoped.check(plain, process.scoped)
+    return plain
 
 
 def ended_early(error: Exception) -> int:
@@ -109,14 +126,18 @@ def was_interrupted(error: BaseException | None) -> bool:
 
 
 def subcommand(word: str, argv: Sequence[str]) -> int:
-    if word not in SUBCOMMANDS:
+    if word not in (*SUBCOMMANDS, "completion"):
         tell(
-            f"probe: '{word}' is no subcommand: use one of {', '.join(SUBCOMMANDS)}, "
+            f"probe: '{word}' is no subcommand: use one of {', '.join(SUBCOMMANDS)}, completion, "
             f"or write overrides as group=name (see probe --help)",
             error=True,
         )
         return 2
     try:
+        if word == "completion":
+            from probe.command import completion
+
+            return completion.main(argv, SUBCOMMANDS)
         module, _, function = SUBCOMMANDS[word].partition(":")
         return int(getattr(importlib.import_module(module), function)(list(argv)))
     except (ProbeError, OSError, HydraException) as error:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 N_BATCHES = 5
 N_PICTURES = 16
+N_LAYERS = 24
 EXAMPLE_LETTERS = 100
 PICTURE_PIXELS, CAPTION_PIXELS, GAP_PIXELS = 96, 16, 2
 """Of the contact sheet: least side of a picture, what stands below it, and between two."""
@@ -59,6 +60,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "tokens": _tokens(backbone, [train[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
         "shapes": shapes,
         "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
+        "layers": list(getattr(backbone, "layers", ())),
         "dataset": dataset.name,
         "rows": n_rows,
         "left_out": list(dataset.notes.get(LEFT_OUT, ())),
@@ -102,6 +104,7 @@ def render(facts: dict[str, Any]) -> str:
     lines = {
         "backbone": f"{facts['backbone']}, {facts['n_parameters']:,} parameters, {flops}",
         "features": "; ".join(kinds),
+        **({"layers": _layers(facts["layers"])} if facts["layers"] else {}),
         "dataset": f"{facts['dataset']}, {target['what']}, {rows}",
         **({"tokens": _told(facts["tokens"]), "example": facts["tokens"]["example"]} if facts["tokens"] else {}),
         **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
@@ -113,6 +116,12 @@ def render(facts: dict[str, Any]) -> str:
     if facts["notes"]:
         lines["note"] = "; ".join(facts["notes"].values())
     return "\n".join(f"{name:14} {one_line(text)}" for name, text in lines.items())
+
+
+def _layers(names: list[str]) -> str:
+    """What can be tapped, and how."""
+    more = f", and {len(names) - N_LAYERS} more" if len(names) > N_LAYERS else ""
+    return f"{', '.join(names[:N_LAYERS])}{more}; to read one: backbone.taps=[<layer>] reads.pooled=<layer>"
 
 
 def _told(tokens: dict[str, Any]) -> str:

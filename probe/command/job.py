@@ -44,7 +44,8 @@ def carry_out(config: DictConfig) -> None:
         outcome = Outcome(job, "failed", error=sentence(cause) or traceback.format_exc())
         with suppress(OSError):  # where nothing can be written, the terminal alone tells
             keep_error(config, outcome)
-    announce(outcome, time.perf_counter() - started)
+    outcome = replace(outcome, seconds=time.perf_counter() - started)
+    announce(outcome)
     process.outcomes.append(outcome)
 
 
@@ -103,7 +104,7 @@ def error_folder(config: DictConfig, job: str) -> Path:
     return Path(str(config.runs)) / str(config.name) / slug("failed", *job.split())[:150]
 
 
-def announce(outcome: Outcome, seconds: float) -> None:
+def announce(outcome: Outcome) -> None:
     """One line per job of a sweep; for a single run the metrics as a table."""
     prefix = ""
     if (notes := notes_of_sweep()) is not None:
@@ -116,7 +117,7 @@ def announce(outcome: Outcome, seconds: float) -> None:
         of_sweep = [f"{prefix}{outcome.status}: {outcome.job}", *(f"  {line}" for line in lines)]
         tell(*(of_sweep if prefix else [f"{outcome.status}: {lines[0]}", *lines[1:]]), error=True)
     elif prefix:
-        tell(f"{prefix}{outcome.status}: {outcome.job} ({seconds:.1f} s)")
+        tell(f"{prefix}{outcome.status}: {outcome.job} ({outcome.seconds:.1f} s)")
     else:
         sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
 

@@ -16,8 +16,9 @@ from omegaconf import DictConfig, read_write
 
 from probe.command import sweep
 from probe.command.launchers import Launcher, launcher_of
+from probe.command.scoped import Scoped
 from probe.command.sweep import Outcome
-from probe.core.errors import ProbeError
+from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.results.place import check_place
 
@@ -33,6 +34,7 @@ class Process:
         launch: The sweep, once its jobs can be composed.
         notes: Of the sweep, once it has ended.
         tracker: Configuration of the one that takes its table.
+        scoped: Settings for the jobs of single choices.
     """
 
     outcomes: list[Outcome] = field(default_factory=list)
@@ -41,10 +43,11 @@ class Process:
     launch: sweep.Launch | None = None
     notes: Path | None = None
     tracker: DictConfig | None = None
+    scoped: list[Scoped] = field(default_factory=list)
 
     def became_of_sweep(self, error: BaseException | None) -> str:
         """Why a sweep that had begun ended early; nothing where none had."""
-        if self.launcher is None:
+        if self.launcher is None or isinstance(error, InputError):  # which says itself what is to be done
             return ""
         why = self.launcher.became_of(error)
         return f"the sweep ended early, {why}: the same command goes on with what is missing"
@@ -80,6 +83,11 @@ class Sweep(Callback):
         launcher = launcher_of(node)
         try:
             warn(launcher.before(node))
+            if process.scoped and not str(config.hydra.sweeper._target_).endswith("BasicSweeper"):
+                raise InputError(
+                    f"{process.scoped[0].word} is a setting of one choice, which another sweeper than Hydra's own does "
+                    "not read: sweep each choice by itself"
+                )
             process.left_behind = launcher.left_behind(node)
             check_place(notes)
             process.launch = sweep.start(notes, n_jobs(config))
@@ -93,7 +101,7 @@ class Sweep(Callback):
         # Not before: Hydra runs the modules of its plugins anew when it looks for them, which makes other classes.
         from probe.command import sweeper
 
-        sweeper.install(process.launch)
+        sweeper.install(process.launch, process.scoped)
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         folder = Path(config.hydra.sweep.dir)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from probe.command import remaining
 from probe.core.errors import ProbeError
 from probe.core.escaping import one_line
 from probe.core.terminal import show, tell
@@ -41,6 +42,7 @@ class Outcome:
     status: str
     folder: str | None = None
     error: str | None = None
+    seconds: float = 0.0
 
 
 @dataclass
@@ -86,11 +88,10 @@ def _idle_seconds(notes: Path) -> float:
     return time.time() - max(path.stat().st_mtime for path in (notes, *notes.iterdir()))
 
 
-def expect(launch: Launch, n_more: int) -> None:
-    """Says that more jobs will come than the command line names."""
+def plan(launch: Launch, jobs: Sequence[Sequence[str]]) -> None:
+    """Says which jobs will come: more than the command line names where controls or single settings add some."""
     told = json.loads((launch.notes / SWEEP).read_text())
-    if told["n_jobs"] is not None:
-        write_file(launch.notes / SWEEP, json.dumps({**told, "n_jobs": told["n_jobs"] + n_more}))
+    write_file(launch.notes / SWEEP, json.dumps({**told, "n_jobs": len(jobs), "jobs": [list(job) for job in jobs]}))
 
 
 def begin(notes: Path, number: int) -> None:
@@ -118,8 +119,23 @@ def progress(notes: Path) -> str:
     told = "".join(f", {counts[status]} {status}" for status in ("running", "failed") if counts[status])
     if n is None:
         return f"[{n_ended}{told}]"
-    left = (time.time() - sweep["started"]) / max(1, n_ended) * (n - n_ended)
-    return f"[{n_ended:{len(str(n))}}/{n}{told}, {left:.0f} s left]"
+    seconds = remaining.left(sweep["jobs"], _took(notes), counts["running"]) if "jobs" in sweep else None
+    left = "" if seconds is None or n_ended == n else f", {duration(seconds)} left"
+    return f"[{n_ended:{len(str(n))}}/{n}{told}{left}]"
+
+
+def _took(notes: Path) -> dict[frozenset[str], float]:
+    """What the last jobs that ended were, and how long they took."""
+    paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
+    ended = [json.loads(path.read_text()) for path in paths[-remaining.LOOKED_AT :]]
+    return {frozenset(outcome["job"].split(" ")): outcome.get("seconds", 0.0) for outcome in ended}
+
+
+def duration(seconds: float) -> str:
+    """As people say it: `40 s`, `12 min`, `3.5 h`."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"
 
 
 def report(notes: Path, tracker: Any) -> int:

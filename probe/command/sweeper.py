@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from hydra._internal.config_loader_impl import get_overrides_dirname
@@ -17,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from probe.command import sweep
 from probe.command.controls import controls_of
 from probe.command.explaining import explained
+from probe.command.scoped import Scoped, spread
 from probe.core.terminal import tell
 
 KEPT = 1000
@@ -98,6 +100,7 @@ class Sweeper(BasicSweeper):
     """
 
     launch: ClassVar[sweep.Launch]
+    scoped: ClassVar[Sequence[Scoped]] = ()
 
     def setup(self, *, hydra_context: Any, **others: Any) -> None:
         hydra_context.config_loader = Composed(hydra_context.config_loader)
@@ -106,9 +109,11 @@ class Sweeper(BasicSweeper):
     def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
         self.controlled: list[list[str]] = []
         batches = BasicSweeper.split_arguments(overrides, max_batch_size)
+        if self.scoped:
+            batches = [spread([job for batch in batches for job in batch], self.scoped)]
         composed = [[job for job in batch if self._composes(job)] for batch in batches]
         more = list(controls_of(self.controlled))
-        sweep.expect(self.launch, len(more))
+        sweep.plan(self.launch, [job for batch in [*batches, more] for job in batch])
         return [batch for batch in [*composed, more] if batch]
 
     def validate_batch_is_legal(self, batch: Any) -> None:
@@ -129,7 +134,7 @@ class Sweeper(BasicSweeper):
         return True
 
 
-def install(launch: sweep.Launch) -> None:
+def install(launch: sweep.Launch, scoped: Sequence[Scoped]) -> None:
     """Has Hydra make this one where it would make its own: it takes no plugin from outside its own packages."""
-    Sweeper.launch = launch
+    Sweeper.launch, Sweeper.scoped = launch, scoped
     Plugins.instance().class_name_to_class[f"{BasicSweeper.__module__}.{BasicSweeper.__name__}"] = Sweeper

@@ -134,3 +134,8 @@ def _partition(content: Content, root: Path) -> Partition:
     if content.pixels is None:
         return ImageFiles(root, [Path(os.path.relpath(f, root)).as_posix() for f in content.files], content.labels)
     return ArrayPartition(content.pixels, content.labels, [str(row) for row in range(len(content.labels))])
+
+
+def spelled(name: str) -> dict[str, str] | None:
+    """The settings that a set of torchvision's, taken for a dataset, stands for."""
+    return {"name": name.lower()} if name.lower() in SETS else None

@@ -65,3 +65,11 @@ class SklearnHead(SklearnFit, Head):
         else:
             found = np.where(estimator.predict(rows)[:, None] == np.arange(len(self.classes_)), 0.0, -1.0)
         return found
+
+
+def spelled(name: str) -> dict[str, str] | None:
+    """The settings that an estimator of scikit-learn, taken for a head, stands for."""
+    from sklearn.utils import all_estimators
+
+    found = dict(all_estimators(["classifier", "regressor"])).get(name)
+    return {"estimator": f"{'.'.join(p for p in found.__module__.split('.') if p[0] != '_')}.{name}"} if found else None

@@ -107,6 +107,8 @@ def test_the_command_prints_and_draws(capsys, tmp_path):
     printed = capsys.readouterr().out
     assert "tiny-random, 1," in printed
     assert "digits, 10 classes, 1,438 train, 359 test" in printed
+    (layers,) = [line for line in printed.splitlines() if line.startswith("layers")]
+    assert "backbone.taps=[<layer>] reads.pooled=<layer>" in layers
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert sheet.size == (392, 448)
 

@@ -20,7 +20,7 @@ from run_folders import write_run
 from probe.command import cli, job
 from probe.command import config as building
 from probe.command.process import n_jobs
-from probe.command.sweep import Outcome, begin, doubtful_choices, note, progress, report, start
+from probe.command.sweep import Outcome, begin, doubtful_choices, note, plan, progress, report, start
 from probe.results.comparing import content
 
 # A head that takes a second and leaves behind how many threads it was given, and when it was fitted.
@@ -185,12 +185,15 @@ def test_processes_divide_the_threads(parallel: Path) -> None:
 
 
 def test_progress_counts_jobs_of_all_processes(tmp_path: Path) -> None:
-    notes = start(tmp_path, 12).notes
+    launch = start(tmp_path, 12)
+    notes = launch.notes
+    plan(launch, [[f"head={i}"] for i in range(12)])
     for number in range(5):
         begin(notes, number)
-    note(notes, 1, Outcome("a", "done"))
-    note(notes, 3, Outcome("b", "failed", error="no"))
-    assert progress(notes).startswith("[ 2/12, 3 running, 1 failed, ")
+    assert progress(notes) == "[ 0/12, 5 running]"
+    note(notes, 1, Outcome("head=1", "done", seconds=3.0))
+    note(notes, 3, Outcome("head=3", "failed", error="no", seconds=3.0))
+    assert progress(notes) == "[ 2/12, 3 running, 1 failed, 10 s left]"
 
 
 def test_a_launch_leaves_the_notes_of_those_that_live_and_removes_those_that_ended(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, join_blocks, last_blocks
+from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, join_blocks, last_blocks, layers_of
 from probe.core.base import Batch
 from probe.core.device import full_precision
 from probe.core.errors import InputError
@@ -118,6 +118,11 @@ class FrozenNetwork:
     def taps(self) -> tuple[str, ...]:
         """The tapped layers, names expanded."""
         return self._taps
+
+    @property
+    def layers(self) -> list[str]:
+        """Those that can be tapped, as far as they lie at the top."""
+        return layers_of(self.network)
 
     @cached_property
     def _weights(self) -> str:

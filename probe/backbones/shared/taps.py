@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -55,6 +56,21 @@ def expand(
             )
         expanded += [f"{layer}{colon}{reduction}" for layer in found]
     return tuple(dict.fromkeys(expanded))
+
+
+def layers_of(network: nn.Module) -> list[str]:
+    """The upper layers of a network as taps name them, those that differ in a number alone as one.
+
+    `blocks.* (12)` stands for blocks.0 to blocks.11; behind them the blocks that `last<n>` reads, where there are some.
+    """
+    upper = [layer for layer, _ in network.named_modules() if layer and layer.count(".") <= 1]
+    counts = Counter(re.sub(r"(^|\.)\d+$", r"\1*", layer) for layer in upper)
+    found = [f"{name} ({n})" if "*" in name else name for name, n in counts.items()]
+    for blocks_name, norm_name in BLOCKS:
+        blocks, norm = (_submodule(network, path) for path in (blocks_name, norm_name))
+        if isinstance(blocks, nn.ModuleList | nn.Sequential) and norm is not None:
+            found.append(f"last1 to last{len(blocks)}")
+    return found
 
 
 def last_blocks(tap: str, network: nn.Module, name: str) -> tuple[list[nn.Module], Any, str]:
