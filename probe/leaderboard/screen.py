@@ -66,14 +66,15 @@ def layouts(table: Table) -> Iterator[Layout]:
     same = [place for place in range(rank) if len(lines) > 1 and lines.iloc[:, place].nunique() == 1]
     if same and len(same) < rank:
         told = ", ".join(f"{lines.columns[place]} {lines.iloc[0, place]!s}" for place in same)
-        yield (found := found.without(same, f"All rows: {told}"))
-    yield (found := found.without([found.n_left - 1]))
+        yield (found := found.without(same, f"All rows: {told}."))
+    by_rank = "From the best rank to the worst." if lines.iloc[:, rank].ne("-").any() else ""
+    yield (found := found.without([found.n_left - 1], f"{found.told} {by_rank}".strip()))
     if found.n_left > 1:
         yield (found := _joined(found))
     values = found.lines.copy()
     for place in range(found.n_left, values.shape[1]):
         values.isetitem(place, [re.sub(r" \[.*\]", "", text) for text in values.iloc[:, place]])
-    yield Layout(values, found.n_left, found.bold, f"{found.told}{'; ' if found.told else ''}without intervals")
+    yield Layout(values, found.n_left, found.bold, f"{found.told} Without intervals.".strip())
 
 
 def _joined(layout: Layout) -> Layout:
@@ -95,12 +96,13 @@ def lessened(lines: pd.DataFrame, n_left: int, lesser: Sequence[str]) -> list[La
 
 
 def tables(layouts: Sequence[Layout], width: int) -> list[Any]:
-    """The first layout that has room, for rich; columns that do not fit beside each other follow below.
+    """The first layout that has room for all columns, else for one, for rich; then the others follow below.
 
     Names are broken over lines only where no layout has room for them as they are, and before the last one is taken.
     """
     usual = layouts[:-1] or layouts
-    chosen = next((one for one in usual if _fits(one, width, _whole)), None)
+    beside = [replace(one, whole=True) for one in usual]
+    chosen = next((one for one in [*beside, *usual] if _fits(one, width, _whole)), None)
     sizes = _whole if chosen else _least
     chosen = chosen or next((one for one in usual if _fits(one, width, _least)), layouts[-1])
     names = [sizes(chosen.lines, place) for place in range(chosen.n_left)]
