@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import contextlib
 import io
+import multiprocessing
 import os
 import shutil
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from probe.core.escaping import one_line
@@ -59,6 +60,21 @@ def bars() -> Any:
         warnings.simplefilter("ignore")
         from tqdm.auto import tqdm
     return tqdm
+
+
+def epochs(n: int, delay: float = 3.0) -> Iterable[int]:
+    """0 to n - 1; a loop that lasts is shown on a terminal, with the time that it still takes.
+
+    Nothing is shown by a process among others, whose bars would cover each other.
+
+    Args:
+        n: Epochs.
+        delay: Seconds after which a loop lasts.
+    """
+    if sys.stderr is None or not sys.stderr.isatty() or multiprocessing.parent_process() is not None:
+        return range(n)
+    found: Iterable[int] = bars()(range(n), desc="fit", unit=" epochs", delay=delay, leave=False, file=sys.stderr)
+    return found
 
 
 def drawn(*parts: Any, width: int) -> str:

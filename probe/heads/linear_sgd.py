@@ -14,6 +14,7 @@ from probe.core.arrays import RowStack, RowSubset, at_epoch, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resident_rows, resolve_device
 from probe.core.errors import InputError
+from probe.core.terminal import epochs
 from probe.heads.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
@@ -211,7 +212,7 @@ class LinearSGD(Head):
         random, n = np.random.default_rng(self.random_state), len(codes)
         resident = resident_rows({"features": X, "codes": codes}, device)
         shift, spread = torch.from_numpy(mean).to(device), torch.from_numpy(scale).to(device)
-        for epoch in range(self.epochs):
+        for epoch in epochs(self.epochs):
             seen, order = at_epoch(X, epoch), random.permutation(n)
             for start in range(0, n, self.batch_size):
                 rows = np.sort(order[start : start + self.batch_size])

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from probe.core.arrays import RowReader, row_chunks
 from probe.core.device import ResidentRows, full_precision, resident_rows, resolve_device
 from probe.core.errors import InputError
+from probe.core.terminal import epochs
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.module_head import Batch, ModuleHead, as_tensors
 
@@ -75,7 +76,7 @@ def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Reci
     step, losses = 0, []
     with full_precision(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
         torch.manual_seed(recipe.seed)
-        for epoch in range(recipe.epochs):
+        for epoch in epochs(recipe.epochs):
             total = torch.zeros((), device=device)
             for batch in batches(rows.at_epoch(epoch), recipe.batch_size, rng):
                 optimizer.zero_grad(set_to_none=True)

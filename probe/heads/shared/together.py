@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from probe.core.arrays import CHUNK_BYTES, RowReader, row_chunks
 from probe.core.device import full_precision, resident_rows
+from probe.core.terminal import epochs
 from probe.heads.shared.minibatch import batches, schedule
 from probe.heads.shared.module_head import Batch, as_tensors
 
@@ -182,7 +183,7 @@ def train_together(
     best = [Trained((-1.0, -math.inf), 0, {}) for _ in candidates]
     stop = course.epochs if validation is not None else course.stop_after or course.epochs
     with full_precision():
-        for epoch in range(stop):
+        for epoch in epochs(stop):
             for batch in batches(rows.at_epoch(epoch), course.batch_size, rng):
                 copies.step(as_tensors(batch, device))
                 scheduler.step()
