@@ -139,6 +139,8 @@ def scores(
         return found
     n_tested = len(np.unique(np.concatenate(list(rows))))
     sizes = tuple(len(values[i]) for i in order)
+    if sum(sizes) > n_tested * len({int(seed) // n_folds for seed in seeds}):
+        return found  # all folds test the same rows, those of another dataset: no fold learns from them
     return replace(found, n_tested=sizes, n_folds=n_folds, inflation=1 + n_tested / n_learnt)
 
 

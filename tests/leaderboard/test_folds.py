@@ -120,6 +120,14 @@ def test_a_second_repetition_makes_no_more_rows() -> None:
     )
 
 
+def test_folds_that_all_test_the_rows_of_another_dataset_count_as_seeds() -> None:
+    right = np.random.default_rng(0).uniform(size=(K, N)) < 0.8
+    told, everywhere = list(right.astype(float)), [np.arange(N)] * K
+    found = scores(told, everywhere, range(K), N, K, 20)
+    assert (found.n_folds, found.inflation) == (0, 1.0)
+    assert found.variance == scores(told, None, range(K), N).variance
+
+
 def test_mcnemar_of_folds_is_that_of_all_rows(folded: Path, rights: dict[str, np.ndarray]) -> None:
     found = compare_rows(build_table(read_folders([folded])), "linear", "ncm")
     differences = rights["linear"].astype(float) - rights["ncm"]
