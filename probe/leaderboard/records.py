@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -100,6 +101,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError(f"{RESULT} has no label for {', '.join(sorted(missing))}: edited by hand?")
     codes = code_fields(result)
     fold, n_folds = fold_of(protocol["parameters"]) or (0, 0)
+    record["protocol"] = unfolded(record["protocol"]) if n_folds else record["protocol"]
     record |= {
         "name": result["run"]["name"],
         "digest": result["run"]["digest"],
@@ -143,6 +145,12 @@ def fold_of(parameters: Mapping[str, Any]) -> tuple[int, int] | None:
         return parameters[FOLD], parameters[FOLDS]
     inner = [fold_of(value) for value in parameters.values() if isinstance(value, Mapping)]
     return next((found for found in inner if found), None)
+
+
+def unfolded(label: str) -> str:
+    """The name of a protocol without which fold it is: `cross_validation(n_folds=10)` of `…(n_folds=10, fold=1)`."""
+    label = re.sub(rf"\b{FOLD}=\d+, |(, )?\b{FOLD}=\d+", "", label)
+    return label.replace("()", "")
 
 
 def whole(parameters: Mapping[str, Any]) -> dict[str, Any]:

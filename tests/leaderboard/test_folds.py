@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from run_folders import digest, draw_predictions, write_run
+from run_folders import digest, draw_predictions, edit, write_run
 from scipy.special import ndtr
 
 from probe.leaderboard.board import read_board
@@ -16,6 +16,7 @@ from probe.leaderboard.comparison import compare_rows, text
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.pairs import compare
 from probe.leaderboard.ranks import rank
+from probe.leaderboard.records import FOLD, FOLDS, unfolded
 from probe.leaderboard.statistics import Scores, intervals, mcnemar, scores
 from probe.leaderboard.table import build_table
 
@@ -34,8 +35,11 @@ def write_folds(root: Path, head: str, right: np.ndarray, *, n_folds: int = K, o
         rows = np.arange(fold, len(right), n_folds)
         predictions = draw_predictions(right[rows], 10, digest(head, fold)) | {"row": rows}
         parameters = {"n_folds": n_folds, "fold": fold}
-        write_run(root, "tiny", head, predictions=predictions, protocol="cross_validation", n_train=150,
-                  n_validation=50, protocol_parameters=parameters)  # fmt: skip
+        path = write_run(root, "tiny", head, predictions=predictions, protocol="cross_validation", n_train=150,
+                         n_validation=50, protocol_parameters=parameters)  # fmt: skip
+        told = [f"{FOLDS}={n_folds}"] * (n_folds != K) + [f"{FOLD}={fold}"] * (fold > 0)
+        label = f"cross_validation({', '.join(told)})" if told else "cross_validation"
+        edit(path, labels={"backbone": "tiny", "dataset": "digits", "head": head, "protocol": label})
 
 
 @pytest.fixture
@@ -84,7 +88,20 @@ def test_asked_for_each_fold_is_a_column(folded: Path) -> None:
 
 def test_other_numbers_of_folds_are_other_protocols(folded: Path, rights: dict[str, np.ndarray]) -> None:
     write_folds(folded, "linear", rights["linear"], n_folds=10)
-    assert read_board([folded]).table.columns == ("dataset", "protocol.n_folds")
+    assert read_board([folded]).table.columns == ("dataset", "protocol")
+
+
+@pytest.mark.parametrize(
+    ("label", "name"),
+    [
+        ("cross_validation(fold=1)", "cross_validation"),
+        ("cross_validation(fold=1, n_folds=10)", "cross_validation(n_folds=10)"),
+        ("cross_validation(n_folds=10, fold=12)", "cross_validation(n_folds=10)"),
+        ("label_noise(base=cross_validation(fold=3), rate=0.2)", "label_noise(base=cross_validation, rate=0.2)"),
+    ],
+)
+def test_the_name_of_a_protocol_does_not_say_the_fold(label: str, name: str) -> None:
+    assert unfolded(label) == name
 
 
 def test_missing_folds_are_said(folded: Path, rights: dict[str, np.ndarray]) -> None:
