@@ -14,6 +14,8 @@ from omegaconf.errors import OmegaConfBaseException
 
 from probe.core.files import CONF
 
+N_TOLD = 4
+
 
 def explained(error: BaseException) -> str:
     """The sentence of an override that cannot be composed."""
@@ -34,7 +36,9 @@ def explained(error: BaseException) -> str:
         if not keys:
             return f"{above} holds nothing yet: add to it with +{above}.{key}=…"
         others = [] if _near(key, keys) else _with_key(above, key)
-        elsewhere = f"it is a setting of {' and of '.join(f'{above}={name}' for name in others)}; " if others else ""
+        elsewhere = (
+            f"it is a setting of {' and of '.join(f'{above}={name}' for name in others[:N_TOLD])}; " if others else ""
+        )
         return f"{above or 'the configuration'} has no {key}: {elsewhere}{_choice(key, keys)}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 

@@ -241,7 +241,8 @@ def test_jobs_that_cannot_be_composed_fail_alone_and_haunt_no_table(tmp_path: Pa
     assert "Traceback" not in err
     assert "1 done, 5 failed" in out
     assert "there is no head=nosuch: choose one of attentive, " in err
-    assert "head has no metric: choose one of shrinkage, device" in err
+    assert "head has no metric: it is a setting of head=" in err
+    assert "; choose one of shrinkage, device" in err
     assert "metric='l1' is unknown" in err
     assert [path.name for path in (tmp_path / "runs/t").iterdir() if path.is_dir() and path.name[0] != "."] == list(
         runs(tmp_path)
