@@ -14,6 +14,7 @@ PACKAGE = ROOT / "probe"
 LAYERS = [
     {"command"},
     {"experiment", "leaderboard"},
+    {"ood"},
     {"trackers", "heads"},
     {"protocols", "features", "backbones", "datasets", "metrics"},
     {"results"},  # a format of files, which knows nothing of what fills it
@@ -22,7 +23,7 @@ LAYERS = [
 BESIDE = {"__init__": "command", "__main__": "command", "estimator": "heads"}
 """Modules beside the rooms, and the room whose rights each has."""
 PLUGINS = {"heads", "backbones", "datasets", "protocols", "trackers"}
-DOORS = {"metrics": {"evaluate"}}
+DOORS = {"metrics": {"evaluate"}, "ood": set()}
 """Modules at the top of a folder of plug-ins that are none: what its callers call."""
 MODULES = sorted(PACKAGE.rglob("*.py"))
 

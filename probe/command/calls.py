@@ -32,6 +32,7 @@ class Settings(TypedDict, total=False):
     Attributes:
         control: The run that this one is held against: `majority`, `raw_input`, `random_weights`, `shuffled_labels`.
         test_on: Another dataset, whose test rows take the place of the own ones; given as a dataset is.
+        ood: Datasets of other classes, by a name for each: how well scores tell their test rows from the own ones.
         metric: Metrics of your own, name -> mapping with `_target_`.
         tracker: A name, such as `wandb`, or a pair of it and parameters.
         trust: Whether code may run that the record of a teacher names.
@@ -46,6 +47,7 @@ class Settings(TypedDict, total=False):
 
     control: str | None
     test_on: Any
+    ood: Any
     metric: Mapping[str, Mapping[str, Any]]
     tracker: Any
     trust: bool

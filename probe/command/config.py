@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
+    ("ood", dict, "datasets by name, as in ood=[svhn,textures]"),
     ("metric", dict, "a mapping of names to mappings with _target_, as metric/<name>.yaml holds"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
@@ -96,6 +97,7 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         protocol=live["protocol"] if "protocol" in live else instantiate(config["protocol"]),
         teacher=build_teacher(config, dataset),
         test_on=dataset_of(config, "test_on", live) if config.get("test_on") else None,
+        ood=sets_of_unknown_classes(config, live),
         standardize=config.get("standardize", False),
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),
@@ -114,6 +116,14 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         config=asked,
         command=command,
     )
+
+
+def sets_of_unknown_classes(config: Any, live: Mapping[str, Any]) -> dict[str, Dataset]:
+    """The datasets of `ood` by name."""
+    limit, objects = config.get("limit"), live.get("ood", NONE_LIVE)
+    nodes = (config.get("ood") or {}).items()
+    return {name: dataset_of({"limit": limit, "set": node}, "set", {"set": objects[name]} if name in objects else {})
+            for name, node in nodes}  # fmt: skip
 
 
 def own_metric(node: Mapping[str, Any]) -> Any:

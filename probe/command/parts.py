@@ -15,8 +15,8 @@ from probe.core.errors import InputError
 
 GROUPS = ("backbone", "dataset", "head", "protocol")
 SETTINGS = (
-    "control", "test_on", "metric", "tracker", "trust", "conformal_level", "save_logits", "save_rows", "reads", "views",
-    "standardize", "features",
+    "control", "test_on", "ood", "metric", "tracker", "trust", "conformal_level", "save_logits", "save_rows", "reads",
+    "views", "standardize", "features",
 )  # fmt: skip
 """Beside the parts, what a run can be told and has no parameter of its own for."""
 LOADERS = {
@@ -105,7 +105,9 @@ def configured(
         )
     given = {**parts, "test_on": part_of("dataset", settings.get("test_on"), tell)}
     tracker = part_of("tracker", settings.get("tracker"), tell) if settings.get("tracker") else None
+    sets = sets_of_unknown_classes(settings.get("ood"), tell)
     config = building.compose(_overrides({**given, "tracker": tracker}))
+    config |= {"ood": {name: _node(part) for name, part in sets.items()}} if sets else {}
     for group, part in {**given, "tracker": tracker}.items():
         if part is not None and part.node is not None:
             config[group] = dict(part.node)
@@ -114,11 +116,34 @@ def configured(
     for name, value in {**common, **settings}.items():
         if name in ("reads", "views", "features"):
             set_parameters(config[name], value, name)
-        elif name not in ("test_on", "tracker"):
+        elif name not in ("test_on", "tracker", "ood"):
             config[name] = plain(value, name)
     if given["backbone"] is None and (given["dataset"] is None or given["dataset"].live is None):
         config = building.readable(config, [], say=lambda line: tell(line.removeprefix("probe: ")))
-    return config, {group: part.live for group, part in given.items() if part is not None and part.live is not None}
+    live = {group: part.live for group, part in given.items() if part is not None and part.live is not None}
+    live |= {"ood": found} if (found := {n: part.live for n, part in sets.items() if part.live is not None}) else {}
+    return config, live
+
+
+def sets_of_unknown_classes(given: Any, tell: Tell) -> dict[str, Part]:
+    """What `ood` names: a mapping of datasets by name, or a list of names of datasets, or one of these."""
+    if given is None:
+        return {}
+    if isinstance(given, list | str):
+        given = {str(one): one for one in ([given] if isinstance(given, str) else given)}
+    if not isinstance(given, Mapping) or any(one is None for one in given.values()):
+        raise InputError(f"ood is {given!r}, expected datasets by name, or a list of names of datasets: give one")
+    found = {str(name): part_of("dataset", value, tell) for name, value in given.items()}
+    return {name: part for name, part in found.items() if part is not None}
+
+
+def _node(part: Part) -> dict[str, Any]:
+    """What the configuration holds of a dataset."""
+    if part.node is not None:
+        return dict(part.node)
+    node = building.compose([f"dataset={part.name}"])["dataset"]
+    set_parameters(node, part.parameters, f"dataset {part.name}")
+    return dict(node)
 
 
 def _overrides(parts: Mapping[str, Part | None]) -> list[str]:

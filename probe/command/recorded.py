@@ -31,7 +31,7 @@ def check(config: Mapping[str, Any], folder: Path, conf: Path, *, trust: bool) -
     Args:
         conf: The folder of the package's yamls.
     """
-    parts = {name: config[name] for name in BUILT if config.get(name) is not None} | _metrics(config)
+    parts = {name: config[name] for name in BUILT if config.get(name) is not None} | _sets(config) | _metrics(config)
     held = {name: part["live"] for name, part in parts.items() if isinstance(part, Mapping) and "live" in part}
     if held:
         raise InputError(
@@ -58,9 +58,20 @@ def configuration(config: Mapping[str, Any], *, runs: str, cache: str | None, tr
     """A recorded configuration, to be run again in places of our own."""
     kept = {name: config[name] for name in (*BUILT, *READ, "metric") if name in config}
     for name in ("dataset", "test_on"):
-        if kept.get(name) and "download" in kept[name]:
-            kept[name] = {**kept[name], "download": False}  # which writes where the record says
+        kept |= {name: _as_it_is(kept[name])} if kept.get(name) else {}
+    kept |= {"ood": {name: _as_it_is(node) for name, node in config["ood"].items()}} if config.get("ood") else {}
     return {**kept, "runs": runs, "name": "again", "cache": cache, "force": True, "trust": trust}
+
+
+def _as_it_is(dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """A dataset that downloads nothing, which would be written where the record says."""
+    return {**dataset, "download": False} if "download" in dataset else dict(dataset)
+
+
+def _sets(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The sets of unknown classes that a configuration names."""
+    found = config.get("ood") or {}
+    return {f"ood.{name}": node for name, node in found.items()} if isinstance(found, Mapping) else {"ood": found}
 
 
 def _metrics(config: Mapping[str, Any]) -> dict[str, Any]:

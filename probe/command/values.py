@@ -29,7 +29,17 @@ SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 def quoted(words: Sequence[str]) -> list[str]:
     """Overrides in which a name stays a text: `name=2024`, `runs=[old]`, `dataset.path=photos(1)`."""
     parser = OverridesParser.create()
-    return [_quoted(word, parser) for word in words]
+    return [_quoted(each, parser) for word in words for each in sets_of_unknown_classes(word)]
+
+
+def sets_of_unknown_classes(word: str) -> list[str]:
+    """`ood=[svhn,near:folder]` as what Hydra composes: a dataset for each, under its own name or the one before it."""
+    key, equals, text = word.partition("=")
+    if key != "ood" or not equals or text in ("null", ""):
+        return [word]
+    named = [one.strip() for one in text.removeprefix("[").removesuffix("]").split(",")]
+    found = [(place, name or place) for place, _, name in (one.partition(":") for one in named)]
+    return [f"+dataset@ood.{place}={name}" for place, name in found]
 
 
 def _quoted(word: str, parser: OverridesParser) -> str:
@@ -56,10 +66,16 @@ def as_typed(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """The configuration with texts where only a text can be read, spelled as in the overrides: `dataset.path=1e3`."""
     given = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for word in words}
     config = config | {key: _text(config[key]) for key in TEXTS if key in config}
+    config |= {"ood": dict(config["ood"])} if config.get("ood") else {}
     for part, node in _parts(config):
         hints = hints_of(node["_target_"])
         known = {name: value for name, value in node.items() if name in hints}
-        config[part] = node | {n: _readable(value, hints[n], given.get(f"{part}.{n}")) for n, value in known.items()}
+        typed = node | {n: _readable(value, hints[n], given.get(f"{part}.{n}")) for n, value in known.items()}
+        group, _, name = part.partition(".")
+        if name:
+            config[group][name] = typed
+        else:
+            config[part] = typed
     return config
 
 
@@ -90,8 +106,9 @@ def wrong(config: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    for part in PARTS:
-        node = config.get(part)
+    nodes = {part: config.get(part) for part in PARTS}
+    nodes |= {f"ood.{name}": node for name, node in (config.get("ood") or {}).items()}
+    for part, node in nodes.items():
         if isinstance(node, dict) and isinstance(node.get("_target_"), str):
             yield part, node
 

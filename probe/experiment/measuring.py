@@ -12,6 +12,7 @@ from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
 from probe.experiment.calibration import calibrate, calibrate_numbers
 from probe.experiment.fitting import Fitted
+from probe.experiment.ood import detect
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
 from probe.heads.shared.base import AnyHead
@@ -76,7 +77,11 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
             calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
         scores |= calibrated.scores
         more["calibration"], calibrated_head = calibrated.record, calibrated.head
-    return Scored(of_rows, evaluate.measure(scores, metrics), more, calibrated_head)
+    measured = evaluate.measure(scores, metrics)
+    of_sets, recorded = detect(drawn, rows, fitted)
+    measured.metrics |= of_sets.metrics
+    measured.rows |= of_sets.rows
+    return Scored(of_rows, measured, more | recorded, calibrated_head)
 
 
 def tested(drawn: Drawn) -> Dataset:

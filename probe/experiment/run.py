@@ -22,6 +22,7 @@ from probe.experiment.checks import (
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
 from probe.experiment.measuring import described, measure
+from probe.experiment.ood import check_ood, describe_ood
 from probe.experiment.prompts import prompts_of
 from probe.experiment.reading import filled_in, read, sources
 from probe.experiment.request import Checked, Drawn, Named, Run
@@ -89,6 +90,7 @@ def check(request: Run) -> Checked:
     check_rows_of(request)
     check_fit(request.head, request.backbone, request.reads)
     check_measures(request)
+    check_ood(request)
     grouped = groups_of(request.dataset) is not None
     differ = uneven(request.head, request.backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped, differ=differ)
@@ -135,6 +137,7 @@ def name(drawn: Drawn) -> Named:
     )  # fmt: skip
     if asked.metrics:
         determinants["own_metrics"] = {metric.name: described(metric) for metric in asked.metrics}
+    determinants |= describe_ood(asked.ood)
     if doubt := identity.cannot_be_known(determinants):
         warnings.warn(doubt, stacklevel=4)
         drawn = replace(drawn, checked=replace(checked, asked=replace(asked, force=True)))

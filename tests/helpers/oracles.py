@@ -26,6 +26,8 @@ FORMS = {
     "lp_plus_plus": "output.init_alpha",
     "clap": "output.l2.multipliers",
     "language_guided": "hyper.ridge_lambda",
+    "openood": "output.msp.id",
+    "openood_metrics": "input.ties.confidence",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ Statistic = tuple[float, FloatArray]
 OF_THE_TARGET = "unit of the target"
 """Unit of errors of numbers, which has another one on every dataset; they are shown with four digits."""
 DIRECTIONS = ("higher", "lower", "target")
+QUALIFIER = "@"
+"""Between a metric and what of a run it is of, as in `ood_auroc@near.knn`."""
 FACTS = ("better", "target", "unit", "proportion", "signed", "binary", "tolerance", "unranked")
 KINDS = {"better": "", "unit": "", "proportion": True, "signed": True, "binary": True, "tolerance": 0.0, "unranked": ""}
 
@@ -167,8 +169,9 @@ def described(name: str, facts: Mapping[str, Any] | None) -> Metric:
     Raises:
         InputError: Neither.
     """
-    if name in known():
-        return known()[name]
+    base, qualifier, _ = name.partition(QUALIFIER)
+    if base in known():
+        return replace(known()[base], name=name, shown=False) if qualifier else known()[base]
     facts = facts or {}
     if not facts or not all(isinstance(facts.get(key, default), type(default)) for key, default in KINDS.items()):
         raise InputError(f"metric {name!r} is none of this package, and the run does not say what it is: run it again")
