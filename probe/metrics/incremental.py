@@ -88,6 +88,19 @@ def forgetting(scores: TaskScores) -> Statistic:
     return _mean(lost)
 
 
+def backward_transfer(scores: TaskScores) -> Statistic:
+    """Mean, over all tasks but the last, of A[T-1, j] - A[j, j]: below 0 where later tasks cost what was learnt.
+
+    Source: D. Lopez-Paz and M. Ranzato, "Gradient Episodic Memory for Continual Learning", 2017, arXiv 1706.08840.
+    """
+    correct, last, gained = scores.correct, len(scores.correct) - 1, []
+    for j in range(last):
+        if (of := scores.tasks == j).any():
+            (end, end_slope), (first, first_slope) = _share(correct[last], of), _share(correct[j], of)
+            gained.append((end - first, end_slope - first_slope))
+    return _mean(gained)
+
+
 def _share(correct: NDArray[np.bool_], of: NDArray[np.bool_]) -> Statistic:
     """Share of correct rows among some."""
     share = float(correct[of].mean())
@@ -111,4 +124,6 @@ METRICS = (
     Metric(name="a_avg", reads="tasks", of_all=a_avg, interval="jackknife", suits=_seen, unit="%", proportion=True),
     Metric(name="forgetting", reads="tasks", of_all=forgetting, interval="jackknife", suits=_has_earlier,
            better="lower", unit="%", signed=True),
+    Metric(name="backward_transfer", reads="tasks", of_all=backward_transfer, interval="jackknife", suits=_has_earlier,
+           unit="%", signed=True),
 )  # fmt: skip

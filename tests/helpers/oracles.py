@@ -27,6 +27,8 @@ FORMS = {
     "clap": "output.l2.multipliers",
     "language_guided": "hyper.ridge_lambda",
     "openood": "output.msp.id",
+    "fecam": "output.a1_1_a2_1.distances",
+    "ranpac": "param.W_rand",
     "openood_metrics": "input.ties.confidence",
 }
 """A tensor that tells the form of a file, whatever its name."""

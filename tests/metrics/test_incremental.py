@@ -32,6 +32,7 @@ def test_matrix_and_numbers_of_a_hand_made_case():
     assert found["a_last"].value == pytest.approx(3 / 6)
     assert found["a_avg"].value == pytest.approx((2 / 2 + 3 / 4 + 3 / 6) / 3)
     assert found["forgetting"].value == pytest.approx(((1.0 - 0.0) + (1.0 - 0.5)) / 2)
+    assert found["backward_transfer"].value == pytest.approx(((0.0 - 1.0) + (0.5 - 1.0)) / 2)
     assert all(i.low <= i.value <= i.high for i in found.values())
 
 
