@@ -25,12 +25,12 @@ ALPHAS = tuple(float(f"1e{k}") for k in range(-8, 9))
 class RandomProjection(Head):
     """W minimises sum_i |y_i - W h_i|^2 + alpha |W|^2 with h = max(0, x P), y the one-hot class and P ~ N(0, 1), fixed.
 
-    Neither intercept nor scale. G = H'H and Q = H'Y are sums over rows in float64: for a given penalty, streaming gives
-    what fitting at once gives. The penalty is that of the smallest squared error, of equal ones the first, on the
-    validation rows when given, then both are fitted; without, on a seeded tenth of each class, in a stream of each
-    batch, where as in the source the sums of this batch alone choose. A penalty at which G + alpha I cannot be
-    factorised is not chosen; where none can, the largest is, without the directions that are rounding. A class without
-    rows is never predicted.
+    Neither intercept nor scale. G = H'H and Q = H'Y are sums over rows in float64, and so is H of float64 rows: for a
+    given penalty, streaming gives what fitting at once gives. The penalty is that of the smallest squared error, of
+    equal ones the first, on the validation rows when given, then both are fitted; without, on a seeded tenth of each
+    class, in a stream of each batch, where as in the source the sums of this batch alone choose. A penalty at which
+    G + alpha I cannot be factorised is not chosen; where none can, the largest is, without the directions that are
+    rounding. A class without rows is never predicted.
 
     Source: McDonnell, Gong, Parvaneh, Abbasnejad, van den Hengel, "RanPAC: Random Projections and Pre-trained Models
     for Continual Learning", 2023, arXiv 2307.02251. Departures: a stratified tenth in place of the last fifth of the
@@ -131,9 +131,10 @@ class RandomProjection(Head):
         """(n, n_projected) for some rows after the others; refuses NaN and infinity, naming the row."""
         width = max(self.n_projected, X.shape[1])
         for rows in row_chunks(X, BLOCK_BYTES * X.shape[1] // (2 * width)):
-            block = np.asarray(X[rows], dtype=np.float64)
+            block: FloatArray = np.asarray(X[rows], dtype=np.float64 if X.dtype == np.float64 else np.float32)
             refuse_non_finite(block, rows.start)
-            yield rows, np.maximum(block @ self.projection_, 0) if self.n_projected else block
+            projected = np.maximum(block @ self.projection_, 0) if self.n_projected else block
+            yield rows, projected.astype(np.float64, copy=False)
 
     def _choose(self, sums: NormalEquations, X: Any, codes: IntArray, on: str) -> None:
         """Sets `alpha_` and what tells of its choice, from rows that the sums do not hold."""

@@ -1,4 +1,4 @@
-"""The leaderboard as figures in files: scores, ranks, score against cost, risk against coverage, curves, layers."""
+"""The leaderboard as figures in files: scores, ranks, costs, risk against coverage, curves, tasks, layers."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from probe.leaderboard.figures import COLOURS, figure_of, saver, scale
 from probe.leaderboard.layers import Depth, gather
 from probe.leaderboard.rows_in_colour import cost, risk
 from probe.leaderboard.table import Table
+from probe.leaderboard.tasks import gather as lines_of_tasks
 from probe.results.writer import slug
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
         "cost": cost(table, frame),
         "risk": risk(table, frame),
         "curves": curves(table, frame),
+        "tasks": tasks(table, frame),
         "layers": layers(table),
     }
     written = []
@@ -138,6 +140,26 @@ def _curves(panel: Any, cells: pd.DataFrame, of: Callable[[Any], Any]) -> None:
     panel.set(xscale="log", xlabel="training rows, validation included")
     panel.grid(alpha=0.3)
     panel.legend(fontsize=7)
+
+
+def tasks(table: Table, frame: pd.DataFrame) -> Figure | None:
+    """Accuracy on all tasks so far after each of them, one panel per column; None where no rows came in tasks."""
+    lines = lines_of_tasks(table, frame)
+    columns = [column for column in table.column_names if any(line.column == column for line in lines)]
+    if not columns:
+        return None
+    figure, panels = figure_of(1 + 4.5 * len(columns), 4, len(columns))
+    for panel, column in zip(panels, columns, strict=True):
+        for line in (line for line in lines if line.column == column):
+            number = np.arange(1, len(line.value) + 1)
+            (drawn,) = panel.plot(number, 100 * line.value, marker="o", markersize=3, label=figure_text(line.row))
+            panel.fill_between(number, 100 * line.low, 100 * line.high, color=drawn.get_color(), alpha=0.2, linewidth=0)
+        panel.set(xlabel="tasks so far", ylabel="accuracy on their test rows, %", title=figure_text(column))
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    figure.supxlabel("bands: 95% over seeds, which draw the order of the tasks", fontsize=8)
+    return figure
 
 
 def layers(table: Table, depths: Sequence[Depth] | None = None) -> Figure | None:

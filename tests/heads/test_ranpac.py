@@ -34,6 +34,7 @@ def test_penalties_and_logits_are_those_of_the_released_code(path, variant):
     data, alphas = load_file(path), None
     with safe_open(path, "numpy") as file:
         tasks = json.loads(file.metadata()["tasks"].replace("(", "[").replace(")", "]"))
+    data |= {key: value.astype(np.float64) for key, value in data.items() if key.endswith(".x")}
     alphas, n_classes = data["hyper.lambdas"], tasks[-1][1]
     width = data["param.W_rand"].shape[1] if variant == "rp" else 0
 
@@ -93,6 +94,16 @@ def test_factorisations_and_one_decomposition_agree():
     alphas = np.logspace(-3, 3, DECOMPOSED_FROM)
     one_by_one = [sums.solutions(np.array([alpha]))[0] for alpha in alphas]
     np.testing.assert_allclose(sums.solutions(alphas), one_by_one, rtol=1e-9, atol=1e-13)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
+def test_penalties_that_share_a_factorisation_are_solved_as_by_their_own(scale):
+    rng = np.random.default_rng(0)
+    X, codes = scale * rng.normal(size=(90, 30)), np.arange(90) % 3
+    sums, alphas = NormalEquations(30, 3).update(X, codes), 10.0 ** np.arange(-8, 9)
+    for alpha, found in zip(alphas, sums.solutions(alphas), strict=True):
+        expected = np.linalg.solve(X.T @ X + alpha * np.eye(30), X.T @ np.eye(3)[codes])
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12 * np.abs(expected).max())
 
 
 def test_the_projection_finds_what_no_linear_rule_finds():

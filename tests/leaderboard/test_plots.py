@@ -2,9 +2,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from run_folders import write_run
+import numpy as np
+from run_folders import edit, write_run
 
 from probe.leaderboard.command import main
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.plots import tasks
+from probe.leaderboard.table import build_table
+from probe.leaderboard.tasks import gather
 
 MAGIC = {".png": b"\x89PNG", ".svg": b"<?xml", ".pdf": b"%PDF"}
 
@@ -33,3 +38,18 @@ def test_the_same_table_gives_the_same_files(board: Path, tmp_path: Path) -> Non
         main([str(board), "--where", "head=ncm", "--plots", str(tmp_path / folder)])
     for name in ("ranks-top1.png", "ranks-top1.pdf"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+
+
+def test_tasks_are_lines_with_bands_over_the_orders_of_the_seeds(tmp_path: Path) -> None:
+    values = {"ncm": [[0.9, 0.7], [0.8, 0.6], [1.0, 0.8]], "lda": [[0.95, 0.9]] * 3}
+    for head, of_seeds in values.items():
+        for seed, accuracies in enumerate(of_seeds):
+            edit(write_run(tmp_path / "runs", "tiny", head, seed=seed), tasks={"accuracies": accuracies})
+    records = read_folders([tmp_path / "runs"])
+    lines = {line.row: line for line in gather(build_table(records), records.frame)}
+    np.testing.assert_allclose(lines["tiny ncm"].value, [0.9, 0.7])
+    half = 4.302653 * 0.1 / np.sqrt(3)
+    np.testing.assert_allclose(lines["tiny ncm"].low, [0.9 - half, 0.7 - half], rtol=1e-5)
+    np.testing.assert_allclose(lines["tiny ncm"].high, [1.0, 0.7 + half], rtol=1e-5)
+    np.testing.assert_allclose(lines["tiny lda"].low, lines["tiny lda"].value)
+    assert tasks(build_table(records), records.frame) is not None

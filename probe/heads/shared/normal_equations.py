@@ -48,7 +48,11 @@ class NormalEquations:
         return self
 
     def solutions(self, alphas: Float64Array) -> list[Float64Array | None]:
-        """(G + alpha I)^-1 Q, (M, K), for each penalty; None where that is not positive definite in float64."""
+        """(G + alpha I)^-1 Q, (M, K), for each penalty; None where that is not positive definite in float64.
+
+        Many penalties share an eigendecomposition. Of few each has a factorisation, but for those that are small beside
+        the eigenvalues: these follow from the one before by a series.
+        """
         if len(alphas) >= DECOMPOSED_FROM:
             values, vectors = np.linalg.eigh(self.gram)  # of the lower half
             rotated = vectors.T @ self.cross
@@ -57,7 +61,15 @@ class NormalEquations:
                 None if wrong else vectors @ (rotated / (values + alpha)[:, None])
                 for alpha, wrong in zip(alphas, below, strict=True)
             ]
-        return [self._factorised(float(alpha)) for alpha in alphas]
+        found, factor, near = dict[float, Float64Array | None](), None, 0.0
+        for alpha in sorted(set(alphas.tolist())):
+            solved = None if factor is None else _moved(factor, found[near], alpha - near)
+            if solved is None:
+                factor = None  # and its memory, before that of the next one is taken
+                factor, solved = self._factorised(alpha)
+                near = alpha
+            found[alpha] = solved
+        return [found[alpha] for alpha in alphas.tolist()]
 
     def least_norm(self, alpha: float) -> Float64Array:
         """The same by eigenvectors alone, without those that are rounding: where nothing can be factorised."""
@@ -66,11 +78,31 @@ class NormalEquations:
         found: Float64Array = vectors[:, kept] @ ((vectors[:, kept].T @ self.cross) / (values[kept] + alpha)[:, None])
         return found
 
-    def _factorised(self, alpha: float) -> Float64Array | None:
+    def _factorised(self, alpha: float) -> tuple[Float64Array | None, Float64Array | None]:
+        """The Cholesky factor of G + alpha I, and the solution; neither where it has none."""
         matrix = self.gram.copy(order="F")
         matrix[np.diag_indices(len(matrix))] += alpha
         factor, failed = lapack.dpotrf(matrix, lower=1, overwrite_a=1, clean=0)
         if failed:
+            return None, None
+        solved: Float64Array = lapack.dpotrs(factor, self.cross, lower=1)[0]
+        return (factor, solved) if np.isfinite(solved).all() else (None, None)
+
+
+def _moved(factor: Float64Array, solved: Float64Array | None, step: float) -> Float64Array | None:
+    """The solution W at a penalty larger by a step, sum_j (-step A^-1)^j W with A the factorised matrix, to rounding.
+
+    None where the terms fall slowly: then a factorisation of its own takes no longer than they do.
+    """
+    if solved is None:
+        return None
+    width, n_columns = solved.shape
+    total, term = solved.copy(), solved
+    for _ in range(max(4, width // (12 * n_columns))):
+        following: Float64Array = -step * lapack.dpotrs(factor, term, lower=1)[0]
+        if not np.linalg.norm(following) <= np.linalg.norm(term) / 2:
             return None
-        found: Float64Array = lapack.dpotrs(factor, self.cross, lower=1)[0]
-        return found if np.isfinite(found).all() else None
+        total, term = total + following, following
+        if np.linalg.norm(term) <= np.finfo(np.float64).eps * np.linalg.norm(total):
+            return total
+    return None
