@@ -154,6 +154,23 @@ def _single(head: AnyHead) -> str:
     return " ".join(f"head.{name}=[{first}]" for name, first in firsts.items())
 
 
+def check_groups(request: Run) -> None:
+    """Refuses a head that balances groups where the training rows name none, come in tasks, or calibrate."""
+    if not request.head.balances_groups:
+        return
+    name, dataset = head_name(request.head), request.dataset
+    if groups_of(dataset) is None:
+        raise InputError(
+            f"head {name} balances groups of rows, dataset {dataset.name} names none: name their column or array, such "
+            "as dataset.group_column, or take linear with head.class_weight=balanced"
+        )
+    if isinstance(request.protocol, ComesInTasks) or request.calibrate:
+        what = "calibrate=true" if request.calibrate else f"protocol {request.protocol.name}"
+        raise DoesNotFit(
+            f"head {name} balances the groups of all training rows, {what} fits without some: leave it out"
+        )
+
+
 def check_measures(request: Run) -> None:
     """Refuses what needs predictions, of a run without a head."""
     head, protocol = request.head, request.protocol

@@ -12,15 +12,15 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from probe.core.base import MeasuresFeatures
+from probe.core.base import MeasuresFeatures, Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
-from probe.experiment.request import Checked, Named
+from probe.experiment.request import Checked, Drawn, Named
 from probe.experiment.tasks import TaskByTask, fit_tasks
 from probe.experiment.teacher import teach
 from probe.heads.shared.base import AnyHead
-from probe.protocols.shared.groups import groups_of
+from probe.protocols.shared.groups import groups_among, groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 
 NO_EXTRAS: Mapping[str, Any] = MappingProxyType({})
@@ -58,7 +58,7 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     if isinstance(asked.protocol, ComesInTasks):
         tasks = fit_tasks(head, asked, rows)
     else:
-        extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"])
+        extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"]) | groups_to_balance(drawn, rows)
         head = fit_head(head.for_target(target.name), rows, extras)
     clocks.append(time.perf_counter())
     logits, scores = None, dict[str, Any]()
@@ -72,6 +72,13 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
     chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
     return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds)
+
+
+def groups_to_balance(drawn: Drawn, rows: ReadRows) -> dict[str, Any]:
+    """The groups of the training rows, as an argument of `fit`; nothing where the head balances none."""
+    if not drawn.checked.head.balances_groups:
+        return {}
+    return {"groups": groups_among(drawn.checked.asked.dataset, Rows(drawn.split.train.partition, rows.train.rows))}
 
 
 def fit_head(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> AnyHead:

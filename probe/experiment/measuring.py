@@ -21,8 +21,8 @@ from probe.metrics import evaluate
 from probe.metrics.normal import NormalScores
 from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
-from probe.metrics.shared.scores import InGroups, Scores, beside, score
-from probe.protocols.shared.groups import groups_among
+from probe.metrics.shared.scores import InGroups, OfGroups, Scores, beside, score
+from probe.protocols.shared.groups import groups_among, shared_groups
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,10 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         of_rows = of_rows.in_groups(test_groups)
     learnt = np.concatenate([part.y for part in (rows.train, rows.validation) if len(part.y)])
     scores: dict[str, Any] = {"rows": of_rows, **beside(of_rows, learnt)}
+    trained = Rows(drawn.split.train.partition, rows.train.rows)
+    shared = shared_groups(asked.dataset, trained, tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
+    if shared and target.name == "one_class":
+        scores["groups"] = OfGroups(of_rows, *shared)
     if isinstance(fitted.head, GivesQuantiles):
         found = QuantileScores(fitted.head.quantiles(rows.test.X), fitted.head.levels_, of_rows.labels, test_groups)
         scores["quantiles"] = found

@@ -12,6 +12,7 @@ from probe.experiment import calibration, identity
 from probe.experiment.checks import (
     check_calibrate,
     check_fit,
+    check_groups,
     check_measures,
     check_rows_of,
     check_tasks,
@@ -91,6 +92,7 @@ def check(request: Run) -> Checked:
     check_fit(request.head, request.backbone, request.reads)
     check_measures(request)
     check_ood(request)
+    check_groups(request)
     grouped = groups_of(request.dataset) is not None
     differ = uneven(request.head, request.backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped, differ=differ)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from probe.heads.shared.head import Head
+import numpy as np
+
+from probe.core.base import IntArray
+from probe.core.errors import DoesNotFit, InputError
+from probe.heads.linalg.multinomial import MultinomialLoss
+from probe.heads.linalg.newton import Solution
+from probe.heads.linalg.weighted import WeightedMultinomialLoss
+from probe.heads.shared.frequencies import WEIGHTS, class_weights
+from probe.heads.shared.head import FloatArray, Head
 from probe.heads.shared.multinomial import MultinomialPath
 from probe.heads.shared.one_vs_rest import OneVsRestLinear
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class LinearProbe(MultinomialPath):
@@ -23,6 +35,12 @@ class LinearProbe(MultinomialPath):
     `Cs` nearest to 1, in ratio. Where fewer than 200 rows validate, a run chooses C on 5 folds of these and the
     training rows instead.
 
+    For classes of unequal size, `class_weight` multiplies each row's loss, and `logit_adjustment` t trains with logits
+    W x + b + t log pi, pi the shares of the classes: the intercept being free, that is the same W with t log pi taken
+    from b. Both stay convex. With either, each class counts alike when C is chosen. Sources: Cui et al.,
+    "Class-Balanced Loss Based on Effective Number of Samples", 2019, arXiv 1901.05555; Menon et al., "Long-tail
+    Learning via Logit Adjustment", 2021, arXiv 2007.07314.
+
     A class that only validation rows have is known after the refit; on the path its coefficients are 0 and its
     intercept -inf, their limit.
 
@@ -36,6 +54,9 @@ class LinearProbe(MultinomialPath):
         max_iter: Newton steps per C.
         random_state: Seeds the choice of validation rows where none are given.
         device: `cpu`, `cuda`, or `auto`.
+        class_weight: `none`; `balanced`, N / (K n_k); `effective`, in proportion to (1 - b) / (1 - b^n_k) with b =
+            0.9999; on average 1 over the rows.
+        logit_adjustment: t, from 0 on; 1 is the share of the classes itself.
 
     Attributes:
         Cs_: (n_Cs,) the path, in the order given.
@@ -54,5 +75,66 @@ class LinearProbe(MultinomialPath):
     fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
     few_validation_rows: ClassVar[int] = 200
 
+    def __init__(
+        self,
+        Cs: int | Sequence[float] = 10,
+        scaling: str = "none",
+        refit: bool = True,
+        tol: float = 1e-6,
+        max_iter: int = 100,
+        random_state: int | None = 0,
+        device: str = "auto",
+        class_weight: str = "none",
+        logit_adjustment: float = 0.0,
+    ):
+        super().__init__(Cs, scaling, refit, tol, max_iter, random_state, device)
+        self.class_weight = class_weight
+        self.logit_adjustment = logit_adjustment
+
+    @property
+    def _balances(self) -> bool:
+        return self.class_weight != "none" or self.logit_adjustment != 0
+
     def for_target(self, target: str) -> Head:
-        return OneVsRestLinear(**self.get_params(deep=False)) if target == "labels" else self
+        if target != "labels":
+            return self
+        if self._balances:
+            raise DoesNotFit(
+                f"class_weight={self.class_weight} and logit_adjustment={self.logit_adjustment:g} are for one class "
+                "per row, not for several labels: leave them out"
+            )
+        given = self.get_params(deep=False)
+        return OneVsRestLinear(**{n: v for n, v in given.items() if n not in ("class_weight", "logit_adjustment")})
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        if self.class_weight not in WEIGHTS:
+            raise InputError(
+                f"class_weight is {self.class_weight!r}, expected one of {', '.join(WEIGHTS)}: set head.class_weight"
+            )
+        if not self.logit_adjustment >= 0:
+            raise InputError(f"logit_adjustment is {self.logit_adjustment!r}, expected 0 or more: set 1, say")
+
+    def _problem(self, X: Any, codes: IntArray) -> tuple[IntArray, MultinomialLoss]:
+        if self.class_weight == "none":
+            return super()._problem(X, codes)
+        present, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        return present, WeightedMultinomialLoss(self._rotated(X), codes, class_weights(counts, self.class_weight))
+
+    def _solve(
+        self, X: Any, codes: IntArray, Cs: FloatArray, start: tuple[FloatArray, FloatArray] | None = None
+    ) -> tuple[FloatArray, FloatArray, list[Solution]]:
+        coefs, intercepts, solutions = super()._solve(X, codes, Cs, start)
+        if self.logit_adjustment:
+            counts = np.bincount(codes, minlength=len(self.classes_))
+            shift = self.logit_adjustment * np.log(np.maximum(counts, 1) / len(codes))
+            intercepts -= (np.diff(shift) if len(shift) == 2 else shift).astype(intercepts.dtype)
+        return coefs, intercepts, solutions
+
+    def _row_weights(self, codes: IntArray) -> Tensor | None:
+        import torch
+
+        if not self._balances:
+            return None
+        _, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        return torch.from_numpy(class_weights(counts, "balanced")[place])

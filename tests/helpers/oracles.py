@@ -29,6 +29,7 @@ FORMS = {
     "openood": "output.msp.id",
     "fecam": "output.a1_1_a2_1.distances",
     "ranpac": "param.W_rand",
+    "dfr": "input.l2.val.subset_rows",
     "openood_metrics": "input.ties.confidence",
 }
 """A tensor that tells the form of a file, whatever its name."""

@@ -94,6 +94,11 @@ class AnyHead(BaseEstimator):
         """Whether `fit` wants the argument `teacher_logits`."""
         return False
 
+    @property
+    def balances_groups(self) -> bool:
+        """Whether `fit` takes the argument `groups`, (N,) of the training rows."""
+        return False
+
     def prompts(self, class_names: Sequence[str]) -> list[list[str]]:
         """The texts of each class, of heads that read texts."""
         raise NotImplementedError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -19,6 +19,9 @@ from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.logistic import LogisticPath, penalties
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 class MultinomialPath(LogisticPath):
@@ -139,7 +142,7 @@ class MultinomialPath(LogisticPath):
         import torch
         from torch.nn.functional import cross_entropy, pad
 
-        device = resolve_device(self.device)
+        device, weights = resolve_device(self.device), self._row_weights(codes)
         coefs, intercepts = (torch.from_numpy(a).to(device) for a in (self.coefs_path_, self.intercepts_path_))
         totals = torch.zeros(2, len(coefs), dtype=torch.float64, device=device)
         for rows in row_chunks(X):
@@ -149,10 +152,15 @@ class MultinomialPath(LogisticPath):
             for i in range(len(coefs)):
                 logits = torch.addmm(intercepts[i], chunk, coefs[i].T)
                 logits = pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
-                totals[0, i] += (logits.argmax(1) == labels).sum()
+                right = logits.argmax(1) == labels
+                totals[0, i] += (right if weights is None else right * weights[rows]).sum()
                 totals[1, i] += cross_entropy(logits[known].double(), labels[known], reduction="sum")
         correct, losses = totals.cpu().numpy()
         return correct, losses
+
+    def _row_weights(self, codes: IntArray) -> Tensor | None:
+        """(N,) what each validation row counts, on average 1; None where all count alike."""
+        return None
 
     def _refit(self, X: Any, codes: IntArray) -> None:
         start = (self.coef_, self.intercept_) if np.isfinite(self.intercept_).all() else None

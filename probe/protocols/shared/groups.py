@@ -40,6 +40,18 @@ def groups_across(dataset: Dataset, parts: Sequence[Rows]) -> IntArray | None:
     return np.unique(np.concatenate(filled), return_inverse=True)[1].astype(np.int64)
 
 
+def shared_groups(dataset: Dataset, trained: Rows, other: Dataset, tested: Rows) -> tuple[IntArray, IntArray] | None:
+    """Group of each row that tests, (n,), and rows that train of each group, (G,), where both sides name the same ones.
+
+    None where some of the groups that test never train, such as new patients, or where there is one group alone.
+    """
+    known, counts = np.unique(_names(dataset, trained), return_counts=True)
+    names = _names(other, tested)
+    if len(known) < 2 or not len(names) or not np.isin(names, known).all():
+        return None
+    return np.searchsorted(known, names).astype(np.int64), counts
+
+
 def rows_by_class(labels: IntArray, groups: IntArray) -> tuple[IntArray, IntArray]:
     """The groups that are there, (G,), and their rows of each class that is there, (G, K)."""
     (present, group), (classes, code) = (np.unique(values, return_inverse=True) for values in (groups, labels))

@@ -60,6 +60,25 @@ class Frequencies:
         return str(self.rows.target)
 
 
+@dataclass(frozen=True)
+class OfGroups:
+    """Scores of the test rows, beside the groups that they and the training rows belong to.
+
+    Attributes:
+        groups: (N,) numbers of the groups of the test rows, 0..G-1.
+        n_train: (G,) training rows of each.
+    """
+
+    rows: Any
+    groups: IntArray
+    n_train: IntArray
+
+    @property
+    def target(self) -> str:
+        """That of the rows."""
+        return str(self.rows.target)
+
+
 def score(outputs: NDArray[Any], labels: NDArray[Any], target: str = DEFAULT) -> Any:
     """The scores of rows whose labels are what `target` names.
 
