@@ -42,6 +42,7 @@ class Settings(TypedDict, total=False):
         reads: Kind that the head reads -> layer that stands in for it.
         views: `n`, `kind`, `seed` and `use` of several views of each image.
         standardize: Features to mean 0 and variance 1 over the training rows; `"vectors"`: rows of numbers alone.
+        neural_collapse: Whether to record NC1 to NC4 of features and head.
         features: `batch_size`, `n_workers`, `on_error`, `dtypes`.
     """
 
@@ -57,6 +58,7 @@ class Settings(TypedDict, total=False):
     reads: Mapping[str, str]
     views: Mapping[str, Any]
     standardize: bool | str
+    neural_collapse: bool
     features: Mapping[str, Any]
 
 

@@ -30,7 +30,7 @@ KINDS: list[tuple[str, Any, str]] = [
     ("metric", dict, "a mapping of names to mappings with _target_, as metric/<name>.yaml holds"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
-    ("force calibrate controls save_logits save_rows skip_unfit trust", bool, "true or false"),
+    ("force calibrate controls neural_collapse save_logits save_rows skip_unfit trust", bool, "true or false"),
     ("conformal_level", float, "a number between 0 and 1"),
     ("name runs device cache control", str, "a text"),
 ]
@@ -98,6 +98,7 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         teacher=build_teacher(config, dataset),
         test_on=dataset_of(config, "test_on", live) if config.get("test_on") else None,
         ood=sets_of_unknown_classes(config, live),
+        neural_collapse=config.get("neural_collapse", False),
         standardize=config.get("standardize", False),
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),

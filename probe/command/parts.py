@@ -16,7 +16,7 @@ from probe.core.errors import InputError
 GROUPS = ("backbone", "dataset", "head", "protocol")
 SETTINGS = (
     "control", "test_on", "ood", "metric", "tracker", "trust", "conformal_level", "save_logits", "save_rows", "reads",
-    "views", "standardize", "features",
+    "views", "standardize", "neural_collapse", "features",
 )  # fmt: skip
 """Beside the parts, what a run can be told and has no parameter of its own for."""
 LOADERS = {

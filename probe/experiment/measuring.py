@@ -11,6 +11,7 @@ import numpy as np
 from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
 from probe.experiment.calibration import calibrate, calibrate_numbers
+from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
 from probe.experiment.ood import detect
 from probe.experiment.reading import ReadRows
@@ -83,6 +84,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         more["calibration"], calibrated_head = calibrated.record, calibrated.head
     measured = evaluate.measure(scores, metrics)
     of_sets, recorded = detect(drawn, rows, fitted)
+    if asked.neural_collapse:
+        more["collapse"] = collapse(rows, fitted)
     measured.metrics |= of_sets.metrics
     measured.rows |= of_sets.rows
     return Scored(of_rows, measured, more | recorded, calibrated_head)

@@ -60,6 +60,7 @@ class Run:
         save_rows: Leave the rows of the split in the run folder, as `rows.json`.
         test_on: Another dataset, whose test rows take the place of the own ones.
         ood: Sets of unknown classes by the name that metrics give them, whose test rows are told from the own ones.
+        neural_collapse: Record how near features and head are to neural collapse.
         standardize: Bring features to mean 0 and variance 1 over the training rows ahead of the head: True, or
             `vectors`, where the rows are numbers as they are.
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
@@ -89,6 +90,7 @@ class Run:
     teacher: Teacher | None = None
     test_on: Dataset | None = None
     ood: Mapping[str, Dataset] = field(default_factory=dict)
+    neural_collapse: bool = False
     standardize: bool | str = False
     calibrate: bool = False
     conformal_level: float = 0.9

@@ -20,6 +20,7 @@ from probe.experiment.checks import (
     usual_teacher,
     with_teacher,
 )
+from probe.experiment.collapse import check_collapse
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
 from probe.experiment.measuring import described, measure
@@ -92,6 +93,7 @@ def check(request: Run) -> Checked:
     check_fit(request.head, request.backbone, request.reads)
     check_measures(request)
     check_ood(request)
+    check_collapse(request)
     check_groups(request)
     grouped = groups_of(request.dataset) is not None
     differ = uneven(request.head, request.backbone, request.reads)
@@ -139,7 +141,7 @@ def name(drawn: Drawn) -> Named:
     )  # fmt: skip
     if asked.metrics:
         determinants["own_metrics"] = {metric.name: described(metric) for metric in asked.metrics}
-    determinants |= describe_ood(asked.ood)
+    determinants |= describe_ood(asked.ood) | ({"neural_collapse": True} if asked.neural_collapse else {})
     if doubt := identity.cannot_be_known(determinants):
         warnings.warn(doubt, stacklevel=4)
         drawn = replace(drawn, checked=replace(checked, asked=replace(asked, force=True)))

@@ -29,6 +29,7 @@ FORMS = {
     "openood": "output.msp.id",
     "fecam": "output.a1_1_a2_1.distances",
     "ranpac": "param.W_rand",
+    "collapse": "definition64.c0.nc4_disagreement",
     "dfr": "input.l2.val.subset_rows",
     "openood_metrics": "input.ties.confidence",
 }
