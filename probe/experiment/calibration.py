@@ -7,18 +7,22 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import expit
 from sklearn.base import clone
 
 from probe.core.arrays import rows_of
 from probe.core.base import Dataset, IntArray, Split
 from probe.core.errors import InputError
 from probe.core.targets import full_width
+from probe.core.targets.labels import Labels
 from probe.core.targets.number import Number, columns_of
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.base import AnyHead
 from probe.metrics.conformal import SetScores, nonconformity, prediction_sets, rows_needed, thresholds_of
 from probe.metrics.evaluate import measure
+from probe.metrics.label_sets import answers
+from probe.metrics.label_sets import nonconformity as label_nonconformity
 from probe.metrics.prediction_intervals import IntervalScores, margins
 from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import score
@@ -36,12 +40,12 @@ class Calibrated:
 
     Attributes:
         head: Of the second fit, which gives these scores for the test rows by `predict_proba` and `predict_set`, or by
-            `predict_interval`.
-        scores: `scaled`, `sets` and `class_conditional_sets`; of numbers `intervals`.
+            `predict_interval`; None of several labels.
+        scores: `scaled`, `sets` and `class_conditional_sets`; of numbers `intervals`, of several labels `label_sets`.
         record: Of classes with the metrics of the second fit before scaling, as `unscaled`.
     """
 
-    head: AnyHead
+    head: AnyHead | None
     scores: dict[str, Any]
     record: dict[str, Any]
 
@@ -157,6 +161,31 @@ def calibrate_numbers(
     made = IntervalScores(low, high, columns_of(rows.test.y), level, test_groups)
     record = {"n_held_out": len(inside), **settings(level), "margins": margin.tolist(), "chosen": chosen(fitted)}
     return Calibrated(fitted, {"intervals": made}, record)
+
+
+def calibrate_labels(
+    head: AnyHead,
+    rows: ReadRows,
+    held: NDArray[np.bool_],
+    *,
+    level: float = LEVEL,
+    groups: IntArray | None = None,
+) -> Calibrated:
+    """Fits a head of several labels without the held-out rows, selection included, and answers with label sets.
+
+    Args:
+        head: Unfitted.
+        rows: Of the run.
+        held: Which of the training rows are held out.
+        level: Wanted chance that an answer holds the true set of labels.
+        groups: Of the training rows, where the dataset names some.
+    """
+    fitted: Any = fit_without(head, rows, held, Labels().strata(rows.train.y), groups)
+    inside = np.flatnonzero(held)
+    given, asked = (expit(fitted.logits(X).astype(np.float64)) for X in (rows_of(rows.train.X, inside), rows.test.X))
+    scored = label_nonconformity(given, rows.train.y[inside])
+    record = {"n_held_out": len(inside), **settings(level), "chosen": chosen(fitted)}
+    return Calibrated(None, {"label_sets": answers(asked, rows.test.y, scored, level)}, record)
 
 
 def fit_without(

@@ -10,7 +10,7 @@ import numpy as np
 
 from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
-from probe.experiment.calibration import calibrate, calibrate_numbers
+from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers
 from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
 from probe.experiment.ood import detect
@@ -78,6 +78,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         if target.exclusive:
             n_classes = len(asked.dataset.class_names)
             calibrated = calibrate(unfitted, rows, held, n_classes=n_classes, seed=0, level=level, groups=groups)
+        elif target.name == "labels":
+            calibrated = calibrate_labels(unfitted, rows, held, level=level, groups=groups)
         else:
             calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
         scores |= calibrated.scores

@@ -72,6 +72,20 @@ def test_metrics_are_those_of_the_saved_predictions(folder: Path) -> None:
         np.testing.assert_array_equal(head.predict(np.load(folder / "several.npz")["x_test"]), rows["predicted"])
 
 
+def test_calibrated_runs_answer_with_label_sets_and_change_nothing_else(folder: Path) -> None:
+    made = [in_process(folder, folder / "sets", calibrate=asked) for asked in (False, True)]
+    plain, calibrated = (json.loads((one / "result.json").read_text()) for one in made)
+    for name, value in plain["metrics"].items():
+        assert calibrated["metrics"][name] == value
+    found = {name: value["value"] for name, value in calibrated["metrics"].items() if name not in plain["metrics"]}
+    assert set(found) == {
+        "label_set_coverage", "mean_label_sets", "empty_label_sets", "cut_label_sets", "label_set_p_distance",
+    }  # fmt: skip
+    assert found["label_set_coverage"] > 0.8
+    assert 1 < found["mean_label_sets"] < 16
+    assert calibrated["calibration"]["n_held_out"] >= 9
+
+
 def test_sweep_and_leaderboard_show_map_in_percent(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "mAP, % (higher is better)" in (folder / "printed.txt").read_text()
     assert "4 done" in (folder / "printed.txt").read_text()
@@ -128,7 +142,6 @@ def test_runs_with_one_and_with_several_labels_have_tables_of_their_own(folder: 
             "several has several labels per row, head ncm fits one class per row: choose one of knn, linear",
         ),
         ({"protocol": FewShot()}, "protocol few_shot draws by class: choose one of cross_validation, fraction, full"),
-        ({"calibrate": True}, "dataset several has several labels per row, calibrate need one class per row"),
         ({"test_on": sklearn.load("iris")}, "several has several labels per row, test_on need one class per row"),
     ],
 )

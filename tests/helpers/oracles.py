@@ -30,6 +30,8 @@ FORMS = {
     "fecam": "output.a1_1_a2_1.distances",
     "ranpac": "param.W_rand",
     "collapse": "definition64.c0.nc4_disagreement",
+    "subclass": "output.kmeans.subclass",
+    "label_sets": "output.p1.forced_prediction",
     "dfr": "input.l2.val.subset_rows",
     "openood_metrics": "input.ties.confidence",
 }

@@ -25,6 +25,7 @@ class Labels(Target):
 
     name: ClassVar[str] = "labels"
     phrase: ClassVar[str] = "several labels per row"
+    calibrates: ClassVar[bool] = True
 
     def faults(self, part: str, labels: NDArray[Any], class_names: Sequence[str], ids: Sequence[str] = ()) -> list[str]:
         """What is wrong with the targets of a partition; each label stands at some training rows and not at others."""
