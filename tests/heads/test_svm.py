@@ -13,7 +13,7 @@ from probe.heads.svm import LinearSVM
 
 
 def contract_case():
-    return {"Cs": (0.01, 1.0)}
+    return {"Cs": [0.01, 1.0]}
 
 
 def wine():

@@ -99,7 +99,8 @@ class TogetherHead(ModuleHead):
     ) -> list[Trained]:
         device = resolve_device(self.device)
         batch_size = min(self.batch_size, len(rows))
-        one_row = as_tensors(rows[np.array([longest_row(rows.arrays["tokens"])])], "cpu")
+        widest = longest_row(rows.arrays["tokens"]) if "tokens" in rows.arrays else 0
+        one_row = as_tensors(rows[np.array([widest])], "cpu")
         check_training_memory(self._first(), one_row, len(candidates), batch_size, device)
         course = Course(self.epochs, self.batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
         return train_together(self._first, candidates, rows, validation, course, device)
