@@ -34,6 +34,11 @@ KINDS: list[tuple[str, Any, str]] = [
     ("conformal_level", float, "a number between 0 and 1"),
     ("name runs device cache control", str, "a text"),
 ]
+READERS = {
+    "vectors": ("identity", "the rows are vectors, which backbone=identity reads as they are"),
+    "series": ("rocket", "the rows are series, which backbone=rocket reads"),
+}
+"""Of rows that the default backbone does not read: the one that does, and what is told."""
 BACKBONE = "tiny"
 """The default, of `config.yaml`."""
 NONE_LIVE: Mapping[str, Any] = MappingProxyType({})
@@ -54,7 +59,7 @@ def to_stderr(line: str) -> None:
 
 
 def readable(config: Any, words: Sequence[str], say: Callable[[str], None] = to_stderr) -> Any:
-    """The configuration with `backbone=identity` where the rows are vectors and no word names a backbone.
+    """The configuration with a backbone that reads its rows, where these are of `READERS` and no word names one.
 
     Args:
         words: The overrides that it was made of.
@@ -66,9 +71,10 @@ def readable(config: Any, words: Sequence[str], say: Callable[[str], None] = to_
     check(config)
     from probe.core.rows import rows_of
 
-    if rows_of(dataset_of(config)) == "vectors":
-        say("probe: the rows are vectors, which backbone=identity reads as they are")
-        return config | {"backbone": OmegaConf.to_container(OmegaConf.load(CONF / "backbone" / "identity.yaml"))}
+    if reader := READERS.get(rows_of(dataset_of(config)) or ""):
+        name, told = reader
+        say(f"probe: {told}")
+        return config | {"backbone": OmegaConf.to_container(OmegaConf.load(CONF / "backbone" / f"{name}.yaml"))}
     return config
 
 

@@ -63,12 +63,20 @@ def _raw(config: Mapping[str, Any], live: Mapping[str, Any], dataset: Dataset, k
             raise DoesNotFit("backbone identity gives the rows as they are, a run with it is its own raw input: leave "
                              "control=raw_input out")  # fmt: skip
         return identity
-    if rows not in ("images", "texts"):
+    if rows not in ("images", "texts", "series"):
         raise DoesNotFit(
-            f"the rows of dataset {dataset.name} are {rows}, control={kind} reads images, texts and vectors: leave it "
-            "out"
+            f"the rows of dataset {dataset.name} are {rows}, control={kind} reads images, texts, series and vectors: "
+            "leave it out"
         )
-    return {**_node("backbone", "raw"), "rows": rows}
+    return {**_node("backbone", "raw"), "rows": rows, "n_steps": _n_steps(dataset) if rows == "series" else None}
+
+
+def _n_steps(dataset: Dataset) -> int | None:
+    """Of the longest series; None where all are of one length, so that such sets share features."""
+    from probe.core.rows import series_lengths
+
+    lengths = set(series_lengths(dataset))
+    return max(lengths) if len(lengths) > 1 else None
 
 
 def _random_weights(config: dict[str, Any], live: Mapping[str, Any]) -> dict[str, Any]:

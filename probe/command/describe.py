@@ -10,7 +10,7 @@ import numpy as np
 
 from probe.core.base import Backbone, CountsTokens, Dataset, Notes
 from probe.core.escaping import one_line
-from probe.core.rows import check_rows
+from probe.core.rows import check_rows, rows_of, series_lengths
 from probe.core.words import counted
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.features.extraction.batches import collate
@@ -58,6 +58,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
         "notes": dict(backbone.notes) if isinstance(backbone, Notes) else {},
         "tokens": _tokens(backbone, [train[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
+        "series": _series(dataset) if rows_of(dataset) == "series" else None,
         "shapes": shapes,
         "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
         "layers": list(getattr(backbone, "layers", ())),
@@ -86,6 +87,17 @@ def _tokens(backbone: CountsTokens, texts: list[Any]) -> dict[str, Any]:
     }
 
 
+def _series(dataset: Dataset) -> dict[str, int]:
+    """How long the series are, of all partitions, and how many channels they have."""
+    lengths = np.array(series_lengths(dataset))
+    return {
+        "n_channels": int(dataset.partitions["train"][0].shape[1]),
+        "least": int(lengths.min()),
+        "median": int(np.median(lengths)),
+        "most": int(lengths.max()),
+    }
+
+
 def _row_bytes(kind: str, shape: tuple[int, ...]) -> int:
     dtype = stored_dtype(requested_dtypes({kind: None})[kind], 1 + len(shape))
     return math.prod(shape) * np.dtype(dtype).itemsize
@@ -106,6 +118,7 @@ def render(facts: dict[str, Any]) -> str:
         "features": "; ".join(kinds),
         **({"layers": _layers(facts["layers"])} if facts["layers"] else {}),
         "dataset": f"{facts['dataset']}, {target['what']}, {rows}",
+        **({"series": _told_of_series(facts["series"])} if facts["series"] else {}),
         **({"tokens": _told(facts["tokens"]), "example": facts["tokens"]["example"]} if facts["tokens"] else {}),
         **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
         target["spread_of"]: target["spread"],
@@ -129,6 +142,13 @@ def _told(tokens: dict[str, Any]) -> str:
         f"median {tokens['median']:g} a text, at most {tokens['most']:,}; {tokens['read']:,} are read, "
         f"{100 * tokens['cut']:.0f} % of the texts are cut (of those looked at)"
     )
+
+
+def _told_of_series(series: dict[str, int]) -> str:
+    channels = counted(series["n_channels"], "channel")
+    if series["least"] == series["most"]:
+        return f"{channels}, {counted(series['most'], 'step')} each"
+    return f"{channels}, {series['least']:,} to {series['most']:,} steps, median {series['median']:,}"
 
 
 def _duration(minutes: float) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from probe.core.base import Backbone, Dataset
 from probe.core.errors import DoesNotFit
@@ -13,6 +13,7 @@ REMEDIES = {
     "images": "set backbone=tiny or another backbone of images",
     "texts": "set backbone=huggingface backbone.name=<hub id or folder of a language model>",
     "vectors": "set backbone=identity",
+    "series": "set backbone=rocket, or summary",
 }
 
 
@@ -43,11 +44,26 @@ def rows_of(dataset: Dataset) -> str | None:
     return None
 
 
+@runtime_checkable
+class BoundInLength(Protocol):
+    """A backbone that cannot read series of every length."""
+
+    def check_lengths(self, least: int, most: int) -> None:
+        """Refuses sets whose shortest and longest series have so many steps, with the parameter that helps."""
+        ...
+
+
+def series_lengths(dataset: Dataset) -> list[int]:
+    """Steps of all series of all partitions."""
+    return [len(partition[row]) for partition in dataset.partitions.values() for row in range(len(partition))]
+
+
 def check_rows(backbone: Backbone, dataset: Dataset) -> None:
     """Refuses a backbone that does not read what the rows of a dataset are, before any of them is read.
 
     Raises:
         DoesNotFit: With both names. What is not known is not refused here.
+        InputError: Series are too short or too long for it.
     """
     reads, rows = getattr(backbone, "reads", None), rows_of(dataset)
     if reads is not None and rows is not None and reads != rows:
@@ -55,3 +71,6 @@ def check_rows(backbone: Backbone, dataset: Dataset) -> None:
             f"backbone {backbone.name} reads {reads}, the rows of dataset {dataset.name} are {rows}: "
             + REMEDIES.get(rows, f"choose a backbone that reads {rows}")
         )
+    if rows == "series" and isinstance(backbone, BoundInLength):
+        lengths = series_lengths(dataset)
+        backbone.check_lengths(min(lengths), max(lengths))

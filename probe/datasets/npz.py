@@ -18,9 +18,10 @@ from probe.datasets.shared.labels import labels_as_read, read_class_names
 from probe.datasets.shared.numbers import classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.row_facts import FACTS, know
+from probe.datasets.shared.series_rows import SeriesPartition, check_gaps, of_array, sound
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid")}
-ROWS = Role("rows", "rows_key", ("images",), ("features", "data", "x", "X"), kind="arrays")
+ROWS = Role("rows", "rows_key", ("images", "series"), ("features", "data", "x", "X"), kind="arrays")
 LABELS = Role("labels", "labels_key", ("labels",), ("targets", "y"), kind="arrays")
 
 
@@ -35,12 +36,15 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    gaps: str = "refuse",
 ) -> Dataset:
     """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS` and `LABELS`.
 
     Without any of train, test and validation `images` and `labels`, or `X` and `y`, are train, for protocols that draw
     test rows from it. Labels are (N,), or (N, K) zeros and ones where a row may have several. Rows are images, uint8 of
-    shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`.
+    shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`, or
+    series, floats of shape (N, T, C), or numbers (N, T) or (N, T, C) called series. Where series differ in length,
+    `train_lengths` says it, (N,), or the steps at their end are NaN.
     `train_groups`, `train_sessions` and `train_hardness`, where they are there, say more of each row, see
     `row_facts.FACTS`. The file is read into memory.
 
@@ -55,9 +59,12 @@ def load(
         target_columns: Likewise of numbers to predict, (N,) or (N, Q), one or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        gaps: What becomes of values (NaN) that are missing in a series: `refuse`, `interpolate` (the straight line
+            between the values before and after in their channel, at the ends the nearest one) or `zero`.
     """
     if path is None:
         raise InputError("dataset=npz needs a file, none is given: set dataset.path=<file.npz>")
+    check_gaps(gaps)
     file = Path(path).expanduser()
     arrays = _arrays(file)
     asked = numbers_asked(
@@ -65,7 +72,15 @@ def load(
         map_labels=map_labels,
     )  # fmt: skip
     rows_of, labels_of, found = _pairs(file, list(arrays), rows_key, asked.columns[0] if asked else labels_key)
-    rows = {part: _rows(file, arrays[rows_of[part]], rows_of[part]) for part in found}
+    lengths = {part: _place(arrays, part, "lengths") for part in found}
+    first = arrays[rows_of["train"]]
+    series = "series" in rows_of["train"].split("_") or (first.ndim == 3 and first.dtype.kind == "f")
+    if series:
+        steps = {part: arrays[key] if key else None for part, key in lengths.items()}
+        every = {part: of_array(arrays[rows_of[part]], steps[part], rows_of[part], file) for part in found}
+        rows: Mapping[str, Any] = sound(every, gaps, file)
+    else:
+        rows = {part: _rows(file, arrays[rows_of[part]], rows_of[part]) for part in found}
     for part in found:
         labels = arrays[labels_of[part]]
         if labels.ndim not in (1, 2) or len(labels) != len(rows[part]):
@@ -73,7 +88,7 @@ def load(
                 f"{labels_of[part]} of {file} has shape {labels.shape}, expected one label, or a column per label, for "
                 f"each of the {len(rows[part])} rows of {rows_of[part]}: mend the file"
             )
-    partitions, used = {}, {*rows_of.values(), *labels_of.values()}
+    partitions, used = {}, {*rows_of.values(), *labels_of.values(), *(key for key in lengths.values() if series)}
     if asked:
         keys = {part: {column: _array_of(file, arrays, part, column) for column in asked.columns} for part in found}
         labelled = asked.read({part: {c: arrays[key] for c, key in keys[part].items()} for part in found}, file)
@@ -85,11 +100,15 @@ def load(
         facts = {fact: _place(arrays, part, fact) for fact in FACTS}
         used |= {key for key in facts.values() if key}
         ids = [str(i) for i in range(len(rows[part]))]
-        of_part = ArrayPartition(rows[part], labelled.labels[part], ids, target=labelled.target)
+        kind = SeriesPartition if series else ArrayPartition
+        of_part = kind(rows[part], labelled.labels[part], ids, target=labelled.target)
         partitions[part] = know(of_part, {fact: arrays[key] for fact, key in facts.items() if key}, part)
     others = sorted(arrays.keys() - used)
     left_out = [f"{len(others)} arrays of {file.name} ({', '.join(others[:3])})"] if others else []
-    return make_dataset(name or file.stem, labelled.names, partitions, target=labelled.target, left_out=left_out)
+    return make_dataset(
+        name or file.stem, labelled.names, partitions, target=labelled.target, left_out=left_out,
+        rows="series" if series else None,
+    )  # fmt: skip
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:
@@ -151,6 +170,6 @@ def _rows(file: Path, rows: NDArray[Any], key: str) -> NDArray[Any]:
     if not (is_vectors or is_images):
         raise InputError(
             f"{key} of {file} is {rows.dtype} of shape {rows.shape}, expected uint8 images (N, H, W) or (N, H, W, 3), "
-            "or float vectors (N, D): convert it"
+            "float vectors (N, D), or float series (N, T, C): convert it"
         )
     return rows

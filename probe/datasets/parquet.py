@@ -1,12 +1,11 @@
-"""Images, or vectors, in parquet files, in the layout that Hugging Face `datasets` writes and reads."""
+"""Images, vectors or series in parquet files, in the layout that Hugging Face `datasets` writes and reads."""
 
 from __future__ import annotations
 
 import os
-import re
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from PIL import Image
 
-from probe.core.base import Dataset, digest
+from probe.core.base import Dataset, Partition, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
@@ -35,16 +34,18 @@ from probe.datasets.shared.parquet_files import (
     metadata_names,
     n_rows_by_group,
     number_column,
+    partition_files,
     schema_of,
     values_of,
 )
+from probe.datasets.shared.parquet_series import read_series
+from probe.datasets.shared.parquet_series import series_columns as chosen_series
 from probe.datasets.shared.partitions import ArrayPartition, check_lengths, make_dataset
 from probe.datasets.shared.row_facts import know
-from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.series_rows import SeriesPartition, check_gaps
 from probe.datasets.shared.vectors import feature_columns as chosen_features
 from probe.datasets.shared.vectors import stacked
 
-PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 CACHE_BYTES = 128 * 2**20
 """Row groups kept in memory by each process; the last one used stays whatever its size."""
 
@@ -155,6 +156,8 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    series_columns: str | Sequence[str] | None = None,
+    gaps: str = "refuse",
 ) -> Dataset:
     """Reads `train-*.parquet` and, optionally, `test-*` and `validation-*.parquet` from a folder or its `data/`.
 
@@ -178,16 +181,22 @@ def load(
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        series_columns: Columns of lists that make a series of each row, names or patterns: a channel each, or lists of
+            lists, the channels of each step; by default the one called `series`. Lists may differ in length.
+        gaps: What becomes of values that are missing in a series: `refuse`, `interpolate` (the straight line between
+            the values before and after in their channel, at the ends the nearest one) or `zero`.
     """
     if path is None:
         raise InputError(
             "dataset=parquet needs a folder, none is given: set dataset.path=<folder with train-*.parquet>"
         )
+    check_gaps(gaps)
     root = Path(path).expanduser()
-    found, left_out = _partition_files(root)
+    found, left_out = partition_files(root)
     schema = schema_of(found["train"][0])
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
-    image = None if feature_columns is not None else _image_column(schema, image_column, root)
+    series = [] if feature_columns is not None else chosen_series(schema, series_columns, root)
+    image = None if series or feature_columns is not None else _image_column(schema, image_column, root)
     numbers = numbers_asked(
         target_columns, units, missing, label_column=label_column, class_names=class_names, ignore_label=ignore_label,
         map_labels=map_labels,
@@ -197,9 +206,9 @@ def load(
     else:
         columns = [_label_column(schema, asked, root) for asked in label_columns(label_column)]
     taken = [*columns, *known.values()]
-    features = [] if image is not None else _feature_columns(schema, feature_columns, taken, root)
+    features = [] if series or image is not None else _feature_columns(schema, feature_columns, taken, root)
     kind_of_label = "number" if numbers else "label"
-    contents = {c: "number" for c in features} | dict.fromkeys(columns, kind_of_label)
+    contents = dict.fromkeys(features, "number") | dict.fromkeys(series, "list") | dict.fromkeys(columns, kind_of_label)
     check_schemas(found, contents | ({image: "image"} if image else {}))
     if numbers:
         raw = {p: {c: [v for file in files for v in values_of(file, c)] for c in columns} for p, files in found.items()}
@@ -207,25 +216,30 @@ def load(
     else:
         coded = {column: coded_labels(found, column) for column in columns}
         labelled, translated = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels)
+    steps = read_series(found, series, gaps, root) if series else {}
     partitions = {}
     for part, files in found.items():
         facts = {fact: _fact(files, column, part) for fact, column in known.items()}
-        rows = (
-            ParquetPartition(files, image, ",".join(columns), labelled.labels[part], part in translated)
-            if image is not None
-            else _vectors(files, features, labelled.labels[part], labelled.target, root)
-        )
+        labels = labelled.labels[part]
+        rows: Partition
+        if image is not None:
+            rows = ParquetPartition(files, image, ",".join(columns), labels, part in translated)
+        else:
+            rows = _arrays(steps[part] if series else _vectors(files, features, root), labels, labelled.target)
         partitions[part] = know(rows, facts, part)
     called = name or (root.stem if root.is_file() else root.resolve().name)
-    kind = "vectors" if image is None else "images"
+    kind = "series" if series else "vectors" if image is None else "images"
     return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows=kind)
 
 
-def _vectors(
-    files: Sequence[Path], columns: Sequence[str], labels: NDArray[Any], target: Target, root: Path
-) -> ArrayPartition:
-    rows = stacked({column: [number_column(file, column) for file in files] for column in columns}, root)
-    return ArrayPartition(rows, labels, [str(row) for row in range(len(rows))], target=target)
+def _vectors(files: Sequence[Path], columns: Sequence[str], root: Path) -> NDArray[Any]:
+    return stacked({column: [number_column(file, column) for file in files] for column in columns}, root)
+
+
+def _arrays(rows: Any, labels: NDArray[Any], target: Target) -> Partition:
+    """Of a list of series, or of an array of vectors."""
+    kind = SeriesPartition if isinstance(rows, list) else ArrayPartition
+    return kind(rows, labels, [str(row) for row in range(len(rows))], target=target)
 
 
 def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | None:
@@ -238,32 +252,6 @@ def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | N
             listing = ", ".join(f"{name} ({kind})" for name, kind in described(schema).items())
             raise InputError(f"{file} has the columns {listing}, expected {column}: name one that it has")
     return [value for file in files for value in values_of(file, column)]
-
-
-def _partition_files(root: Path) -> tuple[Mapping[str, list[Path]], list[str]]:
-    """The files of each partition, and what is left out."""
-    if root.is_file():
-        return {"train": [root]}, []
-    for folder in (root, root / "data"):
-        found = {}
-        for part, names in PARTITIONS.items():
-            pattern = re.compile(rf"({'|'.join(names)})([-_.].*)?\.parquet")
-            files = sorted(f for f in folder.glob("*.parquet") if pattern.fullmatch(f.name))
-            if files:
-                found[part] = files
-        if "test" not in found and "validation" in found:
-            found["test"] = found.pop("validation")
-        every = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
-        if not found and every:
-            return {"train": every}, []
-        if "train" in found:
-            used = [file for files in found.values() for file in files]
-            return found, unused_files(folder, used, "*.parquet", "named for no partition")
-    there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
-    raise InputError(
-        f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train-*.parquet and test-*.parquet (or "
-        "validation-*.parquet) in it or in its data/ folder: give the folder that holds them"
-    )
 
 
 def _image_column(schema: pa.Schema, asked: str | None, root: Path) -> str | None:

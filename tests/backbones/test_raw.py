@@ -84,8 +84,8 @@ def test_images_of_several_small_sizes_are_refused_with_a_size_that_works():
 
 
 def test_parameters_that_mean_nothing_are_refused_together():
-    with pytest.raises(InputError, match=r"rows is 'vectors', expected images or texts; size is 64, expected 1 to 32 "
-                       "pixels; n_words is 0, expected at least 1"):  # fmt: skip
+    with pytest.raises(InputError, match=r"rows is 'vectors', expected images, texts or series; size is 64, expected "
+                       "1 to 32 pixels; n_words is 0, expected at least 1"):  # fmt: skip
         RawInput("vectors", 64, 0)
     with pytest.raises(InputError, match=r"reads texts, this row is ndarray: set backbone.rows=images"):
         RawInput("texts").transform(np.zeros(3))
@@ -95,3 +95,16 @@ def test_what_is_read_and_how_is_part_of_the_identity():
     identities = [RawInput().identity(), RawInput(size=16).identity(), RawInput("texts").identity(),
                   RawInput("texts", n_words=10).identity()]  # fmt: skip
     assert len({str(identity) for identity in identities}) == 4
+
+
+def test_the_steps_of_a_series_follow_each_other():
+    series = np.arange(6.0).reshape(3, 2)
+    assert RawInput("series").transform(series).tolist() == [0, 1, 2, 3, 4, 5]
+    assert RawInput("series", n_steps=2).transform(series).tolist() == [0, 1, 2, 3]
+    assert RawInput("series", n_steps=4).transform(series).tolist() == [0, 1, 2, 3, 4, 5, 0, 0]
+
+
+def test_series_of_several_lengths_are_refused_with_the_way_out():
+    backbone = RawInput("series")
+    with pytest.raises(InputError, match=r"series have 3 to 4 values, .* set backbone.n_steps to the steps of the"):
+        backbone.collate([backbone.transform(np.ones((n, 1))) for n in (3, 4)])

@@ -142,6 +142,18 @@ def test_texts_are_counted_whatever_the_head_and_every_head_is_held_against_that
     assert "raw input" in cells["not_above"]["huggingface/bert ridge"]
 
 
+@pytest.mark.parametrize("kind", ["raw_input", "majority"])
+def test_series_are_read_as_they_are_up_to_the_longest(tmp_path: Path, kind: str) -> None:
+    header = "@classLabel true up down\n@data\n"
+    rows = [f"{i % 2},{1 + i % 2}{',3' * (i % 3)}:{('up', 'down')[i % 2]}\n" for i in range(40)]
+    for part in ("TRAIN", "TEST"):
+        (tmp_path / f"a_{part}.ts").write_text(header + "".join(rows))
+    given = {"dataset": ("ts", {"path": str(tmp_path)}), "backbone": ("rocket", {"lengths": [3]}), "limit": None}
+    found = run(kind, **given)
+    assert found["labels"]["backbone"] == "raw"
+    assert found["metrics"]["top1"]["value"] == (1 if kind == "raw_input" else 0.5)
+
+
 @pytest.mark.parametrize("head", ["linear", "ncm", "lda"])
 def test_with_shuffled_labels_a_head_knows_nothing(head: str) -> None:
     shuffled = run("shuffled_labels", head=head, limit=None)

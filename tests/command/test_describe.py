@@ -7,6 +7,7 @@ from probe.backbones.identity import IdentityBackbone
 from probe.backbones.module import ModuleBackbone
 from probe.backbones.shared.image_network import ImageNetwork
 from probe.backbones.shared.views import MultiView
+from probe.backbones.summary import SummaryBackbone
 from probe.backbones.tiny import TinyBackbone
 from probe.command import cli
 from probe.command import subcommands as commands
@@ -16,6 +17,7 @@ from probe.core.errors import DoesNotFit
 from probe.core.targets.labels import Labels
 from probe.datasets import gaussians, sklearn
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.series_rows import SeriesPartition
 
 
 def test_facts_of_images():
@@ -149,3 +151,15 @@ def test_it_tells_that_pooled_features_are_logits():
 def test_rows_that_the_backbone_does_not_read_are_refused():
     with pytest.raises(DoesNotFit, match="identity reads vectors, the rows of dataset digits are images"):
         describe(IdentityBackbone(), sklearn.load("digits"))
+
+
+@pytest.mark.parametrize(
+    ("shortest", "told"), [(3, "2 channels, 3 to 9 steps, median 9"), (9, "2 channels, 9 steps each")]
+)
+def test_lengths_and_channels_of_series_are_told(shortest, told):
+    rows = [np.ones((shortest if i == 0 else 9, 2)) * i for i in range(8)]
+    parts = {part: SeriesPartition(rows, [0, 1] * 4, [str(i) for i in range(8)]) for part in ("train", "test")}
+    facts = describe(SummaryBackbone(), make_dataset("waves", ["a", "b"], parts, rows="series"))
+    assert facts["shapes"] == {"pooled": (10,)}
+    assert f"series         {told}\n" in render(facts)
+    assert "leakage        of test 8 rows in train too" in render(facts)

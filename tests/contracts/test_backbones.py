@@ -20,6 +20,7 @@ from probe.core.base import Backbone
 from probe.core.errors import InputError
 from probe.core.kinds import KINDS
 from probe.core.rows import ROWS
+from probe.features.extraction.batches import collate
 
 CONF = places.CONF / "backbone"
 NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
@@ -49,13 +50,15 @@ def backbone(name):
 
 def rows(backbone):
     rng = np.random.default_rng(0)
-    if backbone.name == "identity":
+    if backbone.reads == "vectors":
         return list(rng.normal(size=(3, 5)))
+    if backbone.reads == "series":
+        return list(rng.normal(size=(3, 30, 2)))
     return [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
 
 
-def batch_of(backbone):
-    return torch.stack([backbone.transform(row) for row in rows(backbone)])
+def batch_of(backbone, first=0, last=3):
+    return collate(backbone, [backbone.transform(row) for row in rows(backbone)[first:last]])
 
 
 def test_yaml_lists_every_parameter_with_the_python_default(name):
@@ -84,9 +87,8 @@ def test_features_are_finite_float32_of_the_declared_shapes(backbone):
 
 
 def test_each_row_has_its_own_features_whatever_its_company(backbone):
-    batch = batch_of(backbone)
-    together = backbone.extract(batch, ["pooled"])["pooled"]
-    alone = torch.cat([backbone.extract(row[None], ["pooled"])["pooled"] for row in batch])
+    together = backbone.extract(batch_of(backbone), ["pooled"])["pooled"]
+    alone = torch.cat([backbone.extract(batch_of(backbone, row, row + 1), ["pooled"])["pooled"] for row in range(3)])
     torch.testing.assert_close(together, alone, rtol=1e-4, atol=1e-5)
     assert not torch.allclose(together[0], together[1])
 
@@ -121,12 +123,12 @@ def test_identity_is_json_and_the_same_every_time(backbone, name):
 def test_a_pickled_copy_gives_the_same_features(backbone):
     batch = batch_of(backbone)
     copy = pickle.loads(pickle.dumps(backbone))
-    assert torch.equal(copy.transform(rows(backbone)[0]), batch[0])
+    assert torch.equal(copy.transform(rows(backbone)[0]), backbone.transform(rows(backbone)[0]))
     assert torch.equal(copy.extract(batch, ["pooled"])["pooled"], backbone.extract(batch, ["pooled"])["pooled"])
 
 
 def test_rows_of_the_wrong_sort_are_refused_with_the_fix(backbone):
-    wrong = Image.new("RGB", (4, 4)) if backbone.name == "identity" else np.zeros(5)
+    wrong = Image.new("RGB", (4, 4)) if backbone.reads == "vectors" else np.zeros(5)
     with pytest.raises(InputError, match="set backbone="):
         backbone.transform(wrong)
 

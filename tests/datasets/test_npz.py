@@ -155,3 +155,45 @@ def contract_case(root):
     labels = [0, 1, 0, 1]
     np.savez(root / "a.npz", train_images=images, train_labels=labels, test_images=images + 99, test_labels=labels)
     return {"path": str(root / "a.npz")}
+
+
+def test_floats_of_steps_and_channels_are_series(tmp_path):
+    X = np.arange(24.0).reshape(4, 3, 2)
+    path = write(tmp_path, train_series=X, train_labels=LABELS, train_lengths=[3, 1, 2, 3])
+    data = load(path)
+    assert data.rows == "series"
+    assert data.partitions["train"].lengths.tolist() == [3, 1, 2, 3]
+    np.testing.assert_array_equal(data.partitions["train"][2], X[2, :2])
+    assert "left_out" not in data.notes
+    assert load(write(tmp_path, X_train=X, y_train=LABELS)).rows == "series"
+    one_channel = load(write(tmp_path, train_series=X[..., 0].astype(int), train_labels=LABELS))
+    np.testing.assert_array_equal(one_channel.partitions["train"][1], X[1, :, :1])
+
+
+def test_missing_steps_at_the_end_of_series_are_none(tmp_path):
+    X = np.arange(24.0).reshape(4, 3, 2)
+    X[1, 2], X[2, 1, 0] = np.nan, np.nan
+    path = write(tmp_path, train_series=X, train_labels=LABELS)
+    with pytest.raises(InputError, match=r"row 2 of train of .* has no value in step 1 of channel 0"):
+        load(path)
+    train = load(path, gaps="interpolate").partitions["train"]
+    assert train.lengths.tolist() == [3, 2, 3, 3]
+    assert train[2][1, 0] == (X[2, 0, 0] + X[2, 2, 0]) / 2
+
+
+@pytest.mark.parametrize(
+    ("arrays", "text"),
+    [
+        (
+            {"train_series": np.ones((4, 3, 2, 1))},
+            r"train_series of .* is float64 of shape \(4, 3, 2, 1\), expected num",
+        ),
+        ({"train_series": np.array([["a"]] * 4)}, r"is <U1 of shape \(4, 1\), expected numbers \(N, T, C\)"),
+        ({"train_lengths": [1, 2, 3]}, r"the lengths of train_series of .* are int64 of shape \(3,\)"),
+        ({"train_lengths": [1, 2, 3, 4]}, r"row 3 of train_series of .* is 4 steps long, expected 1 to 3"),
+        ({"train_series": np.full((4, 3, 2), np.inf)}, r"row 0 of train of .* has inf in step 0 of channel 0"),
+    ],
+)
+def test_unfitting_series_are_refused(tmp_path, arrays, text):
+    with pytest.raises(InputError, match=text):
+        load(write(tmp_path, **{"train_series": np.ones((4, 3, 2)), "train_labels": LABELS, **arrays}))

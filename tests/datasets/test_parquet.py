@@ -348,3 +348,50 @@ def contract_case(root):
             blobs.append({"bytes": buffer.getvalue(), "path": None})
         pq.write_table(pa.table({"image": blobs, "label": [0, 1, 0, 1]}), root / f"{part}-0.parquet")
     return {"path": str(root)}
+
+
+def write_series(folder, columns, labels=("a", "b", "a")):
+    folder.mkdir(exist_ok=True)
+    pq.write_table(pa.table({**columns, "label": list(labels)}), folder / "train.parquet", row_group_size=2)
+    return str(folder)
+
+
+def test_lists_are_channels_and_lists_of_lists_all_of_them(tmp_path):
+    x, y = [[1.0, 2.0], [3.0], [4.0, 5.0, 6.0]], [[0.0, 0.0], [1.0], [2.0, 2.0, 2.0]]
+    steps = [[list(step) for step in zip(*row, strict=True)] for row in zip(x, y, strict=True)]
+    by_channel = load(write_series(tmp_path / "a", {"acc_x": x, "acc_y": y}), series_columns="acc_*")
+    by_step = load(write_series(tmp_path / "b", {"series": steps}))
+    assert by_channel.rows == by_step.rows == "series"
+    assert by_channel.partitions["train"].lengths.tolist() == [2, 1, 3]
+    np.testing.assert_array_equal(by_channel.partitions["train"][2], [[4, 2], [5, 2], [6, 2]])
+    assert by_channel.fingerprint == by_step.fingerprint
+    fixed = {"series": pa.array([[[1, 2]], [[3, 4]], [[5, 6]]], pa.list_(pa.list_(pa.int16(), 2)))}
+    np.testing.assert_array_equal(load(write_series(tmp_path / "c", fixed)).partitions["train"][1], [[3, 4]])
+
+
+def test_nulls_in_series_are_missing_values(tmp_path):
+    path = write_series(tmp_path / "a", {"series": [[1.0, None, 3.0], [3.0, None], [4.0]]})
+    with pytest.raises(InputError, match=r"row 0 of train of .* has no value in step 1 of channel 0"):
+        load(path)
+    train = load(path, gaps="interpolate").partitions["train"]
+    assert [row[:, 0].tolist() for row in (train[0], train[1])] == [[1, 2, 3], [3]]
+
+
+@pytest.mark.parametrize(
+    ("columns", "asked", "text"),
+    [
+        ({"a": [[1.0], [1.0], [1.0]]}, "b", r"names b, which no column of lists of numbers in .* is called \(a\)"),
+        ({"a": [1.0, 2.0, 3.0]}, "a", r"names a, which no column of lists of numbers .*\(it has none\)"),
+        ({"a": [["x"], ["y"], ["z"]]}, "a", r"names a, which no column of lists of numbers .*\(it has none\)"),
+        ({"series": [[1.0], None, [1.0]]}, None, r"row 1 of column series of .* has no list, expected a series"),
+        ({"series": [[[1.0, 2.0], [1.0]]] * 3}, None, r"column series of .* has steps of 1, 2 channels, expected as"),
+        (
+            {"a": [[1.0]] * 3, "b": [[1.0, 2.0]] * 3},
+            ["a", "b"],
+            r"row 0 of .* has lists of 1, 2 numbers in the columns",
+        ),
+    ],
+)
+def test_columns_that_are_no_series_are_refused(tmp_path, columns, asked, text):
+    with pytest.raises(InputError, match=text):
+        load(write_series(tmp_path / "a", columns), series_columns=asked)

@@ -20,6 +20,7 @@ from probe.core.texts import Text
 from probe.datasets.shared.labels import labels_as_read, read_class_names
 from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.series_rows import SeriesPartition, check_gaps, given_series, sound
 from probe.datasets.shared.text_rows import TextPartition
 
 PARTITIONS = ("train", "test", "validation")
@@ -66,12 +67,13 @@ def dataset_of(
     target: str | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    gaps: str = "refuse",
 ) -> Dataset:
     """A dataset of what each partition is given as: a pair (X, y) of arrays, or a torch dataset of (row, label) pairs.
 
     Args:
         given: `train`, and perhaps `test` and `validation`. X holds float vectors (N, D), other numbers become such, or
-            uint8 images (N, H, W) or (N, H, W, 3), or is a list of texts.
+            uint8 images (N, H, W) or (N, H, W, 3), or float series (N, T, C), or is a list of texts or of series (T, C).
         name: How tables call it; by default `arrays`, `texts` or `rows` and the beginning of its fingerprint.
         class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
         ignore_label: A number or a name whose rows are left out.
@@ -80,6 +82,7 @@ def dataset_of(
             labels are classes otherwise, whatever their dtype.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing (NaN), or `drop` their rows, which are counted.
+        gaps: What becomes of values (NaN) that are missing in series, see `series_rows.sound`.
     """
     if target not in (None, "number"):
         raise InputError(f"target is {target!r}, expected number, or nothing for classes: give one of the two")
@@ -90,6 +93,9 @@ def dataset_of(
     if "train" in given and class_names is None and not pairs["train"]:
         class_names = _named_classes(given["train"])
     raw = {part: labels for part, (_, labels) in read.items()}
+    check_gaps(gaps)
+    series: dict[str, Any] = {part: rows for part, (rows, _) in read.items() if pairs[part] and _are_series(rows)}
+    read |= {part: (rows, raw[part]) for part, rows in sound(series, gaps, "X").items()}
     if "train" not in raw:
         raise InputError(f"dataset has the partitions {list(raw)}, expected train among them: add it")
     columns = None if target is None else "y"
@@ -131,6 +137,10 @@ def _are_images(rows: NDArray[Any]) -> bool:
     return rows.dtype == np.uint8 and (rows.ndim == 3 or (rows.ndim == 4 and rows.shape[-1] == 3))
 
 
+def _are_series(rows: Any) -> bool:
+    return isinstance(rows, list) and sort_of(next(iter(rows), None)) == "series"
+
+
 def _texts(X: Any, part: str) -> list[str | Text] | None:
     """The rows of a partition where they are texts: a list of strings or `Text`, an array or a column of strings."""
     if isinstance(X, str):
@@ -153,6 +163,8 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
     if (texts := _texts(pair[0], part)) is not None:
         labels = np.asarray(pair[1])
         return texts, _as_many(labels, texts, part)
+    if (series := given_series(pair[0])) is not None:
+        return series, _as_many(np.asarray(pair[1]), series, part)
     rows, labels = (np.asarray(value) for value in pair)
     if rows.ndim == 2 and rows.dtype.kind in "iub":
         rows = rows.astype(np.float32)
@@ -160,8 +172,8 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
         rows = rows[..., 0]
     if not (_are_images(rows) or (rows.ndim == 2 and rows.dtype.kind == "f")):
         raise InputError(
-            f"X of {part} is {rows.dtype} of shape {rows.shape}, expected vectors (N, D), uint8 images (N, H, W) or "
-            "(N, H, W, 3), or a list of texts: convert it"
+            f"X of {part} is {rows.dtype} of shape {rows.shape}, expected vectors (N, D), float series (N, T, C), "
+            "uint8 images (N, H, W) or (N, H, W, 3), or a list of texts: convert it"
         )
     return rows, _as_many(labels, rows, part)
 
@@ -215,7 +227,7 @@ def _named_classes(source: Any) -> list[str] | None:
 def _partition(given: Any, read: Any, labelled: Labelled, part: str) -> Partition:
     labels, target = labelled.labels[part], labelled.target
     if isinstance(given, tuple):
-        kind = TextPartition if isinstance(read, list) else ArrayPartition
+        kind = SeriesPartition if _are_series(read) else TextPartition if isinstance(read, list) else ArrayPartition
         return kind(read, labels, [str(row) for row in range(len(read))], target=target)
     return TorchRows(given, labels, read, target)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,9 +17,37 @@ from numpy.typing import NDArray
 from probe.core.errors import InputError
 from probe.core.files import require_regular
 from probe.datasets.shared.dictionaries import Coded
+from probe.datasets.shared.sources import unused_files
 
 Files = Mapping[str, Sequence[Path]]
 """The files of each partition."""
+PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
+
+
+def partition_files(root: Path) -> tuple[Mapping[str, list[Path]], list[str]]:
+    """The files of each partition, and what is left out."""
+    if root.is_file():
+        return {"train": [root]}, []
+    for folder in (root, root / "data"):
+        found = {}
+        for part, names in PARTITIONS.items():
+            pattern = re.compile(rf"({'|'.join(names)})([-_.].*)?\.parquet")
+            files = sorted(f for f in folder.glob("*.parquet") if pattern.fullmatch(f.name))
+            if files:
+                found[part] = files
+        if "test" not in found and "validation" in found:
+            found["test"] = found.pop("validation")
+        every = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
+        if not found and every:
+            return {"train": every}, []
+        if "train" in found:
+            used = [file for files in found.values() for file in files]
+            return found, unused_files(folder, used, "*.parquet", "named for no partition")
+    there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
+    raise InputError(
+        f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train-*.parquet and test-*.parquet (or "
+        "validation-*.parquet) in it or in its data/ folder: give the folder that holds them"
+    )
 
 
 def open_file(file: Path) -> pq.ParquetFile:
@@ -70,15 +99,31 @@ def is_number_type(kind: pa.DataType) -> bool:
     return pa.types.is_floating(kind) or pa.types.is_integer(kind)
 
 
+def is_series_type(kind: pa.DataType) -> bool:
+    """Whether values are lists of numbers, or lists of such lists."""
+    return is_list_type(kind) and (
+        is_number_type(kind.value_type)
+        or (is_list_type(kind.value_type) and is_number_type(kind.value_type.value_type))
+    )
+
+
+def is_list_type(kind: pa.DataType) -> bool:
+    """Whether values are lists, of one length or of several."""
+    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+
+
 def check_schemas(files: Files, columns: Mapping[str, str]) -> None:
     """Refuses a file that lacks one of the columns, or has something else in it than the first.
 
     Args:
         files: Of each partition.
-        columns: Column -> what it must hold: `image`, `number` or `label`.
+        columns: Column -> what it must hold: `image`, `number`, `list` or `label`.
     """
-    fits = {"image": is_image_type, "number": is_number_type, "label": lambda kind: not is_image_type(kind)}
-    told = {"image": "encoded images", "number": "numbers", "label": "labels"}
+    fits = {
+        "image": is_image_type, "number": is_number_type, "list": is_series_type,
+        "label": lambda kind: not is_image_type(kind),
+    }  # fmt: skip
+    told = {"image": "encoded images", "number": "numbers", "list": "lists of numbers", "label": "labels"}
     for file in (file for of_part in files.values() for file in of_part):
         schema = schema_of(file)
         absent = sorted(set(columns) - set(schema.names))
@@ -133,7 +178,7 @@ def vector_column(file: Path, column: str) -> NDArray[np.generic]:
     with open_file(file) as opened:
         lists = opened.read(columns=[column]).column(0).combine_chunks()
     kind = lists.type
-    if not (pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)):
+    if not is_list_type(kind):
         raise InputError(f"column {column} of {file} is {kind}, expected lists of floats: name another column")
     # A fixed-size list keeps room for a row that is missing; its length is that of every row.
     lengths = np.array([]) if lists.null_count else np.asarray(lists.value_lengths())

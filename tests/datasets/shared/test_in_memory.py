@@ -79,3 +79,15 @@ def test_rows_that_change_when_they_are_read_again_are_refused():
 def test_what_is_no_dataset_is_refused_in_a_sentence(given, sentence):
     with pytest.raises(InputError, match=sentence):
         dataset_of(given)
+
+
+def test_floats_of_steps_and_channels_are_series_of_any_length():
+    X, y = np.arange(24.0).reshape(4, 3, 2), [0, 1, 0, 1]
+    data = dataset_of({"train": (X, y), "test": ([X[0, :2], X[1]], [0, 1])})
+    assert data.rows == "series"
+    assert data.partitions["test"].lengths.tolist() == [2, 3]
+    np.testing.assert_array_equal(data.partitions["train"][1], X[1])
+    X[2, 1, 0] = np.nan
+    with pytest.raises(InputError, match=r"row 2 of train of X has no value in step 1 of channel 0, .* dataset.gaps="):
+        dataset_of({"train": (X, y)})
+    assert dataset_of({"train": (X, y)}, gaps="interpolate").partitions["train"][2][1, 0] == 14
