@@ -3,12 +3,17 @@ import pytest
 from PIL import Image
 
 from probe.backbones.identity import IdentityBackbone
+from probe.backbones.raw import RawInput
+from probe.backbones.rocket import RocketBackbone
+from probe.backbones.series_transformer import SeriesTransformer
 from probe.backbones.shared.views import MultiView
+from probe.backbones.summary import SummaryBackbone
 from probe.backbones.tiny import TinyBackbone
 from probe.core.base import Dataset
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.rows import ROWS, check_rows, rows_of, sort_of
-from probe.datasets.shared.partitions import ArrayPartition
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.series_rows import SeriesPartition
 from probe.datasets.sklearn import load
 from probe.features.store import FeatureStore
 
@@ -85,3 +90,33 @@ def test_loaders_declare_what_their_rows_are():
 def test_views_are_made_of_images_alone():
     with pytest.raises(InputError, match=r"views are made of images, backbone identity reads vectors: set views\.n=1"):
         MultiView(IdentityBackbone())
+
+
+@pytest.mark.parametrize(
+    ("backbone", "text"),
+    [
+        (
+            RocketBackbone(),
+            r"a series has 5 steps, the widest kernel .* spans 11: set shorter backbone.lengths, such as \[3,5\]",
+        ),
+        (
+            RocketBackbone(lengths=[3], length=9),
+            r"a series has 5 steps, .* set backbone.length=5, the steps of the short",
+        ),
+        (
+            RawInput("series"),
+            r"series have 5 to 9 steps, backbone raw needs one length for all: set backbone.n_steps=9",
+        ),
+        (
+            SeriesTransformer(length=8, dim=8, heads=1),
+            r"a series has 9 steps, .* reads at most 8: set backbone.length=9",
+        ),
+    ],
+)
+def test_series_of_lengths_that_a_backbone_cannot_read_are_refused_before_any_is_read(backbone, text):
+    parts = {part: SeriesPartition([np.ones((9, 1)), np.ones((n, 1))], [0, 1], ["a", "b"])
+             for part, n in (("train", 9), ("test", 5))}  # fmt: skip
+    data = make_dataset("waves", ["a", "b"], parts, rows="series")
+    with pytest.raises(InputError, match=text):
+        check_rows(backbone, data)
+    check_rows(SummaryBackbone(), data)
