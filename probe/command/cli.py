@@ -36,6 +36,7 @@ SUBCOMMANDS = {
     "cache": "probe.features.command:main",
     "ensemble": "probe.command.ensembles:main",
     "describe": "probe.command.subcommands:describe",
+    "check": "probe.command.subcommands:check",
     "extract": "probe.command.subcommands:extract",
     "reproduce": "probe.command.subcommands:reproduce",
 }

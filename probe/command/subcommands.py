@@ -1,4 +1,4 @@
-"""Subcommands that read a configuration as a run does: `probe reproduce`, `describe` and `extract`."""
+"""Subcommands that read a configuration as a run does: `probe reproduce`, `describe`, `check` and `extract`."""
 
 from __future__ import annotations
 
@@ -105,6 +105,36 @@ def describe(argv: Sequence[str]) -> int:
         write_file(options.sheet, sheet.save)
         tell(f"pictures       {options.sheet}")
     return 0
+
+
+def check(argv: Sequence[str]) -> int:
+    """Whether a backbone keeps its contract: shapes, chance, company in the batch, padding, device; a table of kinds.
+
+    Rows are the first ones of a dataset that is named, else made up, of the sort that the backbone reads.
+    """
+    from probe.command import checking
+    from probe.core.device import resolve_device
+    from probe.core.rows import check_rows
+
+    parser = argparse.ArgumentParser("probe check", description=check.__doc__)
+    parser.add_argument("overrides", nargs="+", help="those of a run: backbone=… perhaps dataset=… device=…")
+    parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
+    options = parser.parse_args(argv)
+    named = any(word.lstrip("+~").startswith(("dataset", "experiment")) for word in options.overrides)
+    config = building.compose(options.overrides, options.config_dir)
+    config = building.readable(config, options.overrides) if named else config
+    building.check(config)
+    backbone = building.backbone_of(config)
+    if named:
+        dataset = building.dataset_of(config)
+        check_rows(backbone, dataset)
+        train = dataset.partitions["train"]
+        rows = [train[row] for row in range(min(checking.N_ROWS, len(train)))]
+    else:
+        rows = checking.made_rows(getattr(backbone, "reads", "images"))
+    found = checking.check(backbone, rows, resolve_device(config["device"]))
+    tell(*checking.lines(backbone, found))
+    return int(any(of_kind.faults for of_kind in found.values()))
 
 
 def extract(argv: Sequence[str]) -> int:
