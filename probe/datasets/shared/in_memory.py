@@ -73,7 +73,7 @@ def dataset_of(
 
     Args:
         given: `train`, and perhaps `test` and `validation`. X holds float vectors (N, D), other numbers become such, or
-            uint8 images (N, H, W) or (N, H, W, 3), or float series (N, T, C), or is a list of texts or of series (T, C).
+            uint8 images (N, H, W) or (N, H, W, 3), or float series (N, T, C), or is a list of texts or of such series.
         name: How tables call it; by default `arrays`, `texts` or `rows` and the beginning of its fingerprint.
         class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
         ignore_label: A number or a name whose rows are left out.
