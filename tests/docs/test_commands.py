@@ -13,6 +13,7 @@ from pages import PAGES, Block, blocks, calls, name
 from places import CONF
 
 from probe.command import config as building
+from probe.command import scoped
 from probe.command.cli import SUBCOMMANDS
 
 COMMANDS = [(page, command) for page in PAGES for block in blocks(page) for command in block.commands]
@@ -80,6 +81,10 @@ def composed(words: list[str]) -> None:
             overrides.append(word)
         assert "=" in word or word.startswith(("-", "…")) or before in OPTIONS_WITH_A_VALUE, f"{word} is no override"
     overrides = [word for word in overrides if launcher_is_here(word, overrides)]
+    overrides, settings = scoped.split(overrides, [CONF])
+    scoped.check(overrides, settings)
+    for one in settings:  # each is a setting of the choice that it names
+        building.check(building.compose([f"{one.group}={one.choice}", one.values()[0]]))
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         parts = parser.parse_overrides(overrides)
