@@ -61,13 +61,13 @@ class NormalEquations:
                 None if wrong else vectors @ (rotated / (values + alpha)[:, None])
                 for alpha, wrong in zip(alphas, below, strict=True)
             ]
-        found, factor, near = dict[float, Float64Array | None](), None, 0.0
+        found, factor, terms, near = dict[float, Float64Array | None](), None, list[Float64Array](), 0.0
         for alpha in sorted(set(alphas.tolist())):
-            solved = None if factor is None else _moved(factor, found[near], alpha - near)
+            solved = None if factor is None else _moved(factor, terms, alpha - near)
             if solved is None:
                 factor = None  # and its memory, before that of the next one is taken
                 factor, solved = self._factorised(alpha)
-                near = alpha
+                terms, near = [] if solved is None else [solved], alpha
             found[alpha] = solved
         return [found[alpha] for alpha in alphas.tolist()]
 
@@ -89,20 +89,27 @@ class NormalEquations:
         return (factor, solved) if np.isfinite(solved).all() else (None, None)
 
 
-def _moved(factor: Float64Array, solved: Float64Array | None, step: float) -> Float64Array | None:
-    """The solution W at a penalty larger by a step, sum_j (-step A^-1)^j W with A the factorised matrix, to rounding.
+def _moved(factor: Float64Array, terms: list[Float64Array], step: float) -> Float64Array | None:
+    """The solution at a penalty larger by a step, sum_j (-step)^j A^-j W with A the factorised matrix, to rounding.
 
     None where the terms fall slowly: then a factorisation of its own takes no longer than they do.
+
+    Args:
+        factor: Of A.
+        terms: A^-j W from j = 0, the solution at the penalty of A, on; what is missing is added.
+        step: Between the penalties.
     """
-    if solved is None:
-        return None
-    width, n_columns = solved.shape
-    total, term = solved.copy(), solved
-    for _ in range(max(4, width // (12 * n_columns))):
-        following: Float64Array = -step * lapack.dpotrs(factor, term, lower=1)[0]
-        if not np.linalg.norm(following) <= np.linalg.norm(term) / 2:
+    width, n_columns = terms[0].shape
+    total, last = terms[0].copy(), float(np.linalg.norm(terms[0]))
+    for j in range(1, max(5, width // (12 * n_columns) + 1)):
+        if j == len(terms):
+            terms.append(lapack.dpotrs(factor, terms[-1], lower=1)[0])
+        following = (-step) ** j * terms[j]
+        length = float(np.linalg.norm(following))
+        if not length <= last / 2:
             return None
-        total, term = total + following, following
-        if np.linalg.norm(term) <= np.finfo(np.float64).eps * np.linalg.norm(total):
+        total += following
+        if length <= np.finfo(np.float64).eps * np.linalg.norm(total):
             return total
+        last = length
     return None
