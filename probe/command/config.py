@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
-    ("ood", dict, "datasets by name, as in ood=[svhn,textures]"),
+    ("ood", dict, "a list of names of datasets"),
     ("metric", dict, "a mapping of names to mappings with _target_, as metric/<name>.yaml holds"),
     ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),

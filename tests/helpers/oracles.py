@@ -27,7 +27,7 @@ FORMS = {
     "clap": "output.l2.multipliers",
     "language_guided": "hyper.ridge_lambda",
     "openood": "output.msp.id",
-    "fecam": "output.a1_1_a2_1.distances",
+    "fecam": "param.task0_fc_weight",
     "ranpac": "param.W_rand",
     "collapse": "definition64.c0.nc4_disagreement",
     "subclass": "output.kmeans.subclass",
