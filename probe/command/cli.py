@@ -32,7 +32,7 @@ from probe.core.writing import sentence
 TRACEBACK = "HYDRA_FULL_ERROR"
 # word: function(argv) -> exit code
 SUBCOMMANDS = {
-    "leaderboard": "probe.leaderboard.command:main",
+    "leaderboard": "probe.command.subcommands:leaderboard",
     "cache": "probe.features.command:main",
     "ensemble": "probe.command.ensembles:main",
     "describe": "probe.command.subcommands:describe",

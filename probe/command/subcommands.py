@@ -1,10 +1,10 @@
-"""Subcommands that read a configuration as a run does: `probe reproduce`, `describe`, `check` and `extract`."""
+"""Subcommands that read a configuration as a run does: `reproduce`, `leaderboard`, `describe`, `check`, `extract`."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from probe.core.terminal import tell
 from probe.core.writing import write_file
 
 if TYPE_CHECKING:
+    from probe.core.base import Dataset
     from probe.experiment.extracting import Extracting
 
 # What no recorded configuration lacks.
@@ -79,6 +80,30 @@ def differences(folder: Path, *, cache: str | None = None, trust: bool = False) 
         again = experiment.run(building.build(ours, old.get("command", "")))
         new = read_result(again)
         return comparing.compare(folder, old, again, new), comparing.compare_causes(old, new)
+
+
+def leaderboard(argv: Sequence[str]) -> int:
+    """`probe leaderboard`, whose page shows rows of the datasets that records name."""
+    from probe.leaderboard.command import main
+
+    return main(list(argv), dataset_of)
+
+
+def dataset_of(record: Mapping[str, Any]) -> Dataset:
+    """The dataset that a run recorded, read but not downloaded.
+
+    Raises:
+        ProbeError: It was given as an object, or is not this package's own code.
+    """
+    told = record.get("config") or {}
+    config = {name: told[name] for name in ("dataset", "limit") if told.get(name) is not None}
+    if "dataset" not in config or told.get("test_on"):
+        raise InputError("their records do not say which dataset they are of")
+    try:
+        recorded.check(config, Path(record["run"]["name"]), building.CONF, trust=False)
+    except InputError:
+        raise InputError("it is an object or code of one's own, which no record builds") from None
+    return building.dataset_of(recorded.configuration(config, runs="", cache=None, trust=False))
 
 
 def describe(argv: Sequence[str]) -> int:

@@ -6,6 +6,7 @@ import argparse
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
@@ -19,6 +20,9 @@ from probe.leaderboard.records import Records
 from probe.leaderboard.screen import terminal
 from probe.leaderboard.select import differing, where
 from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table, default_metrics
+
+if TYPE_CHECKING:
+    from probe.leaderboard.page import DatasetOf
 
 MAX_COLUMNS = 4
 FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
@@ -84,6 +88,10 @@ def parser() -> argparse.ArgumentParser:
         "--plots", type=Path, nargs="?", const=Path("plots"), metavar="FOLDER",
         help="write figures as png, svg and pdf to FOLDER (default: plots)",
     )  # fmt: skip
+    options.add_argument(
+        "--no-samples", action="store_true",
+        help="leave the rows that runs got most confidently wrong out of the page: no thumbnails, no texts",
+    )  # fmt: skip
     return options
 
 
@@ -91,20 +99,25 @@ def _fields(names: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in names.split(",") if name.strip())
 
 
-def main(argv: list[str]) -> int:
-    """Runs the command; 0 where a table was made, 1 where the user has to mend something, 2 for wrong options."""
+def main(argv: list[str], dataset_of: DatasetOf | None = None) -> int:
+    """Runs the command; 0 where a table was made, 1 where the user has to mend something, 2 for wrong options.
+
+    Args:
+        argv: The words after `probe leaderboard`.
+        dataset_of: From the record of a run to its dataset, for the rows that the page shows.
+    """
     try:
         options = parser().parse_args(argv)
     except SystemExit as stop:
         return int(stop.code or 0)
     try:
-        return _run(options)
+        return _run(options, None if options.no_samples else dataset_of)
     except ProbeError as error:
         tell(f"probe leaderboard: {error}", error=True)
         return 1
 
 
-def _run(options: argparse.Namespace) -> int:
+def _run(options: argparse.Namespace, dataset_of: DatasetOf | None) -> int:
     records = read_folders(options.folders)
     records = Records(where(records.frame, options.where), records.problems, records.notes)
     columns = _fields(options.columns or ",".join(COLUMNS))
@@ -129,7 +142,7 @@ def _run(options: argparse.Namespace) -> int:
             if kind == "html":
                 from probe.leaderboard.page import page
 
-                write_file(path, page(table, records.frame))
+                write_file(path, page(table, records.frame, dataset_of))
             elif compared:
                 comparison.export(compared, kind, path)
             else:

@@ -12,10 +12,15 @@ from probe.core.targets.number import columns_of
 from probe.metrics.shared.bins import N_BINS, equal_width_bins
 from probe.metrics.shared.orders import risk_coverage
 
-MAX_CONFUSIONS = 3000
+MAX_CONFUSED = 900
+"""Entries of a confusion matrix, the largest: those of 30 classes are whole."""
 MAX_POINTS = 60
-MAX_ROWS = 500
+MAX_ROWS = 300
 MAX_COLUMNS = 6
+MAX_WRONG = 12
+"""Rows that a run got most confidently wrong."""
+MAX_SEARCHED = 400
+WIDTH = "metric.interval_width"
 
 
 def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -31,19 +36,32 @@ def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[s
 
 
 def of_numbers(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """True and predicted numbers of some rows, evenly spaced by the true ones, of each column."""
+    """True and predicted numbers of some rows of each column, evenly spaced by the true ones, and the worst errors.
+
+    Where there is one column and heads gave intervals, `width` holds how wide those of these rows are.
+    """
     units = dataset.get("units") or [""] * len(dataset["class_names"])
-    columns = []
+    columns, wrong = [], []
     for place, unit in enumerate(units[:MAX_COLUMNS]):
         true, predicted = (columns_of(predictions[key])[:, place] for key in ("label", "predicted"))
         order = np.argsort(true, kind="stable")
         shown = order[np.unique(np.linspace(0, len(order) - 1, MAX_ROWS).astype(int))]
-        columns.append({"unit": unit, "true": true[shown].tolist(), "predicted": predicted[shown].tolist()})
-    return {"columns": columns, "rows": len(predictions["label"])}
+        column = {"unit": unit, "true": _short(true[shown]), "predicted": _short(predicted[shown])}
+        if len(units) == 1 and WIDTH in predictions and np.isfinite(predictions[WIDTH][shown]).all():
+            column["width"] = _short(predictions[WIDTH][shown])
+        columns.append(column)
+        if place == 0:
+            worst = np.argsort(-np.abs(true - predicted), kind="stable")[:MAX_WRONG]
+            wrong = [[int(predictions["row"][i]), *_short(np.array([true[i], predicted[i]]))] for i in worst]
+    return {"columns": columns, "rows": len(predictions["label"]), "wrong": wrong}
 
 
 def of_classes(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
-    """Reliability by bin, risk by coverage, accuracy by class, and confusions as (label, predicted, count)."""
+    """Reliability by bin, risk by coverage, accuracy by class, confusions as (label, predicted, count), worst rows.
+
+    `wrong` holds the rows of a wrong class that the head was surest of, the surest first: number, label, predicted
+    class, and its probability.
+    """
     n_classes = len(dataset["class_names"])
     labels, predicted = predictions["label"], predictions["predicted"]
     confidence = predictions["predicted_probability"].astype(np.float64)
@@ -55,7 +73,9 @@ def of_classes(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> di
     pairs, counts = np.unique(labels * n_classes + predicted, return_counts=True)
     coverage, risk = risk_coverage(predictions["predicted_log_odds"], correct)
     shown = np.unique(np.linspace(0, len(coverage) - 1, MAX_POINTS).astype(int))
-    largest = np.sort(np.argsort(-counts, kind="stable")[:MAX_CONFUSIONS])
+    # Those that are right stand in `right` too; where not all entries fit, the confusions are what matters.
+    largest = np.sort(np.lexsort((-counts, pairs // n_classes == pairs % n_classes))[:MAX_CONFUSED])
+    sure = np.argsort(-predictions["predicted_log_odds"], kind="stable")
     return {
         "bins": size[filled].tolist(),
         "confidence": _means(bin_of, confidence, size)[filled].round(4).tolist(),
@@ -65,8 +85,29 @@ def of_classes(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> di
         "n": rows.tolist(),
         "right": np.bincount(labels, weights=correct, minlength=n_classes).astype(int).tolist(),
         "confusion": np.stack([pairs // n_classes, pairs % n_classes, counts], axis=1)[largest].tolist(),
-        "cut": len(counts) > MAX_CONFUSIONS,
+        "cut": len(counts) > MAX_CONFUSED,
+        "wrong": [
+            [int(predictions["row"][i]), int(labels[i]), int(predicted[i]), round(float(confidence[i]), 4)]
+            for i in sure[~correct[sure]][:MAX_WRONG]
+        ],
     }
+
+
+def searched(selection: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """What a head chose among, as columns: names, and a list of values for each candidate, its score among them."""
+    if not selection or not isinstance(selection.get("searched"), list):
+        return None
+    candidates = [one for one in selection["searched"] if isinstance(one, Mapping)][:MAX_SEARCHED]
+    names = list(dict.fromkeys(name for one in candidates for name in one))
+    return {"names": names, "values": [[_plain(one.get(name)) for name in names] for one in candidates]}
+
+
+def _plain(value: Any) -> Any:
+    return float(f"{value:.5g}") if isinstance(value, float) else value
+
+
+def _short(values: Any) -> list[float]:
+    return [float(f"{value:.5g}") for value in values]
 
 
 def _means(places: Any, values: Any, sizes: Any) -> Any:

@@ -3,128 +3,150 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.core.base import digest
-from probe.core.errors import InputError
+from probe.core.base import Dataset
 from probe.core.escaping import html, one_line
+from probe.leaderboard import layers, page_runs, samples
 from probe.leaderboard.curves import sized_cells
-from probe.leaderboard.details import detail
 from probe.leaderboard.export import title
+from probe.leaderboard.pairwise import packed
+from probe.leaderboard.records import metric_of
+from probe.leaderboard.seeds import FloatArray
 from probe.leaderboard.table import Table
-from probe.metrics.shared.metric import OF_THE_TARGET
-from probe.results.reader import read_predictions, read_result
+from probe.leaderboard.views import measure_facts, tables, view
 
 if TYPE_CHECKING:
     import pandas as pd
 
-MAX_RUNS = 500
-"""Runs beyond this many, in the order of the table, keep their command and lose their diagrams."""
+N_KEPT = 60
+"""The best rows, any two of which can be compared."""
 COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+SCRIPTS = (
+    "base", "state", "filter", "table", "charts", "points", "plots", "drawings", "confusion", "numbers", "rows",
+    "compare", "detail", "download", "start",
+)  # fmt: skip
+"""In the order in which they stand in the page; each uses those before it."""
+DatasetOf = Callable[[Mapping[str, Any]], Dataset]
+"""From the record of a run to its dataset, for the rows themselves; raises `ProbeError` where it cannot."""
 
 
-def page(table: Table, frame: pd.DataFrame) -> str:
-    """The whole file. `frame` holds the runs behind the table, as `read_folders` gives them."""
-    from plotly.offline import get_plotlyjs
+def page(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None) -> str:
+    """The whole file.
 
+    Args:
+        table: What is shown first.
+        frame: The runs behind the table, as `read_folders` gives them.
+        dataset_of: Gives the rows that runs got most confidently wrong, as pictures and texts; without it numbers.
+    """
     web = resources.files("probe.leaderboard") / "web"
-    data = json.dumps(page_data(table, frame), separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    data = json.dumps(page_data(table, frame, dataset_of), separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     parts = {
         "POLICY": POLICY,
         "TITLE": html(title(table)),
         "STYLE": (web / "page.css").read_text("utf-8"),
         # Inside a script element only `</` and `<!--` could end the data early; no `<` is left in it.
         "DATA": data.replace("<", "\\u003c"),
-        "PLOTLY": get_plotlyjs(),
-        "SCRIPT": (web / "page.js").read_text("utf-8"),
+        "SCRIPT": '"use strict";\n' + "\n".join((web / f"{name}.js").read_text("utf-8") for name in SCRIPTS),
     }
     pieces = (web / "page.html").read_text("utf-8").split("@@")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def page_data(table: Table, frame: pd.DataFrame) -> dict[str, Any]:
+def page_data(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None) -> dict[str, Any]:
     """All that the page shows, as plain JSON."""
     by_name = {run["name"]: run for run in frame.drop(columns="correct").to_dict("records")}
-    cells = {(cell["row"], cell["column"]): cell for cell in sized_cells(table, frame).to_dict("records")}
-    rows: list[dict[str, Any]] = []
-    runs: list[dict[str, Any]] = []
-    classes: dict[str, list[str]] = {}
-    faults: list[str] = []
-    for line in table.ranking.to_dict("records"):
-        shown = {c: cells[line["row"], c] for c in table.column_names if (line["row"], c) in cells}
-        places = []
-        for column, cell in shown.items():
-            for name in cell["runs"]:
-                places.append(len(runs))
-                runs.append(_run(by_name[name], column, len(runs) < MAX_RUNS, classes))
-                if runs[-1]["fault"]:
-                    faults.append(f"{one_line(by_name[name]['folder'])} has no diagrams here: {runs[-1]['fault']}")
-        rows.append(
-            {
-                "fields": [one_line(line[field]) for field in table.rows],
-                "rank": None if np.isnan(line["rank"]) else [line["rank"], line["rank_low"], line["rank_high"]],
-                "note": line["note"],
-                "cells": {column: _cell(cell, [by_name[n] for n in cell["runs"]]) for column, cell in shown.items()},
-                "runs": places,
-            }
-        )
+    found, without = tables(table, frame)
+    lines = {line["row"]: line for other in found for line in other.ranking.to_dict("records")}
+    places = {row: place for place, row in enumerate(lines)}
+    cells = _shared_cells(found, frame)
+    order = [cell for row in lines for cell in cells[row].values()]
+    runs = [(by_name[name], cell["column"]) for cell in order for name in cell["runs"]]
+    of_cell = _numbered(order)
+    told, classes = page_runs.gather(runs, [own[0] for own in of_cell])
+    kept = list(lines)[:N_KEPT]
+    first = [cell["runs"][0] for row in kept for cell in cells[row].values()]
+    numbers = iter(of_cell)
+    rows = [
+        {
+            "fields": [one_line(lines[row][field]) for field in table.rows],
+            "cells": {
+                one_line(column): _place(cell, [by_name[name] for name in cell["runs"]], next(numbers))
+                for column, cell in cells[row].items()
+            },
+        }
+        for row in lines
+    ]
+    shown = [(run, place) for place, (run, _) in enumerate(runs) if told[place]["detail"] is not None]
+    faults = [f"{one_line(run['folder'])} has no diagrams here: {one['fault']}"
+              for (run, _), one in zip(runs, told, strict=True) if one["fault"]]  # fmt: skip
+    looked = samples.gather([(run, told[place]) for run, place in shown], dataset_of)
     return {
-        "title": title(table),
-        "metric": table.metric,
-        "percent": table.measure.percent,
-        "significant": table.measure.unit == OF_THE_TARGET,
-        "better": table.measure.better,
-        "fields": list(map(one_line, table.rows)),
-        "columns": table.column_names,
+        "fields": [one_line(table.named(field)) for field in table.rows],
         "rows": rows,
-        "runs": runs,
+        "views": [view(other, places, kept) for other in found],
+        "runs": told,
         "classes": classes,
-        "notes": [*map(one_line, table.notes), *faults],
+        "measures": _measures(frame),
+        **packed(frame, first),
+        "samples": looked.samples,
+        "layers": _layers(table),
+        "notes": [*without, *looked.notes, *faults],
         "problems": [[one_line(problem.folder), one_line(problem.reason)] for problem in table.problems],
     }
 
 
-def _cell(cell: Mapping[Any, Any], runs: Sequence[Mapping[Any, Any]]) -> dict[str, Any]:
+def _shared_cells(found: list[Table], frame: pd.DataFrame) -> dict[str, dict[str, dict[Any, Any]]]:
+    """Row -> column -> what is the same of a cell by any metric; the table that comes first says it."""
+    cells: dict[str, dict[str, dict[Any, Any]]] = {}
+    for table in found:
+        for cell in sized_cells(table, frame).to_dict("records"):
+            cells.setdefault(cell["row"], {}).setdefault(cell["column"], cell)
+    return cells
+
+
+def _numbered(cells: list[dict[Any, Any]]) -> list[list[int]]:
+    """Of each cell the places of its runs, when those of all cells stand one after the other."""
+    ends = np.cumsum([0, *(len(cell["runs"]) for cell in cells)])
+    return [list(range(start, stop)) for start, stop in zip(ends.tolist(), ends[1:].tolist(), strict=False)]
+
+
+def _place(cell: Mapping[Any, Any], runs: list[Any], numbers: list[int]) -> dict[str, Any]:
     # A run that does not say what it cost has nan here, once it stands in one frame with others.
     costs = {key: float(np.nan_to_num([run.get(field, 0.0) for run in runs]).mean()) for key, field in COSTS.items()}
-    kept = {
-        key: cell[key] for key in ("value", "low", "high", "badness", "mark", "n_seeds", "selected_on", "not_above")
+    return costs | {"n_rows": cell["n_rows"], "data": one_line(cell["group"]), "runs": numbers}
+
+
+def _measures(frame: pd.DataFrame) -> dict[str, Any]:
+    """How the metrics of all runs are spelled."""
+    names = [column.removeprefix("metric.") for column in frame.columns if column.startswith("metric.")]
+    own = {name: frame.loc[frame[f"metric.{name}"].notna(), "own_metrics"] for name in names}
+    return {
+        name: measure_facts(metric_of({"own_metrics": told.iloc[0]}, name)) for name, told in own.items() if len(told)
     }
-    return kept | costs | {"n_rows": cell["n_rows"], "data": one_line(cell["group"])}
 
 
-def _run(run: Mapping[Any, Any], column: str, whole: bool, classes: dict[str, list[str]]) -> dict[str, Any]:
-    """A run to look into; of one whose files have changed or gone since the table was made, the name and the fault."""
-    facts = {
-        "name": one_line(run["name"]), "column": column, "seed": run["seed"], "command": "", "metrics": {},
-        "seconds": {}, "chosen": None, "commit": "", "device": "", "classes": run["dataset.classes"], "detail": None,
-        "fault": "",
-    }  # fmt: skip
-    try:
-        found = _record(run, whole, classes)
-        json.dumps(found, allow_nan=False)
-        return facts | found
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
-        return facts | {"fault": one_line(error if isinstance(error, InputError) else f"its record is odd ({error!r})")}
+def _layers(table: Table) -> list[dict[str, Any]]:
+    """Scores over depth, where a backbone was read at several layers."""
+    return [
+        {
+            "name": one_line(depth.name),
+            "layers": list(map(one_line, depth.layers)),
+            "heads": list(depth.heads),
+            **{key: _plain(getattr(depth, key)) for key in ("value", "low", "high")},
+        }
+        for depth in layers.gather(table)
+    ]
 
 
-def _record(run: Mapping[Any, Any], whole: bool, classes: dict[str, list[str]]) -> dict[str, Any]:
-    result = read_result(run["folder"])
-    facts = {
-        "command": one_line(result["command"]), "seconds": result["seconds"],
-        "metrics": {key: value["value"] for key, value in result["metrics"].items()},
-        "chosen": (result.get("selection") or {}).get("chosen"),
-        "commit": one_line(result.get("commit", "")), "device": one_line(result.get("device", "")),
-    }  # fmt: skip
-    if whole:
-        names = result["dataset"]["class_names"]
-        if digest(list(names)) != run["dataset.classes"]:
-            raise InputError("its classes are others than when the table was made: write the page again")
-        facts["detail"] = detail(read_predictions(run["folder"], result), result["dataset"])
-        classes.setdefault(run["dataset.classes"], [one_line(name) for name in names])
-    return facts
+def _plain(values: FloatArray) -> list[Any]:
+    """As JSON, with None for what is missing."""
+    whole = values.tolist()
+    return [
+        [None if x != x else x for x in one] if isinstance(one, list) else None if one != one else one for one in whole
+    ]

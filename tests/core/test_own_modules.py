@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 RUN = ["backbone=identity", "dataset=iris", "head=ncm"]
 INSTALLED = [
     "PIL", "hydra", "hydra_plugins", "joblib", "matplotlib", "numpy", "omegaconf", "open_clip",
-    "pandas", "plotly", "pyarrow", "rich", "safetensors", "scipy", "skops", "sklearn",
+    "pandas", "pyarrow", "rich", "safetensors", "scipy", "skops", "sklearn",
     "threadpoolctl", "timm", "torch", "torchvision", "tqdm", "transformers", "wandb", "xxhash",
     "yaml",
 ]  # fmt: skip

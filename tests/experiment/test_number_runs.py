@@ -112,7 +112,7 @@ def test_tables_pairs_and_pages_know_numbers(folder: Path, capsys: pytest.Captur
     assert "mae, unit of the target (lower is better)" in capsys.readouterr().out
     records = read_folders([folder / "runs"])
     data = page_data(build_table(records, "mae"), records.frame)
-    assert data["significant"]
+    assert data["views"][0]["significant"]
     assert not [run["fault"] for run in data["runs"] if run["fault"]]
     detail = data["runs"][0]["detail"]
     assert (detail["kind"], detail["columns"][0]["unit"]) == ("number", "kg")

@@ -178,3 +178,22 @@ def write_run(
     (path / "head.safetensors").write_bytes(to_bytes({"weight": np.zeros(1, np.float32)}))
     seal(path, result)
     return path
+
+
+def write_numbers(root: Path, head: str = "ols", noise: float = 0.1) -> Path:
+    """A run on 20 numbers, of which row 7 is predicted worst."""
+    true = np.arange(20.0)
+    predicted = true + noise * (-1.0) ** np.arange(20)
+    predicted[7] += 3
+    value = 1 - ((true - predicted) ** 2).sum() / ((true - true.mean()) ** 2).sum()
+    width = np.full(20, 4.0, np.float32)
+    predictions = {"row": np.arange(20), "label": true, "predicted": predicted, "metric.interval_width": width}
+    metrics = {"r2": {"value": value, "low": value - 0.1, "high": value + 0.1},
+               "interval_width": {"value": 4.0, "low": 4.0, "high": 4.0}}  # fmt: skip
+    result = make_result("tiny", head, "heights", 0, predictions, 1, class_names=["height"], metrics=metrics)
+    result["dataset"] |= {"target": "number", "units": ["cm"]}
+    folder = root / f"numbers-{head}"
+    folder.mkdir(parents=True)
+    (folder / PREDICTIONS).write_bytes(to_bytes(predictions))
+    seal(folder, result | {"run": named(result)})
+    return folder

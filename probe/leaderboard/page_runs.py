@@ -1,0 +1,119 @@
+"""The runs behind the page: what each says of itself, and drawings of as many as fit."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from probe.core.base import digest
+from probe.core.errors import InputError
+from probe.core.escaping import one_line
+from probe.leaderboard.details import detail, searched
+from probe.results.reader import read_predictions, read_result
+from probe.results.schema import HEAD
+
+MAX_BYTES = 2_500_000
+"""Of drawings on the page; runs that do not fit, the last of the ranking, keep their metrics and their command."""
+WIDTHS = ("n_features_in_", "widths_")
+Run = Mapping[Any, Any]
+
+
+def gather(runs: Sequence[tuple[Run, str]], first: Sequence[int]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """Runs to look into, and the class names that their drawings use, by digest.
+
+    Args:
+        runs: Flat records, and the column that each stands in.
+        first: Places of those whose drawings come first.
+    """
+    found: list[dict[str, Any]] = []
+    results: list[dict[str, Any] | None] = []
+    for run, column in runs:
+        facts, result = _facts(run, column)
+        found.append(facts)
+        results.append(result)
+    classes: dict[str, list[str]] = {}
+    used = 0
+    for place in [*first, *(i for i in range(len(runs)) if i not in set(first))]:
+        result, (run, _) = results[place], runs[place]
+        if result is None or used > MAX_BYTES:
+            continue
+        try:
+            drawing = _drawing(run, result)
+            size = len(json.dumps(drawing, allow_nan=False, separators=(",", ":")))
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+            found[place] |= {"fault": _fault(error)}
+            continue
+        used += size
+        if used <= MAX_BYTES:
+            found[place] |= drawing
+            classes.setdefault(run["dataset.classes"], [one_line(name) for name in result["dataset"]["class_names"]])
+    return found, classes
+
+
+def _facts(run: Run, column: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """A run without its drawings; of one whose files have changed or gone since, the name and the fault."""
+    facts = {
+        "name": one_line(run["name"]), "column": one_line(column), "seed": run["seed"], "command": "", "metrics": {},
+        "seconds": {}, "chosen": None, "on": "", "commit": "", "created": "", "device": "", "n": [], "width": None,
+        "protocol": "", "fold": None, "classes": run["dataset.classes"], "test": run["dataset.test_rows"],
+        "data": run["dataset.fingerprint"], "detail": None, "searched": None, "fault": "",
+    }  # fmt: skip
+    try:
+        result = read_result(run["folder"])
+        found = _told(run, result)
+        json.dumps(found, allow_nan=False)
+        return facts | found, result
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        return facts | {"fault": _fault(error)}, None
+
+
+def _fault(error: Exception) -> str:
+    return one_line(error if isinstance(error, InputError) else f"its record is odd ({error!r})")
+
+
+def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    selection, protocol = result.get("selection") or {}, result["protocol"]
+    return {
+        "command": one_line(result["command"]),
+        "seconds": {phase: _digits(spent) for phase, spent in result["seconds"].items()},
+        "metrics": {
+            name: [_digits(told.get(key, told["value"])) for key in ("value", "low", "high")]
+            for name, told in result["metrics"].items()
+        },
+        "chosen": selection.get("chosen"),
+        "on": one_line(selection.get("on", "")),
+        "commit": one_line(result.get("commit") or ""),
+        "created": one_line(result["run"].get("created", "")),
+        "device": one_line(result.get("device", "")),
+        "n": [protocol["n_train"], protocol["n_validation"], protocol["n_test"]],
+        "protocol": one_line(protocol["name"] + "".join(f", {k} {v}" for k, v in protocol["parameters"].items())),
+        "fold": protocol["parameters"].get("fold"),
+        "width": width_of(run["folder"]),
+    }
+
+
+def _drawing(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
+    if digest(list(result["dataset"]["class_names"])) != run["dataset.classes"]:
+        raise InputError("its classes are others than when the table was made: write the page again")
+    drawn = detail(read_predictions(run["folder"], result), result["dataset"])
+    return {"detail": drawn, "searched": searched(result.get("selection"))}
+
+
+def width_of(folder: str) -> int | None:
+    """How many features a row has, as the header of the saved head says; None where it does not."""
+    try:
+        with open(os.path.join(folder, HEAD), "rb") as file:
+            size = int.from_bytes(file.read(8), "little")
+            header = json.loads(file.read(min(size, 2**22)))
+        told = json.loads(header["__metadata__"]["attributes"])
+        found = next(told[name] for name in WIDTHS if name in told)
+        width = sum(found.values()) if isinstance(found, dict) else found
+        return width if type(width) is int else None
+    except (OSError, ValueError, KeyError, TypeError, StopIteration, AttributeError):
+        return None
+
+
+def _digits(value: float) -> float:
+    return float(f"{value:.6g}")
