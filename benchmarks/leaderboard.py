@@ -1,4 +1,4 @@
-"""How long the leaderboard takes: 10,000 run folders to a table, cold and with its index; and the bootstrap.
+"""How long the leaderboard takes: 10,000 run folders to a table, cold and with its index; the bootstrap; the page.
 
     python benchmarks/leaderboard.py [--runs 10000] [--keep FOLDER]
 
@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "helpers"))
 from run_folders import write_run
 
 from probe.leaderboard.index import INDEX, read_folders
+from probe.leaderboard.page import page
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.statistics import scores
 from probe.leaderboard.table import build_table
@@ -93,12 +94,29 @@ def bench_bootstrap(n_systems: int = 20, n_datasets: int = 10, n_rows: int = 10_
           f"(target 30 s) {ours}  {ours.cpu / least.cpu:.1f} x its matrix products")  # fmt: skip
 
 
+def bench_page(root: Path, n_rows: int = 10_000, n_classes: int = 100) -> None:
+    """The page of 60 rows on 4 datasets with 3 seeds: its size, and how long it takes beside the table alone."""
+    for row in range(60):
+        for dataset in range(4):
+            for seed in range(3):
+                write_run(root, f"backbone{row // 5}", f"head{row % 5}", f"data{dataset}", seed, n_test=n_rows,
+                          n_classes=n_classes, skill=0.02 * row)  # fmt: skip
+    records = read_folders([root])
+    table = build_table(records)
+    written: list[str] = []
+    alone = seconds(lambda: build_table(records))
+    whole = seconds(lambda: written.append(page(table, records.frame)))
+    print(f"page of 60 rows x 4 datasets x 3 seeds (target 7 MB) {len(written[0]) / 1e6:.1f} MB {whole}, table {alone}")
+
+
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=10_000)
     options.add_argument("--keep", type=Path, help="make the runs here, or use those that are here")
     arguments = options.parse_args()
     bench_bootstrap()
+    with tempfile.TemporaryDirectory() as temporary:
+        bench_page(Path(temporary))
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.keep or Path(temporary)
         if not root.exists() or not any(root.iterdir()):
