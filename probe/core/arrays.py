@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.core import int8
 from probe.core.base import IntArray
 from probe.core.errors import InputError, StoreError
-from probe.core.lazy import Beside, DrawnViews, Entries, RowSubset, Scaled, Unpacked
+from probe.core.lazy import Beside, Cells, DrawnViews, Entries, RowSubset, Scaled, Unpacked
 
 CHUNK_BYTES = 64 * 2**20
 
@@ -68,7 +68,7 @@ def _mappings(array: Any) -> Iterator[mmap.mmap]:
     """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
     if isinstance(array, RowSubset | Entries | Scaled | Beside | Unpacked):
         yield from _mappings(array.array)
-    elif isinstance(array, RowStack):
+    elif isinstance(array, RowStack | Cells):
         for part in array.parts:
             yield from _mappings(part)
     elif getattr(array, "ragged", False):
@@ -136,6 +136,24 @@ def places_in(X: Any, base: Any) -> IntArray | None:
     return None
 
 
+def cell_of(X: Any, cell: int) -> Any:
+    """(N, D) of (N, G, D): one vector of each row, without a copy."""
+    if isinstance(X, Cells):
+        return X.parts[cell]
+    if isinstance(X, RowSubset):
+        return RowSubset(cell_of(X.array, cell), X.indices)
+    if isinstance(X, RowStack):
+        return RowStack([cell_of(part, cell) for part in X.parts])
+    return Entries(X, cell)
+
+
+def cell_names(X: Any) -> list[str]:
+    """What the cells of (N, G, D) are called; numbers where nothing says it."""
+    while isinstance(X, RowSubset | RowStack):
+        X = X.array if isinstance(X, RowSubset) else X.parts[0]
+    return list(X.names) if isinstance(X, Cells) else [str(cell) for cell in range(X.shape[1])]
+
+
 class RowReader:
     """Rows of several arrays that describe the same samples: `reader[rows]` is a dict of copies in memory.
 
@@ -185,6 +203,8 @@ def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
         return Scaled(read_rows(array.array, rows), array.mean, array.scale)[:]
     if isinstance(array, Unpacked):
         return int8.unpack(read_rows(array.array, rows))
+    if isinstance(array, Cells):
+        return np.stack([read_rows(part, rows) for part in array.parts], axis=1)
     if hasattr(array, "verify"):
         array.verify(rows)
     # Of a map that was opened for writing, some rows may be in memory alone.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -162,6 +163,31 @@ class Unpacked:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         return int8.unpack(self.array[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+
+class Cells:
+    """Several (N, D) arrays as (N, G, D): of each row its G vectors, such as those of all layers.
+
+    Looks like an array to the heads, as `RowSubset` does; `cell` gives one of the arrays again.
+
+    Args:
+        parts: By the name of the cell.
+    """
+
+    def __init__(self, parts: Mapping[str, Any]):
+        self.names, self.parts = list(parts), list(parts.values())
+        self.dtype = np.result_type(*(part.dtype for part in self.parts))
+        self.shape = (len(self.parts[0]), len(self.parts), self.parts[0].shape[1])
+        self.ndim = 3
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        return np.stack([part[key] for part in self.parts], axis=1)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)

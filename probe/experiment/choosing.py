@@ -11,6 +11,7 @@ from sklearn.base import clone
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.heads.shared.abilities import FitsOnFolds
 from probe.heads.shared.base import AnyHead
 
 OF_FOLDS = "_of_folds"
@@ -68,6 +69,9 @@ def fit_on_folds(head: AnyHead, X: Any, y: IntArray, folds: IntArray, extras: Ma
     candidates is taken, whatever their scores on the rows themselves. Each fold is searched with the head's own means:
     its `selection_` names candidates, and `only` says which parameters leave one of them.
     """
+    if isinstance(head, FitsOnFolds):
+        fitted: AnyHead = head.fit_on_folds(X, y, folds)
+        return fitted
     scores: defaultdict[str, list[float]] = defaultdict(list)
     candidates: dict[str, dict[str, Any]] = {}
     # Nothing is taken from the other folds by a refit, which would only cost time.

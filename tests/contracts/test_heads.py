@@ -61,7 +61,7 @@ def halves():
 
 def as_kinds(X, kind):
     """Rows (N, 4) as whatever kinds of features a head reads: as they are, as two tokens, a map of two places, ids."""
-    shapes = {"pooled": (4,), "tokens": (2, 2), "map": (2, 1, 2)}
+    shapes = {"pooled": (4,), "tokens": (2, 2), "map": (2, 1, 2), "cells": (2, 2)}
     ids = (2 * X).astype(np.int32) + 100 * np.arange(4, dtype=np.int32)
     arrays = {name: ids if name == "token_ids" else X.reshape(-1, *shapes[name]) for name in kind.func.consumes}
     return arrays if len(arrays) > 1 else next(iter(arrays.values()))

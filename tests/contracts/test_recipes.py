@@ -101,6 +101,7 @@ def test_a_head_gives_the_numbers_of_its_recipe(path):
     # Each row leans towards a class; doubles, so that arithmetic differs little between processors.
     X = {kind: rng.normal(size=(36, *of)) + 2 * rng.normal(size=(3, *of))[y] for kind, of in shapes.items()}
     X["token_ids"] = np.random.default_rng(1).integers(0, 9, (36, 16)) + 5 * y[:, None]
+    X["cells"] = X["tokens"]
     X = {kind: X[kind] for kind in head.consumes}
     X = X[head.consumes[0]] if len(head.consumes) == 1 else X
     if head.reads_texts:

@@ -41,13 +41,17 @@ class MultinomialPath(LogisticPath):
             X_val, y_val = self._check_validation(*validation)
             codes = self._add_classes(codes, y_val)
             return self._fit_path(X, codes, X_val, self._validation_codes(y_val))
-        held_out = hold_out(codes, self.random_state) if len(self.Cs_) > 1 else np.zeros(len(codes), dtype=bool)
+        held_out = hold_out(codes, self.random_state) if self._n_candidates(X) > 1 else np.zeros(len(codes), dtype=bool)
         if not held_out.any():
             return self._fit_path(X, codes, None, None)
         train, spared = np.flatnonzero(~held_out), np.flatnonzero(held_out)
         self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
         self.selection_["on"] = HELD_OUT
         return self
+
+    def _n_candidates(self, X: Any) -> int:
+        """How many there are to choose from."""
+        return len(self.Cs_)
 
     def _check_validation(self, X: Any, y: ArrayLike) -> tuple[Any, np.ndarray[Any, Any]]:
         X, labels = self._check_rows(X, reset=False), np.asarray(y).reshape(-1)
@@ -105,7 +109,7 @@ class MultinomialPath(LogisticPath):
         factor = 0.5 if K == 2 else 1.0
         theta = None
         if start is not None:
-            theta = features.rotate(*_two_rows(*start)) if K == 2 else features.rotate(*start)
+            theta = features.rotate(*two_rows(*start)) if K == 2 else features.rotate(*start)
         solutions = solve_path(loss, (factor * Cs).tolist(), tol=self.tol, max_iter=self.max_iter, start=theta)
         warn_unconverged(solutions, Cs.tolist())
         dtype = np.float64 if X.dtype == np.float64 else np.float32
@@ -139,24 +143,8 @@ class MultinomialPath(LogisticPath):
 
     def _validate(self, X: Any, codes: IntArray) -> tuple[FloatArray, FloatArray]:
         """(n_Cs,) rows that are right, and sums of cross-entropies over the rows of known classes."""
-        import torch
-        from torch.nn.functional import cross_entropy, pad
-
         device, weights = resolve_device(self.device), self._row_weights(codes)
-        coefs, intercepts = (torch.from_numpy(a).to(device) for a in (self.coefs_path_, self.intercepts_path_))
-        totals = torch.zeros(2, len(coefs), dtype=torch.float64, device=device)
-        for rows in row_chunks(X):
-            chunk = read_rows(X, rows, coefs.dtype, device, self.scaling)
-            labels = torch.from_numpy(codes[rows]).to(device)
-            known = labels >= 0
-            for i in range(len(coefs)):
-                logits = torch.addmm(intercepts[i], chunk, coefs[i].T)
-                logits = pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
-                right = logits.argmax(1) == labels
-                totals[0, i] += (right if weights is None else right * weights[rows]).sum()
-                totals[1, i] += cross_entropy(logits[known].double(), labels[known], reduction="sum")
-        correct, losses = totals.cpu().numpy()
-        return correct, losses
+        return validate(X, codes, self.coefs_path_, self.intercepts_path_, self.scaling, device, weights)
 
     def _row_weights(self, codes: IntArray) -> Tensor | None:
         """(N,) what each validation row counts, on average 1; None where all count alike."""
@@ -168,6 +156,45 @@ class MultinomialPath(LogisticPath):
         self.coef_, self.intercept_ = coefs[0], intercepts[0]
 
 
-def _two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
+def two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Softmax coefficients (2, D) of a sigmoid's (1, D)."""
     return np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
+
+
+def validate(
+    X: Any,
+    codes: IntArray,
+    coefs: FloatArray,
+    intercepts: FloatArray,
+    scaling: str,
+    device: str,
+    weights: Tensor | None = None,
+) -> tuple[FloatArray, FloatArray]:
+    """(P,) rows that P classifiers have right, and sums of cross-entropies over the rows of known classes.
+
+    Args:
+        X: (N, D).
+        codes: (N,) labels, -1 for a class that is not known.
+        coefs: (P, K, D), or (P, 1, D) for two classes.
+        intercepts: (P, K) likewise.
+        scaling: Of the rows.
+        device: Where it is computed.
+        weights: (N,) what each row counts.
+    """
+    import torch
+    from torch.nn.functional import cross_entropy, pad
+
+    coef, intercept = (torch.from_numpy(a).to(device) for a in (coefs, intercepts))
+    totals = torch.zeros(2, len(coef), dtype=torch.float64, device=device)
+    for rows in row_chunks(X):
+        chunk = read_rows(X, rows, coef.dtype, device, scaling)
+        labels = torch.from_numpy(codes[rows]).to(device)
+        known = labels >= 0
+        for i in range(len(coef)):
+            logits = torch.addmm(intercept[i], chunk, coef[i].T)
+            logits = pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
+            right = logits.argmax(1) == labels
+            totals[0, i] += (right if weights is None else right * weights[rows]).sum()
+            totals[1, i] += cross_entropy(logits[known].double(), labels[known], reduction="sum")
+    correct, losses = totals.cpu().numpy()
+    return correct, losses
