@@ -39,6 +39,7 @@ def load(
     truncation_side: str | None = None,
     template: str | None = None,
     words: bool | None = None,
+    attention: str | None = None,
     precision: str = "float32",
     taps: Sequence[str] = (),
 ) -> HuggingFaceBackbone | HuggingFaceTexts:
@@ -59,6 +60,7 @@ def load(
         truncation_side: Of texts: where one that is too long is cut, `right` (the default) or `left`.
         template: Of texts: what the model reads for one, such as `query: {text}`.
         words: Of texts: with the output matrix, for heads of label words.
+        attention: Of texts: `eager` or `sdpa`; null is what the model takes.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork` and `TextNetwork`.
     """
@@ -68,7 +70,7 @@ def load(
     of_images = {"n_prefix_tokens": n_prefix_tokens, "layout": layout}
     of_texts = {
         "pooling": pooling, "normalize": normalize, "max_length": max_length, "truncation_side": truncation_side,
-        "template": template, "words": words,
+        "template": template, "words": words, "attention": attention,
     }  # fmt: skip
     what = reads or _reads(name, revision)
     if what not in ("images", "texts"):

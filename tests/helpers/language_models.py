@@ -31,7 +31,7 @@ WORDS = [
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 32}
 SIZE = {"vocab_size": 40, "max_position_embeddings": 32}
 FAMILIES = ("bert", "roberta", "modernbert", "gpt2", "gpt_neo", "gpt_neox", "opt", "llama", "qwen3", "t5")
-DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "opt", "llama", "qwen3")
+DECODERS = ("gpt2", "gpt_neo", "gpt_neox", "opt", "llama", "mistral", "qwen2", "qwen3")
 
 
 def network(family: str) -> Any:
@@ -59,6 +59,10 @@ def network(family: str) -> Any:
         return t.OPTModel(t.OPTConfig(**config, **SIZE, ffn_dim=32, word_embed_proj_dim=24))
     if family == "llama":
         return t.LlamaModel(t.LlamaConfig(**SMALL, **SIZE, num_key_value_heads=2))
+    if family == "mistral":
+        return t.MistralModel(t.MistralConfig(**SMALL, **SIZE, num_key_value_heads=2))
+    if family == "qwen2":
+        return t.Qwen2Model(t.Qwen2Config(**SMALL, **SIZE, num_key_value_heads=2))
     if family == "qwen3":
         return t.Qwen3Model(t.Qwen3Config(**SMALL, **SIZE, num_key_value_heads=2, head_dim=8))
     if family == "t5":

@@ -34,6 +34,9 @@ FORMS = {
     "label_sets": "output.p1.forced_prediction",
     "dfr": "input.l2.val.subset_rows",
     "openood_metrics": "input.ties.confidence",
+    "taps_vit": "output.vit.z_0",
+    "taps_gpt2": "output.gpt2.z_0",
+    "taps_llama": "output.llama.z_0",
 }
 """A tensor that tells the form of a file, whatever its name."""
 

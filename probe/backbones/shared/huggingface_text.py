@@ -21,6 +21,7 @@ from probe.core.errors import InputError
 from probe.core.texts import Text
 
 SIDES = ("right", "left")
+ATTENTIONS = ("eager", "sdpa")
 KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
 """Of a folder of sentence-transformers."""
 POOLINGS = {
@@ -51,6 +52,8 @@ class HuggingFaceTexts(TextNetwork):
         template: What the model reads for a text, such as `query: {text}`.
         words: Load the model with its output matrix: `pooled` is then what that reads, and heads of label words can ask
             how likely a word is there.
+        attention: Implementation of the model's attention, `eager` or `sdpa`; null is what the model takes. Attention
+            weights are seen by `eager` alone.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `TextNetwork`.
 
@@ -73,6 +76,7 @@ class HuggingFaceTexts(TextNetwork):
         truncation_side: str = "right",
         template: str = "{text}",
         words: bool = False,
+        attention: str | None = None,
         precision: str = "float32",
         taps: Sequence[str] = (),
     ):
@@ -80,6 +84,8 @@ class HuggingFaceTexts(TextNetwork):
             raise InputError(f"template is {template!r}, expected one that holds {{text}} once: set backbone.template")
         if truncation_side not in SIDES:
             raise InputError(f"truncation_side is {truncation_side!r}, expected right or left: set one of them")
+        if attention not in (None, *ATTENTIONS):
+            raise InputError(f"attention is {attention!r}, expected {' or '.join(ATTENTIONS)}: set backbone.attention so")
         if isinstance(name, LiveModel):
             network, self._tokenizer, self._facts = name.network, name.tokenizer, dict(name.facts)
             said, shown = dict[str, Any](), name.name
@@ -88,6 +94,8 @@ class HuggingFaceTexts(TextNetwork):
             misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
             said, self._facts = sentence_transformers(Path(name), pooling is not None), {"misfits": misfits}
             shown = f"{Path(name).name if Path(name).is_dir() else name}{'' if pretrained else '-random'}"
+        if attention is not None:
+            network.set_attn_implementation(attention)
         self._config = json.loads(network.config.to_json_string(use_diff=False))
         self._attention = str(network.config._attn_implementation)
         self._template = template

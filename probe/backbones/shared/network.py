@@ -10,7 +10,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, join_blocks, last_blocks, layers_of
+from probe.backbones.shared.families import Blocks, blocks_of, own_path
+from probe.backbones.shared.quantities import listen_inside
+from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, layers_of, listen_last
 from probe.core.base import Batch
 from probe.core.device import full_precision
 from probe.core.errors import InputError
@@ -36,7 +38,8 @@ class FrozenNetwork:
             where `*` stands for one part of a name (`blocks.*`). Reductions: `mean` over positions without prefix
             tokens (the default; (N, D) output passes as it is), `cls` the first token, `tokens` all of them, and
             `heads`, one vector per attention head before they are mixed, (N, heads, D): that of the first prefix
-            token, or the mean where there is none. The kind has the name of the expanded tap. `last<n>` is the last
+            token, or the mean where there is none; see `families` for more of a transformer's block, and for names
+            that all transformers share. The kind has the name of the expanded tap. `last<n>` is the last
             n blocks of a vision transformer behind its final norm, their first tokens side by side (N, n D);
             `last<n>:mean` their means, `last<n>:cls+mean` with the mean of the last block's patches at the end.
         n_prefix_tokens: How many tokens stand before the patches.
@@ -212,12 +215,18 @@ class FrozenNetwork:
             return 0
         return n
 
+    @cached_property
+    def _blocks(self) -> Blocks | None:
+        return blocks_of(self.network)
+
     def _listen(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
         """Puts a layer's reduced output into `tapped` under the tap's name, until what it returns is called."""
         if LAST.fullmatch(tap):
-            return self._listen_last(tap, tapped)
+            return listen_last(self, tap, tapped)
+        if stop := listen_inside(self, tap, tapped):
+            return stop
         layer, _, reduction = tap.partition(":")
-        module = self.network.get_submodule(layer)
+        module = self.network.get_submodule(own_path(layer, self.network, self._blocks))
         if reduction == "heads":
             n_heads, projection = self._heads_of(module)
             if not isinstance(n_heads, int) or not isinstance(projection, nn.Module):
@@ -240,23 +249,11 @@ class FrozenNetwork:
         """How many heads a layer has, and the projection that mixes them."""
         return getattr(attention, "num_heads", None), getattr(attention, "proj", None)
 
-    def _at_place(self, heads: Tensor, tap: str) -> Tensor:
-        """(N, heads, D) of (N, T, heads, D): at the first prefix token, or the mean where there is none."""
-        return heads[:, 0] if self._n_prefix(heads.flatten(2), tap) else heads.mean(1)
-
-    def _listen_last(self, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
-        blocks, norm, reduction = last_blocks(tap, self.network, self.name)
-        outputs: list[Tensor] = []
-
-        def after(_: nn.Module, __: Any, output: Any) -> None:
-            outputs.append(self._in_order(output[0] if isinstance(output, tuple | list) else output))
-            if len(outputs) == len(blocks):
-                tapped[tap] = join_blocks(outputs, norm, reduction, self._n_prefix(outputs[-1], tap), tap)
-
-        stack = ExitStack()
-        for block in blocks:
-            stack.callback(block.register_forward_hook(after).remove)
-        return stack.close
+    def _at_place(self, values: Tensor, tap: str, position: str = "") -> Tensor:
+        """(N, ...) of (N, T, ...): unless told, at the first prefix token, or the mean where there is none."""
+        if position:
+            return self._reduce(values.flatten(2), f"{tap.partition(':')[0]}:{position}").unflatten(1, values.shape[2:])
+        return values[:, 0] if self._n_prefix(values.flatten(2), tap) else values.mean(1)
 
     def _reduce(self, output: Tensor, tap: str) -> Tensor:
         reduction = tap.partition(":")[2] or DEFAULT_REDUCTION

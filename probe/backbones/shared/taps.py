@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from probe.backbones.shared.families import ALIAS, QUANTITIES, check_quantity, expand_alias
 from probe.core.errors import InputError
 from probe.core.kinds import KINDS
 
@@ -39,7 +41,10 @@ def expand(
     expanded: list[str] = []
     for tap in taps:
         pattern, colon, reduction = tap.partition(":")
-        allowed = LAST_REDUCTIONS if LAST.fullmatch(tap) else reductions
+        allowed: Sequence[str] = LAST_REDUCTIONS if LAST.fullmatch(tap) else (*reductions, *QUANTITIES[1:])
+        quantity, _, position = reduction.partition(":")
+        if quantity in QUANTITIES and position:
+            allowed = [f"{quantity}:{known}" for known in reductions if known not in (*QUANTITIES, "tokens")]
         if colon and reduction not in allowed:
             raise InputError(f"tap {tap} asks for {reduction!r}, expected one of {', '.join(allowed)}: use one of them")
         if LAST.fullmatch(tap):
@@ -48,6 +53,10 @@ def expand(
             continue
         regex = re.compile(re.escape(pattern).replace(r"\*", r"[^.]+"))
         found = [layer for layer in layers if regex.fullmatch(layer)]
+        if not found and ALIAS.fullmatch(pattern):
+            found = expand_alias(pattern, network, name)
+        if quantity in QUANTITIES and found and (quantity != "heads" or position or ALIAS.fullmatch(pattern)):
+            check_quantity(tap, quantity, found[0], network, name)
         if not found:
             some = [layer for layer in layers if layer.count(".") <= 1]
             raise InputError(
@@ -86,6 +95,22 @@ def last_blocks(tap: str, network: nn.Module, name: str) -> tuple[list[nn.Module
     raise InputError(
         f"tap {tap} needs transformer blocks and a norm behind them, backbone {name} has no such: name layers instead"
     )
+
+
+def listen_last(backbone: Any, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
+    """Puts what a tap `last<n>` means of a `FrozenNetwork` into `tapped`, until what it returns is called."""
+    blocks, norm, reduction = last_blocks(tap, backbone.network, backbone.name)
+    outputs: list[Tensor] = []
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        outputs.append(backbone._in_order(output[0] if isinstance(output, tuple | list) else output))
+        if len(outputs) == len(blocks):
+            tapped[tap] = join_blocks(outputs, norm, reduction, backbone._n_prefix(outputs[-1], tap), tap)
+
+    stack = ExitStack()
+    for block in blocks:
+        stack.callback(block.register_forward_hook(after).remove)
+    return stack.close
 
 
 def join_blocks(outputs: Sequence[Tensor], norm: Any, reduction: str, n_prefix_tokens: int, tap: str) -> Tensor:

@@ -176,8 +176,8 @@ class TextNetwork(FrozenNetwork):
         config = getattr(self.network, "config", None)
         return getattr(config, "num_attention_heads", None), projection
 
-    def _at_place(self, heads: Tensor, tap: str) -> Tensor:
-        return self._at(heads, self.pooling, f"tap {tap}")
+    def _at_place(self, values: Tensor, tap: str, position: str = "") -> Tensor:
+        return self._at(values, position or self.pooling, f"tap {tap}")
 
 
 def without_network(batch: Mapping[str, Tensor]) -> dict[str, Any]:
