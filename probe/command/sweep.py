@@ -209,6 +209,11 @@ def show_run(folder: Path, *, was_there: bool) -> None:
         tell(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}")
         for remark in result["selection"].get("remarks", []):
             tell(f"doubtful: {remark}")
+    if "grid" in result:
+        from probe.results.grid import LATEX, PICTURE, TABLE, Grid
+
+        told = [f"wrote {folder / name}" for name in (PICTURE, TABLE, LATEX)]
+        tell(*Grid.of(result["grid"]).text().splitlines(), *told)
     if n_leaked := result.get("leakage", {}).get("test", 0):
         tell(f"leakage: {leaked(n_leaked, labels['dataset'])}")
     for phrase in result.get("left_out", ()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from probe.backbones.shared.views import MultiView
 from probe.core.base import Backbone, MeasuresFeatures, SplitProtocol, Tapped
@@ -23,10 +23,14 @@ if TYPE_CHECKING:
     from probe.heads.shared.base import AnyHead
 
 
-def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> None:
+AXES = {**N_AXES, "cells": 2}
+"""Of what stands in for a kind; each cell of a grid is a vector per row."""
+
+
+def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, Any]) -> None:
     """Refuses a head whose kinds of features the backbone does not give, or gives in another shape."""
-    wanted = dict(zip(head.consumes, sources(head.consumes, reads), strict=True))
-    missing = {kind: read for kind, (read, _) in wanted.items() if read not in backbone.kinds}
+    wanted = [(kind, *source) for kind in head.consumes for source in sources((kind,), reads)]
+    missing = {kind: read for kind, read, _ in wanted if read not in backbone.kinds}
     if missing:
         raise DoesNotFit(
             f"head {head_name(head)} reads {', '.join(missing.values())}, backbone {backbone.name} gives "
@@ -45,7 +49,7 @@ def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> No
             f"reads.pooled={MEAN_OF_TOKENS}"
         )
     shapes = backbone.shapes if isinstance(backbone, Tapped) else {}
-    for kind, (read, entry) in wanted.items():
+    for kind, read, entry in wanted:
         shape = shapes.get(read)
         if shape is None:
             continue
@@ -54,9 +58,9 @@ def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, str]) -> No
                 f"reads.{kind} asks for attention head {entry} of {read}, there are {shape[0]}: count from 0"
             )
         n_axes = 1 + len(shape) - (entry is not None)
-        if n_axes != N_AXES.get(kind, n_axes):
+        if n_axes != (expected := AXES.get(kind, n_axes)):
             raise DoesNotFit(
-                f"head {head_name(head)} reads {kind} as an array of {N_AXES[kind]} axes, {read} of backbone "
+                f"head {head_name(head)} reads {kind} as an array of {expected} axes, {read} of backbone "
                 f"{backbone.name} has {n_axes}: set reads.{kind} to another layer"
                 + (f", or to one attention head of it, {read}.0" if read.endswith(":heads") else "")
             )

@@ -129,7 +129,7 @@ def describe(
     *,
     seed: int,
     extraction: Mapping[str, Any],
-    reads: Mapping[str, str],
+    reads: Mapping[str, Any],
     teacher: Mapping[str, Any] | None,
     usual_teacher: Mapping[str, Any] | None = None,
     test_on: Dataset | None = None,
@@ -158,7 +158,13 @@ def describe(
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
         "labels": {
-            "backbone": label(backbone.name, {**reads, **{k: v for k, v in extraction.items() if k in SHOWN}}),
+            "backbone": label(
+                backbone.name,
+                {
+                    **{kind: read if isinstance(read, str) else len(read) for kind, read in reads.items()},
+                    **{k: v for k, v in extraction.items() if k in SHOWN},
+                },
+            ),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
             "head": label(named, told, *bases_of(named, type(head), head_parameters)) + joint + of_labels,
             "protocol": label(

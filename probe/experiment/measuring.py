@@ -13,9 +13,11 @@ from probe.core.source import UNKNOWN, source_digest
 from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers
 from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
+from probe.experiment.grids import measured_cells
 from probe.experiment.ood import detect
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
+from probe.heads.shared.abilities import ComparesCells
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.numbers import GivesQuantiles, GivesScales
 from probe.metrics import evaluate
@@ -68,6 +70,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     if isinstance(fitted.head, GivesScales):
         scales = fitted.head.scales(rows.test.X)
         scores["normal"] = NormalScores(of_rows.predicted, scales, of_rows.labels, test_groups)
+    if isinstance(fitted.head, ComparesCells):
+        more["grid"] = measured_cells(fitted.head, rows, target, len(asked.dataset.class_names))
     if fitted.tasks:
         scores["tasks"] = fitted.tasks.scores
         more["tasks"] = fitted.tasks.record

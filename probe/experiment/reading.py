@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from probe.backbones.shared.views import MultiView
 from probe.core.arrays import DrawnViews, Entries, RowSubset
 from probe.core.base import Backbone, IntArray, Rows, Tapped
 from probe.core.kinds import MEAN_OF_TOKENS
+from probe.core.lazy import Cells
 from probe.core.ragged import MASK, MeanTokens, RaggedMask, lengths_of
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 
 MEAN = "mean"
+BY_HEAD = re.compile(r":(heads|contribution)(:|$)")
+"""Of kinds with one vector per attention head."""
 
 
 @dataclass(frozen=True)
@@ -83,20 +87,26 @@ def read(drawn: Drawn) -> ReadRows:
     return ReadRows(features, train, validation, test, folds, scaling)
 
 
-def sources(consumed: Sequence[str], reads: Mapping[str, str]) -> list[tuple[str, int | str | None]]:
-    """For each kind that a head reads the kind that is extracted, and what of it.
+def sources(consumed: Sequence[str], reads: Mapping[str, Any]) -> list[tuple[str, int | str | None]]:
+    """For each kind that a head reads the kind that is extracted, and what of it; of cells for each one.
 
     `<layer>:heads.<number>` is one attention head of the kind `<layer>:heads`, `tokens:mean` the `mean` of `tokens`.
     """
     found: list[tuple[str, int | str | None]] = []
-    for read in (reads.get(kind, kind) for kind in consumed):
+    for read in (read for kind in consumed for read in read_as(kind, reads)):
         if read == MEAN_OF_TOKENS:
             found.append((read.partition(":")[0], MEAN))
             continue
         kind, _, entry = read.rpartition(".")
-        of_heads = kind.endswith(":heads") and entry.isdecimal()
+        of_heads = BY_HEAD.search(kind) is not None and entry.isdecimal()
         found.append((kind, int(entry)) if of_heads else (read, None))
     return found
+
+
+def read_as(kind: str, reads: Mapping[str, Any]) -> list[str]:
+    """What stands in for a kind: one kind of the backbone, or the cells of a grid."""
+    read = reads.get(kind) or kind
+    return [read] if isinstance(read, str) else list(read)
 
 
 def filled_in(head: AnyHead, backbone: Backbone, request: Run) -> AnyHead:
@@ -112,7 +122,7 @@ def filled_in(head: AnyHead, backbone: Backbone, request: Run) -> AnyHead:
 
 
 def fetch(
-    request: Run, backbone: Backbone, partition: str, consumed: tuple[str, ...], reads: Mapping[str, str]
+    request: Run, backbone: Backbone, partition: str, consumed: tuple[str, ...], reads: Mapping[str, Any]
 ) -> Features:
     """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
     wanted = sources(consumed, reads)
@@ -123,7 +133,9 @@ def fetch(
     if isinstance(backbone, MultiView):
         drawn = backbone.use == "draw"
         seen = {k: DrawnViews(a, request.seed) if drawn else Entries(a, None) for k, a in found.arrays.items()}
-    arrays = [_part_of(seen[kind], what, backbone) for kind, what in wanted]
+    arrays: list[Any] = [_part_of(seen[kind], what, backbone) for kind, what in wanted]
+    if consumed == ("cells",):
+        arrays = [Cells(dict(zip(read_as("cells", reads), arrays, strict=True)))]
     return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
 
 

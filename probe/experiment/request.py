@@ -54,7 +54,8 @@ class Run:
 
     Attributes:
         folder: Where the run folder will stand, such as `runs/quickstart`.
-        reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer.
+        reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer; of
+            `cells` a list of these, or None for all tapped layers.
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
         save_rows: Leave the rows of the split in the run folder, as `rows.json`.
@@ -83,7 +84,7 @@ class Run:
     force: bool = False
     save_logits: bool | None = None
     save_rows: bool = False
-    reads: Mapping[str, str] = field(default_factory=dict)
+    reads: Mapping[str, Any] = field(default_factory=dict)
     features: Mapping[str, Any] = field(default_factory=dict)
     config: Mapping[str, Any] = field(default_factory=dict)
     command: str = ""

@@ -23,6 +23,7 @@ from probe.experiment.checks import (
 from probe.experiment.collapse import check_collapse
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import fit_run
+from probe.experiment.grids import with_cells
 from probe.experiment.measuring import described, measure
 from probe.experiment.ood import check_ood, describe_ood
 from probe.experiment.prompts import prompts_of
@@ -90,6 +91,7 @@ def check(request: Run) -> Checked:
     request = with_teacher(request)
     check_own(request.metrics)
     check_rows_of(request)
+    request = with_cells(request)
     check_fit(request.head, request.backbone, request.reads)
     check_measures(request)
     check_ood(request)
@@ -131,7 +133,7 @@ def name(drawn: Drawn) -> Named:
         seed=asked.seed,
         extraction=identity.extraction(asked.features, [kind for kind, _ in sources(consumes, reads)])
         | ({"standardize": True} if standardizes(asked.standardize, asked.dataset) else {}),
-        reads={kind: reads[kind] for kind in consumes if reads.get(kind, kind) != kind},
+        reads={kind: reads[kind] for kind in consumes if (reads.get(kind) or kind) != kind},
         teacher=describe_teacher(asked.teacher),
         usual_teacher=describe_teacher(usual_teacher(asked)) if asked.teacher else None,
         test_on=asked.test_on,

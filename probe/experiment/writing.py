@@ -18,6 +18,7 @@ from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.choice import Chosen
 from probe.experiment.choosing import remarks
 from probe.experiment.fitting import Fitted
+from probe.experiment.grids import write_grid
 from probe.experiment.measuring import Scored
 from probe.experiment.reading import ReadRows, sources
 from probe.experiment.request import Named, Run
@@ -35,7 +36,11 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
     """Writes the run folder, all or nothing."""
     asked = named.drawn.checked.asked
 
-    def write_own_rows(partial: Path) -> None:
+    def write_more(partial: Path) -> None:
+        if "grid" in scored.more:
+            write_grid(partial, scored.more["grid"])
+        if not asked.save_rows:
+            return
         strata, protocol = named.drawn.checked.strata, asked.protocol
         # With its own test rows where another dataset tests.
         own = keep_together(strata, protocol.split(strata, asked.seed), protocol.name)
@@ -50,7 +55,7 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
             replace=asked.force,
             calibrated=scored.calibrated,
             validation=validation_arrays(fitted.chosen, asked.dataset.target.name, asked.save_logits),
-            more=write_own_rows if asked.save_rows else None,
+            more=write_more,
         )
 
 

@@ -146,7 +146,9 @@ class GridProbe(MultinomialPath):
 
     def _choose_cells(self, right: FloatArray, lost: FloatArray) -> IntArray:
         """Sets the cell and the Cs from accuracies and losses (G, P); the places of the Cs."""
-        places = np.array([np.lexsort((self.Cs_, losses, -scores))[0] for scores, losses in zip(right, lost, strict=True)])
+        places = np.array(
+            [np.lexsort((self.Cs_, losses, -scores))[0] for scores, losses in zip(right, lost, strict=True)]
+        )
         own = np.arange(len(places)), places
         self.cell_scores_, self.cell_Cs_ = right[own], self.Cs_[places]
         self.cell_ = int(np.lexsort((np.arange(len(places)), lost[own], -right[own]))[0])
@@ -158,7 +160,7 @@ class GridProbe(MultinomialPath):
         self.cell_intercepts_ = np.stack([path.intercepts[place] for path, place in zip(paths, places, strict=True)])
         self.n_iter_ = np.array([[s.n_iter for s in path.solutions] for path in paths])
         norms = np.array([[s.gradient_norm for s in path.solutions] for path in paths])
-        self.grad_norms_ = norms * np.sqrt(2) if len(self.classes_) == 2 else norms
+        self.grad_norms_ = norms
         self.C_ = float(self.cell_Cs_[self.cell_])
         self.coef_, self.intercept_ = self.cell_coefs_[self.cell_], self.cell_intercepts_[self.cell_]
 
@@ -170,6 +172,14 @@ class GridProbe(MultinomialPath):
             "chosen": {"C": self.C_},
             "cell": self.names_[self.cell_],
         }
+
+    def of_cell(self, cell: int) -> Self:
+        """The head as it would be had it chosen another cell."""
+        check_is_fitted(self)
+        found = copy.copy(self)
+        found.cell_, found.C_ = cell, float(self.cell_Cs_[cell])
+        found.coef_, found.intercept_ = self.cell_coefs_[cell], self.cell_intercepts_[cell]
+        return found
 
     def cell_logits(self, X: Any, cell: int) -> FloatArray:
         """(N, K) logits of one of the cells, as `logits` gives those of the chosen one."""

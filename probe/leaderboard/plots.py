@@ -18,6 +18,7 @@ from probe.leaderboard.layers import Depth, gather
 from probe.leaderboard.rows_in_colour import cost, risk
 from probe.leaderboard.table import Table
 from probe.leaderboard.tasks import gather as lines_of_tasks
+from probe.results.grid import heat_map
 from probe.results.writer import slug
 
 if TYPE_CHECKING:
@@ -187,12 +188,6 @@ def layers(table: Table, depths: Sequence[Depth] | None = None) -> Figure | None
 
 
 def _heat_map(figure: Figure, panel: Any, depth: Depth, scale: float, label: str) -> None:
-    image = panel.imshow(scale * depth.value, aspect="auto", cmap="viridis")
-    figure.colorbar(image, ax=panel, label=label)
+    heat_map(figure, panel, scale * depth.value, "{:.1f}" if scale > 1 else "{:.3f}", label)
     panel.set_xticks(range(len(depth.heads)), depth.heads)
     panel.set_xlabel("attention head")
-    middle, text = np.mean(image.get_clim()), "{:.1f}" if scale > 1 else "{:.3f}"
-    for (y, x), value in np.ndenumerate(scale * depth.value):
-        if depth.value.size <= 256 and np.isfinite(value):
-            colour = "black" if value > middle else "white"
-            panel.text(x, y, text.format(value), ha="center", va="center", fontsize=7, color=colour)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from probe.core.intervals import Interval
 from probe.core.words import leaked
+from probe.results.grid import Grid
 from probe.results.reader import checked_head, read_predictions, read_result
 from probe.results.schema import CALIBRATED
 
@@ -68,6 +69,11 @@ class Result:
     def uncalibrated_head(self) -> Any:
         """The head that made `predictions`, fitted on all training rows."""
         return self.load_head(checked_head(self.folder))
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """The cells of `head=grid`, a metric with its interval each; None of other heads."""
+        return Grid.of(self.record["grid"]) if "grid" in self.record else None
 
     @property
     def title(self) -> str:

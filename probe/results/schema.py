@@ -6,6 +6,7 @@
                              rows alone, before the refit on both; out of fold where folds of the training rows chose.
                              A head that chooses nothing, or on rows that it holds out itself, leaves none
     head.safetensors         the fitted head; an ensemble has none
+    grid.png, .csv, .tex     of head=grid: the heat map, every cell with its metrics, a table for a paper
     rows.json                the rows of the split, with save_rows=true
     error.txt                alone: what the run failed with
 

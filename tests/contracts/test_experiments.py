@@ -18,7 +18,8 @@ def test_opens_with_its_command_and_composes(path):
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         overrides = [word for word in command.split() if "=" in word]
         config = hydra.compose("config", overrides, return_hydra_config=True)
-        swept = parser.parse_overrides([f"{key}={values}" for key, values in config.hydra.sweeper.params.items()])
+        params = config.hydra.sweeper.params or {}
+        swept = parser.parse_overrides([f"{key}={values}" for key, values in params.items()])
         firsts = [next(o.sweep_string_iterator()) if o.is_sweep_override() else o.get_value_string() for o in swept]
         named = [f"{o.get_key_element()}={value}" for o, value in zip(swept, firsts, strict=True)]
         first = hydra.compose("config", [*overrides, *named])

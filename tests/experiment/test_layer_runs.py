@@ -1,10 +1,8 @@
 """Runs on tapped layers and single attention heads, through the store."""
 
-import hydra
 import numpy as np
 import pytest
 from first_rows import first_rows
-from places import CONF
 from torch import nn
 
 from probe.backbones.identity import IdentityBackbone
@@ -121,12 +119,6 @@ def test_a_backbone_without_layers_asks_for_another(request_of):
     ):
         run(Run(**request))
     assert not request["store"].root.exists()
-
-
-def test_the_experiment_names_one_attention_head_per_job():
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        config = hydra.compose("config", ["experiment=attention_heads", "attention.layer=2", "attention.head=1"])
-    assert config.reads.pooled == "blocks.2.attn:heads.1"
 
 
 def test_a_run_on_the_logits_of_a_classifier_says_so_and_one_below_does_not(tmp_path, capsys):

@@ -1,4 +1,4 @@
-"""Where families of transformers keep their blocks and what these add to the residual stream: a table, and its reader."""
+"""Where families of transformers keep their blocks, and what these add to the residual stream: a table."""
 
 from __future__ import annotations
 

@@ -85,7 +85,9 @@ class HuggingFaceTexts(TextNetwork):
         if truncation_side not in SIDES:
             raise InputError(f"truncation_side is {truncation_side!r}, expected right or left: set one of them")
         if attention not in (None, *ATTENTIONS):
-            raise InputError(f"attention is {attention!r}, expected {' or '.join(ATTENTIONS)}: set backbone.attention so")
+            raise InputError(
+                f"attention is {attention!r}, expected {' or '.join(ATTENTIONS)}: set backbone.attention so"
+            )
         if isinstance(name, LiveModel):
             network, self._tokenizer, self._facts = name.network, name.tokenizer, dict(name.facts)
             said, shown = dict[str, Any](), name.name

@@ -1,8 +1,8 @@
 """What is read inside of a transformer's block: attention heads, what heads and MLP add to the stream, neurons.
 
-Names follow the residual stream r: r_{l+1} = r_l + sum over heads of o_h + b_O + m for blocks that norm first, where z_h
-are the attended values of a head, o_h = W_O[:, h] z_h its contribution, m that of the MLP, and its neurons the input of
-the MLP's last matrix. Where a block scales its parts (LayerScale), contributions are scaled too.
+Blocks that norm first make of the residual stream r_{l+1} = r_l + sum over heads of o_h + b_O + m, where z_h are the
+attended values of a head (`heads`), o_h = W_O[:, h] z_h what it adds (`contribution`), m what the MLP adds (`mlp`), and
+`neurons` the input of the MLP's last matrix. Where a block scales its parts (LayerScale), what is added is scaled too.
 """
 
 from __future__ import annotations
@@ -92,9 +92,7 @@ class Inside:
         return values if scale is None else values * scale.float()
 
 
-def _hooks(
-    inside: Inside, quantity: str, read: Read, tap: str, tapped: dict[str, Tensor], backbone: Any
-) -> list[Any]:
+def _hooks(inside: Inside, quantity: str, read: Read, tap: str, tapped: dict[str, Tensor], backbone: Any) -> list[Any]:
     def count(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         inside.n_rows = len(given(args, kwargs))
 

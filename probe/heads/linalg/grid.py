@@ -1,4 +1,4 @@
-"""Cross-entropies of many linear classifiers on the same labels, each with features of its own, solved as one problem.
+"""Many linear classifiers on the same labels, each with features of its own, solved as one problem.
 
 What `newton.py` does for one problem, step by step, for G of them at once: a grid of small problems costs little more
 than its products of matrices. Each keeps its own steps, accuracy and certificate; those that are done drop out.
@@ -13,100 +13,13 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from probe.core.base import IntArray
-from probe.heads.linalg.eigen import EigenRows
+from probe.heads.linalg.grid_losses import GridLoss
 from probe.heads.linalg.newton import LOOSEST, MAX_CG_STEPS, Solution
 
-BATCH_BYTES = 12 * 2**20
-"""Rows and logits of the problems that are solved together: few enough to stay near the processor."""
+BATCH_BYTES = 9 * 2**20
+"""Rows and logits of the problems that are solved together: few enough to stay near the
+processor, and not to wait long for the slowest of them."""
 HALVINGS = 12
-
-
-class GridLoss:
-    """Sums over rows of -log softmax(W_g x_g + b_g)_y for G problems, with W_g (K, R) and b_g (K,).
-
-    Args:
-        features: The rows of each problem, held, of equal rank.
-        codes: (N,) labels 0..K-1, of all of them.
-        n_classes: K.
-    """
-
-    def __init__(self, features: Sequence[EigenRows], codes: IntArray, n_classes: int):
-        every = slice(0, len(codes))
-        self.rows = torch.stack([part.chunk(every) for part in features])
-        self.eigenvalues = torch.stack([part.eigenvalues for part in features])
-        self.codes = torch.as_tensor(codes, device=self.rows.device)[None, None]
-        self.counts = torch.bincount(self.codes.flatten(), minlength=n_classes)
-
-    def take(self, places: Tensor) -> GridLoss:
-        """Some of the problems; all of them without a copy."""
-        if len(places) == len(self.rows):
-            return self
-        part = object.__new__(GridLoss)
-        part.rows, part.eigenvalues = self.rows[places], self.eigenvalues[places]
-        part.codes, part.counts = self.codes, self.counts
-        return part
-
-    def prior(self) -> Tensor:
-        """(G, K, R + 1) zero coefficients, log class frequencies as intercepts."""
-        G, _, R = self.rows.shape
-        theta = self.rows.new_zeros(G, len(self.counts), R + 1)
-        log_counts = self.counts.double().log()
-        theta[..., -1] = (log_counts - log_counts.mean()).to(theta.dtype)
-        return theta
-
-    def value_gradient_residuals(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(G,) sums in float64, (G, K, R + 1) gradients, (G, K, N) softmax - onehot; see `MultinomialLoss`."""
-        logits = self._scores(theta)
-        codes = self.codes.expand(len(logits), 1, -1)
-        logits -= logits.gather(1, codes)
-        top = logits.amax(1, keepdim=True)
-        residuals = logits.sub_(top).exp_()
-        own = residuals.gather(1, codes)
-        residuals.scatter_(1, codes, 0)
-        others = residuals.sum(1, keepdim=True)
-        losses = (top + torch.log1p(others + (own - 1))).sum(dim=(1, 2), dtype=torch.float64)
-        every = others + own
-        residuals /= every
-        residuals.scatter_(1, codes, -others / every)
-        return losses, self._gather(residuals), residuals
-
-    def hessian_product(self, residuals: Tensor, direction: Tensor) -> Tensor:
-        """Of each problem, at the point of the residuals."""
-        moves = self._scores(direction)
-        codes = self.codes.expand(len(moves), 1, -1)
-        moves -= moves.gather(1, codes)
-        mean = (residuals * moves).sum(1, keepdim=True)
-        weighted = moves.sub_(mean).mul_(residuals)
-        return self._gather(weighted.scatter_(1, codes, -(1 + residuals.gather(1, codes)) * mean))
-
-    # Scores lie class by class: rows side by side are what processors add and multiply fastest.
-    def _scores(self, theta: Tensor) -> Tensor:
-        return (theta[..., :-1] @ self.rows.transpose(1, 2)).add_(theta[..., -1:])
-
-    def _gather(self, weights: Tensor) -> Tensor:
-        return torch.cat([weights @ self.rows, weights.sum(2, keepdim=True)], dim=2)
-
-    def preconditioner(self, residuals: Tensor, C: Tensor) -> Callable[[Tensor], Tensor]:
-        """Of each problem what `KroneckerPreconditioner` is of one."""
-        codes = self.codes.expand(len(residuals), 1, -1)
-        p = residuals.scatter(1, codes, 1 + residuals.gather(1, codes))
-        curvature = -(p @ p.transpose(1, 2)).double()
-        curvature.diagonal(dim1=1, dim2=2).zero_()
-        curvature -= torch.diag_embed(curvature.sum(2))
-        shift = curvature.diagonal(dim1=1, dim2=2).mean(1)[:, None, None]
-        values, vectors = torch.linalg.eigh(curvature + shift)
-        values = torch.maximum(values, values[:, -1:] * 1e-9 + 1e-30)
-        variances = torch.cat([self.eigenvalues, torch.ones_like(self.eigenvalues[:, :1])], dim=1).double()
-        scale = C[:, None, None] * values[..., None] * variances[:, None]
-        scale[..., :-1] += 1
-        scale, vectors = scale.to(residuals.dtype), vectors.to(residuals.dtype)
-
-        def precondition(gradient: Tensor) -> Tensor:
-            step = vectors @ ((vectors.transpose(1, 2) @ gradient) / scale)
-            return step - step.mean(1, keepdim=True)
-
-        return precondition
 
 
 @dataclass
@@ -294,6 +207,6 @@ def _smallest_ritz_values(steps: Tensor, ratios: Tensor, counted: Tensor) -> Ten
     both = counted[:, 1:]
     off = torch.where(both, ratios[:, :-1].clamp(min=0).sqrt() / steps[:, :-1], 0.0)
     diagonal[:, 1:] += torch.where(both, ratios[:, :-1] / steps[:, :-1], 0.0)
-    return torch.linalg.eigvalsh(
-        torch.diag_embed(diagonal) + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
-    )[:, 0].clamp(min=1e-12)
+    return torch.linalg.eigvalsh(torch.diag_embed(diagonal) + torch.diag_embed(off, 1) + torch.diag_embed(off, -1))[
+        :, 0
+    ].clamp(min=1e-12)

@@ -32,6 +32,6 @@ class ComparesCells(Protocol):
     cell_: int
     cell_Cs_: NDArray[Any]
 
-    def cell_logits(self, X: Any, cell: int) -> NDArray[Any]:
-        """(N, K) logits of one of them."""
+    def of_cell(self, cell: int) -> Any:
+        """The head as it would be had it chosen another one."""
         ...

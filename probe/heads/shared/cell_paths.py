@@ -10,12 +10,13 @@ import numpy as np
 
 from probe.core.arrays import cell_of
 from probe.core.base import IntArray
+from probe.heads.linalg.binary import BinaryLosses
 from probe.heads.linalg.eigen import EigenRows
-from probe.heads.linalg.grid import BATCH_BYTES, GridLoss, solve_grid
+from probe.heads.linalg.grid import BATCH_BYTES, solve_grid
+from probe.heads.linalg.grid_losses import BinaryGridLoss, GridLoss
 from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
 from probe.heads.shared.head import FloatArray
-from probe.heads.shared.multinomial import two_rows
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,9 @@ class CellPaths:
         for first in range(0, n_cells, per):
             cells = range(first, min(first + per, n_cells))
             rows = [EigenRows(cell_of(X, cell), scaling=self.scaling, device=self.device) for cell in cells]
-            begin = None if start is None else [self._start(part, start, c) for part, c in zip(rows, cells, strict=True)]
+            begin = (
+                None if start is None else [self._start(part, start, c) for part, c in zip(rows, cells, strict=True)]
+            )
             solved = self._batch(rows, codes, len(present), Cs[:, first : first + len(cells)], begin)
             for cell, part, solutions in zip(cells, rows, solved, strict=True):
                 short |= {C: s for C, s in zip(Cs[:, cell].tolist(), solutions, strict=True) if not s.converged}
@@ -73,28 +76,30 @@ class CellPaths:
     def _batch(self, rows: list[EigenRows], codes: IntArray, n: int, Cs: FloatArray, begin: Any) -> Any:
         import torch
 
-        # The sigmoid form with w = w_1 - w_0 = 2 w_1 has half the penalty of two rows at the same C.
-        Cs = Cs * (0.5 if self.n_classes == 2 else 1.0)
+        two = self.n_classes == n == 2
         options: Any = {"tol": self.tol, "max_iter": self.max_iter}
 
         def alone(g: int) -> list[Solution]:
-            loss = MultinomialLoss(rows[g], codes, n)
+            loss = BinaryLosses(rows[g], codes[:, None]) if two else MultinomialLoss(rows[g], codes, n)
             return solve_path(loss, Cs[:, g].tolist(), **options, start=None if begin is None else begin[g])
 
         if len(rows) == 1 or not all(part.held for part in rows):
             return [alone(g) for g in range(len(rows))]
         start = None if begin is None else torch.stack(begin)
-        found = solve_grid(GridLoss(rows, codes, n), torch.as_tensor(Cs), **options, start=start)
+        loss = BinaryGridLoss(rows, codes) if two else GridLoss(rows, codes, n)
+        found = solve_grid(loss, torch.as_tensor(Cs), **options, start=start)
         return [path if all(s.converged for s in path) else alone(g) for g, path in enumerate(found)]
 
     def _start(self, part: EigenRows, start: tuple[FloatArray, FloatArray], cell: int) -> Any:
-        given = start[0][cell], start[1][cell]
-        return part.rotate(*(two_rows(*given) if self.n_classes == 2 else given))
+        return part.rotate(start[0][cell], start[1][cell])
 
     def _coefficients(
         self, part: EigenRows, solutions: list[Solution], present: IntArray, X: Any
     ) -> tuple[FloatArray, FloatArray]:
         dtype = np.float64 if X.dtype == np.float64 else np.float32
+        if self.n_classes == len(present) == 2:
+            found = [part.unrotate(solution.theta) for solution in solutions]
+            return tuple(np.stack(column).astype(dtype) for column in zip(*found, strict=True))  # type: ignore[return-value]
         coefs = np.zeros((len(solutions), self.n_classes, X.shape[2]), dtype=dtype)
         intercepts = np.full((len(solutions), self.n_classes), -np.inf, dtype=dtype)
         for i, solution in enumerate(solutions):

@@ -109,7 +109,7 @@ class MultinomialPath(LogisticPath):
         factor = 0.5 if K == 2 else 1.0
         theta = None
         if start is not None:
-            theta = features.rotate(*two_rows(*start)) if K == 2 else features.rotate(*start)
+            theta = features.rotate(*_two_rows(*start)) if K == 2 else features.rotate(*start)
         solutions = solve_path(loss, (factor * Cs).tolist(), tol=self.tol, max_iter=self.max_iter, start=theta)
         warn_unconverged(solutions, Cs.tolist())
         dtype = np.float64 if X.dtype == np.float64 else np.float32
@@ -156,7 +156,7 @@ class MultinomialPath(LogisticPath):
         self.coef_, self.intercept_ = coefs[0], intercepts[0]
 
 
-def two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
+def _two_rows(coef: FloatArray, intercept: FloatArray) -> tuple[FloatArray, FloatArray]:
     """Softmax coefficients (2, D) of a sigmoid's (1, D)."""
     return np.concatenate([-coef, coef]) / 2, np.concatenate([-intercept, intercept]) / 2
 

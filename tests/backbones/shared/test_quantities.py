@@ -26,7 +26,7 @@ VITS = {
     "vit_small_patch14_dinov2": {},
     "vit_small_patch14_reg4_dinov2": {},
     "deit3_small_patch16_224": {},
-    "beit_base_patch16_224": {"init_values": 0.5},
+    "beit_base_patch16_224": {"init_values": 0.5, "img_size": 224},
     "eva02_tiny_patch14_224": {},
     "vit_small_patch16_dinov3": {},
 }
@@ -85,19 +85,16 @@ def test_embeddings_heads_biases_and_mlps_are_the_stream_before_the_final_norm(f
         assert_adds_up(Plain(made, taps_at(position, 2)), batch_of(ids), position)
 
 
-@pytest.mark.filterwarnings("ignore:torch.searchsorted")  # timm, of BEiT's table of positions
 @pytest.mark.parametrize("name", VITS)
 def test_the_same_holds_of_timms_vision_transformers(name):
-    made = {"img_size": 32, **VITS[name]}
-    options = {k: v for k, v in SMALL.items() if k != "img_size"} | made
-    size, _ = options.pop("img_size"), options.pop("num_classes", 0)
-    made = TimmBackbone(name, pretrained=False, img_size=size, model_kwargs=options)
-    positions = ("cls", "mean") if made.n_prefix_tokens else ("mean",)
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    options = {**SMALL, **VITS[name]}
+    size = options.pop("img_size")
+    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
+    positions = ("mean",) if "siglip" in name else ("cls", "mean")
+    taps = [tap for position in positions for tap in taps_at(position, 2)]
+    backbone = TimmBackbone(name, pretrained=False, img_size=size, model_kwargs=options, taps=taps)
+    shake(backbone.network)
     for position in positions:
-        taps = taps_at(position, 2)
-        backbone = TimmBackbone(name, pretrained=False, img_size=size, model_kwargs=options, taps=taps)
-        shake(backbone.network)
         assert_adds_up(backbone, images, position)
 
 
@@ -198,8 +195,16 @@ def test_blocks_of_a_family_that_is_not_known_are_found_all_the_same():
 @pytest.mark.parametrize(
     ("family", "tap", "text"),
     [
-        ("t5", "blocks.0:contribution", r"of no family in which that is known \(Llama.*ModernBERT.*\): tap embed or blo"),
-        ("llama", "norm:neurons", r"asks for neurons of norm, which is no block of backbone plain: tap blocks\.<number>"),
+        (
+            "t5",
+            "blocks.0:contribution",
+            r"of no family in which that is known \(Llama.*ModernBERT.*\): tap embed or blo",
+        ),
+        (
+            "llama",
+            "norm:neurons",
+            r"asks for neurons of norm, which is no block of backbone plain: tap blocks\.<number>",
+        ),
         ("bert", "norm", r"asks for the norm behind the last block, backbone plain has none that is known: tap blocks"),
         ("llama", "blocks.7", r"tap blocks\.7 counts beyond the 2 blocks of backbone plain: count from 0"),
         ("llama", "blocks.0:mlp:cls", r"asks for 'mlp:cls', expected one of mlp:mean, mlp:last, mlp:first"),
