@@ -41,6 +41,13 @@ class Ragged:
         return (len(self), int(max(self.lengths, default=0)), *self.values.shape[1:])
 
 
+def as_given(features: Any) -> Any:
+    """What a backbone gives of one kind: numbers in float32, ids as they are."""
+    if isinstance(features, Ragged):
+        return Ragged(as_given(features.values), features.lengths)
+    return (features.float() if features.is_floating_point() else features).contiguous()
+
+
 @runtime_checkable
 class Uneven(Protocol):
     """A backbone with kinds of which rows differ in length: `extract` gives a `Ragged` of each."""

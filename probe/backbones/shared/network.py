@@ -18,7 +18,7 @@ from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.core.hashing import hash_tensors
 from probe.core.kinds import DEFAULT_REDUCTION, KINDS
-from probe.core.ragged import Ragged
+from probe.core.ragged import as_given
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -284,13 +284,6 @@ class FrozenNetwork:
     def _in_order(self, tokens: Tensor) -> Tensor:
         """A layer's tokens, those first that are no patches."""
         return tokens
-
-
-def as_given(features: Any) -> Any:
-    """What a backbone gives of one kind: numbers in float32, ids as they are."""
-    if isinstance(features, Ragged):
-        return Ragged(as_given(features.values), features.lengths)
-    return (features.float() if features.is_floating_point() else features).contiguous()
 
 
 def widened(network: nn.Module) -> nn.Module:

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.backbones.shared.network import FrozenNetwork, as_given
+from probe.backbones.shared.network import FrozenNetwork
 from probe.core.base import Batch
 from probe.core.errors import InputError
-from probe.core.ragged import Ragged
+from probe.core.ragged import Ragged, as_given
 
 POSITIONS = ("mean", "last", "first", "span", "span_last", "mask")
 TOKENS_TOGETHER = {"cpu": 4096, "cuda": 65536}
