@@ -23,6 +23,8 @@ WORDS: dict[Any, str] = {
 }  # fmt: skip
 
 
+NO_TEXT = re.compile(r"(?<![^,])([+-]?\d[\d._]*(?:e[+-]?\d+)?|true|false)(?![^,])", re.IGNORECASE)
+"""Of choices between commas those that Hydra takes for numbers or booleans."""
 SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 
 
@@ -44,6 +46,8 @@ def sets_of_unknown_classes(word: str) -> list[str]:
 
 def _quoted(word: str, parser: OverridesParser) -> str:
     key, equals, text = word.partition("=")
+    if key in (*PARTS, "experiment"):  # Hydra names no choice that is a number, and dies of it
+        return f"{key}={NO_TEXT.sub(lambda found: _in_quotes(found[0]), text)}"
     if not equals or not re.fullmatch(r"\+{0,2}[\w./@]+", key):
         return word
     is_text = key.lstrip("+") in TEXTS

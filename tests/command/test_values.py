@@ -17,6 +17,8 @@ from probe.core.errors import InputError
         ("+name=[a]", "+name='[a]'"),
         ("name=it's[1]", r"name='it\'s[1]'"),
         ("dataset.path=photos(1)", "dataset.path='photos(1)'"),
+        ("head=5", "head='5'"),
+        ("head=5,ncm,1e3,true", "head='5',ncm,'1e3','true'"),
     ],
 )
 def test_what_is_a_name_is_quoted(word, expected):
@@ -25,7 +27,18 @@ def test_what_is_a_name_is_quoted(word, expected):
 
 @pytest.mark.parametrize(
     "word",
-    ["name=a", "name=a,b", "name='2024'", "name=${seed}", "cache=null", "head.Cs=[1,2", "seed=1", "head=ncm,lda", "-m"],
+    [
+        "name=a",
+        "name=a,b",
+        "name='2024'",
+        "name=${seed}",
+        "cache=null",
+        "head.Cs=[1,2",
+        "seed=1",
+        "head=ncm,lda",
+        "tracker=null",
+        "-m",
+    ],
 )
 def test_other_words_stay_as_they_are(word):
     assert quoted([word]) == [word]
