@@ -30,7 +30,7 @@ from PIL import Image
 
 from probe.backbones.timm import TimmBackbone
 from probe.core.base import Dataset
-from probe.features.entry import block_hash
+from probe.features.blocks import block_hash
 from probe.features.extraction.plan import Plan
 from probe.features.extraction.work import Work
 from probe.features.extraction.writer import Writer

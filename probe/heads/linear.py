@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.core.errors import DoesNotFit, InputError
@@ -55,7 +56,8 @@ class LinearProbe(MultinomialPath):
         random_state: Seeds the choice of validation rows where none are given.
         device: `cpu`, `cuda`, or `auto`.
         class_weight: `none`; `balanced`, N / (K n_k); `effective`, in proportion to (1 - b) / (1 - b^n_k) with b =
-            0.9999; on average 1 over the rows.
+            0.9999; on average 1 over the rows. Or a weight for each class, as in `{0: 1, 1: 10}`, 1 where none is
+            given.
         logit_adjustment: t, from 0 on; 1 is the share of the classes itself.
 
     Attributes:
@@ -84,7 +86,7 @@ class LinearProbe(MultinomialPath):
         max_iter: int = 100,
         random_state: int | None = 0,
         device: str = "auto",
-        class_weight: str = "none",
+        class_weight: str | Mapping[Any, float] = "none",
         logit_adjustment: float = 0.0,
     ):
         super().__init__(Cs, scaling, refit, tol, max_iter, random_state, device)
@@ -108,9 +110,11 @@ class LinearProbe(MultinomialPath):
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        if self.class_weight not in WEIGHTS:
+        given = self.class_weight
+        if not (all(w > 0 for w in given.values()) if isinstance(given, Mapping) else given in WEIGHTS):
             raise InputError(
-                f"class_weight is {self.class_weight!r}, expected one of {', '.join(WEIGHTS)}: set head.class_weight"
+                f"class_weight is {given!r}, expected one of {', '.join(WEIGHTS)}, or weights above 0 of classes: set "
+                "head.class_weight"
             )
         if not self.logit_adjustment >= 0:
             raise InputError(f"logit_adjustment is {self.logit_adjustment!r}, expected 0 or more: set 1, say")
@@ -119,7 +123,8 @@ class LinearProbe(MultinomialPath):
         if self.class_weight == "none":
             return super()._problem(X, codes)
         present, codes, counts = np.unique(codes, return_inverse=True, return_counts=True)
-        return present, WeightedMultinomialLoss(self._rotated(X), codes, class_weights(counts, self.class_weight))
+        weights = self._class_weights(self.classes_[present], counts, self.class_weight)
+        return present, WeightedMultinomialLoss(self._rotated(X), codes, weights)
 
     def _solve(
         self, X: Any, codes: IntArray, Cs: FloatArray, start: tuple[FloatArray, FloatArray] | None = None
@@ -136,5 +141,13 @@ class LinearProbe(MultinomialPath):
 
         if not self._balances:
             return None
-        _, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
-        return torch.from_numpy(class_weights(counts, "balanced")[place])
+        present, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
+        kind = self.class_weight if isinstance(self.class_weight, Mapping) else "balanced"
+        return torch.from_numpy(self._class_weights(self.classes_[present], counts, kind)[place])
+
+    @staticmethod
+    def _class_weights(classes: NDArray[Any], counts: IntArray, kind: str | Mapping[Any, float]) -> FloatArray:
+        if isinstance(kind, str):
+            return class_weights(counts, kind)
+        by_name = {str(label): weight for label, weight in kind.items()}  # as a saved head has them
+        return np.array([by_name.get(str(label), 1.0) for label in classes.tolist()], dtype=np.float64)

@@ -12,7 +12,9 @@ from omegaconf import OmegaConf
 from places import CONF, ROOT
 
 PARTS = ("backbone", "dataset", "head", "protocol", "tracker")
-PLACEHOLDERS = {"group=name", "field=value"}  # what an override looks like, and a condition of the leaderboard
+# What an override looks like, a condition of the leaderboard, a new name in a table, and a setting of one of several heads.
+PLACEHOLDERS = {"group=name", "field=value", "key=value", "old=new", "head.lda.shrinkage=0.1"}
+SCRIPTS = {"completion.py"}  # programs for shells
 WORD = re.compile(
     r"(?<![\w.{(=/-])\+{0,2}[a-z][a-z_@/]*(?:\.[\w…]+)*=(?:\{[^}]*\}|\[[^\]]*\]|'[^']*'|<[^>]*>|[^\s;)`']+)"
 )
@@ -39,7 +41,7 @@ def sentences(tree: ast.AST) -> Iterator[str]:
 def found(pattern: re.Pattern[str]) -> list[tuple[str, str]]:
     """(File, word) of each word in a sentence; values that a format puts in are facts, or may be anything."""
     pairs = set()
-    for path in sorted((ROOT / "probe").rglob("*.py")):
+    for path in sorted(path for path in (ROOT / "probe").rglob("*.py") if path.name not in SCRIPTS):
         for text in sentences(ast.parse(path.read_text())):
             if " " in text.strip():
                 pairs |= {

@@ -26,6 +26,7 @@ from places import CONF, ROOT, TESTS
 
 from probe.core.base import MeasuresFeatures
 from probe.core.source import recipe_of
+from probe.features.extraction.batches import collate
 from probe.metrics.evaluate import measure
 
 FROZEN = Path(__file__).with_name("frozen")
@@ -137,9 +138,11 @@ def test_a_backbone_gives_the_numbers_of_its_recipe(path):
             for _, weight in sorted(backbone.network.named_parameters()):
                 drawn = rng.normal(size=weight.shape) / max(1, weight[:1].numel()) ** 0.5
                 weight.copy_(torch.from_numpy(drawn))
-    images = backbone.reads == "images"
-    row = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) if images else rng.normal(size=8)
-    features = backbone.extract(backbone.transform(row)[None], backbone.kinds)
+    if backbone.reads == "images":
+        row = Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8))
+    else:
+        row = rng.normal(size=(30, 2) if backbone.reads == "series" else 8)
+    features = backbone.extract(collate(backbone, [backbone.transform(row)]), backbone.kinds)
     parts = [features[kind].double().numpy().ravel() for kind in backbone.kinds]
     numbers = [number for part in parts for number in (part.mean(), np.abs(part).mean(), *part[:3])]
     check(f"backbone/{path.stem}", recipe_of(type(backbone)), numbers)

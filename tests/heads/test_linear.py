@@ -476,5 +476,7 @@ def test_logit_adjustment_is_the_fit_with_shifted_logits():
 def test_balance_is_refused_for_several_labels_and_for_unknown_words():
     with pytest.raises(InputError, match="class_weight=balanced and logit_adjustment=0 are for one class per row"):
         LinearProbe(class_weight="balanced").for_target("labels")
-    with pytest.raises(InputError, match="class_weight is 'x', expected one of none, balanced, effective"):
+    with pytest.raises(
+        InputError, match="class_weight is 'x', expected one of none, balanced, effective, or weights above 0"
+    ):
         LinearProbe(class_weight="x").check_parameters()

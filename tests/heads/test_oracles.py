@@ -24,7 +24,7 @@ def released_tests(folder):
         "pytest",
         "--no-header",
         "-o",
-        "addopts=",
+        "addopts=--import-mode=importlib",
         "-v",
         "-m",
         "not gpu",

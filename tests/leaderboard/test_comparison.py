@@ -76,7 +76,10 @@ def test_rows_without_a_common_seed_or_column_are_refused(board: Path) -> None:
         compare_rows(table, "extra linear", "tiny ncm")
 
 
-def test_the_command_prints_all_of_it(board: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_command_prints_all_of_it(
+    board: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     assert main([str(board), "--compare", "tiny linear", "random ncm"]) == 0
     shown = capsys.readouterr().out
     assert "A wins 2, ties 0, loses 0 of 2." in shown

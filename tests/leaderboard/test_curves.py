@@ -59,7 +59,10 @@ def test_rows_needed_and_crossing_are_those_of_the_curves(shown: str) -> None:
     assert "digits, rows" in shown
 
 
-def test_lower_loss_is_the_better_one(write: Callable[..., Path], capsys: pytest.CaptureFixture[str]) -> None:
+def test_lower_loss_is_the_better_one(
+    write: Callable[..., Path], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "100")
     write("early", EARLY)
     assert main([str(write("late", LATE)), "--curves", "--metric", "log_loss"]) == 0
     shown = capsys.readouterr().out

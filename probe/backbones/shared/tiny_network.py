@@ -57,6 +57,8 @@ class TinyNetwork(nn.Module):
     does: the tests compare them. timm takes seconds to import, and this network is in most first commands.
     """
 
+    num_features = 512
+
     def __init__(self) -> None:
         super().__init__()
         width = 32
@@ -66,7 +68,7 @@ class TinyNetwork(nn.Module):
             stages.append(nn.Sequential(BasicBlock(width, n_out, stride)))
             width = n_out
         self.stages = nn.Sequential(*stages)
-        self.final_conv = ConvNormAct(width, 512, 1)
+        self.final_conv = ConvNormAct(width, self.num_features, 1)
         self.head = nn.Sequential(OrderedDict(global_pool=nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(1))))
         for module in self.modules():
             if isinstance(module, nn.Conv2d):

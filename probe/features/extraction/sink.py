@@ -114,9 +114,11 @@ class SegmentFiles:
         """Writes the tokens of one block; its file and where they begin in it."""
         name = f"{self.name}.{quote(kind, safe='')}.segment"
         if kind not in self.files:
-            self.files[kind] = open(self.folder / name, "xb", buffering=0)  # noqa: SIM115
+            # Behind what the writer wrote before it waited for others, if it did.
+            self.files[kind] = file = open(self.folder / name, "ab", buffering=0)  # noqa: SIM115
+            self.ends[kind] = file.tell()
             sync_folder(self.folder)
-        start = self.ends.get(kind, 0)
+        start = self.ends[kind]
         write_at(self.files[kind], start, tokens)
         self.ends[kind] = start + tokens.nbytes
         return name, start

@@ -51,7 +51,7 @@ class WordHead(Head):
         """Sets `word_weights_` (K, M, D) and `word_biases_` (K, M), -inf where a class has fewer words than M."""
         if self.class_features is None:
             raise InputError(
-                f"{type(self).__name__} has no class_features: run it with a backbone of words=true, or give "
+                f"{type(self).__name__} has no class_features: run it with backbone.words=true, or give "
                 "(K, M, D + 1) weights and biases of the words of each class"
             )
         given = np.asarray(self.class_features, dtype=np.float64)

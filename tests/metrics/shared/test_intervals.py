@@ -51,7 +51,7 @@ def simulated(request):
 def test_intervals_cover_the_truth_at_their_level(simulated):
     truth, found = simulated
     covered = {k: np.mean([i[k].low <= truth[k] <= i[k].high for i in found]) for k in truth if k != "worst_class"}
-    cautious = ("ece", "ece_equal_mass", "rms_calibration_error")
+    cautious = ("ece", "ece_equal_mass", "rms_calibration_error", "recall_at_1_fpr")
     for name, share in covered.items():
         assert share >= 0.91, name  # 0.95 less three standard errors
         assert share <= 0.99 or name in cautious, name
