@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from places import CONF, ROOT
 
 PARTS = ("backbone", "dataset", "head", "protocol", "tracker")
-# What an override looks like, a condition of the leaderboard, a new name in a table, and a setting of one of several heads.
+# What an override looks like, a condition of the leaderboard, a new name in a table, a setting of one of several heads.
 PLACEHOLDERS = {"group=name", "field=value", "key=value", "old=new", "head.lda.shrinkage=0.1"}
 SCRIPTS = {"completion.py"}  # programs for shells
 WORD = re.compile(
