@@ -41,7 +41,7 @@ def test_both_metrics_find_what_a_sort_of_all_distances_finds(dtype, n, k):
 @pytest.mark.parametrize("n_queries", [1, 3, 257])
 @pytest.mark.parametrize("blocks", [(32, 64), (96, 512), (512, 8192)])
 def test_the_bits_do_not_depend_on_how_queries_and_rows_are_cut(n_queries, blocks, monkeypatch):
-    X, queries = drawn(3000, 33), drawn(700, 33, seed=1)
+    X, queries = drawn(3000, 33), drawn(min(700, 60 * n_queries), 33, seed=1)
     whole = Neighbours(X).nearest(queries, 25)
     monkeypatch.setitem(neighbours.BLOCKS, "cpu", blocks)
     index = Neighbours(X)
