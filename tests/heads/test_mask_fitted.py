@@ -71,7 +71,7 @@ def test_parameters_that_cannot_work_are_refused():
     X, y, words = states()
     for wrong, told in (
         ({"Cs": [-1.0]}, "Cs is .*, expected numbers from 0"), ({"temperature": 0}, "temperature is 0, expected a pos"),
-        ({"class_features": None}, "MaskFitted has no class_features: run it with a backbone of words=true"),
+        ({"class_features": None}, r"MaskFitted has no class_features: run it with backbone\.words=true"),
         ({"class_features": words[:2]}, r"class_features has shape \(2, 2, 9\), expected weights and bias of width 8"),
     ):  # fmt: skip
         with pytest.raises(InputError, match=told):
