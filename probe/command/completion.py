@@ -18,7 +18,7 @@ from probe.core.files import CONF
 from probe.core.terminal import tell
 
 SHELLS = ("bash", "zsh", "fish")
-READ_OVERRIDES = ("describe", "extract")
+READ_OVERRIDES = ("check", "describe", "extract")
 KEY = re.compile(r"^(\w+):", re.MULTILINE)
 BASH = """\
 _probe() {

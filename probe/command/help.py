@@ -17,6 +17,7 @@ probe -m head=ncm,linear seed=0,1,2                 a sweep, ends with a ranked 
 probe -m head=ncm,lda head.lda.shrinkage=0.1        a setting of one head among several
 probe leaderboard runs/…                            tables from run folders
 probe describe backbone=tiny dataset=digits         what a run would cost, and the layers that can be tapped
+probe check backbone=tiny                           whether a backbone keeps its contract, before any run
 probe extract backbone=tiny dataset=digits          features ahead of runs, by any number of processes
 probe cache ls                                      features on disk
 probe ensemble runs/…                               finished runs, combined

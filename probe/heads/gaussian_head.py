@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from scipy.special import ndtri
 
-from probe.core.errors import InputError
-from probe.heads.shared.numbers import Numbers
+from probe.heads.shared.numbers import Numbers, check_levels
 from probe.heads.shared.penalised import PenalisedNumbers
 
 LEAST_LOG_SCALE = float(np.log(1e-6))
@@ -54,9 +53,7 @@ class GaussianHead(PenalisedNumbers):
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        levels = np.asarray(self.levels, dtype=float)
-        if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"levels={self.levels}, expected a list of numbers between 0 and 1: give one")
+        check_levels(self.levels)
 
     def scales(self, X: Any) -> Numbers:
         """(N, Q) standard deviations."""

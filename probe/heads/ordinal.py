@@ -9,8 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
-from probe.core.errors import InputError
-from probe.heads.shared.numbers import Numbers
+from probe.heads.shared.numbers import Numbers, check_levels
 from probe.heads.shared.penalised import PenalisedNumbers
 
 
@@ -61,9 +60,7 @@ class OrdinalRegression(PenalisedNumbers):
 
     def check_parameters(self) -> None:
         super().check_parameters()
-        levels = np.asarray(self.levels, dtype=float)
-        if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"levels={self.levels}, expected a list of numbers between 0 and 1: give one")
+        check_levels(self.levels)
 
     def probabilities(self, X: Any) -> Numbers:
         """(N, Q, K) of the grades."""

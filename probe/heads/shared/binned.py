@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.core.errors import InputError
 from probe.heads.shared.base import Validation
-from probe.heads.shared.numbers import NumberHead, Numbers
+from probe.heads.shared.numbers import NumberHead, Numbers, check_levels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -88,9 +88,7 @@ class BinnedHead(NumberHead):
         return self
 
     def check_parameters(self) -> None:
-        levels = np.asarray(self.levels, dtype=float)
-        if levels.ndim != 1 or not len(levels) or not ((levels > 0) & (levels < 1)).all():
-            raise InputError(f"levels={self.levels}, expected a list of numbers between 0 and 1: give one")
+        check_levels(self.levels)
         if self.n_bins < 2:
             raise InputError(f"n_bins={self.n_bins}, expected at least 2: 32 are usual")
 

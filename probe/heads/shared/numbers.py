@@ -188,6 +188,13 @@ class LinearNumbers(NumberHead):
         return np.asarray(X, dtype=np.float64) @ self.coef_.T + self.intercept_
 
 
+def check_levels(levels: Sequence[float]) -> None:
+    """Refuses what are no chances of quantiles."""
+    given = np.asarray(levels, dtype=float)
+    if given.ndim != 1 or not len(given) or not ((given > 0) & (given < 1)).all():
+        raise InputError(f"levels={levels}, expected a list of numbers between 0 and 1: give one")
+
+
 def _has_text(values: NDArray[Any]) -> bool:
     """Whether any of them is no number."""
     return not all(isinstance(value, int | float | np.number | None) for value in values.ravel().tolist())
