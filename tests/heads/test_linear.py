@@ -480,3 +480,11 @@ def test_balance_is_refused_for_several_labels_and_for_unknown_words():
         InputError, match="class_weight is 'x', expected one of none, balanced, effective, or weights above 0"
     ):
         LinearProbe(class_weight="x").check_parameters()
+
+
+@pytest.mark.parametrize("weights", [{0: 1.0, 2: 5.0}, {"2": 5.0}], ids=["codes", "as a saved head has them"])
+def test_weights_of_single_classes_are_scikit_learn_s(weights):
+    X, y = load_iris(return_X_y=True)
+    peer = LogisticRegression(C=0.1, class_weight={0: 1.0, 1: 1.0, 2: 5.0}, tol=1e-10, max_iter=10_000).fit(X, y)
+    head = LinearProbe([0.1], class_weight=weights, tol=1e-12).fit(X, y)
+    np.testing.assert_allclose(head.predict_proba(X), peer.predict_proba(X), atol=1e-4)
