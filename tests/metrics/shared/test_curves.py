@@ -124,6 +124,17 @@ def test_missing_runs_are_refused():
         rows_to_within(ROWS, np.full((2, 9), np.nan))
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("n_seeds", [2, 3, 5])
+def test_intervals_of_rows_needed_hold_the_truth_where_noise_is_large(n_seeds: int):
+    rows, rng = np.array([50, 100, 200, 400, 800]), np.random.default_rng(1)
+    true = 0.9 - 0.5 * (rows / 20) ** -0.7
+    truth = rows_to_within(rows, np.stack([true, true])).value
+    noisy = [true + 0.03 * rng.normal(size=(n_seeds, len(rows))) for _ in range(200)]
+    covered = np.mean([(found := rows_to_within(rows, c)).low <= truth <= found.high for c in noisy])
+    assert covered >= 0.9, covered
+
+
 def frozen_case():
     """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
     rows, scores = np.array([10, 100, 1000]), np.array([[0.5, 0.7, 0.8], [0.4, 0.75, 0.81]])
