@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtri
 
-from probe.leaderboard.pairs import column_variances, difference, pair_law, pair_variances
+from probe.leaderboard.pairs import pair_law, pair_variances
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.statistics import Scores, intervals
 
@@ -99,9 +99,10 @@ def pairs(n: int, quick: bool) -> Iterator[Sequence[object]]:
 
 def _p_values(column: list[Scores]) -> list[float]:
     """Of the systems two by two, as `compare` has them, without its permutations."""
-    law = pair_law(pair_variances(column))
-    found = [difference(a, b) for a, b in zip(column[::2], column[1::2], strict=True)]
-    tails = law.spread(column_variances(found)).tail(np.abs([d.value for d in found]))
+    variances = pair_variances(column)
+    leads = np.array([a.value - b.value for a, b in zip(column[::2], column[1::2], strict=True)])
+    places = np.arange(0, len(column), 2)
+    tails = pair_law(variances).spread(variances.at((places, places + 1))).tail(np.abs(leads))
     return [2 * float(tail) for tail in tails]
 
 

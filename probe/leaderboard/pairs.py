@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.leaderboard.seeds import LEVEL, FloatArray, Law, Variances, learn
+from probe.leaderboard.seeds import LEVEL, FloatArray, Law, Spread, Variances, learn
 from probe.leaderboard.statistics import Scores, column_variances, mcnemar, permutation, scattered
 
 
@@ -45,13 +45,41 @@ def pair_variances(column: Sequence[Scores], by_seed: NDArray[np.float32] | None
     apart = squared_distances(by_seed.reshape(len(column), -1))
     rest = np.where(freedom > 0, np.maximum(0.0, R * apart - both) / np.maximum(1, R - 1), 0.0)
     seeds = squared_distances(moves) * (freedom > 0)
-    return Variances(both, rest, seeds, scattered(seeds, rest, freedom) if column[0].n_folds else freedom)
+    if column[0].n_folds:
+        freedom = scattered(seeds, rest, freedom)
+    elif len(column) == 2:
+        seeds, freedom = _alone(column, seeds, freedom)
+    return Variances(both, rest, seeds, freedom)
+
+
+def _alone(column: Sequence[Scores], seeds: FloatArray, freedom: NDArray[Any]) -> tuple[FloatArray, NDArray[Any]]:
+    """Scatter of the difference of two systems that no others tell of, by their own scatter.
+
+    Seeds move two systems apart at most as far as the sum of their variances says, unless they move them in opposite
+    directions; the sum has up to twice the degrees of freedom (Welch, "The generalization of Student's problem when
+    several different population variances are involved", 1947). The larger of the sum and of what the difference
+    itself shows is taken, so that neither seeds in common nor opposite ones call equal systems different.
+    """
+    own = column_variances(column)
+    if not own.freedom.any():
+        return seeds, freedom
+    total = own.seeds.sum()
+    parts = own.seeds**2 / np.maximum(own.freedom, 1)
+    welch = total**2 / parts.sum() if total > 0 else own.freedom.sum()
+    apart = 1 - np.eye(2)
+    return np.maximum(seeds, total * apart), np.where(freedom > 0, welch * apart, freedom)
 
 
 def pair_law(found: Variances) -> Law:
     """What all pairs of a column say of the scatter of their seeds; pairs of S systems count as S - 1."""
     upper = np.triu_indices(len(found.both), 1)
     return learn(found.at(upper), len(found.both) - 1.0)
+
+
+def spread_alone(a: Scores, b: Scores) -> Spread:
+    """Of the difference of two systems that no others tell of, under the seeds that both have."""
+    found = pair_variances(_in_common(a, b)).at(np.triu_indices(2, 1))
+    return learn(found, 1.0).spread(found)
 
 
 def squared_distances(vectors: NDArray[Any]) -> FloatArray:
@@ -88,14 +116,24 @@ class Difference:
 
 def difference(a: Scores, b: Scores) -> Scores:
     """A minus B under the seeds that both have, as scores of its own."""
+    a, b = _in_common(a, b)
+    return replace(
+        a, means=a.means - b.means, influences=a.influences - b.influences, inflation=max(a.inflation, b.inflation)
+    )
+
+
+def _in_common(a: Scores, b: Scores) -> tuple[Scores, Scores]:
+    """Both systems under the seeds that both have."""
     common = sorted(set(a.seeds) & set(b.seeds))
-    parts = []
-    for system in (a, b):
-        places = [system.seeds.index(seed) for seed in common]
-        parts.append((system.means[places], system.influences[places] * (len(system.seeds) / max(1, len(common)))))
-    n_tested = tuple(a.n_tested[a.seeds.index(seed)] for seed in common) if a.n_folds else ()
-    paired = Scores(tuple(common), parts[0][0] - parts[1][0], parts[0][1] - parts[1][1])
-    return replace(paired, n_tested=n_tested, n_folds=a.n_folds, inflation=max(a.inflation, b.inflation))
+    first, second = (_under(system, common) for system in (a, b))
+    return first, second
+
+
+def _under(system: Scores, seeds: Sequence[int]) -> Scores:
+    places = [system.seeds.index(seed) for seed in seeds]
+    influences = system.influences[places] * (len(system.seeds) / max(1, len(seeds)))
+    n_tested = tuple(system.n_tested[place] for place in places) if system.n_folds else ()
+    return replace(system, seeds=tuple(seeds), means=system.means[places], influences=influences, n_tested=n_tested)
 
 
 def compare(
@@ -112,9 +150,10 @@ def compare(
         seed: Of the permutations.
     """
     paired = difference(a, b)
-    found = column_variances([paired])
-    law = pair_law(pair_variances(column)) if column is not None else learn(found, 1.0)
-    spread = law.spread(found)
+    if column is None or len(column) == 2:
+        spread = spread_alone(a, b)
+    else:
+        spread = pair_law(pair_variances(column)).spread(column_variances([paired]))
     (half,), (p_one_side,) = spread.margin(level), spread.tail(np.abs([paired.value]))
     low, high, p = paired.value - half, paired.value + half, min(1.0, 2 * float(p_one_side))
     row_values = paired.by_row()

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.leaderboard.pairs import difference, pair_law, pair_variances
+from probe.leaderboard.pairs import difference, pair_law, pair_variances, spread_alone
 from probe.leaderboard.seeds import LEVEL, FloatArray, Spread
 from probe.leaderboard.statistics import Scores, column_variances
 from probe.leaderboard.table import Table
@@ -49,7 +49,8 @@ def differences(table: Table, column: str, kept: Sequence[str], places: Mapping[
     paired = [difference(systems[a], systems[b]) for a, b in mixed]
     if mixed:
         leads = np.array([one.value for one in paired])
-        told |= zip(mixed, _spelled(law.spread(column_variances(paired)), leads), strict=True)
+        spread = spread_alone(*systems) if len(systems) == 2 else law.spread(column_variances(paired))
+        told |= zip(mixed, _spelled(spread, leads), strict=True)
     return {
         "rows": [places[row] for row in there],
         "half": [told[pair][0] if pair in told else None for pair in pairs],

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from probe.leaderboard.pairs import compare, pair_variances
+from probe.leaderboard.pairs import compare, difference, pair_variances
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.seeds import Variances, learn
 from probe.leaderboard.statistics import Scores, intervals, scores, spread
@@ -96,6 +98,24 @@ def test_the_comparison_of_two_systems_gains_from_the_others() -> None:
     together = compare(column[0], column[1], column, binary=True)
     assert together.value == alone.value
     assert together.high - together.low < alone.high - alone.low
+
+
+def test_two_systems_alone_are_told_apart_the_same_on_a_board_of_two() -> None:
+    column = moved(np.random.default_rng(2), np.array([[0.0, 0.03, 0.01], [0.02, 0.0, 0.01]]), 1000)
+    alone = compare(*column, binary=True)
+    assert compare(*column, column, binary=True) == alone
+    more = replace(column[0], seeds=(*column[0].seeds, 7), means=np.append(column[0].means, 0.5))
+    more = replace(more, influences=np.concatenate([column[0].influences, column[0].influences[:1]]) * 3 / 4)
+    assert compare(more, column[1], binary=True).p == pytest.approx(alone.p)
+
+
+def test_seeds_that_move_two_systems_in_opposite_directions_do_not_narrow_their_difference() -> None:
+    rng, moves = np.random.default_rng(2), np.array([0.05, 0.0, -0.05])
+    opposite, apart = (moved(rng, np.stack([moves, sign * moves]), 1000) for sign in (-1, 1))
+    for pair in (opposite, apart):
+        found = compare(*pair, binary=True)
+        half, own = (found.high - found.low) / 2, difference(*pair).means.std(ddof=1) / np.sqrt(3)
+        assert half > 2 * max(own, np.sqrt(sum(system.variance.seeds for system in pair)))
 
 
 def test_what_the_marks_tell_apart_is_different_to_compare_too() -> None:

@@ -114,13 +114,15 @@ def test_cells_that_learn_from_their_column_cover_the_truth(n_seeds: int, seed: 
     assert covered.min() >= 0.89, covered.min()
 
 
-def test_a_comparison_on_a_board_gains_power_with_seeds() -> None:
+@pytest.mark.parametrize(("n_systems", "n_boards"), [(10, 60), (2, 400)])
+def test_a_comparison_on_a_board_gains_power_with_seeds(n_systems: int, n_boards: int) -> None:
     found = {}
     for n_seeds in (1, 3, 5):
         rng = np.random.default_rng(0)
         p = []
-        for _ in range(60):
-            column = draw(rng, 10, n_seeds, 1000, 0.0, np.array([1.28] + [1.175] * 9)[:, None, None])
+        for _ in range(n_boards):
+            levels = np.array([1.28] + [1.175] * (n_systems - 1))[:, None, None]
+            column = draw(rng, n_systems, n_seeds, 1000, 0.0, levels)
             p.append(compare(column[0], column[1], column, binary=True).p)
         found[n_seeds] = np.mean(np.array(p) <= 0.05)
     assert found[1] < found[3] < found[5], found
