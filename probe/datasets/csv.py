@@ -40,6 +40,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     group_column: str | None = None,
     session_column: str | None = None,
     hardness_column: str | None = None,
@@ -70,6 +71,7 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         group_column, session_column, hardness_column: What else is known of each row, see `row_facts.FACTS`.
         feature_columns: Columns of numbers that make a vector of each row: names, or patterns such as `f*`.
         encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
@@ -89,7 +91,7 @@ def load(
     there = dict.fromkeys(train.columns, "")
     asked = numbers_asked(
         target_columns, units, missing, label_column=label_column, separator=separator, class_names=class_names,
-        ignore_label=ignore_label, map_labels=map_labels,
+        ignore_label=ignore_label, map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     if asked:
         columns = asked.among(source, there)
@@ -104,7 +106,7 @@ def load(
     if asked:
         found = asked.read(texts, source)
     else:
-        found = classes(_typed(texts, separator), str(source), given, ignore_label, map_labels)
+        found = classes(_typed(texts, separator), str(source), given, ignore_label, map_labels, unknown_labels)
     partitions = {}
     for part, table in tables.items():
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}

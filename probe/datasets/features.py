@@ -73,6 +73,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
@@ -93,6 +94,7 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         target_columns: Array or column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
@@ -106,7 +108,7 @@ def load(
     # Train chooses the keys; what other files call otherwise would be something else.
     asked = numbers_asked(
         target_columns, units, missing, labels_key=labels_key, class_names=class_names, ignore_label=ignore_label,
-        map_labels=map_labels,
+        map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     wanted = list(asked.columns) if asked else [labels_key]
     first = _read(files["train"], features_key, wanted)
@@ -119,7 +121,9 @@ def load(
             {part: dict(zip(asked.columns, c.labels, strict=True)) for part, c in content.items()}, root
         )
     else:
-        labelled = _classes({p: (files[p].name, c) for p, c in content.items()}, class_names, ignore_label, map_labels)
+        labelled = _classes(
+            {p: (files[p].name, c) for p, c in content.items()}, class_names, ignore_label, map_labels, unknown_labels
+        )
     partitions = {}
     for part, (rows, _, keys_of, _) in content.items():
         sources = [files[part], *([_labels_file(files[part])] if files[part].suffix == ".npy" else [])]

@@ -39,6 +39,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
@@ -64,6 +65,7 @@ def load(
             what the set says.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
@@ -77,7 +79,7 @@ def load(
     image = _image_column(features, image_column, path)
     asked = numbers_asked(
         target_columns, units, missing, label_column=label_column, class_names=class_names, ignore_label=ignore_label,
-        map_labels=map_labels,
+        map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     if asked:
         columns = asked.among(path, _described(features), [name for name in features if name != image])
@@ -87,7 +89,7 @@ def load(
     else:
         columns = [_label_column(features, column, image, path) for column in label_columns(label_column)]
         coded = {column: _coded(found, chosen, column) for column in columns}
-        labelled = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels)[0]
+        labelled = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels, unknown_labels)[0]
     partitions: dict[str, Partition] = {
         part: HuggingFacePartition(
             rows, image, labelled.labels[part], [f"{part}:{row}" for row in range(len(rows))], _own(path)

@@ -31,6 +31,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     rows_key: str | None = None,
     labels_key: str | None = None,
     target_columns: str | Sequence[str] | None = None,
@@ -54,6 +55,7 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         rows_key: What the arrays of rows are called beside the partition, such as `images` in `train_images`.
         labels_key: Likewise of the labels.
         target_columns: Likewise of numbers to predict, (N,) or (N, Q), one or several; labels are classes otherwise.
@@ -69,7 +71,7 @@ def load(
     arrays = _arrays(file)
     asked = numbers_asked(
         target_columns, units, missing, labels_key=labels_key, class_names=class_names, ignore_label=ignore_label,
-        map_labels=map_labels,
+        map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     rows_of, labels_of, found = _pairs(file, list(arrays), rows_key, asked.columns[0] if asked else labels_key)
     lengths = {part: _place(arrays, part, "lengths") for part in found}
@@ -95,7 +97,7 @@ def load(
         used |= {key for of_part in keys.values() for key in of_part.values()}
     else:
         raw = {part: labels_as_read(arrays[labels_of[part]]) for part in found}
-        labelled = classes(raw, str(file), read_class_names(class_names), ignore_label, map_labels)
+        labelled = classes(raw, str(file), read_class_names(class_names), ignore_label, map_labels, unknown_labels)
     for part in found:
         facts = {fact: _place(arrays, part, fact) for fact in FACTS}
         used |= {key for key in facts.values() if key}

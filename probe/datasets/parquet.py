@@ -149,6 +149,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     group_column: str | None = None,
     session_column: str | None = None,
     hardness_column: str | None = None,
@@ -176,6 +177,7 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         group_column, session_column, hardness_column: What else is known of each row, see `row_facts.FACTS`.
         feature_columns: Columns of numbers that make a vector of each row: names, or patterns such as `f*`.
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
@@ -199,7 +201,7 @@ def load(
     image = None if series or feature_columns is not None else _image_column(schema, image_column, root)
     numbers = numbers_asked(
         target_columns, units, missing, label_column=label_column, class_names=class_names, ignore_label=ignore_label,
-        map_labels=map_labels,
+        map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     if numbers:
         columns = numbers.among(root, described(schema), [f.name for f in schema if is_number_type(f.type)])
@@ -215,7 +217,9 @@ def load(
         labelled, translated = numbers.read(raw, root), set(found)
     else:
         coded = {column: coded_labels(found, column) for column in columns}
-        labelled, translated = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels)
+        labelled, translated = joined_classes(
+            coded, read_class_names(class_names), ignore_label, map_labels, unknown_labels
+        )
     steps = read_series(found, series, gaps, root) if series else {}
     partitions = {}
     for part, files in found.items():

@@ -41,6 +41,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     group_column: str | None = None,
     session_column: str | None = None,
     hardness_column: str | None = None,
@@ -71,6 +72,7 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1; of a folder, a class.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         group_column: Rows of one document, author, ... that no protocol divides, see `row_facts.FACTS`.
         session_column, hardness_column: What else is known of each row.
         encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
@@ -85,7 +87,7 @@ def load(
     readers = _readers(encoding)
     asked = numbers_asked(
         target_columns, units, missing, label_column=label_column, separator=separator, class_names=class_names,
-        ignore_label=ignore_label, map_labels=map_labels,
+        ignore_label=ignore_label, map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     if source.is_dir() and not any((source / f"train{ending}").is_file() for ending in readers):
         if asked:
@@ -118,7 +120,7 @@ def load(
     else:
         raw = {part: _labels(table, columns, separator, tables) for part, table in tables.items()}
         given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
-        found = classes(raw, str(source), given, ignore_label, map_labels)
+        found = classes(raw, str(source), given, ignore_label, map_labels, unknown_labels)
     partitions = {}
     for part, table in tables.items():
         rows = _rows(table, part, text_key, pair_column, span_columns)

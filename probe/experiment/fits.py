@@ -8,11 +8,14 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from probe import heads, protocols
 from probe.core import targets
 from probe.core.base import Dataset, DrawsByShare, DrawsByStratum, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
+from probe.core.targets.labels import has_unknown
 from probe.experiment.identity import head_name
 
 if TYPE_CHECKING:
@@ -34,11 +37,28 @@ def check_target(request: Run) -> None:
     if not _draws(protocol, target):
         choice = _plugins(protocols, lambda kind: isinstance(kind, SplitProtocol) and _draws(kind, target))
         raise InputError(f"{has}, protocol {protocol.name} draws by class: choose {_listing('protocol', choice)}")
+    if target.name == "labels":
+        _check_unknown(request, has)
     others: dict[str, Any] = {"head.teacher": request.teacher}
     others |= {} if target.calibrates else {"calibrate": request.calibrate}
     others |= {} if target.transfers else {"test_on": request.test_on}
     if asked := [name for name, value in others.items() if value]:
         raise InputError(f"{has}, {', '.join(asked)} need one class per row: leave them out")
+
+
+def _check_unknown(request: Run, has: str) -> None:
+    """Refuses what wants to know every label, where some are unknown."""
+    unknown = [name for name, part in request.dataset.partitions.items() if has_unknown(np.asarray(part.labels))]
+    if not unknown:
+        return
+    where = f"{has}, some of which are unknown in {', '.join(unknown)}"
+    if not request.head.reads_unknown:
+        choice = _plugins(heads, lambda kind: "labels" in getattr(kind, "fits", ()) and kind.reads_unknown)
+        raise DoesNotFit(f"{where}, head {head_name(request.head)} reads known ones: choose {_listing('head', choice)}")
+    if request.calibrate:
+        raise DoesNotFit(
+            f"{where}, calibrate=true answers with whole sets of labels, of which these say nothing: leave it out"
+        )
 
 
 def _check_test_on(other: Dataset, target: Target, has: str) -> None:

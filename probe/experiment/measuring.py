@@ -24,7 +24,7 @@ from probe.metrics import evaluate
 from probe.metrics.normal import NormalScores
 from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
-from probe.metrics.shared.scores import InGroups, OfGroups, Scores, beside, score
+from probe.metrics.shared.scores import InGroups, OfGroups, Scores, beside, score, tuned
 from probe.protocols.shared.groups import groups_among, shared_groups
 
 
@@ -60,6 +60,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         of_rows = of_rows.in_groups(test_groups)
     learnt = np.concatenate([part.y for part in (rows.train, rows.validation) if len(part.y)])
     scores: dict[str, Any] = {"rows": of_rows, **beside(of_rows, learnt)}
+    if fitted.chosen is not None:
+        scores |= tuned(of_rows, fitted.chosen.outputs, fitted.chosen.labels)
     trained = Rows(drawn.split.train.partition, rows.train.rows)
     shared = shared_groups(asked.dataset, trained, tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if shared and target.name == "one_class":
@@ -72,6 +74,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         scores["normal"] = NormalScores(of_rows.predicted, scales, of_rows.labels, test_groups)
     if isinstance(fitted.head, ComparesCells):
         more["grid"] = measured_cells(fitted.head, rows, target, len(asked.dataset.class_names))
+    if "thresholds" in scores:
+        more["thresholds"] = scores["thresholds"].thresholds.tolist()
     if fitted.tasks:
         scores["tasks"] = fitted.tasks.scores
         more["tasks"] = fitted.tasks.record

@@ -18,7 +18,9 @@ from probe.heads.shared import att_svm, poolings
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.masks import check_both_masked, with_mask
 from probe.heads.shared.module_head import Batch, as_tensors
+from probe.heads.shared.objectives import BinaryCrossEntropy
 from probe.heads.shared.poolings.parts import Pooled, Pooling, RunningNorm
+from probe.heads.shared.several_labels import SeveralLabels
 from probe.heads.shared.together_head import TogetherHead
 from probe.heads.shared.token_moments import check_patches
 
@@ -83,6 +85,8 @@ class Attentive(TogetherHead):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("tokens",)
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
+    reads_unknown: ClassVar[bool] = True
 
     @property
     def takes_mask(self) -> bool:
@@ -120,6 +124,9 @@ class Attentive(TogetherHead):
         self.refit = refit
         self.random_state = random_state
         self.device = device
+
+    def for_target(self, target: str) -> Attentive:
+        return AttentiveLabels(**self.get_params(deep=False)) if target == "labels" else self
 
     def check_parameters(self) -> None:
         super().check_parameters()
@@ -221,6 +228,17 @@ class Attentive(TogetherHead):
         length = np.linalg.norm(query)
         margin = float((pairs @ own).min(initial=np.inf) * length)
         return att_svm.AttSVM(query, best, float(query @ own / length) if length else 0.0, margin)
+
+
+class AttentiveLabels(SeveralLabels, Attentive):
+    """The same where a row has any number of labels: down the binary cross-entropy of those that are known, judged by
+    mAP.
+
+    `head=attentive` stands for it on such data; it has no yaml of its own.
+    """
+
+    def _objective(self) -> BinaryCrossEntropy:
+        return BinaryCrossEntropy()
 
 
 def _check_finite(values: FloatArray, name: str, first_row: int = 0) -> None:

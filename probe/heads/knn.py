@@ -7,20 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from probe.core.arrays import Scaled
 from probe.core.base import IntArray
-from probe.core.errors import InputError
-from probe.core.targets.labels import is_matrix
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.nearest_numbers import KNearestNumbers
 from probe.heads.shared.neighbours import METRICS, Found
 from probe.heads.shared.rows_head import RowsHead
+from probe.heads.shared.several_labels import SeveralLabels
 from probe.heads.shared.votes import check_votes, logits_of, shares_by_k, weights_of
 from probe.metrics.multilabel import mean_average_precision
 
@@ -219,30 +217,29 @@ class KNearest(RowsHead):
         return found
 
 
-class KNearestLabels(KNearest):
+class KNearestLabels(SeveralLabels, KNearest):
     """The same where a row has any number of labels: p_c is the share of votes from neighbours that have label c.
 
     Logits are the log-odds log((k p_c + 1/2) / (k (1 - p_c) + 1/2)): a label is predicted where more than half of the
     votes are for it. The candidate of best mAP wins. `head=knn` stands for it on such data; it has no yaml of its own.
     """
 
-    fits: ClassVar[tuple[str, ...]] = ("labels",)
+    codes_dtype: ClassVar[Any] = np.uint8
     few_validation_rows: ClassVar[int] = 0
 
     def _parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[tuple[Any, IntArray]]:
         X = self._check_rows(X, reset=True)
-        parts = [(X, _targets(y, len(X)))]
-        self.classes_ = np.arange(parts[0][1].shape[1])
+        parts = [(X, self._check_labels(y, len(X)))]
         if validation is not None:
             X_val = self._check_rows(validation[0], reset=False)
-            parts.append((X_val, _targets(validation[1], len(X_val))))
+            parts.append((X_val, self._targets(validation[1], len(X_val))))
         return parts
 
     def _batch(self, X: Any, y: ArrayLike, classes: ArrayLike | None) -> tuple[Any, IntArray]:
         if not hasattr(self, "rows_"):
             return self._parts(X, y, None)[0]
         rows = self._check_rows(X, reset=False)
-        return rows, _targets(y, len(rows))
+        return rows, self._targets(y, len(rows))
 
     def _counts(self, codes: IntArray) -> IntArray:
         counts: IntArray = codes.sum(axis=0)
@@ -257,28 +254,6 @@ class KNearestLabels(KNearest):
     def _score(self, judged: FloatArray, codes: IntArray) -> tuple[float, float]:
         loss = float(np.logaddexp(0, np.where(codes, -judged, judged)).mean())
         return (mean_average_precision(judged, codes)[0] if codes.any() else 0.0), loss
-
-    def decision_function(self, X: Any) -> FloatArray:
-        """(N, K) log-odds."""
-        return self.logits(X)
-
-    def predict_proba(self, X: Any) -> FloatArray:
-        """(N, K) probability of each label."""
-        return expit(self.logits(X))
-
-    def predict(self, X: Any) -> NDArray[Any]:
-        """(N, K) zeros and ones: labels whose log-odds are above 0."""
-        return (self.logits(X) > 0).astype(np.int64)
-
-
-def _targets(y: ArrayLike, n_rows: int) -> IntArray:
-    targets = np.asarray(y)
-    if not is_matrix(targets, n_rows):
-        raise InputError(
-            f"y has shape {targets.shape} for {n_rows} rows, expected (rows, labels) of zeros and ones with at least 2 "
-            "labels: give one column per label"
-        )
-    return targets.astype(np.uint8)
 
 
 def _slices(n: int, step: int) -> Iterator[slice]:

@@ -75,6 +75,7 @@ class LinearProbe(MultinomialPath):
     """
 
     fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
+    reads_unknown: ClassVar[bool] = True
     few_validation_rows: ClassVar[int] = 200
 
     def __init__(

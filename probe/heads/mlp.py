@@ -13,10 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.core.arrays import RowReader, row_chunks
+from probe.core.arrays import RowReader
 from probe.core.errors import InputError
 from probe.heads.shared.head import Validation, check_lazy
 from probe.heads.shared.module_head import Batch
+from probe.heads.shared.standardized import statistics
 from probe.heads.shared.together import Candidate, State, Trained
 from probe.heads.shared.together_head import TogetherHead
 
@@ -160,17 +161,3 @@ class MLP(TogetherHead):
             state |= {name: state[name][:n] for name in ("hidden.weight", "hidden.bias", "mask")}
             state["output.weight"] = state["output.weight"][:, :n]
         super()._keep(Trained(trained.score, trained.epochs, state), candidate)
-
-
-def statistics(X: Any) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Mean and standard deviation of features (N, D); 1 in place of the deviation of what never varies."""
-    shift = np.asarray(X[:1], dtype=np.float64)[0]
-    total, squares = np.zeros_like(shift), np.zeros_like(shift)
-    for rows in row_chunks(X):
-        chunk = np.asarray(X[rows], dtype=np.float64) - shift
-        total += chunk.sum(axis=0)
-        squares += (chunk**2).sum(axis=0)
-    offset = total / len(X)
-    deviation = np.sqrt(np.maximum(squares / len(X) - offset**2, 0))
-    varies = deviation > 1e-6 * np.abs(shift + offset)
-    return (shift + offset).astype(np.float32), np.where(varies, deviation, 1).astype(np.float32)

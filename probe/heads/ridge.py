@@ -14,6 +14,7 @@ from probe.core.errors import InputError
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.heads.shared.ridge_labels import RidgeLabels
 from probe.heads.shared.ridge_numbers import RidgeNumbers, penalties
 
 # Leave-one-out scores of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
@@ -37,7 +38,8 @@ class RidgeProbe(MomentsHead):
     generalised cross-validation: Golub, Heath, Wahba, 1979. Departures: an unpenalised intercept, and `fit` chooses
     the penalty by accuracy instead of squared error. Scores are regressions to +-1, not calibrated log-probabilities.
 
-    Of numbers to predict it is ridge regression, which chooses by squared error: see `RidgeNumbers`.
+    Of numbers to predict it is ridge regression, which chooses by squared error: see `RidgeNumbers`. Of several labels
+    per row each is a regression of its own, and mAP chooses: see `RidgeLabels`.
 
     Args:
         alphas: Penalties to choose from, or how many, log-spaced between 1e-8 and 1e8.
@@ -52,7 +54,8 @@ class RidgeProbe(MomentsHead):
             `alphas_`; after `partial_fit` minus the generalised cross-validation error, and that error.
     """
 
-    fits: ClassVar[tuple[str, ...]] = ("one_class", "number")
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels", "number")
+    reads_unknown: ClassVar[bool] = True
     searches: ClassVar[Mapping[str, str]] = {"alpha": "alphas"}
     unordered: ClassVar[tuple[str, ...]] = ("alphas",)
     log_probabilities = False
@@ -65,7 +68,8 @@ class RidgeProbe(MomentsHead):
         self.device = device
 
     def for_target(self, target: str) -> AnyHead:
-        return RidgeNumbers(**self.get_params(deep=False)) if target == "number" else self
+        kind = {"labels": RidgeLabels, "number": RidgeNumbers}.get(target)
+        return self if kind is None else kind(**self.get_params(deep=False))
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), chooses the penalty on the validation rows if given, else leaving one out."""

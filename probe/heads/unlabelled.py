@@ -35,6 +35,7 @@ class Unlabelled(Head):
     """
 
     fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
+    reads_unknown: ClassVar[bool] = True
 
     def __init__(self, n_sample: int = 5000):
         self.n_sample = n_sample

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
+from probe.metrics.shared.frequency import by_frequency
 from probe.metrics.shared.intervals import LEVEL, FloatArray, Interval, mean_of, wilson
 from probe.metrics.shared.metric import Metric
 from probe.metrics.shared.scores import Frequencies
@@ -17,7 +18,6 @@ from probe.metrics.shared.scores.one_class import RowScores
 
 BoolArray = NDArray[np.bool_]
 RECIPE = "2"  # means over classes have the intervals of their classes; "1" were percentiles
-MANY, FEW = 100, 20
 
 
 def top_k(scores: RowScores, k: int) -> FloatArray:
@@ -87,17 +87,9 @@ def worst_class(scores: RowScores) -> Interval:
 
 
 def groups_by_frequency(scores: Frequencies) -> dict[str, BoolArray]:
-    """Masks (K,) of the classes with many, some and few training rows, by the name of their metric.
-
-    Many are more than 100 rows, few less than 20. A group without a class that has test rows is left out; with one
-    group alone there is nothing to tell apart, and there is none. Source: Z. Liu et al., "Large-Scale Long-Tailed
-    Recognition in an Open World", 2019, arXiv 1904.05160.
-    """
-    tested = class_counts(scores.rows)[0] > 0
-    many, few = scores.train_counts > MANY, scores.train_counts < FEW
-    groups = {"many_shot": many, "medium_shot": ~many & ~few, "few_shot": few}
-    groups = {name: group & tested for name, group in groups.items() if (group & tested).any()}
-    return groups if len(groups) > 1 else {}
+    """Masks (K,) of the tested classes with many, some and few training rows, by the name of their metric."""
+    groups = by_frequency(scores.train_counts, class_counts(scores.rows)[0] > 0)
+    return {f"{name}_shot": group for name, group in groups.items()}
 
 
 def _of_group(name: str) -> Metric:

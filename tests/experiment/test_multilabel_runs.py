@@ -139,7 +139,7 @@ def test_runs_with_one_and_with_several_labels_have_tables_of_their_own(folder: 
     [
         (
             {"head": NearestClassMean()},
-            "several has several labels per row, head ncm fits one class per row: choose one of knn, linear",
+            "several has several labels per row, head ncm fits one class per row: choose one of attentive, comic, knn",
         ),
         ({"protocol": FewShot()}, "protocol few_shot draws by class: choose one of cross_validation, fraction, full"),
         ({"test_on": sklearn.load("iris")}, "several has several labels per row, test_on need one class per row"),

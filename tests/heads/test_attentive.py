@@ -473,3 +473,19 @@ def test_the_attention_svm_of_other_probes_and_other_labels_is_refused(fitted):
         one.att_svm(X, y + 9)
     with pytest.raises(InputError, match="no query sets the best token of every row apart from its others"):
         one.att_svm(X, y)
+
+
+def test_several_labels_are_learnt_from_known_ones(tmp_path):
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(160, 4, 6)).astype(np.float32)
+    truth = (X.mean(axis=1)[:, :3] > [-0.1, 0.1, 0.2]).astype(np.int64)
+    y = np.where(rng.random(truth.shape) < 0.2, -1, truth)
+    quick = {"epochs": 25, "patience": 25, "learning_rates": [0.01], "weight_decays": [0.001], "batch_size": 40}
+    head = Attentive("ep", {"n_queries": 1}, **quick).for_target("labels").fit(X, y)
+    assert (head.predict(X) == truth).mean() > 0.8
+    other = np.where(y == -1, -1, 1 - truth)
+    assert (type(head)("ep", {"n_queries": 1}, **quick).fit(X, other).predict(X) == truth).mean() < 0.3
+    searched = Attentive(**quick | {"epochs": 2, "learning_rates": [0.001, 0.01]}).for_target("labels").fit(X, y)
+    assert searched.selection_["on"] == "a tenth of the training rows"
+    searched.save(tmp_path / "head.safetensors")
+    np.testing.assert_array_equal(type(head).load(tmp_path / "head.safetensors").logits(X), searched.logits(X))

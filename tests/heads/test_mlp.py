@@ -4,8 +4,9 @@ from known_bayes import correlated, curved, excess_in_standard_errors
 
 from probe.core.errors import InputError
 from probe.heads.linear import LinearProbe
-from probe.heads.mlp import MLP, statistics
+from probe.heads.mlp import MLP
 from probe.heads.shared.head import Head
+from probe.heads.shared.standardized import statistics
 
 
 def contract_case():

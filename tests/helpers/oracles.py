@@ -28,6 +28,7 @@ FORMS = {
     "language_guided": "hyper.ridge_lambda",
     "openood": "output.msp.id",
     "fecam": "param.task0_fc_weight",
+    "comic": "input.observed_mask",
     "ranpac": "param.W_rand",
     "collapse": "definition64.c0.nc4_disagreement",
     "subclass": "output.kmeans.subclass",

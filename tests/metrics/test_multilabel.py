@@ -4,7 +4,8 @@ from sklearn.metrics import average_precision_score, f1_score
 
 from probe.core.errors import InputError
 from probe.metrics.evaluate import evaluate, measure
-from probe.metrics.shared.scores import score
+from probe.metrics.shared.scores import beside, score
+from probe.metrics.shared.scores.labels import best_threshold
 
 
 def evaluate_targets(logits, targets):
@@ -99,3 +100,59 @@ def frozen_case():
     """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
     rng = np.random.default_rng(0)
     return evaluate_targets(rng.normal(size=(60, 4)), rng.integers(0, 2, (60, 4)))
+
+
+def test_unknown_labels_take_no_part_whatever_is_said_of_them():
+    logits, targets = draw()
+    hidden = np.random.default_rng(1).random(targets.shape) < 0.3
+    known = np.where(hidden, -1, targets)
+    found = evaluate_targets(logits, known)
+    for name, value in evaluate_targets(np.where(hidden, -7 * logits, logits), known).items():
+        assert value == found[name]
+    of_labels = [average_precision_score(targets[~h, k], logits[~h, k]) for k, h in enumerate(hidden.T)]
+    assert found["mAP"].value == pytest.approx(np.mean(of_labels), abs=1e-12)
+    f1 = [f1_score(targets[~h, k], logits[~h, k] > 0) for k, h in enumerate(hidden.T)]
+    assert found["macro_f1"].value == pytest.approx(np.mean(f1), abs=1e-12)
+    for name, values in measure({"rows": score(logits, known, "labels")}).rows.items():
+        assert values.mean() == pytest.approx(found[name].value, abs=1e-12)
+
+
+def test_intervals_with_unknown_labels_hold_the_value_of_many_rows():
+    expected = evaluate_targets(*draw(40_000, seed=99))["mAP"].value
+    inside = []
+    for seed in range(120):
+        logits, targets = draw(300, seed)
+        known = np.where(np.random.default_rng(1000 + seed).random(targets.shape) < 0.3, -1, targets)
+        interval = evaluate_targets(logits, known)["mAP"]
+        inside.append(interval.low <= expected <= interval.high)
+    assert 0.9 <= np.mean(inside) <= 0.995
+
+
+def test_map_by_frequency_means_over_labels_with_many_some_and_few_training_rows():
+    logits, targets = draw()
+    learnt = np.zeros((300, 5), dtype=np.int64)
+    for k, n in enumerate([5, 19, 20, 100, 101]):
+        learnt[:n, k] = 1
+    learnt[200:, 0] = -1
+    scored = score(logits, targets, "labels")
+    found = measure(beside(scored, learnt)).metrics
+    of_labels = [average_precision_score(targets[:, k], logits[:, k]) for k in range(5)]
+    assert found["mAP_few"].value == pytest.approx(np.mean(of_labels[:2]))
+    assert found["mAP_medium"].value == pytest.approx(np.mean(of_labels[2:4]))
+    assert found["mAP_many"].value == pytest.approx(of_labels[4])
+    assert not measure(beside(scored, learnt[:, [4] * 5])).metrics
+
+
+def test_the_threshold_is_the_one_of_largest_f1():
+    rng = np.random.default_rng(0)
+    for _ in range(4):
+        labels = (rng.random(40) < 0.2).astype(np.int64)
+        labels[0] = 1
+        odds = np.round(rng.normal(size=40) + labels, 1)
+        limit = best_threshold(odds, labels)
+        best = max(f1_score(labels, odds >= other) for other in odds)
+        assert f1_score(labels, odds >= limit) == pytest.approx(best)
+        unknown = np.append(labels, [-1, -1])
+        assert best_threshold(np.append(odds, [9.0, -9.0]), unknown) == limit
+    assert best_threshold(np.array([1.0, 2.0]), np.array([0, -1])) == 0
+    assert best_threshold(np.array([-2.0, 3.0]), np.array([0, 1])) == 0

@@ -64,6 +64,7 @@ def dataset_of(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
     target: str | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
@@ -78,6 +79,7 @@ def dataset_of(
         class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
         ignore_label: A number or a name whose rows are left out.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         target: `number` where y (N,) or (N, Q) holds numbers to predict, whose columns `class_names` then names;
             labels are classes otherwise, whatever their dtype.
         units: Of the numbers to predict, one for each column, for display.
@@ -99,11 +101,15 @@ def dataset_of(
     if "train" not in raw:
         raise InputError(f"dataset has the partitions {list(raw)}, expected train among them: add it")
     columns = None if target is None else "y"
-    numbers = numbers_asked(columns, units, missing, ignore_label=ignore_label, map_labels=map_labels)
+    numbers = numbers_asked(
+        columns, units, missing, ignore_label=ignore_label, map_labels=map_labels, unknown_labels=unknown_labels
+    )
     if numbers:
         labelled = _numbers(numbers.read({p: {"y": np.asarray(v)} for p, v in raw.items()}, "y"), class_names)
     else:
-        labelled = classes(raw, "the labels given", read_class_names(class_names), ignore_label, map_labels)
+        labelled = classes(
+            raw, "the labels given", read_class_names(class_names), ignore_label, map_labels, unknown_labels
+        )
     partitions = {part: _partition(given[part], read[part][0], labelled, part) for part in given}
     rows = sort_of(partitions["train"][0]) if len(partitions["train"]) else None
     kind = "texts" if rows == "texts" else "arrays" if all(pairs.values()) else "rows"

@@ -33,6 +33,7 @@ def encode_labels(
     class_names: Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    unknown_labels: bool = False,
 ) -> tuple[dict[str, IntArray], list[str]]:
     """Class codes of every partition, and the class names.
 
@@ -47,10 +48,16 @@ def encode_labels(
         class_names: In the order of the codes.
         ignore_label: A number or a name; its rows get `IGNORED`, and it is no class.
         map_labels: Whether numbers may be any: those of train become codes in ascending order.
+        unknown_labels: Whether labels in a column each may be unknown, see `encode_targets`.
     """
     if holds_targets(raw):
         raw, class_names = _lists_in_order(raw, source, class_names, map_labels)
-        return encode_targets(raw, source, class_names, ignore_label)
+        return encode_targets(raw, source, class_names, ignore_label, unknown_labels)
+    if unknown_labels:
+        raise InputError(
+            f"dataset.unknown_labels is about several labels per row, {source} has one class in each: name a column "
+            "for each label, or leave rows out with dataset.ignore_label"
+        )
     for part, values in raw.items():
         odd = next((i for i, value in enumerate(values) if not _is_label(value)), None)
         if odd is not None:

@@ -43,6 +43,7 @@ def joined_classes(
     names: Sequence[str] | None,
     ignore_label: int | str | None,
     map_labels: bool,
+    unknown_labels: bool = False,
 ) -> tuple[Labelled, set[str]]:
     """Classes of one column in one dictionary, or of several, each a label; and the partitions that were translated.
 
@@ -51,12 +52,13 @@ def joined_classes(
         names: What the user calls them.
         ignore_label: See `encode_labels`, as the next.
         map_labels: Whether numbers may be any.
+        unknown_labels: See `encode_labels`.
     """
     columns = list(coded)
     labels = {c: one_dictionary(coded[c], f"column {c}", declared=names is not None) for c in columns}
     raw = {part: join_columns({c: labels[c].values[part] for c in columns}) for part in coded[columns[0]]}
     names = names or (columns if len(columns) > 1 else labels[columns[0]].names)
-    labelled = classes(raw, f"column {', '.join(columns)}", names, ignore_label, map_labels)
+    labelled = classes(raw, f"column {', '.join(columns)}", names, ignore_label, map_labels, unknown_labels)
     return labelled, set().union(*(of_column.translated for of_column in labels.values()))
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.targets.labels import UNKNOWN
 from probe.experiment.ensembles import one_class
 from probe.experiment.ensembles.combining import KINDS, disagreement
 from probe.experiment.ensembles.views import Arrays
@@ -24,13 +25,16 @@ def view(arrays: Arrays, temperature: float) -> FloatArray:
 
 
 def temperature(arrays: Arrays) -> float:
-    """One for all labels."""
-    return one_class.temperature(_questions(arrays))
+    """One for all labels, from those that are known."""
+    questions = _questions(arrays)
+    known = questions["label"] != UNKNOWN
+    return one_class.temperature({name: values[known] for name, values in questions.items()})
 
 
 def weigh(views: FloatArray, labels: NDArray[Any]) -> FloatArray:
     """Those of least log loss, the mean over rows and labels."""
-    return one_class.weigh(views, labels.ravel())
+    known = labels.ravel() != UNKNOWN
+    return one_class.weigh(views[:, known], labels.ravel()[known])
 
 
 def outputs(view: FloatArray, labels: NDArray[Any]) -> NDArray[Any]:
@@ -40,8 +44,9 @@ def outputs(view: FloatArray, labels: NDArray[Any]) -> NDArray[Any]:
 
 
 def quality(view: FloatArray, labels: NDArray[Any]) -> float:
-    """The share of labels that are right."""
-    return one_class.quality(view, labels.ravel())
+    """The share of known labels that are right."""
+    known = labels.ravel() != UNKNOWN
+    return one_class.quality(view[known], labels.ravel()[known])
 
 
 def _questions(arrays: Arrays) -> Arrays:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
@@ -19,6 +20,8 @@ LINE_STEPS = 8
 class BinaryLosses(LinearLoss):
     """Sum over rows and labels of log(1 + exp(-s_k (w_k x + b_k))), s_k = 1 where the row has label k, else -1.
 
+    A target of -1 is a label that is unknown: s_k = 0, a constant without a slope.
+
     The labels share nothing but the rows, which are read, rotated and multiplied once for all of them: K products with
     one column each become one with K columns.
     """
@@ -26,14 +29,15 @@ class BinaryLosses(LinearLoss):
     def __init__(self, features: EigenRows, targets: IntArray):
         super().__init__(features, *targets.shape)
         device = features.eigenvalues.device
-        self.signs = torch.as_tensor(1 - 2 * targets, device=device).to(torch.int8)
-        self.counts = torch.as_tensor(targets.sum(axis=0), device=device)
+        self.signs = torch.as_tensor((targets == 0).astype(np.int8) - (targets == 1).astype(np.int8), device=device)
+        self.counts = torch.as_tensor((targets == 1).sum(axis=0), device=device)
+        self.n_known = torch.as_tensor((targets >= 0).sum(axis=0), device=device)
 
     def prior(self) -> Tensor:
         """Zero coefficients, log-odds of the labels as intercepts: no label may stand at every row, or at none."""
         theta = torch.zeros(self.n_scores, self.features.rank + 1, dtype=self.features.dtype, device=self.signs.device)
         counts = self.counts.double()
-        theta[:, -1] = (counts / (len(self.signs) - counts)).log()
+        theta[:, -1] = (counts / (self.n_known.double() - counts)).log()
         return theta
 
     def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
@@ -73,7 +77,7 @@ class SquaredHinges(BinaryLosses):
     def prior(self) -> Tensor:
         """Zero coefficients, and as intercepts the excess of rows with the label, as a share of all."""
         theta = torch.zeros(self.n_scores, self.features.rank + 1, dtype=self.features.dtype, device=self.signs.device)
-        theta[:, -1] = 2 * self.counts.double() / len(self.signs) - 1
+        theta[:, -1] = 2 * self.counts.double() / self.n_known.double() - 1
         return theta
 
     def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:

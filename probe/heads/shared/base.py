@@ -55,6 +55,8 @@ class AnyHead(BaseEstimator):
         reads_texts: Whether a run fills in the parameter `class_features`, from the texts that `prompts` gives.
         draws_views: Whether `fit` takes of each row the view of the epoch (`probe.core.arrays.at_epoch`).
         log_probabilities: Whether logits are made to be such; else only their order counts: ensembles calibrate them.
+        reads_unknown: Whether `fit` takes several labels per row of which some are unknown, and learns nothing from
+            these.
         few_validation_rows: Below so many validation rows, a run has it choose on folds of these and the training rows.
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
         feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
@@ -69,6 +71,7 @@ class AnyHead(BaseEstimator):
     reads_texts: ClassVar[bool] = False
     draws_views: ClassVar[bool] = False
     log_probabilities: bool = True
+    reads_unknown: ClassVar[bool] = False
     few_validation_rows: ClassVar[int] = 0
     selection_: dict[str, Any]
     feature_mean_: NDArray[np.float64]

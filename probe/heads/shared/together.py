@@ -7,7 +7,7 @@ candidate meets one of another: each ends where it would end alone.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -15,13 +15,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
-from torch.nn import functional
 
 from probe.core.arrays import CHUNK_BYTES, RowReader, row_chunks
 from probe.core.device import full_precision, resident_rows
 from probe.core.terminal import epochs
 from probe.heads.shared.minibatch import batches, schedule
 from probe.heads.shared.module_head import Batch, as_tensors
+from probe.heads.shared.objectives import CrossEntropy, Score
 
 State = dict[str, Tensor]
 
@@ -60,7 +60,7 @@ class Trained:
     """A candidate at its best epoch on the validation rows; without these, at its last.
 
     Attributes:
-        score: Accuracy there, then the negative log-loss; the worst there is where the training diverged.
+        score: Accuracy there (mAP, of several labels), then the negative log-loss; the worst where training diverged.
         epochs: How many it was trained for.
         state: Parameters and buffers.
     """
@@ -80,8 +80,8 @@ class SuitsCandidates(Protocol):
 class Copies:
     """One module as many times as there are candidates, from the same first weights, with an AdamW for each."""
 
-    def __init__(self, module: nn.Module, candidates: Sequence[Candidate], device: str):
-        self.module, self.n = module.to(device), len(candidates)
+    def __init__(self, module: nn.Module, candidates: Sequence[Candidate], objective: CrossEntropy, device: str):
+        self.module, self.n, self.objective = module.to(device), len(candidates), objective
 
         def stacked(value: Tensor) -> Tensor:
             return value.detach()[None].repeat(self.n, *(1 for _ in value.shape))
@@ -120,13 +120,11 @@ class Copies:
         return vmap(one)(self.parameters, self.buffers)
 
     def step(self, batch: Batch) -> None:
-        """One step of AdamW down the mean cross-entropy of each."""
+        """One step of AdamW down the mean loss of each."""
         for whole in self.parameters.values():
             whole.grad.zero_()  # type: ignore[union-attr]
         logits = self.logits(batch)
-        codes = batch["codes"].expand(self.n, -1)
-        # The sum over candidates: the gradient of each is that of its own mean.
-        loss = functional.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="sum") / codes.shape[1]
+        loss = self.objective.loss(logits, batch)
         torch.autograd.backward(loss)
         self.optimizer.step()
 
@@ -135,24 +133,18 @@ class Copies:
         return {name: value[i].detach().clone() for name, value in (self.parameters | self.buffers).items()}
 
     @torch.no_grad()
-    def scores(self, rows: RowReader, device: str) -> list[tuple[float, float]]:
-        """Of each candidate, accuracy and negative log-loss on rows; 0 and -inf where a logit is not finite."""
+    def scores(self, rows: RowReader, device: str) -> list[Score]:
+        """What the objective judges each candidate by."""
         self.module.eval()
-        n_right, losses = np.zeros(self.n), np.zeros(self.n)
-        for part in row_chunks(rows, CHUNK_BYTES // self.n):
-            batch = as_tensors(rows[part], device)
-            logits, codes = self.logits(batch).double(), batch["codes"]
-            known = codes >= 0
-            n_right += (logits.argmax(2) == codes).sum(1).cpu().numpy()
-            targets = codes[known].expand(self.n, -1)[..., None]
-            of_class = logits[:, known].log_softmax(2).gather(2, targets)
-            # Also not a number where a logit of a row of no known class is none.
-            losses -= (of_class.sum((1, 2)) + 0 * logits.sum((1, 2))).cpu().numpy()
+
+        def parts() -> Iterator[tuple[Tensor, Tensor]]:
+            for part in row_chunks(rows, CHUNK_BYTES // self.n):
+                batch = as_tensors(rows[part], device)
+                yield self.logits(batch).double(), batch["codes"]
+
+        found = self.objective.scores(parts())
         self.module.train()
-        return [
-            (float(right / len(rows)), -float(loss)) if np.isfinite(loss) else (0.0, -math.inf)
-            for right, loss in zip(n_right, losses, strict=True)
-        ]
+        return found
 
 
 def train_together(
@@ -162,6 +154,7 @@ def train_together(
     validation: RowReader | None,
     course: Course,
     device: str,
+    objective: CrossEntropy | None = None,
 ) -> list[Trained]:
     """Trains every candidate; with validation rows each is kept at its best epoch there.
 
@@ -172,8 +165,9 @@ def train_together(
         validation: Rows to stop on, with codes under the same classes, -1 for others.
         course: The same for all.
         device: That computes.
+        objective: Cross-entropy by default.
     """
-    copies = Copies(build(), candidates, device)
+    copies = Copies(build(), candidates, objective or CrossEntropy(), device)
     copies.module.train()
     rows = resident_rows(reader.arrays, device) or reader
     steps_per_epoch = math.ceil(len(rows) / course.batch_size)
@@ -184,6 +178,7 @@ def train_together(
     stop = course.epochs if validation is not None else course.stop_after or course.epochs
     with full_precision():
         for epoch in epochs(stop):
+            copies.objective.begin(epoch)
             for batch in batches(rows.at_epoch(epoch), course.batch_size, rng):
                 copies.step(as_tensors(batch, device))
                 scheduler.step()

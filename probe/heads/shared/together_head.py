@@ -9,14 +9,17 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from probe.core.arrays import RowReader
+from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
 from probe.core.ragged import longest_row
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.module_head import ModuleHead, as_tensors
+from probe.heads.shared.objectives import CrossEntropy
 from probe.heads.shared.together import Candidate, Course, Trained, train_together
 from probe.heads.shared.training_memory import check_training_memory
 
@@ -62,7 +65,7 @@ class TogetherHead(ModuleHead):
         candidates = self._candidates()
         train, chosen_on, on = rows, validation, "validation"
         if validation is None and len(candidates) > 1:
-            held, on = hold_out(np.asarray(rows.arrays["codes"]), self.random_state), HELD_OUT
+            held, on = hold_out(self._strata(np.asarray(rows.arrays["codes"])), self.random_state), HELD_OUT
             train, chosen_on = rows.subset(np.flatnonzero(~held)), rows.subset(np.flatnonzero(held))
         if chosen_on is None or not len(chosen_on):
             middle = candidates[len(candidates) // 2]
@@ -77,9 +80,8 @@ class TogetherHead(ModuleHead):
         if validation is not None and not self.refit:
             return None
         if validation is not None:
-            # A class that no training row has cannot be learnt from the validation rows either.
-            known = np.flatnonzero(np.asarray(validation.arrays["codes"]) >= 0)
-            rows = rows.stacked(validation.subset(known))
+            known = self._learnable(np.asarray(validation.arrays["codes"]))
+            rows = rows.stacked(validation.subset(np.flatnonzero(known)))
         again = self._train(rows, [candidates[best]], None, stop_after=trained[best].epochs)
         return self._keep(again[0], candidates[best])
 
@@ -103,7 +105,19 @@ class TogetherHead(ModuleHead):
         one_row = as_tensors(rows[np.array([widest])], "cpu")
         check_training_memory(self._first(), one_row, len(candidates), batch_size, device)
         course = Course(self.epochs, self.batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
-        return train_together(self._first, candidates, rows, validation, course, device)
+        return train_together(self._first, candidates, rows, validation, course, device, self._objective())
+
+    def _objective(self) -> CrossEntropy:
+        return CrossEntropy()
+
+    def _strata(self, codes: IntArray) -> IntArray:
+        """Of the rows, for a held-out tenth."""
+        return codes
+
+    def _learnable(self, codes: IntArray) -> NDArray[np.bool_]:
+        """A class that no training row has cannot be learnt from the validation rows either."""
+        known: NDArray[np.bool_] = codes >= 0
+        return known
 
     def _keep(self, trained: Trained, candidate: Candidate) -> None:
         """Makes the weights of a candidate the fitted attributes; refuses those that are not finite."""

@@ -94,6 +94,18 @@ def beside(rows: Any, learnt: NDArray[Any]) -> dict[str, Any]:
     return found(rows, learnt) if found else {}
 
 
+def tuned(rows: Any, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, Any]:
+    """Scores of test rows with what validation rows say of them, by the name under which metrics read them.
+
+    Args:
+        rows: Of the test rows.
+        outputs: Of the validation rows, by a head that was not fitted on them.
+        labels: Of the validation rows.
+    """
+    found = getattr(importlib.import_module(f"{__name__}.{rows.target}"), "tuned", None)
+    return found(rows, outputs, labels) if found else {}
+
+
 def restored(arrays: Mapping[str, NDArray[Any]], target: str = DEFAULT) -> Any:
     """The scores of a run from the arrays that it kept; what a metric `needs` says which of them it looks at."""
     kept = importlib.import_module(f"{__name__}.{target}")
