@@ -31,7 +31,8 @@ class Settings(TypedDict, total=False):
 
     Attributes:
         control: The run that this one is held against: `majority`, `raw_input`, `random_weights`, `shuffled_labels`.
-        test_on: Another dataset, whose test rows take the place of the own ones; given as a dataset is.
+        test_on: Another dataset, whose test rows take the place of the own ones; given as a dataset is. Or several,
+            in a list of names or by a name for each: the run is on its own test rows, one on each set beside it.
         ood: Datasets of other classes, by a name for each: how well scores tell their test rows from the own ones.
         metric: Metrics of your own, name -> mapping with `_target_`.
         tracker: A name, such as `wandb`, or a pair of it and parameters.
@@ -98,8 +99,9 @@ def run_all(
     for kind, (parts, seed) in bars()(list(itertools.product(kinds, jobs)), desc="sweep", unit=" runs", disable=quiet):
         job, setting = _shown(parts, seed, kind), {} if kind is None else {"control": kind}
         try:
-            folder = carry_out(parts, {**common, "seed": seed}, {**settings, **setting}, quiet).folder
-            done.folders += [folder] * (folder not in done.folders)
+            result = carry_out(parts, {**common, "seed": seed}, {**settings, **setting}, quiet)
+            made = [one.folder for one in (result, *result.beside)]
+            done.folders += [folder for folder in made if folder not in done.folders]
         except ProbeError as error:
             passed = (common["skip_unfit"] or kind) and isinstance(error, DoesNotFit)
             (done.unfit if passed else done.failures)[job] = str(error)
@@ -125,16 +127,21 @@ def carry_out(
     parts: Mapping[str, Part | None], common: Mapping[str, Any], settings: Mapping[str, Any], quiet: bool
 ) -> Result:
     """One run, as the command does one."""
-    from probe.experiment.run import run_once
+    from probe.experiment.run import carry_out_once, prepare
     from probe.results.reader import read_result
     from probe.results.result import Result
 
     config, live = configured(parts, common, settings, teller(quiet))
     said = _shown(parts, common["seed"], settings.get("control"))
     request, tracker = quietly(building.build(config, said, live), quiet), building.instantiate(config["tracker"])
-    folder, is_new = run_once(request)
-    tracker.log(read_result(folder), folder)  # also one that was there, as the command does
-    return Result(folder.absolute(), _loader(request), is_new)
+    named = prepare(request)
+    folder, is_new = carry_out_once(named)
+    beside = [one.folder for one in named.beside]
+    for place in (folder, *beside):
+        tracker.log(read_result(place), place)  # also one that was there, as the command does
+    loader = _loader(request)
+    others = tuple(Result(place.absolute(), loader, is_new) for place in beside)
+    return Result(folder.absolute(), loader, is_new, others)
 
 
 def _loader(request: Run) -> Any:

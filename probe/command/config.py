@@ -85,7 +85,7 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         config: The configuration.
         command: What the user wrote, for the record.
         live: Objects that take the place of what the configuration says of them: `backbone`, `dataset`, `test_on`,
-            `head`, `protocol`.
+            `head`, `protocol`; of several of `test_on`, and of `ood`, by their names.
     """
     check(config)
     from probe.experiment.request import Run
@@ -102,8 +102,9 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         dataset=dataset,
         protocol=live["protocol"] if "protocol" in live else instantiate(config["protocol"]),
         teacher=build_teacher(config, dataset),
-        test_on=dataset_of(config, "test_on", live) if config.get("test_on") else None,
-        ood=sets_of_unknown_classes(config, live),
+        test_on=dataset_of(config, "test_on", live) if values.is_one(config.get("test_on")) else None,
+        shifted=sets_of_rows(config, "test_on", live),
+        ood=sets_of_rows(config, "ood", live),
         neural_collapse=config.get("neural_collapse", False),
         standardize=config.get("standardize", False),
         calibrate=config.get("calibrate", False),
@@ -125,12 +126,13 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
     )
 
 
-def sets_of_unknown_classes(config: Any, live: Mapping[str, Any]) -> dict[str, Dataset]:
-    """The datasets of `ood` by name."""
-    limit, objects = config.get("limit"), live.get("ood", NONE_LIVE)
-    nodes = (config.get("ood") or {}).items()
+def sets_of_rows(config: Any, group: str, live: Mapping[str, Any]) -> dict[str, Dataset]:
+    """The datasets of `ood` or `test_on` by name; none where there is one without a name."""
+    limit, objects, nodes = config.get("limit"), live.get(group, NONE_LIVE), config.get(group)
+    if not nodes or (group == "test_on" and values.is_one(nodes)):
+        return {}
     return {name: dataset_of({"limit": limit, "set": node}, "set", {"set": objects[name]} if name in objects else {})
-            for name, node in nodes}  # fmt: skip
+            for name, node in nodes.items()}  # fmt: skip
 
 
 def own_metric(node: Mapping[str, Any]) -> Any:

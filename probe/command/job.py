@@ -76,9 +76,11 @@ def run_job(config: DictConfig, job: str) -> Outcome:
     except ProbeError as error:
         raise Refused from error
     folder, is_new = experiment.carry_out_once(named)
-    tracker.log(read_result(folder), folder)
+    beside = [one.folder for one in named.beside]
+    for place in (folder, *beside):
+        tracker.log(read_result(place), place)
     forget_error(error_folder(config, job))
-    return Outcome(job, "done" if is_new else "there", str(folder))
+    return Outcome(job, "done" if is_new else "there", str(folder), beside=[str(place) for place in beside])
 
 
 def own_device(device: str, job: int) -> str:
@@ -119,7 +121,8 @@ def announce(outcome: Outcome) -> None:
     elif prefix:
         tell(f"{prefix}{outcome.status}: {outcome.job} ({outcome.seconds:.1f} s)")
     else:
-        sweep.show_run(Path(str(outcome.folder)), was_there=outcome.status == "there")
+        for folder in (outcome.folder, *outcome.beside):
+            sweep.show_run(Path(str(folder)), was_there=outcome.status == "there")
 
 
 def notes_of_sweep() -> Path | None:

@@ -12,6 +12,7 @@ from probe.command import config as building
 from probe.command.live import Part, live_part
 from probe.command.plain import plain
 from probe.core.errors import InputError
+from probe.datasets.shared.in_memory import PARTITIONS
 
 GROUPS = ("backbone", "dataset", "head", "protocol")
 SETTINGS = (
@@ -103,11 +104,13 @@ def configured(
             f"there is no setting {', '.join(unknown)}: choose among {', '.join(SETTINGS)}, and give the parameters of "
             'a part beside its name, as in head=("linear", {"Cs": [0.1, 1]})'
         )
-    given = {**parts, "test_on": part_of("dataset", settings.get("test_on"), tell)}
+    shifted = settings.get("test_on") if are_several(settings.get("test_on")) else None
+    given = {**parts, "test_on": None if shifted else part_of("dataset", settings.get("test_on"), tell)}
     tracker = part_of("tracker", settings.get("tracker"), tell) if settings.get("tracker") else None
-    sets = sets_of_unknown_classes(settings.get("ood"), tell)
+    several = {"ood": settings.get("ood"), "test_on": shifted}
+    sets = {group: sets_of_rows(group, value, tell) for group, value in several.items()}
     config = building.compose(_overrides({**given, "tracker": tracker}))
-    config |= {"ood": {name: _node(part) for name, part in sets.items()}} if sets else {}
+    config |= {group: {name: _node(part) for name, part in found.items()} for group, found in sets.items() if found}
     for group, part in {**given, "tracker": tracker}.items():
         if part is not None and part.node is not None:
             config[group] = dict(part.node)
@@ -121,18 +124,25 @@ def configured(
     if given["backbone"] is None and (given["dataset"] is None or given["dataset"].live is None):
         config = building.readable(config, [], say=lambda line: tell(line.removeprefix("probe: ")))
     live = {group: part.live for group, part in given.items() if part is not None and part.live is not None}
-    live |= {"ood": found} if (found := {n: part.live for n, part in sets.items() if part.live is not None}) else {}
+    for group, members in sets.items():
+        if found := {name: part.live for name, part in members.items() if part.live is not None}:
+            live[group] = found
     return config, live
 
 
-def sets_of_unknown_classes(given: Any, tell: Tell) -> dict[str, Part]:
-    """What `ood` names: a mapping of datasets by name, or a list of names of datasets, or one of these."""
+def are_several(given: Any) -> bool:
+    """Whether `test_on` is a list, or a mapping of datasets by name and not of the partitions of one."""
+    return isinstance(given, list) or (isinstance(given, Mapping) and not set(given) <= set(PARTITIONS))
+
+
+def sets_of_rows(group: str, given: Any, tell: Tell) -> dict[str, Part]:
+    """What `ood` or `test_on` names: a mapping of datasets by name, or a list of names of datasets, or one of these."""
     if given is None:
         return {}
     if isinstance(given, list | str):
         given = {str(one): one for one in ([given] if isinstance(given, str) else given)}
     if not isinstance(given, Mapping) or any(one is None for one in given.values()):
-        raise InputError(f"ood is {given!r}, expected datasets by name, or a list of names of datasets: give one")
+        raise InputError(f"{group} is {given!r}, expected datasets by name, or a list of names of datasets: give one")
     found = {str(name): part_of("dataset", value, tell) for name, value in given.items()}
     return {name: part for name, part in found.items() if part is not None}
 

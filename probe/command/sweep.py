@@ -14,7 +14,7 @@ import uuid
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,13 +36,17 @@ STATUSES = ("done", "there", "unfit", "failed")
 
 @dataclass(frozen=True)
 class Outcome:
-    """How one job of a sweep, or the only run, ended: `done`, `there` (was complete), `unfit` or `failed`."""
+    """How one job of a sweep, or the only run, ended: `done`, `there` (was complete), `unfit` or `failed`.
+
+    Beside its folder may lie those of the same fit on shifted test rows.
+    """
 
     job: str
     status: str
     folder: str | None = None
     error: str | None = None
     seconds: float = 0.0
+    beside: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -142,7 +146,7 @@ def report(notes: Path, tracker: Any) -> int:
     """Prints the ranked table of a finished sweep and what failed, hands the table on; returns the exit code."""
     paths = sorted(path for path in notes.iterdir() if path.suffix.removeprefix(".") in STATUSES)
     ended = [Outcome(**json.loads(path.read_text())) for path in paths]
-    folders = sorted({outcome.folder for outcome in ended if outcome.folder})
+    folders = sorted({folder for one in ended if one.folder for folder in (one.folder, *one.beside)})
     has_table = not folders or tell_table(notes.parents[1], [Path(folder) for folder in folders], tracker)
     failed = [outcome for outcome in ended if outcome.status == "failed"]
     n_silent = max(0, (json.loads((notes / SWEEP).read_text())["n_jobs"] or 0) - len(ended))

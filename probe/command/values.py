@@ -31,17 +31,21 @@ SEVERAL = {int: "whole numbers", float: "numbers", str: "texts"}
 def quoted(words: Sequence[str]) -> list[str]:
     """Overrides in which a name stays a text: `name=2024`, `runs=[old]`, `dataset.path=photos(1)`."""
     parser = OverridesParser.create()
-    return [_quoted(each, parser) for word in words for each in sets_of_unknown_classes(word)]
+    return [_quoted(each, parser) for word in words for each in sets_of_rows(word)]
 
 
-def sets_of_unknown_classes(word: str) -> list[str]:
-    """`ood=[svhn,near:folder]` as what Hydra composes: a dataset for each, under its own name or the one before it."""
+def sets_of_rows(word: str) -> list[str]:
+    """`ood=[svhn,near:folder]` as what Hydra composes: a dataset for each, under its own name or the one before it.
+
+    Likewise `dataset@test_on=[a,b:folder]`, where a single one needs no brackets.
+    """
     key, equals, text = word.partition("=")
-    if key != "ood" or not equals or text in ("null", ""):
+    place_of = {"ood": "ood", "dataset@test_on": "test_on"}.get(key)
+    if place_of is None or not equals or text in ("null", "") or (key != "ood" and not text.startswith("[")):
         return [word]
     named = [one.strip() for one in text.removeprefix("[").removesuffix("]").split(",")]
     found = [(place, name or place) for place, _, name in (one.partition(":") for one in named)]
-    return [f"+dataset@ood.{place}={name}" for place, name in found]
+    return [f"+dataset@{place_of}.{place}={name}" for place, name in found]
 
 
 def _quoted(word: str, parser: OverridesParser) -> str:
@@ -70,7 +74,7 @@ def as_typed(config: dict[str, Any], words: Sequence[str]) -> dict[str, Any]:
     """The configuration with texts where only a text can be read, spelled as in the overrides: `dataset.path=1e3`."""
     given = {word.lstrip("+").partition("=")[0]: word.partition("=")[2] for word in words}
     config = config | {key: _text(config[key]) for key in TEXTS if key in config}
-    config |= {"ood": dict(config["ood"])} if config.get("ood") else {}
+    config |= {group: dict(config[group]) for group in ("ood", "test_on") if config.get(group)}
     for part, node in _parts(config):
         hints = hints_of(node["_target_"])
         known = {name: value for name, value in node.items() if name in hints}
@@ -111,10 +115,22 @@ def wrong(config: Mapping[str, Any]) -> Iterator[str]:
 
 def _parts(config: Mapping[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     nodes = {part: config.get(part) for part in PARTS}
-    nodes |= {f"ood.{name}": node for name, node in (config.get("ood") or {}).items()}
+    for group in ("ood", "test_on"):
+        nodes |= {f"{group}.{name}": node for name, node in sets_in(config, group).items()}
     for part, node in nodes.items():
         if isinstance(node, dict) and isinstance(node.get("_target_"), str):
             yield part, node
+
+
+def sets_in(config: Mapping[str, Any], group: str) -> dict[str, Any]:
+    """The datasets that `ood` or `test_on` names, by the names that they have there; of one without a name, none."""
+    found = config.get(group)
+    return {} if not found or is_one(found) else dict(found)
+
+
+def is_one(node: Any) -> bool:
+    """Whether a part of the configuration names a dataset, rather than none or several by name."""
+    return bool(node) and not (isinstance(node, Mapping) and all(isinstance(v, Mapping) for v in node.values()))
 
 
 @functools.cache

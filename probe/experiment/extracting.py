@@ -39,7 +39,7 @@ class Extracting:
     @classmethod
     def of(cls, request: Run, settings: Mapping[str, Any]) -> Self:
         """What `extract.partitions` and `extract.kinds` name, else all partitions and what the head reads."""
-        request = replace(request, test_on=None)
+        request = replace(request, test_on=None, shifted={})
         check_rows(request.backbone, request.dataset)
         known, given = list(request.dataset.partitions), list(request.backbone.kinds)
         wrong = []

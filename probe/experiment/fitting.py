@@ -61,17 +61,21 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
         extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"]) | groups_to_balance(drawn, rows)
         head = fit_head(head.for_target(target.name), rows, extras)
     clocks.append(time.perf_counter())
-    logits, scores = None, dict[str, Any]()
-    if isinstance(head, MeasuresFeatures):
-        tested = groups_of(asked.test_on or asked.dataset, "test" if asked.test_on else drawn.split.test.partition)
-        groups = None if tested is None else tested[rows.test.rows]
-        scores |= head.measure(rows.test.X, rows.test.y, groups, target.name)
-    else:
-        logits = target.outputs(head, rows.test.X, n_classes)
+    logits, scores = predict_run(head, drawn, rows)
     clocks.append(time.perf_counter())
     seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
     chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
     return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds)
+
+
+def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[NDArray[Any] | None, Mapping[str, Any]]:
+    """What a fitted head says of the test rows, or measures of them."""
+    asked = drawn.checked.asked
+    if not isinstance(head, MeasuresFeatures):
+        return asked.dataset.target.outputs(head, rows.test.X, len(asked.dataset.class_names)), {}
+    tested = groups_of(asked.test_on or asked.dataset, "test" if asked.test_on else drawn.split.test.partition)
+    groups = None if tested is None else tested[rows.test.rows]
+    return None, head.measure(rows.test.X, rows.test.y, groups, asked.dataset.target.name)
 
 
 def groups_to_balance(drawn: Drawn, rows: ReadRows) -> dict[str, Any]:

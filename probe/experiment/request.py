@@ -60,6 +60,7 @@ class Run:
         config: What the user wrote, resolved; kept in the record only.
         save_rows: Leave the rows of the split in the run folder, as `rows.json`.
         test_on: Another dataset, whose test rows take the place of the own ones.
+        shifted: Other datasets by name, on whose test rows the same fit is measured too, each in a run of its own.
         ood: Sets of unknown classes by the name that metrics give them, whose test rows are told from the own ones.
         neural_collapse: Record how near features and head are to neural collapse.
         standardize: Bring features to mean 0 and variance 1 over the training rows ahead of the head: True, or
@@ -90,6 +91,7 @@ class Run:
     command: str = ""
     teacher: Teacher | None = None
     test_on: Dataset | None = None
+    shifted: Mapping[str, Dataset] = field(default_factory=dict)
     ood: Mapping[str, Dataset] = field(default_factory=dict)
     neural_collapse: bool = False
     standardize: bool | str = False
@@ -138,9 +140,11 @@ class Named:
 
     Attributes:
         started: When it was asked for, in seconds since the epoch.
+        beside: The same fit on shifted test rows, where these were asked for.
     """
 
     drawn: Drawn
     determinants: Mapping[str, Any]
     folder: Path
     started: float = 0.0
+    beside: tuple[Named, ...] = ()

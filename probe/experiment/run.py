@@ -22,7 +22,7 @@ from probe.experiment.checks import (
 )
 from probe.experiment.collapse import check_collapse
 from probe.experiment.fits import check_target
-from probe.experiment.fitting import fit_run
+from probe.experiment.fitting import Fitted, fit_run
 from probe.experiment.grids import with_cells
 from probe.experiment.measuring import described, measure
 from probe.experiment.ood import check_ood, describe_ood
@@ -30,6 +30,7 @@ from probe.experiment.prompts import prompts_of
 from probe.experiment.reading import filled_in, read, sources
 from probe.experiment.request import Checked, Drawn, Named, Run
 from probe.experiment.scaling import check_standardize, standardizes
+from probe.experiment.shifted import fits_once, kept, runs_of, tested_on
 from probe.experiment.shuffling import check_shuffle, shuffle_labels
 from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
@@ -63,24 +64,34 @@ def run_once(request: Run) -> tuple[Path, bool]:
 def prepare(request: Run) -> Named:
     """Steps 1 to 3: all that can be refused without computing anything."""
     started = time.time()
-    named = name(draw(check(request)))
-    if request.force or find_complete(named.folder) is None:
-        check_place(named.folder)
-    return replace(named, started=started)
+    every = [name(draw(check(one))) for one in runs_of(request)]
+    for named in every:
+        if request.force or find_complete(named.folder) is None:
+            check_place(named.folder)
+    named, *beside = (replace(named, started=started) for named in every)
+    return replace(named, beside=tuple(beside))
 
 
 def carry_out_once(named: Named) -> tuple[Path, bool]:
-    """Step 4, unless the run is complete already; returns its folder, and whether this call made it."""
+    """Step 4, unless the run is complete already; returns its folder, and whether this call made it, or one beside."""
+    fitted, is_new = None, False
+    for one in (named, *named.beside):
+        found, made = carry_out_alone(one, fitted)
+        fitted, is_new = fitted or found, is_new or made
+    return named.folder, is_new
+
+
+def carry_out_alone(named: Named, fitted: Fitted | None = None) -> tuple[Fitted | None, bool]:
+    """Step 4 of one run folder, with the fit of another on the same rows; returns its own, and whether it was made."""
     started = named.started
     force = named.drawn.checked.asked.force
     if not force and find_complete(named.folder) is not None:
-        return named.folder, False
+        return None, False
     with claim(named.folder):
         # Another process may have made it while this one waited; then it is new enough for `force` too.
         if find_complete(named.folder) is not None and (not force or is_newer(named.folder, started)):
-            return named.folder, False
-        carry_out(named)
-    return named.folder, True
+            return None, False
+        return carry_out(named, fitted), True
 
 
 def check(request: Run) -> Checked:
@@ -150,17 +161,19 @@ def name(drawn: Drawn) -> Named:
     return Named(drawn, determinants, asked.folder / identity.run_name(determinants))
 
 
-def carry_out(named: Named) -> None:
-    """Step 4: features, fit, scores, and the run folder, all or nothing."""
+def carry_out(named: Named, fitted: Fitted | None = None) -> Fitted | None:
+    """Step 4: features, fit, scores, and the run folder, all or nothing; returns a fit that serves other test rows."""
     started = time.perf_counter()
     rows = read(named.drawn)
-    fitted = fit_run(named, rows)
+    fitted = fit_run(named, rows) if fitted is None else tested_on(fitted, named, rows)
+    shared = kept(fitted) if fits_once(named) else None
     measured = measure(named.drawn, rows, fitted)
     if rows.scaling:
         for head in (fitted.head, measured.calibrated):
             if head is not None:
                 rows.scaling.keep_in(head)
     write(named, rows, fitted, measured, total_seconds=time.perf_counter() - started)
+    return shared
 
 
 def is_newer(folder: Path, moment: float) -> bool:

@@ -12,7 +12,7 @@ from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.words import counted
 from probe.core.writing import write_file
-from probe.leaderboard import advice, comparison, curves, gap, layers, naming
+from probe.leaderboard import advice, comparison, curves, gap, layers, naming, robustness
 from probe.leaderboard.files import export
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.latex import CELLS
@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from probe.leaderboard.page import DatasetOf
 
 MAX_COLUMNS = 4
+PARTS = {"curves": curves, "gap": gap, "robustness": robustness, "layers": layers}
+"""What is shown in the place of the table where it is asked for."""
 FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
 
 
@@ -68,6 +70,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--gap", action="store_true",
         help="easy to hard: the share of what hard training rows teach that was learnt from easy ones",
+    )  # fmt: skip
+    options.add_argument(
+        "--robustness", action="store_true",
+        help="shifted test sets: how far each row is above the line of all rows over both sets",
     )  # fmt: skip
     options.add_argument(
         "--layers", action="store_true",
@@ -131,10 +137,10 @@ def _run(options: argparse.Namespace, dataset_of: DatasetOf | None) -> int:
     if compared:
         tell(*comparison.text(compared).splitlines())
     table = arrange(table, options.sort, options.top)
-    for asked, part in ((options.curves, curves), (options.gap, gap), (options.layers, layers)):
-        if asked:
-            tell(*part.text(table, records.frame).splitlines())
-    if not (options.compare or options.curves or options.gap or options.layers):
+    asked = [part for name, part in PARTS.items() if getattr(options, name)]
+    for part in asked:
+        tell(*part.text(table, records.frame).splitlines())
+    if not (options.compare or asked):
         tell(*terminal(table).splitlines())
     for kind in FILES:
         path = getattr(options, kind)

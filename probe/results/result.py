@@ -28,11 +28,13 @@ class Result:
         folder: Where it stands.
         load_head: Reads a fitted head from its file.
         is_new: Whether the run was made now, and not found complete.
+        beside: The same fit on the shifted test rows that `test_on` named.
     """
 
     folder: Path
     load_head: Callable[[Path], Any] = field(compare=False)
     is_new: bool = field(default=True, compare=False)
+    beside: tuple[Result, ...] = field(default=(), compare=False)
 
     @cached_property
     def record(self) -> Mapping[str, Any]:

@@ -183,6 +183,26 @@ def test_one_dataset_trains_and_another_tests_and_the_record_reproduces_it(tmp_p
     assert "same bits" in probe("reproduce", str(run), cwd=tmp_path).stdout
 
 
+def test_several_shifted_sets_are_columns_of_their_own_and_the_record_of_each_reproduces_it(tmp_path: Path) -> None:
+    for name, shift in {"own": 0.0, "near": 0.5, "far": 1.0}.items():
+        rng, y = np.random.default_rng(len(name)), np.arange(90) % 3
+        X = (rng.normal(size=(90, 3)) + 2 * np.eye(3)[y] + shift).astype(np.float32)
+        np.savez(tmp_path / f"{name}.npz", x_train=X[:45], y_train=y[:45], x_test=X[45:], y_test=y[45:])
+    words = ["dataset=npz", "dataset.path=own.npz", "dataset@test_on=[near:npz,far:npz]", "test_on.near.path=near.npz",
+             "test_on.far.path=far.npz", "head=ncm,lda,ridge"]  # fmt: skip
+    answer = probe("-m", *words, cwd=tmp_path)
+    found = [(json.loads((run / "result.json").read_text())["labels"], run)
+             for run in run_folders(tmp_path / "runs" / "default")]  # fmt: skip
+    assert sorted({labels["dataset"] for labels, _ in found}) == ["own", "own to far", "own to near"]
+    assert len(found) == 9
+    assert "own to near" in answer.stdout
+    (one,) = (run for labels, run in found if labels["dataset"] == "own to far" and labels["head"] == "lda")
+    assert "same bits" in probe("reproduce", str(one), cwd=tmp_path).stdout
+    line = probe("leaderboard", "runs/default", "--robustness", cwd=tmp_path).stdout
+    assert "Effective robustness, own to near" in line
+    assert line.count("lda") == 2
+
+
 def write_images(folder: Path, n: int, rng: np.random.Generator) -> None:
     for colour, name in enumerate(("red", "green", "blue")):
         (folder / name).mkdir(parents=True)

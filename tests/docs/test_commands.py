@@ -15,7 +15,7 @@ from places import CONF
 from probe.command import config as building
 from probe.command import scoped
 from probe.command.cli import SUBCOMMANDS
-from probe.command.values import sets_of_unknown_classes
+from probe.command.values import sets_of_rows
 
 COMMANDS = [(page, command) for page in PAGES for block in blocks(page) for command in block.commands]
 OPTIONS_WITH_A_VALUE = {"--config-dir", "--sheet", "--batch-size", "--cache"}
@@ -81,7 +81,7 @@ def composed(words: list[str]) -> None:
         if "=" in word and before not in OPTIONS_WITH_A_VALUE and "…" not in word:
             overrides.append(word)
         assert "=" in word or word.startswith(("-", "…")) or before in OPTIONS_WITH_A_VALUE, f"{word} is no override"
-    overrides = [one for word in overrides for one in sets_of_unknown_classes(word)]
+    overrides = [one for word in overrides for one in sets_of_rows(word)]
     overrides = [word for word in overrides if launcher_is_here(word, overrides)]
     overrides, settings = scoped.split(overrides, [CONF])
     scoped.check(overrides, settings)

@@ -12,7 +12,7 @@ import pytest
 import probe
 from probe.backbones.identity import IdentityBackbone
 from probe.command.config import compose
-from probe.command.values import sets_of_unknown_classes
+from probe.command.values import sets_of_rows
 from probe.core.base import Dataset
 from probe.core.errors import DoesNotFit, InputError
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
@@ -131,7 +131,7 @@ def test_the_board_ranks_by_a_measure_of_a_score_on_a_set(tmp_path):
 
 
 def test_a_list_of_names_is_a_dataset_for_each():
-    words = sets_of_unknown_classes("ood=[iris,near:wine]")
+    words = sets_of_rows("ood=[iris,near:wine]")
     assert words == ["+dataset@ood.iris=iris", "+dataset@ood.near=wine"]
     config = compose(["backbone=identity", "ood=[iris,near:wine]"])
     assert config["ood"]["near"]["_target_"] == compose(["dataset=wine"])["dataset"]["_target_"]
