@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
 from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
+from probe.core.hashing import hash_bytes
 from probe.core.source import code_of, identity_of, is_unknown
 from probe.core.version import __version__
 from probe.experiment.folds import chosen_on_folds
@@ -117,7 +119,13 @@ def protocol_code(protocol: SplitProtocol) -> dict[str, Any]:
 
 def describe_head(head: AnyHead) -> dict[str, Any]:
     """What a head is, whatever it is fitted on."""
-    return {"name": head_name(head), **code_of(type(head), *head.named_classes()), "parameters": head_parameters(head)}
+    files = {name: hash_bytes(Path(name).expanduser().read_bytes()) for name in head.named_files()}
+    return {
+        "name": head_name(head),
+        **code_of(type(head), *head.named_classes()),
+        "parameters": head_parameters(head),
+        **({"files": files} if files else {}),
+    }
 
 
 def describe(

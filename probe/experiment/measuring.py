@@ -20,12 +20,13 @@ from probe.experiment.request import Drawn
 from probe.heads.shared.abilities import ComparesCells
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.numbers import GivesQuantiles, GivesScales
-from probe.metrics import evaluate
+from probe.metrics import evaluate, zero_shot
 from probe.metrics.normal import NormalScores
 from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
-from probe.metrics.shared.scores import InGroups, OfGroups, Scores, beside, score, tuned
+from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, Scores, beside, score, tuned
 from probe.protocols.shared.groups import groups_among, shared_groups
+from probe.protocols.shared.unseen import HidesClasses
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,11 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     shared = shared_groups(asked.dataset, trained, tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if shared and target.name == "one_class":
         scores["groups"] = OfGroups(of_rows, *shared)
+    if isinstance(asked.protocol, HidesClasses):
+        seen = np.ones(len(asked.dataset.class_names), dtype=bool)
+        seen[asked.protocol.unseen_classes(asked.dataset, asked.seed)] = False
+        scores["seen"] = OfSeen(of_rows, seen)
+        more["gzsl"] = zero_shot.record(scores["seen"], asked.dataset.class_names)
     if isinstance(fitted.head, GivesQuantiles):
         found = QuantileScores(fitted.head.quantiles(rows.test.X), fitted.head.levels_, of_rows.labels, test_groups)
         scores["quantiles"] = found

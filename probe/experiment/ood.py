@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.core.base import Dataset, MeasuresFeatures, Rows
+from probe.core.base import Dataset, IntArray, MeasuresFeatures, Rows
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.rows import check_rows
 from probe.core.texts import one_spelling
@@ -21,6 +21,7 @@ from probe.metrics.shared.metric import QUALIFIER, Measured
 from probe.ood.shared.score import Known, recipes, scores
 from probe.ood.shared.score import Rows as RowsToScore
 from probe.protocols.shared.checks import listing
+from probe.protocols.shared.groups import groups_of
 
 if TYPE_CHECKING:
     from probe.experiment.fitting import Fitted
@@ -83,27 +84,36 @@ def detect(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> tuple[Measured, dict
     fits = {name: score.fit(known) for name, score in scores().items() if name not in left_out}
     inside = RowsToScore(rows.test.X, known.logits(rows.test.X))
     of_known = {name: score(inside) for name, score in fits.items()}
+    tested = asked.test_on or asked.dataset
+    own = _numbered(groups_of(tested, drawn.split.test.partition), rows.test.rows)
     found, sizes = Measured(), dict[str, int]()
     for place, dataset in asked.ood.items():
-        X = _features(asked, place, dataset, rows)
+        X, chosen = _features(asked, place, dataset, rows)
+        theirs = _numbered(groups_of(dataset, PARTITION), chosen)
         outside, sizes[place] = RowsToScore(X, known.logits(X)), len(X)
         for name, score in fits.items():
-            part = Detection(of_known[name], score(outside))
+            part = Detection(of_known[name], score(outside), known_groups=own, unknown_groups=theirs)
             measured = measure({"ood": part}, METRICS)
             found.metrics |= {f"{metric}{QUALIFIER}{place}.{name}": one for metric, one in measured.metrics.items()}
             found.rows |= {f"{metric}{QUALIFIER}{place}.{name}": one for metric, one in measured.rows.items()}
     return found, {"ood_rows": {"n_known": len(rows.test.y), "n_unknown": sizes, "left_out": left_out}}
 
 
-def _features(asked: Run, place: str, dataset: Dataset, rows: ReadRows) -> Any:
-    """What the head reads of the test rows of a set."""
+def _numbered(groups: IntArray | None, rows: IntArray) -> IntArray | None:
+    """The groups of some rows, from 0 on."""
+    return None if groups is None else np.unique(groups[rows], return_inverse=True)[1].ravel()
+
+
+def _features(asked: Run, place: str, dataset: Dataset, rows: ReadRows) -> tuple[Any, IntArray]:
+    """What the head reads of the test rows of a set, and which these are."""
     kinds = asked.head.consumes
     found = fetch(replace(asked, dataset=dataset, test_on=None), asked.backbone, PARTITION, kinds, asked.reads)
     every = Rows(PARTITION, np.arange(len(found.labels), dtype=np.int64))
-    X, own = select({PARTITION: found}, every, kinds).X, rows.test.X
+    part, own = select({PARTITION: found}, every, kinds), rows.test.X
+    X = part.X
     if len(kinds) == 1 and X.shape[1:] != own.shape[1:]:
         raise InputError(
             f"ood set {place}, dataset {dataset.name}, has rows of the shape {X.shape[1:]}, the test rows "
             f"{own.shape[1:]}: give a dataset whose rows are as wide, or a backbone that makes them so"
         )
-    return rows.scaling(X) if rows.scaling else X
+    return (rows.scaling(X) if rows.scaling else X), part.rows

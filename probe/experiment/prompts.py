@@ -96,7 +96,7 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
     if not isinstance(backbone, ReadsTexts):
         raise DoesNotFit(
             f"head {name} compares images with texts, backbone {backbone.name} has no text tower: set "
-            "backbone=open_clip, or choose another head"
+            f"backbone=open_clip, or {getattr(head, 'without_texts', 'choose another head')}"
         )
     if reads.get("pooled", "pooled") != "pooled":
         raise DoesNotFit(

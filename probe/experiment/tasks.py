@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from probe.core.arrays import RowStack
 from probe.core.base import IntArray, Rows
+from probe.core.errors import InputError
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows, select
 from probe.experiment.request import Run
@@ -34,6 +35,11 @@ def fit_tasks(head: Head, asked: Run, rows: ReadRows) -> TaskByTask:
     assert isinstance(protocol, ComesInTasks)
     tasks = protocol.tasks(dataset, seed)
     parts = [select(rows.features, task.rows, head.consumes) for task in tasks]
+    if empty := [task.name for task, part in zip(tasks, parts, strict=True) if not len(part.y)]:
+        raise InputError(
+            f"task {empty[0]} has no training row left once those that cannot be decoded are skipped, expected some in "
+            "each task: mend these rows, or set features.on_error=raise to see the first of them"
+        )
     test = (asked.test_on or dataset).partitions["test"]
     tasks_of_test_rows = protocol.tasks_of_test_rows(dataset, test, y_test, rows.test.rows, seed)
     n_classes = len(dataset.class_names)

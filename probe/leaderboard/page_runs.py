@@ -58,7 +58,7 @@ def _facts(run: Run, column: str) -> tuple[dict[str, Any], dict[str, Any] | None
         "name": one_line(run["name"]), "column": one_line(column), "seed": run["seed"], "command": "", "metrics": {},
         "seconds": {}, "chosen": None, "on": "", "commit": "", "created": "", "device": "", "n": [], "width": None,
         "protocol": "", "fold": None, "classes": run["dataset.classes"], "test": run["dataset.test_rows"],
-        "data": run["dataset.fingerprint"], "detail": None, "searched": None, "fault": "",
+        "data": run["dataset.fingerprint"], "detail": None, "searched": None, "collapse": None, "fault": "",
     }  # fmt: skip
     try:
         result = read_result(run["folder"])
@@ -91,7 +91,14 @@ def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
         "protocol": one_line(protocol["name"] + "".join(f", {k} {v}" for k, v in protocol["parameters"].items())),
         "fold": protocol["parameters"].get("fold"),
         "width": width_of(run["folder"]),
+        "collapse": _collapse(result.get("collapse")),
     }
+
+
+def _collapse(told: Mapping[str, Any] | None) -> dict[str, dict[str, float]] | None:
+    """NC1 to NC4 of the training and of the test rows, where the run measured them."""
+    parts = {part: values for part, values in (told or {}).items() if isinstance(values, Mapping)}
+    return {part: {name: _digits(value) for name, value in v.items()} for part, v in parts.items()} or None
 
 
 def _drawing(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:

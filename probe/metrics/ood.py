@@ -5,8 +5,9 @@ OpenOOD calls FPR@95, the share of known rows that are rejected where 95 % of th
 precision and recall by trapezoids, `in` with the known rows to be found and `out` with the unknown ones: as OpenOOD has
 it, and not average precision.
 
-Intervals draw both kinds of rows again, the threshold with them, in the form of Wilson's, so that they hold near 0 and
-1 too. Rows stand in at most 300 steps of the score for it; the values themselves are of all rows.
+Intervals draw both kinds of rows again, groups of them where rows belong to groups, and the threshold with them, in
+the form of Wilson's, so that they hold near 0 and 1 too. Rows stand in at most 300 steps of the score for it; the
+values themselves are of all rows.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ class Detection:
 
     Attributes:
         seed: Of the resamples.
+        known_groups, unknown_groups: (N,) and (M,) numbers of the groups that rows belong to, from 0 on; None where
+            each is its own.
     """
 
     target: ClassVar[str] = "one_class"
@@ -40,14 +43,21 @@ class Detection:
     known: NDArray[Any]
     unknown: NDArray[Any]
     seed: int = 0
+    known_groups: IntArray | None = None
+    unknown_groups: IntArray | None = None
+
+    @cached_property
+    def _places(self) -> tuple[IntArray, IntArray, int]:
+        """Place of each row of both kinds among the distinct scores, the largest first, and how many these are."""
+        values, place = np.unique(np.concatenate([self.known, self.unknown]), return_inverse=True)
+        place = len(values) - 1 - place.ravel()
+        return place[: len(self.known)], place[len(self.known) :], len(values)
 
     @cached_property
     def counts(self) -> tuple[IntArray, IntArray]:
         """Known and unknown rows at each distinct score, the largest first, (T,) each."""
-        values, place = np.unique(np.concatenate([self.known, self.unknown]), return_inverse=True)
-        place = len(values) - 1 - place.ravel()
-        known, unknown = place[: len(self.known)], place[len(self.known) :]
-        return np.bincount(known, minlength=len(values)), np.bincount(unknown, minlength=len(values))
+        known, unknown, size = self._places
+        return np.bincount(known, minlength=size), np.bincount(unknown, minlength=size)
 
     @cached_property
     def values(self) -> dict[str, float]:
@@ -63,9 +73,16 @@ class Detection:
         steps = np.unique(np.searchsorted(total, np.linspace(0, total[-1], N_STEPS, endpoint=False), side="right"))
         rng = np.random.default_rng(self.seed)
         drawn = []
-        for counts in (known, unknown):
-            held = np.add.reduceat(counts, steps)
-            drawn.append(rng.multinomial(held.sum(), held / held.sum(), N_RESAMPLES))
+        for counts, places, groups in zip(
+            (known, unknown), self._places[:2], (self.known_groups, self.unknown_groups), strict=True
+        ):
+            if groups is None:
+                held = np.add.reduceat(counts, steps)
+                drawn.append(rng.multinomial(held.sum(), held / held.sum(), N_RESAMPLES))
+                continue
+            size, at = int(groups.max()) + 1, np.searchsorted(steps, places, side="right") - 1
+            held = np.bincount(groups * len(steps) + at, minlength=size * len(steps)).reshape(size, len(steps))
+            drawn.append(rng.multinomial(size, np.full(size, 1 / size), N_RESAMPLES) @ held)
         return curves(*drawn)
 
     @property
@@ -83,7 +100,8 @@ class Detection:
 
     def interval(self, name: str) -> Interval:
         """One of `NAMES`, with its interval."""
-        n, m = len(self.known), len(self.unknown)
+        n, m = (len(rows) if groups is None else int(groups.max()) + 1 for rows, groups in (
+            (self.known, self.known_groups), (self.unknown, self.unknown_groups)))  # fmt: skip
         least = {"auroc": min(n, m), "fpr95": m, "fpr95_ood_positive": n, "aupr_in": n, "aupr_out": m}[name]
         return between(self.values[name], self.resampled[name].std(keepdims=True), float(least))
 

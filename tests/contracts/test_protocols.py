@@ -22,6 +22,7 @@ from probe.core.errors import InputError
 from probe.core.targets.labels import Labels
 from probe.protocols.shared.groups import keep_together
 from probe.protocols.shared.strata import with_strata
+from probe.protocols.shared.unseen import HidesClasses
 
 FOLDER = CONF / "protocol"
 YAMLS = sorted(FOLDER.glob("*.yaml"))
@@ -113,8 +114,14 @@ def test_indices_are_sorted_and_lie_in_their_partition(path):
 
 def test_every_class_trains(path):
     data = dataset()
-    rows = build(path).split(data, 2).train
-    assert set(data.partitions[rows.partition].labels[rows.indices]) == {0, 1, 2, 3}
+    protocol = build(path)
+    split = protocol.split(data, 2)
+    trained, validated = (set(data.partitions[r.partition].labels[r.indices]) for r in (split.train, split.validation))
+    if isinstance(protocol, HidesClasses):
+        hidden = set(protocol.unseen_classes(data, 2))
+        assert trained | validated == {0, 1, 2, 3} - hidden
+    else:
+        assert trained == {0, 1, 2, 3}
 
 
 def test_same_dataset_and_seed_same_rows_and_no_global_state(path):

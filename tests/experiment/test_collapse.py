@@ -7,6 +7,9 @@ import pytest
 
 import probe
 from probe.core.errors import DoesNotFit
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.page import page_data
+from probe.leaderboard.table import build_table
 
 
 @pytest.fixture
@@ -33,6 +36,18 @@ def test_the_nearest_mean_agrees_with_itself_and_has_no_weights(run):
     assert found["train"]["nc4"] == 0
     assert "nc3" not in found["train"]
     assert found["left_out"].startswith("nc2_weights, nc3, nc3_difference: the head is no linear function")
+
+
+def test_the_page_holds_them_beside_the_confusions(run, tmp_path):
+    found = run("lda", neural_collapse=True)["collapse"]
+    run("ncm")
+    records = read_folders([tmp_path])
+    runs = page_data(build_table(records), records.frame)["runs"]
+    told = [one["collapse"] for one in runs]
+    assert sum(one is None for one in told) == 1
+    (shown,) = (one for one in told if one)
+    assert shown["train"]["nc1"] == pytest.approx(found["train"]["nc1"], rel=1e-5)
+    assert set(shown["test"]) == set(found["test"])
 
 
 def test_rows_without_one_class_each_are_refused(tmp_path):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from extraction_toys import ToyBackbone, toy_dataset
 
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import Dataset, SplitProtocol
@@ -209,3 +210,15 @@ def test_a_head_that_does_not_say_where_its_candidates_are_listed_gets_a_sentenc
     X = np.random.default_rng(0).normal(size=(15, 5)) + np.eye(3, 5)[y]
     with pytest.raises(InputError, match=r"Silent chose C and does not say which parameter lists .* searches = {'C': "):
         fit_on_folds(Silent(Cs=[0.1, 1.0]), X, y, folds, {})
+
+
+def test_a_task_without_rows_is_refused_by_name(tmp_path: Path) -> None:
+    whole = toy_dataset(30)
+    labels = np.asarray(whole.partitions["train"].labels)
+    data = toy_dataset(30, broken=tuple(np.flatnonzero(labels == 2).tolist()))
+    request = Run(
+        ToyBackbone(), data, ClassIncremental(3), NearestClassMean(), FeatureStore(tmp_path / "cache"),
+        tmp_path / "runs", device="cpu", features={"on_error": "skip"},
+    )  # fmt: skip
+    with pytest.raises(InputError, match="task c has no training row left once those that cannot be decoded are skip"):
+        run(request)

@@ -29,6 +29,7 @@ FORMS = {
     "openood": "output.msp.id",
     "fecam": "param.task0_fc_weight",
     "comic": "input.observed_mask",
+    "gzsl": "input.pred_ZS__GZSLtest",
     "ranpac": "param.W_rand",
     "collapse": "definition64.c0.nc4_disagreement",
     "subclass": "output.kmeans.subclass",

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from places import CONF
 
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import Dataset
@@ -113,3 +116,29 @@ def test_datasets_without_sessions_are_refused(make_dataset):
         DomainIncremental().split(in_sessions(("s1",), ("s1",)), 0)
     with pytest.raises(InputError, match=r"order is 'random', expected named or shuffled: set protocol.order"):
         DomainIncremental("random")
+
+
+def streaming_heads():
+    """A small one of every head that streams classes by rows alone."""
+    found = []
+    for path in sorted((CONF / "head").glob("*.yaml")):
+        told = OmegaConf.load(path)
+        if "_target_" not in told:
+            continue
+        head = instantiate(told, _convert_="all")
+        if not head.streams or "one_class" not in head.fits or head.consumes != ("pooled",) or head.reads_texts:
+            continue
+        small = {"n_projected": 60, "alphas": [1.0], "ks": [3], "device": "cpu"}
+        given = {n: v for n, v in small.items() if n in head.get_params(deep=False)}
+        found.append(pytest.param(head.set_params(**given), id=path.stem))
+    return found
+
+
+@pytest.mark.parametrize("head", streaming_heads())
+def test_every_head_that_streams_learns_session_by_session(head, result):
+    dataset = in_sessions(ROOMS, ROOMS, n=30, shift=0.5)
+    found = result(dataset, head)
+    assert found["tasks"]["streamed"]
+    assert found["tasks"]["names"] == list(ROOMS)
+    assert found["metrics"]["a_last"]["value"] > 0.6
+    assert -1 <= found["metrics"]["backward_transfer"]["value"] <= 1

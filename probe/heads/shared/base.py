@@ -114,6 +114,10 @@ class AnyHead(BaseEstimator):
         """Classes that its parameters name and that compute in its place."""
         return []
 
+    def named_files(self) -> list[str]:
+        """Files that its parameters name, whose content is a part of what it is."""
+        return []
+
     def only(self, candidate: Mapping[str, Any]) -> dict[str, list[Any]]:
         """The parameters with which one candidate of a search is the only one."""
         if unsaid := [name for name in candidate if name not in self.searches]:

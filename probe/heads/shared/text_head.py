@@ -36,9 +36,14 @@ TEMPLATES: dict[str, tuple[str, ...]] = {
 
 
 class TextHead(Head):
-    """Base class: a run fills in `class_features` and `temperature`, from the backbone's text tower."""
+    """Base class: a run fills in `class_features` and `temperature`, from the backbone's text tower.
+
+    Attributes:
+        without_texts: The way out where a backbone has none, for the error.
+    """
 
     reads_texts: ClassVar[bool] = True
+    without_texts: ClassVar[str] = "choose another head"
     templates: str | Sequence[str]
     temperature: float | None
     class_features: ArrayLike | None

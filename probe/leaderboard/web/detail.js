@@ -109,5 +109,13 @@ function drawingsOf(run) {
   found.push([drawing("Accuracy of each class, the worst first", ...classTable(detail, classes))]);
   if (classes.length <= FEW) add("confusion", detail.cut ? "Confusion, its largest entries" : "Confusion, shares of the true class", (box) => drawConfusion(box, detail, classes));
   found.push([drawing("Commonest confusions", confusionTable(detail, classes))]);
+  if (run.collapse) found.push([drawing("Neural collapse", collapseTable(run.collapse))]);
   return found;
+}
+
+/* NC1 to NC4, 0 where features and head have collapsed to their class means. */
+function collapseTable(collapse) {
+  const measures = [...new Set(Object.values(collapse).flatMap(Object.keys))];
+  const lines = measures.map((name) => [name, ...["train", "test"].map((part) => name in (collapse[part] || {}) ? short(collapse[part][name]) : "–")]);
+  return tableOf("", ["measure", "training rows", "test rows"], lines, { class: "small collapse" });
 }

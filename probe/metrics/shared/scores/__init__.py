@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
@@ -72,6 +73,19 @@ class OfGroups:
     rows: Any
     groups: IntArray
     n_train: IntArray
+
+    @property
+    def target(self) -> str:
+        """That of the rows."""
+        return str(self.rows.target)
+
+
+@dataclass(frozen=True)
+class OfSeen:
+    """Scores of the test rows, beside (K,) which classes had rows to learn from."""
+
+    rows: Any
+    seen: NDArray[np.bool_]
 
     @property
     def target(self) -> str:
