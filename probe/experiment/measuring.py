@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
@@ -37,12 +39,14 @@ class Scored:
         rows: The scores, of which predictions are made too.
         more: What else the record keeps of how metrics came about, by its name there.
         calibrated: The head of the second fit, where calibration was asked for.
+        arrays: What is kept per row beside the scores.
     """
 
     rows: Scores
     measured: Measured
     more: dict[str, Any]
     calibrated: AnyHead | None = None
+    arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
 def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
@@ -104,7 +108,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         more["collapse"] = collapse(rows, fitted)
     measured.metrics |= of_sets.metrics
     measured.rows |= of_sets.rows
-    return Scored(of_rows, measured, more | recorded, calibrated_head)
+    kept = {"group": scores["groups"].groups} if "groups" in scores else {}
+    return Scored(of_rows, measured, more | recorded, calibrated_head, kept)
 
 
 def tested(drawn: Drawn) -> Dataset:

@@ -50,7 +50,7 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
         write_run(
             named.folder,
             record(named, rows, fitted, scored, total_seconds),
-            prediction_arrays(scored.rows, rows.test.rows, asked.save_logits, scored.measured),
+            {**prediction_arrays(scored.rows, rows.test.rows, asked.save_logits, scored.measured), **scored.arrays},
             fitted.head,
             replace=asked.force,
             calibrated=scored.calibrated,

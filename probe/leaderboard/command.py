@@ -12,7 +12,7 @@ from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.words import counted
 from probe.core.writing import write_file
-from probe.leaderboard import advice, comparison, curves, gap, layers, naming, robustness
+from probe.leaderboard import advice, comparison, curves, gap, layers, naming, robustness, worst_group
 from probe.leaderboard.files import export
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.latex import CELLS
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from probe.leaderboard.page import DatasetOf
 
 MAX_COLUMNS = 4
-PARTS = {"curves": curves, "gap": gap, "robustness": robustness, "layers": layers}
+PARTS = {"curves": curves, "gap": gap, "robustness": robustness, "worst_group": worst_group, "layers": layers}
 """What is shown in the place of the table where it is asked for."""
 FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
 
@@ -74,6 +74,10 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--robustness", action="store_true",
         help="shifted test sets: how far each row is above the line of all rows over both sets",
+    )  # fmt: skip
+    options.add_argument(
+        "--worst-group", action="store_true",
+        help="groups that training and test rows share: the worst of each row, and a paired test against the best row",
     )  # fmt: skip
     options.add_argument(
         "--layers", action="store_true",

@@ -46,6 +46,7 @@ ARRAYS = {
     "predicted_log_odds": "(N,) float32, the order of these probabilities where they are all 1",
     "label_probability": "(N,) float32, of one class per row",
     "label_rank": "(N,) classes before the label's; of equal logits the lower code is first, one of -inf is last",
+    "group": "(N,) number of the row's group, where training and test rows share some",
     "logits": "(N, K) float32, where there are at most 100 classes or save_logits=true",
     "metric.<name>": "(N,) float32, what each row adds to a metric that does not follow from the arrays above",
 }
