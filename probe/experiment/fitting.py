@@ -96,5 +96,5 @@ def with_prompts(checked: Checked) -> AnyHead:
     if checked.prompts is None:
         return checked.head
     head: AnyHead = clone(checked.head)
-    texts = checked.prompts.class_features(checked.asked.store, checked.asked.device)
-    return head.set_params(class_features=texts, temperature=checked.prompts.temperature)
+    asked = checked.asked
+    return head.set_params(**checked.prompts.filled_in(head.get_params(deep=False), asked.store, asked.device))

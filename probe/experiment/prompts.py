@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from probe.core.base import Backbone, Dataset, IntArray, ReadsTexts, TextTower, 
 from probe.core.errors import DoesNotFit
 from probe.core.hashing import hash_arrays
 from probe.core.source import identity_of
+from probe.datasets.shared.text_rows import TextPartition
 from probe.experiment.identity import head_name
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ class Prompts:
     tower: TextTower
     dataset: Dataset
     temperature: float
+    backbone: Backbone
 
     def describe(self) -> dict[str, Any]:
         """What determines the logits of a zero-shot classifier, beside the images."""
@@ -70,6 +72,32 @@ class Prompts:
         for k, rows in enumerate(of_class):
             words[k, : len(rows)] = rows
         return words
+
+    def filled_in(self, asks: Container[str], store: FeatureStore, device: str) -> dict[str, Any]:
+        """The parameters of a head that a run fills in, those among them that it asks for."""
+        found: dict[str, Any] = {
+            "class_features": self.class_features(store, device),
+            "temperature": self.temperature,
+        }
+        if "vocabulary" in asks:
+            found["vocabulary"] = self._vocabulary(store, device)
+        if "blank_features" in asks:
+            found["blank_features"] = self._blank(store, device)
+        return found
+
+    def _vocabulary(self, store: FeatureStore, device: str) -> Any:
+        """(V, D + 1) weights and bias of every word, on disk: a saved head refers to it."""
+        n = self.tower.n_words  # type: ignore[attr-defined]
+        rows = TokenRows(np.arange(n)[:, None], np.zeros(n, np.int64), tuple(map(str, range(n))))
+        every = Dataset("vocabulary", ("words",), {PARTITION: rows}, rows="texts")
+        return store.get(self.tower, every, PARTITION, ["pooled"], device=device).arrays["pooled"]
+
+    def _blank(self, store: FeatureStore, device: str) -> NDArray[np.float64]:
+        """(D,) what the backbone says of an empty text."""
+        rows = TextPartition([""], np.zeros(1, np.int64), ["empty"])
+        one = Dataset("empty text", ("none",), {PARTITION: rows}, rows="texts")
+        found = store.get(self.backbone, one, PARTITION, ["pooled"], device=device)
+        return np.asarray(found.arrays["pooled"][0], dtype=np.float64)
 
 
 def is_apart(thing: Any) -> bool:
@@ -109,10 +137,15 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
             f"head {name} {'wants words of an output matrix' if is_apart(head) else 'compares images with texts'}, "
             f"backbone {backbone.name} has {'texts' if is_apart(head) else 'words'}: choose head=linear"
         )
+    if getattr(head, "at_mask", False) and getattr(backbone, "pooling", None) != "mask":
+        raise DoesNotFit(
+            f"head {name} reads the state at the mask, backbone {backbone.name} gives another: set "
+            "backbone.pooling=mask and a backbone.template with its mask token, or head=label_words"
+        )
     texts = head.prompts(dataset.class_names)
     labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])
     flat = tuple(text for of_class in texts for text in of_class)
     rows = TokenRows(tower.tokenize(flat), labels, flat)
     prompts = Dataset(f"{dataset.name} prompts", dataset.class_names, {PARTITION: rows}, rows="texts")
     temperature = head.get_params()["temperature"]
-    return Prompts(tower, prompts, tower.temperature if temperature is None else temperature)
+    return Prompts(tower, prompts, tower.temperature if temperature is None else temperature, backbone)

@@ -215,6 +215,10 @@ class CheckedMemmap(np.memmap):
     def __reduce__(self) -> Any:
         return np.array(self[:]).__reduce__()
 
+    def __deepcopy__(self, memo: Any) -> CheckedMemmap:
+        # Nobody can write into it: a clone of a head that refers to it reads the same file.
+        return self
+
 
 def _plain(value: Any) -> Any:
     if not isinstance(value, CheckedMemmap):

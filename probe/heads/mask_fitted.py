@@ -23,8 +23,9 @@ class MaskFitted(WordHead):
     """Multinomial regression that begins at the words of the classes, C chosen on validation rows.
 
     Minimises C * sum_i -log softmax(z(t_i) + W t_i + b)_{y_i} + 1/2 (||W||^2 + ||b||^2), with z the logits of
-    `label_words`: C = 0 is that head, a large C a linear probe on t. Convex; by L-BFGS, each C from the solution of the
-    one before. The best accuracy wins, then the lower log loss, then the smaller C.
+    `label_words` without its sum over the vocabulary: C = 0 is that head, a large C a linear probe on t. Convex; by
+    L-BFGS, each C from the solution of the one before. The best accuracy wins, then the lower log loss, then the
+    smaller C.
 
     Source: Clavie, Cooper, Warner, "It's All in The [MASK]", 2025, arXiv 2502.03793. Departure: nothing but the map
     from the cached state to the classes is fitted.

@@ -9,6 +9,7 @@ import torch
 from language_models import DECODERS, WORDS, network, tokenizer
 from oracles import files_of
 from safetensors import safe_open
+from scipy.special import log_softmax, logsumexp
 from torch import nn
 
 import probe
@@ -17,6 +18,8 @@ from probe.backbones.shared.output_words import OutputWords
 from probe.backbones.shared.text_network import TextNetwork
 from probe.core.errors import ProbeError
 from probe.heads.label_words import LabelWords
+from probe.heads.shared.head import Head
+from probe.heads.shared.word_head import log_total
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 TEXTS = ["the cat sat on a mat", "dog", "one two three red blue green"]
@@ -30,6 +33,11 @@ def features_of(words, rows):
     """(K, M, D + 1) of ids (K, M)."""
     ids = torch.from_numpy(np.asarray(rows)).flatten()[:, None]
     return words.extract(ids, ["pooled"])["pooled"].reshape(*np.shape(rows), -1).numpy()
+
+
+def matrix_of(words):
+    """(V, D + 1) of all words."""
+    return features_of(words, np.arange(words.n_words)[None])[0]
 
 
 @pytest.mark.parametrize("family", ["bert", "modernbert"])
@@ -50,10 +58,13 @@ def test_class_scores_equal_the_released_ones(path, family):
     with torch.no_grad():
         read = model(input_ids=data["input.input_ids"], attention_mask=data["input.attention_mask"]).logits
     states = read[torch.arange(3), data["input.mask_position"]].numpy()
-    head = LabelWords(class_features=features_of(words, data["input.verbalizer_ids"])).fit(states, np.arange(3))
-    found = torch.from_numpy(head.logits(states)).log_softmax(1)
-    expected = data[f"output.{family}.class_log_scores"].double().log_softmax(1)
-    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    asked = features_of(words, data["input.verbalizer_ids"])
+    head = LabelWords(class_features=asked, vocabulary=matrix_of(words)).fit(states, np.arange(3))
+    expected = data[f"output.{family}.class_probability_sum_over_full_vocabulary"].double().log()
+    torch.testing.assert_close(torch.from_numpy(head.logits(states)), expected, atol=1e-5, rtol=0)
+    without = LabelWords(class_features=asked).fit(states, np.arange(3)).logits(states)
+    expected = data[f"output.{family}.class_log_scores"].double()
+    torch.testing.assert_close(torch.from_numpy(without), expected, atol=1e-5, rtol=0)
     assert head.predict(states).tolist() == data[f"output.{family}.prediction"].tolist()
 
 
@@ -82,15 +93,15 @@ def test_logits_from_the_cached_state_are_those_of_the_model(tmp_path, family):
     states = backbone.extract(batch, ["pooled"])["pooled"].numpy()
     asked = [["cat", "dog"], ["red", "blue"], ["home", "far"]]
     weights = features_of(backbone.text, [backbone.text.tokenize(row)[:, 0] for row in asked])
-    found = LabelWords(class_features=weights).fit(states, np.arange(3)).logits(states)
+    given = {"class_features": weights, "vocabulary": matrix_of(backbone.text)}
+    found = LabelWords(**given).fit(states, np.arange(3)).logits(states)
     for row, text in enumerate(TEXTS):
         ids = words(f"{text} far [MASK]" if masked else text, return_tensors="pt")["input_ids"]
         place = int((ids[0] == words.mask_token_id).nonzero()) if masked else -1
         with torch.no_grad():
             log_p = model(input_ids=ids).logits[0, place].double().log_softmax(0)
         own = [log_p[words.convert_tokens_to_ids(row)].logsumexp(0) for row in asked]
-        difference = found[row] - np.array(own)
-        np.testing.assert_allclose(difference, difference[0], atol=1e-6 * np.abs(found).max() + 1e-6)
+        np.testing.assert_allclose(found[row], own, atol=2e-6)
 
 
 def test_words_that_are_no_single_token_are_named_and_words_of_classes_may_be_told(tmp_path):
@@ -142,13 +153,55 @@ def test_a_run_asks_for_the_words_of_its_classes_and_other_words_extract_nothing
     other = run(("label_words", {"words": {"cat": ["dog"], "dog": ["cat"]}}))
     np.testing.assert_allclose(other.predictions["logits"], plain.predictions["logits"][:, ::-1], rtol=1e-5)
     fitted = run(("mask_fitted", {"Cs": [0.0]}))
-    np.testing.assert_allclose(fitted.predictions["logits"], plain.predictions["logits"], rtol=1e-5)
+    ends = (log_softmax(one.predictions["logits"], axis=1) for one in (fitted, plain))
+    np.testing.assert_allclose(*ends, rtol=1e-5)
     monkeypatch.undo()
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ProbeError, match=r"has no output matrix: set backbone=huggingface backbone\.words=true"):
         run("label_words", words=False)
     with pytest.raises(ProbeError, match=r"head zero_shot compares images with texts, backbone .* has words"):
         run("zero_shot")
+
+
+def test_a_saved_head_refers_to_the_vocabulary_and_says_probabilities(tmp_path, monkeypatch):
+    saved(tmp_path / "gpt2", "gpt2")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    data = (([*WORDS[:8]] * 2, np.arange(16) % 2), {"class_names": ["cat", "dog"]})
+    given = {"name": str(tmp_path / "gpt2"), "words": True}
+    run = probe.run(("huggingface", given), data, "label_words", "holdout", quiet=True)
+    shares = np.exp(run.predictions["logits"]).sum(1)
+    assert ((shares > 0) & (shares < 0.5)).all()  # two words of 40
+    head = Head.load(run.folder / "head.safetensors")
+    assert "vocabulary_" in vars(head)
+    assert "vocabulary" in safe_open(run.folder / "head.safetensors", "np").metadata()["references"]
+    states = np.random.default_rng(0).normal(size=(5, 24)).astype(np.float32)
+    assert (np.exp(head.logits(states)).sum(1) < 1).all()
+
+
+def test_the_sum_over_the_vocabulary_comes_in_blocks(monkeypatch):
+    rng = np.random.default_rng(0)
+    states, matrix = rng.normal(size=(13, 6)), rng.normal(size=(29, 7))
+    expected = logsumexp(states @ matrix[:, :-1].T + matrix[:, -1], axis=1)
+    for n_rows, n_words in ((4096, 4096), (4, 5), (1, 29)):
+        monkeypatch.setattr("probe.heads.shared.word_head.ROWS_TOGETHER", n_rows)
+        monkeypatch.setattr("probe.heads.shared.word_head.WORDS_TOGETHER", n_words)
+        np.testing.assert_allclose(log_total(states, matrix), expected, atol=1e-6)
+    with pytest.raises(ProbeError, match=r"vocabulary has shape \(29, 7\), expected weights and bias of width 4 \+ 1"):
+        LabelWords(class_features=np.eye(2, 5), vocabulary=matrix).fit(np.eye(4), np.arange(4) % 2)
+
+
+def test_words_may_be_letters_or_stand_in_a_file(tmp_path):
+    (tmp_path / "words.yaml").write_text("sport: [game, team]\nart: film\n")
+    assert LabelWords(words=str(tmp_path / "words.yaml")).prompts(["art", "sport"]) == [["film"], ["game", "team"]]
+    assert LabelWords(words="letters").prompts(["x", "y"]) == [["A"], ["B"]]
+    assert LabelWords(words="names").prompts(["x_z", "y"]) == [["x z"], ["y"]]
+    (tmp_path / "odd.yaml").write_text("sport: 3\n")
+    for words, told in (("none", "and it cannot be read"), ("odd", "it has no words for sport")):
+        with pytest.raises(ProbeError, match=rf"expected names, letters, or a file of yaml.*{told}"):
+            LabelWords(words=str(tmp_path / f"{words}.yaml")).prompts(["sport", "art"])
+    with pytest.raises(ProbeError, match="there are 27 classes and 26 letters"):
+        LabelWords(words="letters").prompts([str(i) for i in range(27)])
 
 
 def test_models_without_words_are_refused():

@@ -54,6 +54,11 @@ class OutputWords:
         bias = weight.new_zeros(len(weight)) if matrix.bias is None else matrix.bias.detach().float().clone()
         return cls(weight, bias, tokenizer, name)
 
+    @property
+    def n_words(self) -> int:
+        """Rows of the matrix: all words that its model may say."""
+        return len(self.weight)
+
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature."""
         return {"architecture": "output matrix", "weights": hash_tensors({"weight": self.weight, "bias": self.bias})}
