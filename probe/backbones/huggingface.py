@@ -38,6 +38,8 @@ def load(
     max_length: int | None = None,
     truncation_side: str | None = None,
     template: str | None = None,
+    chat: bool | None = None,
+    system: str | None = None,
     words: bool | None = None,
     attention: str | None = None,
     precision: str = "float32",
@@ -59,6 +61,8 @@ def load(
         max_length: Of texts: tokens that are read; null is what the model was made for.
         truncation_side: Of texts: where one that is too long is cut, `right` (the default) or `left`.
         template: Of texts: what the model reads for one, such as `query: {text}`.
+        chat: Of texts: in the tokenizer's chat template, as what a user says.
+        system: Of texts: what the system says in the chat.
         words: Of texts: with the output matrix, for heads of label words.
         attention: Of texts: `eager` or `sdpa`; null is what the model takes.
         precision: `float32` or `bfloat16`.
@@ -70,7 +74,7 @@ def load(
     of_images = {"n_prefix_tokens": n_prefix_tokens, "layout": layout}
     of_texts = {
         "pooling": pooling, "normalize": normalize, "max_length": max_length, "truncation_side": truncation_side,
-        "template": template, "words": words, "attention": attention,
+        "template": template, "chat": chat, "system": system, "words": words, "attention": attention,
     }  # fmt: skip
     what = reads or _reads(name, revision)
     if what not in ("images", "texts"):

@@ -77,7 +77,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
 def _tokens(backbone: CountsTokens, texts: list[Any]) -> dict[str, Any]:
     """How long some texts are, how many of them are cut, and what one looks like."""
     lengths = np.array([backbone.n_tokens(text) for text in texts])
-    first = texts[0] if isinstance(texts[0], str) else texts[0].text
+    first = backbone.as_read(texts[0])
     return {
         "median": float(np.median(lengths)),
         "most": int(lengths.max()),

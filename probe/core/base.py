@@ -220,6 +220,10 @@ class CountsTokens(Protocol):
         """Tokens of a text before it is cut."""
         ...
 
+    def as_read(self, row: Any) -> str:
+        """A text with what stands around it, such as a template."""
+        ...
+
 
 @runtime_checkable
 class Notes(Protocol):

@@ -16,6 +16,7 @@ from probe.datasets.shared.numbers import classes, numbers_asked
 from probe.datasets.shared.partitions import make_dataset
 from probe.datasets.shared.records import read_jsonl, read_parquet
 from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.shortening import Shortening
 from probe.datasets.shared.split_tables import Readers, column_of, fact_of, tables_of_file, tables_of_folder
 from probe.datasets.shared.tables import Table, read_table
 from probe.datasets.shared.text_files import read_folder
@@ -49,6 +50,9 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    shorten: Sequence[str] | None = None,
+    stop_words: str | Sequence[str] | None = None,
+    keep_words: Sequence[str] | None = None,
 ) -> Dataset:
     """Reads one table, perhaps with a column of partitions, or a folder.
 
@@ -79,11 +83,18 @@ def load(
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        shorten: What to leave out of texts, such as `[stop]` or `[recurring, head_tail:64]`; see
+            `probe.datasets.shared.shortening.Shortening`.
+        stop_words: For `shorten=[stop]`: a list, or a file with a word per line; scikit-learn's English ones by
+            default.
+        keep_words: Stop words that are kept, such as `[not, no, nor]`.
     """
     if path is None:
         raise InputError("dataset=texts needs a table or a folder, none is given: set dataset.path=<file or folder>")
     source = Path(path).expanduser()
+    shorter = Shortening(shorten or (), stop_words, keep_words or ())
     called = name or (source.resolve().name if source.is_dir() else source.stem)
+    called += f" ({shorter.name})" if shorter.name and name is None else ""
     readers = _readers(encoding)
     asked = numbers_asked(
         target_columns, units, missing, label_column=label_column, separator=separator, class_names=class_names,
@@ -95,8 +106,8 @@ def load(
                 f"{source} has a folder per class, dataset.target_columns names columns of a table: give a table, or "
                 "leave it out"
             )
-        partitions, names, left_out = read_folder(source, encoding, class_names, ignore_label)
-        return make_dataset(called, names, partitions, left_out=left_out, rows="texts")
+        partitions, names, left_out = read_folder(source, encoding, class_names, ignore_label, shorter)
+        return make_dataset(called, names, partitions, left_out=left_out + shorter.told, rows="texts")
     if source.is_dir():
         tables, partition_key, left_out = tables_of_folder(source, readers)
     elif source.suffix.lower() in readers:
@@ -123,11 +134,12 @@ def load(
         found = classes(raw, str(source), given, ignore_label, map_labels, unknown_labels)
     partitions = {}
     for part, table in tables.items():
-        rows = _rows(table, part, text_key, pair_column, span_columns)
+        rows = [shorter(row) for row in _rows(table, part, text_key, pair_column, span_columns)]
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         numbered = [str(row) for row in range(len(rows))]
         partitions[part] = know(TextPartition(rows, found.labels[part], numbered, found.target), facts, part)
-    return make_dataset(called, found.names, partitions, target=found.target, left_out=left_out, rows="texts")
+    told = left_out + shorter.told
+    return make_dataset(called, found.names, partitions, target=found.target, left_out=told, rows="texts")
 
 
 def _readers(encoding: str | None) -> Readers:

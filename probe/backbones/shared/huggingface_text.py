@@ -16,6 +16,7 @@ from probe.backbones.shared.live_texts import LiveModel, body_of
 from probe.backbones.shared.output_words import OutputWords
 from probe.backbones.shared.pretrained import cannot_be_had, is_decoder, load_model
 from probe.backbones.shared.text_network import TextNetwork
+from probe.backbones.shared.text_prompts import Chat, Prompt
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.texts import Text
@@ -50,6 +51,8 @@ class HuggingFaceTexts(TextNetwork):
             cut counts in `length`, and `probe describe` tells how many texts are cut.
         truncation_side: Where a text that is too long is cut, `right` or `left`.
         template: What the model reads for a text, such as `query: {text}`.
+        chat: Give it in the tokenizer's chat template, as what a user says, before the answer; see `Chat`.
+        system: What the system says in the chat.
         words: Load the model with its output matrix: `pooled` is then what that reads, and heads of label words can ask
             how likely a word is there.
         attention: Implementation of the model's attention, `eager` or `sdpa`; null is what the model takes. Attention
@@ -75,13 +78,13 @@ class HuggingFaceTexts(TextNetwork):
         max_length: int | None = None,
         truncation_side: str = "right",
         template: str = "{text}",
+        chat: bool = False,
+        system: str | None = None,
         words: bool = False,
         attention: str | None = None,
         precision: str = "float32",
         taps: Sequence[str] = (),
     ):
-        if template.count("{text}") != 1:
-            raise InputError(f"template is {template!r}, expected one that holds {{text}} once: set backbone.template")
         if truncation_side not in SIDES:
             raise InputError(f"truncation_side is {truncation_side!r}, expected right or left: set one of them")
         if attention not in (None, *ATTENTIONS):
@@ -100,7 +103,9 @@ class HuggingFaceTexts(TextNetwork):
             network.set_attn_implementation(attention)
         self._config = json.loads(network.config.to_json_string(use_diff=False))
         self._attention = str(network.config._attn_implementation)
-        self._template = template
+        if system is not None and not chat:
+            raise InputError(f"system is {system!r} and no chat is read: set backbone.chat=true, or leave it out")
+        self._prompt = Chat(self._tokenizer, template, system, shown) if chat else Prompt(template)
         self._tokenizer.truncation_side = truncation_side
         self._words = digest_of(self._tokenizer)
         if words:
@@ -126,24 +131,20 @@ class HuggingFaceTexts(TextNetwork):
                 f"backbone {self.name} reads texts, the row is a {type(row).__name__}: set backbone=tiny for images, "
                 "backbone=identity for vectors"
             )
-        before, _, after = self._template.partition("{text}")
-        words = [before + given.text + after, *([] if given.pair is None else [given.pair])]
-        whole = self._tokenizer(*words, verbose=False)
+        words, begins = self._prompt.words(given)
+        whole = self._tokenizer(*words, add_special_tokens=self._prompt.special, verbose=False)
         n_tokens = len(whole["input_ids"])
         if n_tokens == 0:
             return self._nothing()
-        kept = (
-            self._tokenizer(*words, truncation=True, max_length=self.max_length, verbose=False)
-            if n_tokens > self.max_length
-            else whole
-        )
+        too_long = n_tokens > self.max_length
+        kept = self._prompt.cut(self._tokenizer, words, given, self.max_length) if too_long else whole
         parts = {part: torch.tensor(kept[part]) for part in kept if part in self._tokenizer.model_input_names}
         parts["attention_mask"] = torch.ones_like(parts["input_ids"])
         parts["length"] = torch.tensor(n_tokens)
         if self.pooling == "mask":
             parts["slot"] = self._slot(parts["input_ids"])
         if given.span is not None:
-            parts["span"] = self._marked(kept, [end + len(before) for end in given.span])
+            parts["span"] = self._marked(kept, [end + begins for end in given.span])
         return parts
 
     def _nothing(self) -> dict[str, Tensor]:
@@ -190,6 +191,10 @@ class HuggingFaceTexts(TextNetwork):
         """Tokens of a text before it is cut."""
         return int(self.transform(row)["length"])
 
+    def as_read(self, row: Any) -> str:
+        """A text with what stands around it."""
+        return " ".join(self._prompt.words(row if isinstance(row, Text) else Text(row))[0])
+
     def _blank(self) -> dict[str, Tensor]:
         row = self.transform("a text")
         return self.collate([row | ({"span": row["attention_mask"]} if self.pooling.startswith("span") else {})])
@@ -206,7 +211,7 @@ class HuggingFaceTexts(TextNetwork):
     def _preprocessing(self) -> dict[str, Any]:
         return {
             "tokenizer": self._words,
-            "template": self._template,
+            **self._prompt.identity(),
             "max_length": self.max_length,
             "truncation_side": self._tokenizer.truncation_side,
         }

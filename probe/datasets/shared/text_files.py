@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from probe.core.base import Partition
 from probe.core.errors import InputError
-from probe.core.texts import one_spelling, read_text
+from probe.core.texts import Text, one_spelling, read_text
 from probe.core.words import counted
 from probe.datasets.shared.labels import encode_labels, read_class_names
 from probe.datasets.shared.sources import PARTITION_WORDS, passed_over
@@ -18,11 +18,16 @@ ENDING = ".txt"
 
 
 def read_folder(
-    root: Path, encoding: str | None, class_names: str | Sequence[str] | None, ignore_label: int | str | None
+    root: Path,
+    encoding: str | None,
+    class_names: str | Sequence[str] | None,
+    ignore_label: int | str | None,
+    shorter: Callable[[str], str | Text],
 ) -> tuple[dict[str, Partition], list[str], list[str]]:
     """Partitions, class names, and what is left out, of `<partition>/<class>/**/*.txt` or `<class>/**/*.txt`.
 
-    Rows are sorted by class, then by path, which is their id. Hidden files are passed over.
+    Rows are sorted by class, then by path, which is their id; `shorter` makes a row of each text. Hidden files are
+    passed over.
 
     Raises:
         InputError: No folder of texts, no class folders, or two folders for one partition.
@@ -43,7 +48,8 @@ def read_folder(
         )
     partitions: dict[str, Partition] = {}
     for part, found in files.items():
-        texts = [read_text(file, encoding, "save it as UTF-8, or set dataset.encoding=latin-1") for _, file in found]
+        remedy = "save it as UTF-8, or set dataset.encoding=latin-1"
+        texts = [shorter(read_text(file, encoding, remedy)) for _, file in found]
         ids = [file.relative_to(root).as_posix() for _, file in found]
         partitions[part] = TextPartition(texts, codes[part], ids)
     return partitions, given or names, left_out
