@@ -44,6 +44,7 @@ class Settings(TypedDict, total=False):
         views: `n`, `kind`, `seed` and `use` of several views of each image.
         standardize: Features to mean 0 and variance 1 over the training rows; `"vectors"`: rows of numbers alone.
         neural_collapse: Whether to record NC1 to NC4 of features and head.
+        search: `"halving"`: all settings of the head on few rows, the better third of them on more, and so on.
         features: `batch_size`, `n_workers`, `on_error`, `dtypes`.
     """
 
@@ -59,6 +60,7 @@ class Settings(TypedDict, total=False):
     reads: Mapping[str, str]
     views: Mapping[str, Any]
     standardize: bool | str
+    search: str
     neural_collapse: bool
     features: Mapping[str, Any]
 

@@ -32,7 +32,7 @@ KINDS: list[tuple[str, Any, str]] = [
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
     ("force calibrate controls neural_collapse save_logits save_rows skip_unfit trust", bool, "true or false"),
     ("conformal_level", float, "a number between 0 and 1"),
-    ("name runs device cache control", str, "a text"),
+    ("name runs device cache control search", str, "a text"),
 ]
 READERS = {
     "vectors": ("identity", "the rows are vectors, which backbone=identity reads as they are"),
@@ -107,6 +107,7 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         ood=sets_of_rows(config, "ood", live),
         neural_collapse=config.get("neural_collapse", False),
         standardize=config.get("standardize", False),
+        search=config.get("search"),
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),
         metrics=tuple(own_metric(node) for node in (config.get("metric") or {}).values()),

@@ -17,7 +17,7 @@ from probe.datasets.shared.in_memory import PARTITIONS
 GROUPS = ("backbone", "dataset", "head", "protocol")
 SETTINGS = (
     "control", "test_on", "ood", "metric", "tracker", "trust", "conformal_level", "save_logits", "save_rows", "reads",
-    "views", "standardize", "neural_collapse", "features",
+    "views", "standardize", "neural_collapse", "features", "search",
 )  # fmt: skip
 """Beside the parts, what a run can be told and has no parameter of its own for."""
 LOADERS = {

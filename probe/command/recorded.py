@@ -20,7 +20,7 @@ from probe.core.errors import InputError
 BUILT = ("backbone", "dataset", "test_on", "protocol", "head")
 READ = (
     "seed", "control", "device", "limit", "views", "reads", "features", "calibrate", "conformal_level", "save_logits",
-    "save_rows", "standardize", "neural_collapse",
+    "save_rows", "standardize", "neural_collapse", "search",
 )  # fmt: skip
 """Settings of a recorded configuration that mean the same on every machine; places on disk are none of them."""
 

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from probe.core.base import MeasuresFeatures, Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
+from probe.experiment.halving import fit_by_halving
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Checked, Drawn, Named
 from probe.experiment.tasks import TaskByTask, fit_tasks
@@ -59,7 +60,12 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
         tasks = fit_tasks(head, asked, rows)
     else:
         extras = teach(asked, drawn.split, named.determinants["protocol"]["rows"]) | groups_to_balance(drawn, rows)
-        head = fit_head(head.for_target(target.name), rows, extras)
+        head = head.for_target(target.name)
+        if asked.search:
+            train, validation = (rows.train.X, rows.train.y), (rows.validation.X, rows.validation.y)
+            head = fit_by_halving(head, train, validation, extras, asked.seed)
+        else:
+            head = fit_head(head, rows, extras)
     clocks.append(time.perf_counter())
     logits, scores = predict_run(head, drawn, rows)
     clocks.append(time.perf_counter())

@@ -15,7 +15,7 @@ from probe.protocols.shared.validation import folds_within
 
 
 def chosen_on_folds(
-    head: AnyHead, dataset: Dataset, protocol: SplitProtocol, split: Split, seed: int, *, taught: bool
+    head: AnyHead, dataset: Dataset, protocol: SplitProtocol, split: Split, seed: int, *, apart: bool
 ) -> Split:
     """The split in which validation rows join the training rows, in folds, where the head says that they are too few.
 
@@ -28,12 +28,12 @@ def chosen_on_folds(
         protocol: Of the split.
         split: As the protocol has it.
         seed: Of the run.
-        taught: Whether the head has a teacher.
+        apart: Whether something else wants the rows apart, a teacher or a search.
     """
     few = getattr(head.for_target(dataset.target.name), "few_validation_rows", 0)
     if split.folds is not None or not 0 < len(split.validation) < few or not getattr(head, "refit", True):
         return split
-    if taught or isinstance(protocol, ComesInTasks) or groups_of(dataset) is not None:
+    if apart or isinstance(protocol, ComesInTasks) or groups_of(dataset) is not None:
         return split
     if {split.train.partition, split.validation.partition} != {"train"}:
         return split

@@ -144,6 +144,7 @@ def describe(
     calibration: Mapping[str, Any] | None = None,
     texts: Mapping[str, Any] | None = None,
     shuffle_labels: bool = False,
+    search: str | None = None,
 ) -> dict[str, Any]:
     """The determinants of a run, as they stand in its `result.json`."""
     described = describe_head(head)
@@ -160,8 +161,10 @@ def describe(
         rows["tasks"] = tasks
     folds, labels = (None if v is None else v.tolist() for v in (split.folds, split.train_labels))
     read_by = describe_readers(dataset, test_on)
-    if chosen_on_folds(head, dataset, protocol, split, seed, taught=teacher is not None) is not split:
+    apart = teacher is not None or search is not None
+    if chosen_on_folds(head, dataset, protocol, split, seed, apart=apart) is not split:
         described["chosen_on"] = "folds"
+    by = f" ({search})" if search else ""
     of_labels = " (shuffled labels)" if shuffle_labels else ""
     joint = " (joint)" if isinstance(protocol, ComesInTasks) and not head.streams else ""
     return {
@@ -174,7 +177,7 @@ def describe(
                 },
             ),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
-            "head": label(named, told, *bases_of(named, type(head), head_parameters)) + joint + of_labels,
+            "head": label(named, told, *bases_of(named, type(head), head_parameters)) + by + joint + of_labels,
             "protocol": label(
                 protocol.name,
                 protocol_parameters(protocol),
@@ -209,6 +212,7 @@ def describe(
         "head": described,
         "extraction": {**extraction, "reads": dict(reads)},
         **({} if calibration is None else {"calibrate": dict(calibration)}),
+        **({"search": search} if search else {}),
         **({"shuffle_labels": True} if shuffle_labels else {}),
         **({} if texts is None else {"texts": dict(texts)}),
         **({"metrics_by": turned} if (turned := recipes()) else {}),

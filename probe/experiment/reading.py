@@ -67,9 +67,8 @@ class ReadRows:
 def read(drawn: Drawn) -> ReadRows:
     """The features of all rows of a split, extracted where they are missing."""
     asked, head = drawn.checked.asked, drawn.checked.head
-    split = chosen_on_folds(
-        head, asked.dataset, asked.protocol, drawn.split, asked.seed, taught=asked.teacher is not None
-    )
+    apart = asked.teacher is not None or asked.search is not None
+    split = chosen_on_folds(head, asked.dataset, asked.protocol, drawn.split, asked.seed, apart=apart)
     names = sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
     features = {name: fetch(asked, asked.backbone, name, head.consumes, asked.reads) for name in names}
     if drawn.elsewhere:

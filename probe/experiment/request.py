@@ -65,6 +65,7 @@ class Run:
         neural_collapse: Record how near features and head are to neural collapse.
         standardize: Bring features to mean 0 and variance 1 over the training rows ahead of the head: True, or
             `vectors`, where the rows are numbers as they are.
+        search: `halving`, in the place of the head's own search, or None.
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
             conformal sets, or intervals of numbers, from these.
         conformal_level: Wanted chance that a conformal set holds the true class, an interval the true number.
@@ -95,6 +96,7 @@ class Run:
     ood: Mapping[str, Dataset] = field(default_factory=dict)
     neural_collapse: bool = False
     standardize: bool | str = False
+    search: str | None = None
     calibrate: bool = False
     conformal_level: float = 0.9
     metrics: Sequence[Metric] = ()

@@ -24,6 +24,7 @@ from probe.experiment.collapse import check_collapse
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import Fitted, fit_run
 from probe.experiment.grids import with_cells
+from probe.experiment.halving import check_search, check_validates
 from probe.experiment.measuring import described, measure
 from probe.experiment.ood import check_ood, describe_ood
 from probe.experiment.prompts import prompts_of
@@ -111,6 +112,10 @@ def check(request: Run) -> Checked:
     grouped = groups_of(request.dataset) is not None
     differ = uneven(request.head, request.backbone, request.reads)
     check_tasks(request.protocol, request.head, teacher=request.teacher is not None, grouped=grouped, differ=differ)
+    check_search(
+        request.search, request.head, exclusive=request.dataset.target.exclusive, protocol=request.protocol,
+        teacher=request.teacher is not None, calibrate=request.calibrate,
+    )  # fmt: skip
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
     if request.shuffle_labels:
@@ -124,6 +129,7 @@ def draw(checked: Checked) -> Drawn:
     """Step 2: the rows that train, validate and test, from the dataset and the seed alone."""
     asked = checked.asked
     split = keep_together(checked.strata, asked.protocol.split(checked.strata, asked.seed), asked.protocol.name)
+    check_validates(asked.search, split, asked.protocol)
     if asked.shuffle_labels:
         split = shuffle_labels(split, asked.dataset, asked.seed)
     elsewhere = None if asked.test_on is None else transfer(asked.dataset, asked.test_on)
@@ -151,6 +157,7 @@ def name(drawn: Drawn) -> Named:
         calibration=calibration.settings(asked.conformal_level) if asked.calibrate else None,
         texts=None if checked.prompts is None else checked.prompts.describe(),
         shuffle_labels=asked.shuffle_labels,
+        search=asked.search,
     )  # fmt: skip
     if asked.metrics:
         determinants["own_metrics"] = {metric.name: described(metric) for metric in asked.metrics}

@@ -22,7 +22,7 @@ from probe.results.reader import read_result
 def split(head: Any, name: str = "breast_cancer", taught: bool = False, **full: Any) -> tuple[Split, Split]:
     dataset, protocol = load(name=name), Full(**full)
     drawn = protocol.split(dataset, 0)
-    return drawn, chosen_on_folds(head, dataset, protocol, drawn, 0, taught=taught)
+    return drawn, chosen_on_folds(head, dataset, protocol, drawn, 0, apart=taught)
 
 
 def test_few_validation_rows_join_the_training_rows_in_folds() -> None:
