@@ -211,6 +211,7 @@ def show_run(folder: Path, *, was_there: bool) -> None:
     show(table)
     if result["selection"]:
         tell(f"chosen on {result['selection']['on']}: {result['selection']['chosen']}")
+        tell(*([result["selection"]["halving"]["told"]] if "halving" in result["selection"] else []))
         for remark in result["selection"].get("remarks", []):
             tell(f"doubtful: {remark}")
     if "grid" in result:

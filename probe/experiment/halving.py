@@ -23,6 +23,8 @@ from probe.protocols.shared.tasks import ComesInTasks
 HALVING = "halving"
 ETA = 3
 """What is divided by and multiplied with from rung to rung."""
+FEWEST = 4
+"""Candidates of which it spares anything."""
 ROWS_PER_CLASS = 2
 """Fewest rows of a rung."""
 Candidate = dict[str, Any]
@@ -60,11 +62,11 @@ def check_search(
     }  # fmt: skip
     if said := [what for what, true in others.items() if true]:
         raise DoesNotFit(f"search=halving does not go with {' and '.join(said)}: leave it out")
-    if len(candidates(head)) < ETA:
+    if len(candidates(head)) < FEWEST:
         raise DoesNotFit(
             f"head {head_name(head)} has {len(candidates(head))} candidates in "
-            f"{', '.join(head.searches.values()) or 'no list of parameters'}, search=halving wants {ETA} or more: list "
-            "more values, or leave it out"
+            f"{', '.join(head.searches.values()) or 'no list of parameters'}, search=halving wants {FEWEST} or more: "
+            "list more values, or leave it out"
         )
 
 
@@ -161,7 +163,7 @@ def fit_by_halving(head: AnyHead, train: Any, validation: Any, extras: Mapping[s
             "control_won": best != left[0],
             "rows_fitted": cost,
             "rows_of_grid": whole,
-            "spared": 1 - cost / whole,
+            "told": told(plan, cost, whole, best != left[0]),
         },
     }
     return head
@@ -182,14 +184,11 @@ def _scored(
     return float(right.mean()), float(np.log(np.maximum(own, 1e-12)).mean())
 
 
-def told(selection: Mapping[str, Any] | None) -> Sequence[str]:
-    """A sentence on what halving spared."""
-    found = (selection or {}).get(HALVING)
-    if not found:
-        return []
-    plan = ", ".join(f"{n} on {rows:,} rows" for n, rows in found["rungs"])
-    won = "; the middle candidate on all rows beat the last one left" if found["control_won"] else ""
-    return [
-        f"halving: {plan}, and the middle candidate on all; {100 * found['spared']:.0f} % of the grid's "
-        f"{found['rows_of_grid']:,} rows spared{won}"
-    ]
+def told(plan: Sequence[Rung], cost: int, whole: int, control_won: bool) -> str:
+    """What was fitted on how many rows, and what that spared."""
+    steps = ", ".join(f"{rung.n_candidates} on {rung.n_rows:,} rows" for rung in plan)
+    won = "; that one was better than the last one left" if control_won else ""
+    return (
+        f"halving: {steps}, and the middle candidate on all: {cost:,} rows fitted and not {whole:,} "
+        f"({100 * (1 - cost / whole):.0f} % spared){won}"
+    )

@@ -19,7 +19,6 @@ from probe.experiment.choice import Chosen
 from probe.experiment.choosing import remarks
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import write_grid
-from probe.experiment.halving import told
 from probe.experiment.measuring import Scored
 from probe.experiment.reading import ReadRows, sources
 from probe.experiment.request import Named, Run
@@ -90,7 +89,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         "metrics": {name: vars(value) for name, value in scored.measured.metrics.items()},
         **scored.more,
         "log_probabilities": getattr(fitted.head, "log_probabilities", False),
-        "selection": selection and {**selection, "remarks": [*told(selection), *remarks(selection)]},
+        "selection": selection and {**selection, "remarks": remarks(selection)},
         **({"loss_per_epoch": losses} if (losses := getattr(fitted.head, "loss_per_epoch_", None)) else {}),
         "seconds": {
             "extract": sum(part.seconds for part in rows.features.values()),

@@ -88,7 +88,7 @@ def test_what_cannot_be_searched_is_refused():
         ("halving", LinearProbe(), {"exclusive": False}, "does not go with several labels or numbers per row"),
         ("halving", GridProbe(), {}, "does not go with a head that compares cells"),
         ("halving", LabelWords(), {}, "does not go with a head that reads texts"),
-        ("halving", LinearProbe(Cs=[1.0, 2.0]), {}, "head linear has 2 candidates in Cs, search=halving wants 3 or"),
+        ("halving", LinearProbe(Cs=[1.0, 2.0]), {}, "head linear has 2 candidates in Cs, search=halving wants 4 or"),
         ("halving", NearestClassMean(), {}, "head ncm has 0 candidates in no list of parameters"),
     ):
         with pytest.raises((InputError, DoesNotFit), match=told):
@@ -104,8 +104,8 @@ def test_a_run_tells_what_was_spared(tmp_path, monkeypatch):
     run = probe.run("identity", "iris", head, "full", search="halving", quiet=True)
     assert run.record["search"] == "halving"
     assert run.selection["halving"]["rungs"][0][0] == 5
-    assert run.selection["remarks"][0].startswith("halving: 5 on ")
-    assert "% of the grid's" in run.selection["remarks"][0]
+    assert run.selection["halving"]["told"].startswith("halving: 5 on ")
+    assert "% spared)" in run.selection["halving"]["told"]
     plain = probe.run("identity", "iris", head, "full", quiet=True)
     assert plain.folder != run.folder
     assert "search" not in plain.record
