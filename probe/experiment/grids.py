@@ -23,8 +23,12 @@ from probe.results.grid import BY_HEAD as BY_ATTENTION_HEAD
 from probe.results.grid import LATEX, PICTURE, TABLE, Grid
 
 CELLS = "cells"
-METRICS = ("top1", "auroc", "recall_at_1_fpr")
-"""Of each cell; the first is drawn."""
+METRICS = {
+    "one_class": ("top1", "auroc", "recall_at_1_fpr"),
+    "labels": ("mAP", "micro_f1", "macro_f1"),
+    "number": ("r2", "mae", "spearman"),
+}
+"""Of each cell, by what a label is; the first is drawn."""
 ENTRY = re.compile(r"(.+)\.(\d+)")
 
 
@@ -83,7 +87,7 @@ def placed(cells: Sequence[str]) -> tuple[tuple[str, str], list[tuple[str, str]]
 
 def measured_cells(head: ComparesCells, rows: ReadRows, target: Target, n_classes: int) -> dict[str, Any]:
     """What the record says of a grid: every cell on the test rows, and which was chosen, on other rows."""
-    metrics = [known()[name] for name in METRICS]
+    metrics = [known()[name] for name in METRICS[target.name]]
     axes, places = placed(head.names_)
     scores = getattr(head, "cell_scores_", None)
     cells = []
@@ -96,7 +100,7 @@ def measured_cells(head: ComparesCells, rows: ReadRows, target: Target, n_classe
     on = getattr(head, "selection_", {}).get("on", "nothing: the first")
     return {
         "axes": list(axes),
-        "metric": METRICS[0],
+        "metric": METRICS[target.name][0],
         "percent": [metric.name for metric in metrics if metric.percent],
         "chosen": {"cell": head.names_[head.cell_], "on": on, "n_cells": len(cells)},
         "cells": cells,

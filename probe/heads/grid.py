@@ -12,7 +12,9 @@ from sklearn.utils.validation import check_is_fitted
 from probe.core.arrays import RowStack, RowSubset, cell_names, cell_of, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
-from probe.core.errors import InputError
+from probe.core.errors import DoesNotFit, InputError
+from probe.heads.shared.base import AnyHead
+from probe.heads.shared.cell_heads import LinearLabelCells, RidgeCells
 from probe.heads.shared.cell_paths import CellPath, CellPaths
 from probe.heads.shared.head import FloatArray, check_lazy, is_lazy
 from probe.heads.shared.logistic import penalties
@@ -27,6 +29,9 @@ class GridProbe(MultinomialPath):
     the validation rows (accuracy, then log loss, then the smaller C); the head predicts with the cell that is best
     there (accuracy, then log loss, then the first). The best of G cells on a few rows is partly the luckiest: its
     score on test rows is what it is good for, its score on validation rows is not.
+
+    With several labels per row each cell is what `linear` is there (mAP chooses), of numbers what `ridge` is, with its
+    17 penalties; then cells are fitted one by one.
 
     Parameters are those of `LinearProbe`.
 
@@ -53,7 +58,21 @@ class GridProbe(MultinomialPath):
     cell_Cs_: FloatArray
     cell_scores_: FloatArray
 
-    fits: ClassVar[tuple[str, ...]] = ("one_class",)
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels", "number")
+
+    def for_target(self, target: str) -> AnyHead:
+        if target == "one_class":
+            return self
+        given = self.get_params(deep=False)
+        if target == "labels":
+            return LinearLabelCells(**given)
+        odd = [n for n in ("Cs", "scaling", "tol", "max_iter", "refit") if given[n] != type(self)().get_params()[n]]
+        if odd:
+            raise DoesNotFit(
+                f"head grid is ridge regression on each cell where numbers are predicted, {', '.join(odd)} "
+                f"{'are' if len(odd) > 1 else 'is'} of classes: leave it out"
+            )
+        return RidgeCells(device=self.device)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
         X = X if is_lazy(X) else np.asarray(X)

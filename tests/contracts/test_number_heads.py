@@ -32,7 +32,7 @@ def heads():
     for path in sorted((CONF / "head").glob("*.yaml")):
         if "_target_" in OmegaConf.load(path):
             head = instantiate(OmegaConf.load(path), _convert_="all")
-            if "number" in head.fits:
+            if "number" in head.fits and head.consumes == ("pooled",):
                 given = (contract_case("heads", path.stem, "number_case") or dict)()
                 found[path.stem] = head.set_params(**given).for_target("number")
     return found
