@@ -162,3 +162,19 @@ def test_a_grid_is_saved_whole(parts, tmp_path):
 def test_vectors_are_no_grid():
     with pytest.raises(InputError, match=r"cells has shape \(8, 4\): give \(rows, cells, width\)"):
         GridProbe().fit(np.zeros((8, 4)), np.arange(8) % 2)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_cells_of_fewer_rows_than_features_may_span_less_than_others(n_classes):
+    """The first token of an encoder ahead of its first block is the same for all texts."""
+    X, y = drawn(n=60, width=80, n_classes=n_classes)
+    X[:, 1] = X[0, 1]
+    X[:, 2, 3:] = 0
+    head = GridProbe(Cs=CS, tol=1e-9).fit(X[:40], y[:40], validation=(X[40:], y[40:]))
+    for cell in range(5):
+        alone = LinearProbe(Cs=[head.cell_Cs_[cell]], tol=1e-9).fit(X[:, cell], y)
+        expected = alone.logits(X[:, cell])
+        found = head.cell_logits(X, cell)
+        np.testing.assert_allclose(
+            found - found.mean(1, keepdims=True), expected - expected.mean(1, keepdims=True), atol=5e-3
+        )

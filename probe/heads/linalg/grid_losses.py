@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
+from torch.nn.functional import pad, softplus
 
 from probe.core.base import IntArray
 from probe.heads.linalg.eigen import EigenRows
@@ -16,15 +16,17 @@ class GridLoss:
     """Sums over rows of -log softmax(W_g x_g + b_g)_y for G problems, with W_g (K, R) and b_g (K,).
 
     Args:
-        features: The rows of each problem, held, of equal rank.
+        features: The rows of each problem, held; R is the largest of their ranks.
         codes: (N,) labels 0..K-1, of all of them.
         n_classes: K.
     """
 
     def __init__(self, features: Sequence[EigenRows], codes: IntArray, n_classes: int):
         every = slice(0, len(codes))
-        self.rows = torch.stack([part.chunk(every) for part in features])
-        self.eigenvalues = torch.stack([part.eigenvalues for part in features])
+        width = max(part.rank for part in features)
+        # Directions of zeros, along which nothing moves: fewer rows than features span more or fewer of them.
+        self.rows = torch.stack([pad(part.chunk(every), (0, width - part.rank)) for part in features])
+        self.eigenvalues = torch.stack([pad(part.eigenvalues, (0, width - part.rank)) for part in features])
         self.codes = torch.as_tensor(codes, device=self.rows.device)[None, None]
         self.counts = torch.bincount(self.codes.flatten(), minlength=n_classes)
 

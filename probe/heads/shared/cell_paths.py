@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -85,9 +85,13 @@ class CellPaths:
 
         if len(rows) == 1 or not all(part.held for part in rows):
             return [alone(g) for g in range(len(rows))]
-        start = None if begin is None else torch.stack(begin)
+        width = max(part.rank for part in rows)
+        start = None if begin is None else torch.stack([_widened(theta, width) for theta in begin])
         loss = BinaryGridLoss(rows, codes) if two else GridLoss(rows, codes, n)
-        found = solve_grid(loss, torch.as_tensor(Cs), **options, start=start)
+        found = [
+            [replace(s, theta=_narrowed(s.theta, part.rank)) for s in path]
+            for part, path in zip(rows, solve_grid(loss, torch.as_tensor(Cs), **options, start=start), strict=True)
+        ]
         return [path if all(s.converged for s in path) else alone(g) for g, path in enumerate(found)]
 
     def _start(self, part: EigenRows, start: tuple[FloatArray, FloatArray], cell: int) -> Any:
@@ -107,3 +111,21 @@ class CellPaths:
         if self.n_classes == 2:
             coefs, intercepts = np.diff(coefs, axis=1), np.diff(intercepts, axis=1)
         return coefs, intercepts
+
+
+def _widened(theta: Any, width: int) -> Any:
+    """(K, R + 1) coefficients and intercepts among `width` directions, the further ones 0."""
+    from torch.nn.functional import pad
+
+    return _with_last(pad(theta[..., :-1], (0, width + 1 - theta.shape[-1])), theta)
+
+
+def _narrowed(theta: Any, rank: int) -> Any:
+    """(K, R + 1) of the first `rank` directions."""
+    return theta if theta.shape[-1] == rank + 1 else _with_last(theta[..., :rank], theta)
+
+
+def _with_last(coefficients: Any, theta: Any) -> Any:
+    import torch
+
+    return torch.cat([coefficients, theta[..., -1:]], dim=-1)
