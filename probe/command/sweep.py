@@ -214,6 +214,9 @@ def show_run(folder: Path, *, was_there: bool) -> None:
         tell(*([result["selection"]["halving"]["told"]] if "halving" in result["selection"] else []))
         for remark in result["selection"].get("remarks", []):
             tell(f"doubtful: {remark}")
+    for name, metrics in result.get("beside", {}).items():
+        values = ", ".join(f"{m} {v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for m, v in metrics.items())
+        tell(f"beside it on the same rows: {name} {values}")
     if "grid" in result:
         from probe.results.grid import LATEX, PICTURE, TABLE, Grid
 

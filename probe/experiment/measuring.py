@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
+from probe.core.targets import full_width
 from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers
 from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
@@ -19,7 +20,7 @@ from probe.experiment.grids import measured_cells
 from probe.experiment.ood import detect
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
-from probe.heads.shared.abilities import ComparesCells
+from probe.heads.shared.abilities import ComparesCells, HasBeside
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.numbers import GivesQuantiles, GivesScales
 from probe.metrics import evaluate, zero_shot
@@ -86,6 +87,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         more["grid"] = measured_cells(fitted.head, rows, target, len(asked.dataset.class_names))
     if "thresholds" in scores:
         more["thresholds"] = scores["thresholds"].thresholds.tolist()
+    if isinstance(fitted.head, HasBeside):
+        more["beside"] = measured_beside(fitted.head, rows, len(asked.dataset.class_names))
     if fitted.tasks:
         scores["tasks"] = fitted.tasks.scores
         more["tasks"] = fitted.tasks.record
@@ -110,6 +113,15 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     measured.rows |= of_sets.rows
     kept = {"group": scores["groups"].groups} if "groups" in scores else {}
     return Scored(of_rows, measured, more | recorded, calibrated_head, kept)
+
+
+def measured_beside(head: Any, rows: ReadRows, n_classes: int) -> dict[str, Any]:
+    """What stands beside a head in its record: top-1 of each on the same test rows, with its interval."""
+    found = {}
+    for name, logits in head.beside(rows.test.X).items():
+        scores = {"rows": score(full_width(logits, head.classes_, n_classes), rows.test.y, "one_class")}
+        found[name] = {"top1": vars(evaluate.measure(scores, [known()["top1"]]).metrics["top1"])}
+    return found
 
 
 def tested(drawn: Drawn) -> Dataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
@@ -34,4 +35,13 @@ class ComparesCells(Protocol):
 
     def of_cell(self, cell: int) -> Any:
         """The head as it would be had it chosen another one."""
+        ...
+
+
+@runtime_checkable
+class HasBeside(Protocol):
+    """A head that is not to be read without others that are fitted on the same rows."""
+
+    def beside(self, X: Any) -> Mapping[str, NDArray[Any]]:
+        """By name what each of them says of rows, (N, K)."""
         ...
