@@ -148,6 +148,18 @@ def test_a_table_that_cannot_be_used_says_why(tmp_path, rows, options, told):
         load(str(write(tmp_path / "t.jsonl", rows)), **options)
 
 
+def test_images_in_a_column_of_texts_are_refused(tmp_path):
+    png = {"bytes": b"\x89PNG\r\n", "path": "0.png"}
+    for value in (png, b"\x89PNG\r\n"):
+        path = str(write(tmp_path / "images.parquet", [{"image": value, "label": 0}, {"image": value, "label": 1}]))
+        with pytest.raises(InputError, match=r"columns image \((dict|bytes)\), label \(numbers\), expected text"):
+            load(path)
+        with pytest.raises(
+            InputError, match=r"row 0 of train has .*PNG.* in column image of .*, expected a text: fill"
+        ):
+            load(path, text_column="image")
+
+
 @pytest.mark.parametrize(
     ("name", "content", "told"),
     [

@@ -103,6 +103,8 @@ def test_describe_tells_lengths_what_is_cut_and_an_example(files: Path) -> None:
     assert facts["tokens"] == {
         "median": 14.0, "most": 14, "read": 10, "cut": 1.0, "example": data.partitions["train"][0],
     }  # fmt: skip
+    framed = load(str(files / "bert"), template="one {text} two")
+    assert describe(framed, data)["tokens"]["example"] == f"one {data.partitions['train'][0]} two"
     printed = render(facts)
     assert "median 14 a text, at most 14; 10 are read, 100 % of the texts are cut (of those looked at)" in printed
     assert f"example        {data.partitions['train'][0]}" in printed

@@ -111,6 +111,11 @@ class BinaryGridLoss(GridLoss):
         super().__init__(features, codes, 2)
         self.codes = 1 - 2 * self.codes.to(self.rows.dtype)
 
+    def _scores(self, theta: Tensor) -> Tensor:
+        # One class: rows times a vector is read faster than a vector times rows that are turned.
+        product = torch.bmm(self.rows, theta[..., :-1].transpose(1, 2))
+        return product.transpose(1, 2).add_(theta[..., -1:])
+
     def prior(self) -> Tensor:
         """(G, 1, R + 1) zero coefficients, log-odds of the second class as intercepts."""
         G, _, R = self.rows.shape
