@@ -56,7 +56,7 @@ def fits(n_cells: int, n_peers: int) -> None:
 
     X, y = drawn(n_cells)
     cells = Cells({str(i): part for i, part in enumerate(X)})
-    problems = CellPaths(2, "none", 1e-6, 100, "cpu")
+    problems = CellPaths(2, "none", 1e-7, 100, "cpu")
     paths, wall, processor = timed(lambda: list(problems.solve(cells, y, np.tile(CS[:, None], n_cells))))
     print(f"grid of {n_cells}: {wall:.1f} s wall, {processor:.1f} s processor", flush=True)
     chosen = np.linspace(0, n_cells - 1, n_peers).astype(int)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -33,7 +34,9 @@ class GridProbe(MultinomialPath):
     With several labels per row each cell is what `linear` is there (mAP chooses), of numbers what `ridge` is, with its
     17 penalties; then cells are fitted one by one.
 
-    Parameters are those of `LinearProbe`.
+    Args:
+        Cs, scaling, refit, max_iter, random_state, device: As of `LinearProbe`.
+        tol: As there; a tenth of its default, so that no cell ends above scikit-learn's objective.
 
     Attributes:
         names_: G names of the cells; their numbers where the rows do not say.
@@ -50,6 +53,7 @@ class GridProbe(MultinomialPath):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("cells",)
+    recipe: ClassVar[str] = "2"
     few_validation_rows: ClassVar[int] = 200
     names_: list[str]
     cell_: int
@@ -59,6 +63,18 @@ class GridProbe(MultinomialPath):
     cell_scores_: FloatArray
 
     fits: ClassVar[tuple[str, ...]] = ("one_class", "labels", "number")
+
+    def __init__(
+        self,
+        Cs: int | Sequence[float] = 10,
+        scaling: str = "none",
+        refit: bool = True,
+        tol: float = 1e-7,
+        max_iter: int = 100,
+        random_state: int | None = 0,
+        device: str = "auto",
+    ):
+        super().__init__(Cs, scaling, refit, tol, max_iter, random_state, device)
 
     def for_target(self, target: str) -> AnyHead:
         if target == "one_class":

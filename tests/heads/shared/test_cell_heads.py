@@ -28,7 +28,7 @@ def case(request, rows):
     X, numbers, labels = rows
     if request.param == "number":
         return GridProbe().for_target("number"), RidgeNumbers(), X, numbers
-    return GridProbe(Cs=[0.1, 1.0]).for_target("labels"), OneVsRestLinear(Cs=[0.1, 1.0]), X, labels
+    return GridProbe(Cs=[0.1, 1.0]).for_target("labels"), OneVsRestLinear(Cs=[0.1, 1.0], tol=1e-7), X, labels
 
 
 def says(head, X):
