@@ -30,7 +30,7 @@ def check_target(request: Run) -> None:
         _check_test_on(request.test_on, target, has)
     if target.name not in head.fits:
         fitted = " or ".join(targets.named(name).phrase for name in head.fits)
-        choice = _plugins(heads, lambda kind: target.name in getattr(kind, "fits", ()) and not hasattr(kind, "measure"))
+        choice = _plugins(heads, lambda kind: _stands_in(kind, target))
         raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}")
     if target.exclusive:
         return
@@ -67,6 +67,12 @@ def _check_test_on(other: Dataset, target: Target, has: str) -> None:
         raise InputError(f"{given}: test_on takes one class per row, or numbers to predict")
     if target.transfers and other.target.name != target.name:
         raise InputError(f"{has}, {given}: give a dataset to test_on that has {target.phrase}")
+
+
+def _stands_in(kind: Any, target: Target) -> bool:
+    """Whether a class is a head of a target that reads no more than others do, such as many layers."""
+    fitting = target.name in getattr(kind, "fits", ()) and not hasattr(kind, "measure")
+    return fitting and "cells" not in kind.consumes
 
 
 def _draws(protocol: Any, target: Target) -> bool:
