@@ -68,6 +68,8 @@ class DualHeadKD(MinibatchHead):
         batch_size: Rows per step.
         weight_decay: Decoupled decay of the matrices.
         warmup_epochs: Epochs of linear warm-up, at most half of them all.
+        early_drop: Train candidates no further that validation has ruled out, after a quarter, a half or three
+            quarters of the epochs.
         refit: Train again on train + validation with what was chosen.
         random_state: Seed of the initial weights and the order of the rows.
         device: `auto`, `cpu` or `cuda`.
@@ -92,6 +94,7 @@ class DualHeadKD(MinibatchHead):
         batch_size: int = 64,
         weight_decay: float = 0.05,
         warmup_epochs: float = 1,
+        early_drop: bool = False,
         refit: bool = True,
         random_state: int = 0,
         device: str = "auto",
@@ -113,6 +116,7 @@ class DualHeadKD(MinibatchHead):
         self.batch_size = batch_size
         self.weight_decay = weight_decay
         self.warmup_epochs = warmup_epochs
+        self.early_drop = early_drop
         self.refit = refit
         self.random_state = random_state
         self.device = device

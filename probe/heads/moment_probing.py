@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from numpy.typing import ArrayLike
@@ -20,11 +20,21 @@ from probe.heads.shared.module_head import Batch
 from probe.heads.shared.token_moments import (
     check_moment_options,
     check_patches,
-    cross_moments,
+    convolve_product,
+    moment_factors,
     n_pairs,
     normalize_columns,
     split_groups,
+    unit_columns,
 )
+
+FEW_TOKENS = 32
+"""Up to so many the moment maps are cheaper as products of their factors than as maps."""
+
+PRODUCTS = ("float32", "bfloat16")
+CHECKED_STEPS = 3
+MOST_APART = 0.1
+"""How far gradients by narrow products may be from those of float32, as a share of their length."""
 
 
 def reduced_side(d: int) -> int:
@@ -48,10 +58,12 @@ class MomentProbingModule(nn.Module):
         hidden_width: int = 512,
         n_groups: int = 4,
         n_prefix_tokens: int = 0,
+        products: str = "float32",
     ):
         super().__init__()
         self.layout, self.second_moment, self.n_groups = layout, second_moment, n_groups
-        self.n_prefix_tokens = n_prefix_tokens
+        self.n_prefix_tokens, self.products = n_prefix_tokens, products
+        self.n_checked = 0
         d, pairs = hidden_width // n_groups, n_pairs(n_groups)
         self.projection = nn.Linear(token_width, hidden_width)
         self.norm = nn.LayerNorm(d)
@@ -65,16 +77,31 @@ class MomentProbingModule(nn.Module):
         self.first = nn.Linear(pooled_width, n_classes)
         self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_classes)
 
-    def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Column-normalised cross moments of neighbouring groups over tokens where the mask is True, (B, P, d, d)."""
+    def factors(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Factors of the cross moments of neighbouring groups over tokens where the mask is True, (B, P, T, d) each."""
         groups = split_groups(self.projection(tokens[:, self.n_prefix_tokens :]), self.n_groups, self.layout)
         there = None if mask is None else mask[:, self.n_prefix_tokens :]
-        return normalize_columns(cross_moments(self.norm(groups), self.second_moment, there))
+        return moment_factors(self.norm(groups), self.second_moment, there)
+
+    def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Column-normalised cross moments, (B, P, d, d)."""
+        left, right = self.factors(tokens, mask)
+        return normalize_columns(left.transpose(2, 3) @ right)
+
+    def reduced(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """What the convolutions leave of the moment maps, (B, P, n, n); of few tokens without forming the maps."""
+        if tokens.shape[1] - self.n_prefix_tokens > FEW_TOKENS:
+            return self.reduction(self.moment_maps(tokens, mask).contiguous(memory_format=torch.channels_last))
+        left, right = self.factors(tokens, mask)
+        first = cast(nn.Conv2d, self.reduction[0])
+        return self.reduction[1:](convolve_product(left, unit_columns(left, right), first.weight))
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, (B, K)."""
-        second = self.second(self.reduction(self.moment_maps(batch["tokens"], batch.get(MASK))).flatten(1))
-        return (self.first(self.pooled_norm(batch["pooled"])) + second) / 2
+        """Logits, (B, K). In training, products on the way from the tokens are those of `products`."""
+        tokens, narrow = batch["tokens"], self.training and self.products == "bfloat16"
+        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=narrow):
+            second = self.second(self.reduced(tokens, batch.get(MASK)).flatten(1))
+        return (self.first(self.pooled_norm(batch["pooled"])) + second.to(tokens.dtype)) / 2
 
 
 class MomentProbing(MinibatchHead):
@@ -103,6 +130,11 @@ class MomentProbing(MinibatchHead):
         warmup_epochs: Epochs of linear warm-up, at most half of them all.
         label_smoothing: Mass of the target that is spread over all classes.
         ema_decay: Decay of the moving average of the weights that predicts; null switches it off.
+        products: What training multiplies on the way from the tokens: `float32`, or `bfloat16`, several times faster
+            where the processor has such products. Gradients of the first steps are held to those of float32;
+            predictions are float32.
+        early_drop: Train candidates no further that validation has ruled out, after a quarter, a half or three
+            quarters of the epochs.
         refit: Train again on train + validation with what was chosen.
         random_state: Seed of the initial weights and the order of the rows.
         device: `auto`, `cpu` or `cuda`.
@@ -129,6 +161,8 @@ class MomentProbing(MinibatchHead):
         warmup_epochs: float = 5,
         label_smoothing: float = 0.0,
         ema_decay: float | None = None,
+        products: str = "float32",
+        early_drop: bool = False,
         refit: bool = True,
         random_state: int = 0,
         device: str = "auto",
@@ -145,6 +179,8 @@ class MomentProbing(MinibatchHead):
         self.warmup_epochs = warmup_epochs
         self.label_smoothing = label_smoothing
         self.ema_decay = ema_decay
+        self.products = products
+        self.early_drop = early_drop
         self.refit = refit
         self.random_state = random_state
         self.device = device
@@ -170,6 +206,8 @@ class MomentProbing(MinibatchHead):
                 f"{self.n_groups} groups of a width of {self.hidden_width} have {self.hidden_width // self.n_groups} "
                 "channels each and two 3x3 convolutions of stride 2 need 7: raise hidden_width or lower n_groups"
             )
+        if self.products not in PRODUCTS:
+            raise InputError(f"products is {self.products!r}: choose one of {list(PRODUCTS)}")
         if not 0 <= self.label_smoothing < 1:
             raise InputError(f"label_smoothing is {self.label_smoothing}, expected [0, 1): choose 0 to switch it off")
 
@@ -188,9 +226,31 @@ class MomentProbing(MinibatchHead):
             hidden_width=self.hidden_width,
             n_groups=self.n_groups,
             n_prefix_tokens=self.n_prefix_tokens,
+            products=self.products,
         )
 
     def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
-        loss = functional.cross_entropy(module(batch), batch["codes"], label_smoothing=self.label_smoothing)
+        assert isinstance(module, MomentProbingModule)
+        loss = self._loss(module, batch)
         torch.autograd.backward(loss)
+        if module.products != "float32" and module.n_checked < CHECKED_STEPS:
+            module.n_checked += 1
+            self._check_products(module, batch)
         return loss
+
+    def _loss(self, module: MomentProbingModule, batch: Batch) -> Tensor:
+        return functional.cross_entropy(module(batch), batch["codes"], label_smoothing=self.label_smoothing)
+
+    def _check_products(self, module: MomentProbingModule, batch: Batch) -> None:
+        """Holds the gradients on the parameters to those of float32."""
+        module.products, given = "float32", module.products
+        exact = torch.autograd.grad(self._loss(module, batch), list(module.parameters()))
+        module.products = given
+        found = torch.cat([p.grad.flatten() for p in module.parameters() if p.grad is not None])
+        expected = torch.cat([gradient.flatten() for gradient in exact])
+        apart = float((found - expected).norm() / expected.norm())
+        if apart > MOST_APART:
+            raise InputError(
+                f"products={given} gives gradients that are {apart:.0%} off those of float32 in step "
+                f"{module.n_checked}, expected at most {MOST_APART:.0%}: set products=float32"
+            )

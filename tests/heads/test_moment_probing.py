@@ -14,6 +14,7 @@ from torch.nn import functional
 
 from probe.core.device import full_precision
 from probe.core.errors import InputError
+from probe.heads import moment_probing
 from probe.heads.linear import LinearProbe
 from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
 from probe.heads.shared.head import Head
@@ -373,6 +374,38 @@ def trained_by_hand(X, y, *, weight_decay, label_smoothing, ema_decay):
     return average
 
 
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+def test_maps_and_their_factors_give_the_same_logits_and_gradients(second_moment, monkeypatch):
+    torch.manual_seed(0)
+    module = MomentProbingModule(12, 12, 3, hidden_width=36, second_moment=second_moment).double()
+    batch = {**tensors(random_batch()), "mask": torch.arange(10) < torch.tensor([10, 4, 1, 7, 9])[:, None]}
+    batch = {kind: value.double() if value.is_floating_point() else value for kind, value in batch.items()}
+    found = []
+    for few in (0, 32):
+        monkeypatch.setattr(moment_probing, "FEW_TOKENS", few)
+        logits = module(batch)
+        found.append((logits, *torch.autograd.grad(logits.square().sum(), list(module.parameters()))))
+    for by_maps, by_factors in zip(*found, strict=True):
+        torch.testing.assert_close(by_factors, by_maps)
+
+
+def test_products_in_bfloat16_learn_and_predict_in_float32(fitted):
+    head, X, y = fitted
+    narrow = small(products="bfloat16").fit(X, y)
+    assert not np.array_equal(narrow.projection_weight_, head.projection_weight_)
+    np.testing.assert_allclose(narrow.loss_per_epoch_, head.loss_per_epoch_, rtol=0.02)
+    logits = narrow.logits(X)
+    assert np.array_equal(narrow.set_params(products="float32").logits(X), logits)
+
+
+def test_products_whose_gradients_are_off_are_refused_and_float32_is_the_way_out(fitted, monkeypatch):
+    _, X, y = fitted
+    monkeypatch.setattr(moment_probing, "MOST_APART", 1e-6)
+    with pytest.raises(InputError, match=r"products=bfloat16 gives gradients .* in step 1, .*: set products=float32"):
+        small(products="bfloat16").fit(X, y)
+    small(products="float32").fit(X, y)
+
+
 @pytest.mark.parametrize("ema_decay", [None, 0.3, 0.99])
 @pytest.mark.parametrize(("weight_decay", "label_smoothing"), [(0.0, 0.0), (2.0, 0.0), (0.0, 0.3)])
 def test_training_is_adamw_with_warm_up_cosine_smoothed_labels_and_average(
@@ -427,6 +460,7 @@ def test_constant_features_one_token_and_single_row_classes_stay_finite(second_m
     [
         ({"layout": "swin"}, r"layout is 'swin': choose one of \['vit', 'cnn'\]"),
         ({"second_moment": "raw"}, "second_moment is 'raw': choose one of"),
+        ({"products": "float16"}, r"products is 'float16': choose one of \['float32', 'bfloat16'\]"),
         ({"n_groups": 3}, "3 groups do not divide a width of 32"),
         ({"n_groups": 8}, "8 groups of a width of 32 have 4 channels each .* need 7: raise hidden_width"),
         ({"n_prefix_tokens": 10}, "n_prefix_tokens is 10 and there are 10 tokens"),

@@ -1,97 +1,24 @@
-"""Heads trained by mini-batches, read straight from arrays that may be larger than memory.
-
-AdamW, linear warm-up, cosine decay to zero, optional moving average of the weights; epochs and learning rate by grid
-on validation rows, then a refit on train + validation.
-"""
+"""Heads trained by mini-batches: epochs and learning rate by grid on validation rows, a refit on train + validation."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import ClassVar
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from probe.core.arrays import RowReader, row_chunks
-from probe.core.device import ResidentRows, full_precision, resident_rows, resolve_device
+from probe.core.device import resolve_device
 from probe.core.errors import InputError
-from probe.core.terminal import epochs
+from probe.heads.shared.head import FloatArray
 from probe.heads.shared.held_out import HELD_OUT, hold_out
-from probe.heads.shared.module_head import Batch, ModuleHead, as_tensors
-
-Backward = Callable[[nn.Module, Batch], Tensor]
-"""Computes the loss of a batch, leaves its gradients on the parameters and returns it."""
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """How one module is trained. Warm-up counts in epochs; decay spares biases and normalisation weights."""
-
-    epochs: int
-    learning_rate: float
-    batch_size: int
-    weight_decay: float
-    warmup_epochs: float
-    ema_decay: float | None
-    seed: int
-
-
-def schedule(step: int, n_steps: int, n_warmup: float) -> float:
-    """Factor of the learning rate: linear over the warm-up, then half a cosine down to zero."""
-    if step < n_warmup:
-        return (step + 1) / (n_warmup + 1)
-    return 0.5 * (1 + math.cos(math.pi * (step - n_warmup) / max(1.0, n_steps - n_warmup)))
-
-
-def batches(rows: RowReader | ResidentRows, batch_size: int, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    """All rows once in random order, in batches of nearly equal size; sorted inside a batch to read forwards."""
-    order = rng.permutation(len(rows))
-    for part in np.array_split(order, math.ceil(len(rows) / batch_size)):
-        yield rows[np.sort(part)]
-
-
-def train(module: nn.Module, reader: RowReader, backward: Backward, recipe: Recipe, device: str) -> list[float]:
-    """Trains a module in place, leaves it in eval mode and returns the mean loss of each epoch.
-
-    Same recipe, same rows: same bits on the same machine.
-
-    The moving average warms up as min(decay, (1 + step) / (10 + step)), so that a short training does not end on its
-    own beginning.
-    """
-    module.to(device).train()
-    rows = resident_rows(reader.arrays, device) or reader
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    decayed, spared = [p for _, p in named if p.ndim > 1], [p for _, p in named if p.ndim < 2]
-    groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, fused=True)
-    steps_per_epoch = math.ceil(len(rows) / recipe.batch_size)
-    n_steps, n_warmup = recipe.epochs * steps_per_epoch, min(recipe.warmup_epochs, recipe.epochs / 2) * steps_per_epoch
-    scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: schedule(step, n_steps, n_warmup))
-    average = {name: p.detach().clone() for name, p in named} if recipe.ema_decay is not None else {}
-    rng = np.random.default_rng(recipe.seed)
-    step, losses = 0, []
-    with full_precision(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
-        torch.manual_seed(recipe.seed)
-        for epoch in epochs(recipe.epochs):
-            total = torch.zeros((), device=device)
-            for batch in batches(rows.at_epoch(epoch), recipe.batch_size, rng):
-                optimizer.zero_grad(set_to_none=True)
-                total += backward(module, as_tensors(batch, device)).detach()
-                optimizer.step()
-                scheduler.step()
-                step += 1
-                for name, p in named if average else ():
-                    decay = min(float(recipe.ema_decay or 0), (1 + step) / (10 + step))
-                    average[name].lerp_(p.detach(), 1 - decay)
-            losses.append(float(total) / steps_per_epoch)
-    if average:
-        module.load_state_dict(average, strict=False)
-    module.eval()
-    return losses
+from probe.heads.shared.module_head import Batch, ModuleHead
+from probe.heads.shared.training import Recipe, Student, ruled_out, train
 
 
 class MinibatchHead(ModuleHead):
@@ -106,6 +33,11 @@ class MinibatchHead(ModuleHead):
     Without validation rows a tenth of the training rows is held out to choose on, and the winner trained again on
     all of them; where no class has a row to spare, the first of each sequence is taken.
 
+    All candidates learn from one read of the rows. With `early_drop` those that the rows to choose on have ruled out
+    (see `ruled_out`) after a quarter, a half or three quarters of their epochs, warm-up over, are trained no further:
+    among those of the same number of epochs. `selection_` tells after how many (`dropped_after`), and their accuracy
+    there.
+
     Attributes:
         loss_per_epoch_: Mean loss of each epoch of the training that gave the weights.
     """
@@ -117,6 +49,7 @@ class MinibatchHead(ModuleHead):
     weight_decay: float
     warmup_epochs: float
     ema_decay: float | None = None
+    early_drop: bool = False
     refit: bool
     random_state: int
 
@@ -143,69 +76,86 @@ class MinibatchHead(ModuleHead):
     def _select_and_train(self, rows: RowReader, validation: RowReader | None) -> None:
         """Chooses a recipe, trains with it, and keeps the weights as fitted attributes."""
         recipes = self._recipes()
-        recipe, module = recipes[0], None
-        losses: dict[Recipe, list[float]] = {}
+        recipe, student = recipes[0], None
         for stale in ("selection_", *getattr(self, "weights_", [])):
             self.__dict__.pop(stale, None)
         if len(recipes) > 1:
-            recipe, module = self._select(recipes, rows, validation, losses)
-        if validation is None or self.refit or module is None:
+            recipe, student = self._select(recipes, rows, validation)
+        if validation is None or self.refit or student is None:
             if validation is not None and self.refit:
                 # A class that no training row has cannot be learnt from the validation rows either.
                 known = np.flatnonzero(np.asarray(validation.arrays["codes"]) >= 0)
                 rows = rows.stacked(validation.subset(known))
-            module = self._train(rows, recipe, losses)
-        if not all(torch.isfinite(value).all() for value in module.state_dict().values()):
+            (student,) = self._train([recipe], rows)
+        if not all(torch.isfinite(value).all() for value in student.module.state_dict().values()):
             raise InputError(
                 f"training of {type(self).__name__} diverged at learning rate {recipe.learning_rate}: "
                 "give smaller learning_rates, and features without NaN or infinity"
             )
-        self._set_weights(module.state_dict())
-        self.loss_per_epoch_ = losses[recipe]
+        self._set_weights(student.module.state_dict())
+        self.loss_per_epoch_ = student.losses
 
     def _select(
-        self,
-        recipes: list[Recipe],
-        rows: RowReader,
-        validation: RowReader | None,
-        losses: dict[Recipe, list[float]],
-    ) -> tuple[Recipe, nn.Module | None]:
+        self, recipes: list[Recipe], rows: RowReader, validation: RowReader | None
+    ) -> tuple[Recipe, Student | None]:
         on = "validation"
         if validation is None:
             on, held = HELD_OUT, hold_out(np.asarray(rows.arrays["codes"]), self.random_state)
             rows, validation = rows.subset(np.flatnonzero(~held)), rows.subset(np.flatnonzero(held))
-        trained: list[tuple[tuple[float, float], Recipe, nn.Module | None]] = []
-        for recipe in recipes if len(validation) else []:
-            module = self._train(rows, recipe, losses)
-            trained.append((self._score(module, validation), recipe, module))
-        if not trained:
-            on, trained = "nothing, for want of rows", [((math.nan, 0.0), recipes[0], None)]
-        best = max(trained, key=lambda candidate: candidate[0])
+        trained, judge = [], functools.partial(self._drop_early, validation) if self.early_drop else None
+        if len(validation):
+            trained = self._train(recipes, rows, judge)
+        scores = [self._score(self._logits_of(student.module, validation), validation) for student in trained]
+        finished = [i for i, student in enumerate(trained) if student.dropped_after is None]
+        best = max(finished, key=lambda i: scores[i]) if trained else 0
         self.selection_ = {
-            "on": on,
+            "on": on if trained else "nothing, for want of rows",
             "searched": [
-                {"epochs": r.epochs, "learning_rate": r.learning_rate, "score": score[0]}
-                for score, r, module in trained
-                if module is not None
+                {"epochs": student.recipe.epochs, "learning_rate": student.recipe.learning_rate, "score": score[0]}
+                | ({} if student.dropped_after is None else {"dropped_after": student.dropped_after})
+                for score, student in zip(scores, trained, strict=True)
             ],
-            "chosen": {"epochs": best[1].epochs, "learning_rate": best[1].learning_rate},
+            "chosen": {"epochs": recipes[best].epochs, "learning_rate": recipes[best].learning_rate},
         }
-        if best[2] is not None:
-            self._set_weights(best[2].state_dict())
-            self._keep_choice()
-        return best[1], best[2]
+        if not trained:
+            return recipes[0], None
+        self._set_weights(trained[best].module.state_dict())
+        self._keep_choice()
+        return recipes[best], trained[best]
 
-    def _train(self, rows: RowReader, recipe: Recipe, losses: dict[Recipe, list[float]]) -> nn.Module:
-        """A module trained from its first weights on; `losses` takes the mean loss of each epoch."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.random_state)
-            module = self._module()
-        losses[recipe] = train(module, rows, self._backward, recipe, resolve_device(self.device))
-        return module
+    def _train(
+        self, recipes: list[Recipe], rows: RowReader, judge: Callable[[list[Student]], None] | None = None
+    ) -> list[Student]:
+        """A module for each recipe, trained from its first weights on."""
 
-    def _score(self, module: nn.Module, rows: RowReader) -> tuple[float, float]:
+        def first() -> nn.Module:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self.random_state)
+                return self._module()
+
+        return train(first, recipes, rows, self._backward, resolve_device(self.device), judge)
+
+    def _drop_early(self, validation: RowReader, students: list[Student]) -> None:
+        """Drops those that are far behind another of as many epochs."""
+        codes = np.asarray(validation.arrays["codes"])
+        for _, alike in itertools.groupby(students, key=lambda student: student.recipe.epochs):
+            rivals = list(alike)
+            n_epochs, done = rivals[0].recipe.epochs, len(rivals[0].losses)
+            quarters = {math.ceil(n_epochs * part / 4) for part in (1, 2, 3)}
+            if done not in quarters or done < rivals[0].recipe.warmup_epochs or len(rivals) < 2:
+                continue
+            logits = [self._logits_of(student.as_of_now(), validation) for student in rivals]
+            right = np.stack([(values.argmax(axis=1) == codes) & np.isfinite(values).all(axis=1) for values in logits])
+            for student, out in zip(rivals, ruled_out(right), strict=True):
+                if out:
+                    student.drop()
+
+    def _logits_of(self, module: nn.Module, rows: RowReader) -> FloatArray:
+        return np.concatenate([self._module_logits(module, rows[part]) for part in row_chunks(rows)])
+
+    @staticmethod
+    def _score(logits: FloatArray, rows: RowReader) -> tuple[float, float]:
         """Accuracy, then the negative log-loss; the worst there is where the training diverged."""
-        logits = np.concatenate([self._module_logits(module, rows[part]) for part in row_chunks(rows)])
         codes = np.asarray(rows.arrays["codes"])
         if not np.isfinite(logits).all():
             return 0.0, -math.inf

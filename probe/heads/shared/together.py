@@ -19,9 +19,9 @@ from torch.func import functional_call, vmap
 from probe.core.arrays import CHUNK_BYTES, RowReader, row_chunks
 from probe.core.device import full_precision, resident_rows
 from probe.core.terminal import epochs
-from probe.heads.shared.minibatch import batches, schedule
 from probe.heads.shared.module_head import Batch, as_tensors
 from probe.heads.shared.objectives import CrossEntropy, Score
+from probe.heads.shared.training import batches, schedule
 
 State = dict[str, Tensor]
 

@@ -45,13 +45,13 @@ def split_groups(P_BTW: Tensor, n_groups: int, layout: str) -> Tensor:
     return P_BTW.reshape(B, T, W // n_groups, n_groups).permute(0, 3, 1, 2)
 
 
-def cross_moments(X_BGTd: Tensor, second_moment: str, mask: Tensor | None = None) -> Tensor:
-    """C_h = 1/T sum_t x_h(t) x_{h+1}(t)^T for neighbouring groups, (B, P, d, d).
+def moment_factors(X_BGTd: Tensor, second_moment: str, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """L_h and R_h, (B, P, T, d), whose products L_h^T R_h are the cross moments of neighbouring groups.
 
-    With a mask (B, T), t runs over the tokens where it is True, and T counts these.
+    With a mask (B, T), tokens where it is False are zero, and T counts the others.
 
-    `centred` subtracts the mean over the tokens of every channel, which makes C_h a cross-covariance. `as_released`
-    subtracts one number per row and group, the mean over tokens and channels, as the released code does.
+    `centred` subtracts the mean over the tokens of every channel, which makes the products cross-covariances.
+    `as_released` subtracts one number per row and group, the mean over tokens and channels, as the released code does.
     """
     axes = 2 if second_moment == "centred" else (2, 3)
     n_tokens: Tensor | int
@@ -63,7 +63,44 @@ def cross_moments(X_BGTd: Tensor, second_moment: str, mask: Tensor | None = None
         n = n_tokens if second_moment == "centred" else n_tokens * X_BGTd.shape[3]
         X_BGTd = (X_BGTd - (X_BGTd * there).sum(dim=axes, keepdim=True) / n) * there
     left, right = (X_BGTd[:, :-1], X_BGTd[:, 1:]) if X_BGTd.shape[1] > 1 else (X_BGTd, X_BGTd)
-    return (left / n_tokens).transpose(2, 3) @ right
+    return left / n_tokens, right
+
+
+def cross_moments(X_BGTd: Tensor, second_moment: str, mask: Tensor | None = None) -> Tensor:
+    """C_h = 1/T sum_t x_h(t) x_{h+1}(t)^T for neighbouring groups, (B, P, d, d), see `moment_factors`."""
+    left, right = moment_factors(X_BGTd, second_moment, mask)
+    return left.transpose(2, 3) @ right
+
+
+def unit_columns(left: Tensor, right: Tensor, eps: float = 1e-12) -> Tensor:
+    """`right` (B, P, T, d) scaled so that columns of left^T right have unit norm, without forming that product.
+
+    |left^T r|^2 = r^T (left left^T) r, in double precision: its square root keeps half of the digits where tokens
+    cancel. Columns of zeros are those of `normalize_columns`.
+    """
+    wide, columns = left.double(), right.double()
+    squares = (columns * ((wide @ wide.transpose(2, 3)) @ columns)).sum(dim=2, keepdim=True)
+    alive = squares > eps**2
+    scale = torch.where(alive, torch.where(alive, squares, 1.0).rsqrt(), 0.0)
+    return right * scale.to(right.dtype)
+
+
+def convolve_product(left: Tensor, right: Tensor, kernel: Tensor) -> Tensor:
+    """A convolution of stride 2 of left^T right, (B, P, d, d), from its factors (B, P, T, d): (B, O, n, n).
+
+    Every window is a product of windows: out[o, i, j] = sum_{p, a, t} left[p, t, 2i + a] sum_b w[o, p, a, b]
+    right[p, t, 2j + b], a product of matrices over 3 P T, where the maps themselves would be read several times.
+
+    Args:
+        left: (B, P, T, d).
+        right: (B, P, T, d).
+        kernel: w, (O, P, 3, 3).
+    """
+    B, P, T, _ = left.shape
+    rows = left.unfold(3, 3, 2).permute(0, 1, 4, 2, 3).reshape(B, P * 3 * T, -1)
+    n = rows.shape[2]
+    columns = torch.einsum("opab,nptjb->npatjo", kernel, right.unfold(3, 3, 2)).reshape(B, P * 3 * T, -1)
+    return (rows.transpose(1, 2) @ columns).view(B, n, n, -1).permute(0, 3, 1, 2)
 
 
 def normalize_columns(C: Tensor, eps: float = 1e-12) -> Tensor:
