@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 from probe.core import int8
 from probe.core.base import IntArray
+
+CHUNK_VALUES = 2**22
 
 
 class RowSubset:
@@ -34,6 +36,34 @@ class RowSubset:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self.array[self.indices], dtype=dtype)
+
+
+class Outputs:
+    """(N, K) numbers that a head says of rows, computed for the rows that are asked for, each time.
+
+    Args:
+        function: Gives (n, K) for rows (n,).
+        shape: (N, K).
+        dtype: Of the numbers.
+    """
+
+    ndim = 2
+
+    def __init__(self, function: Callable[[IntArray], NDArray[Any]], shape: tuple[int, int], dtype: Any = np.float32):
+        self._function, self.shape, self.dtype = function, shape, np.dtype(dtype)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        return self._function(np.arange(len(self))[key])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        step = max(1, CHUNK_VALUES // self.shape[1])
+        found = np.empty(self.shape, dtype=dtype or self.dtype)
+        for start in range(0, len(self), step):
+            found[start : start + step] = self[start : start + step]
+        return found
 
 
 class Entries:

@@ -14,6 +14,7 @@ from probe.core.arrays import rows_of
 from probe.core.base import IntArray
 from probe.core.targets import Target
 from probe.experiment.choosing import FOLDS, OF_FOLDS
+from probe.experiment.outputs import outputs_of
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.base import AnyHead
 
@@ -50,7 +51,7 @@ def chosen_on(
     before, validation = head.before_refit(), rows.validation
     if before is None or not len(validation.y):
         return None
-    return Chosen(target.outputs(before, validation.X, n_classes), validation.y, validation.rows)
+    return Chosen(outputs_of(before, validation.X, target, n_classes), validation.y, validation.rows)
 
 
 def _out_of_fold(

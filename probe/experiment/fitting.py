@@ -16,6 +16,7 @@ from probe.core.base import MeasuresFeatures, Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
 from probe.experiment.halving import fit_by_halving
+from probe.experiment.outputs import outputs_of
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Checked, Drawn, Named
 from probe.experiment.tasks import TaskByTask, fit_tasks
@@ -78,7 +79,7 @@ def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[NDArray[An
     """What a fitted head says of the test rows, or measures of them."""
     asked = drawn.checked.asked
     if not isinstance(head, MeasuresFeatures):
-        return asked.dataset.target.outputs(head, rows.test.X, len(asked.dataset.class_names)), {}
+        return outputs_of(head, rows.test.X, asked.dataset.target, len(asked.dataset.class_names)), {}
     tested = groups_of(asked.test_on or asked.dataset, "test" if asked.test_on else drawn.split.test.partition)
     groups = None if tested is None else tested[rows.test.rows]
     return None, head.measure(rows.test.X, rows.test.y, groups, asked.dataset.target.name)

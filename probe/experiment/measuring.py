@@ -60,7 +60,9 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     metrics = [*known().values(), *asked.metrics]
     if fitted.logits is None:
         return Scored(next(iter(fitted.scores.values())), evaluate.measure(fitted.scores, metrics), {}, None)
-    of_rows = score(fitted.logits, rows.test.y, target.name)
+    # Metrics from elsewhere may look at all logits at once.
+    outputs = np.asarray(fitted.logits) if asked.metrics else fitted.logits
+    of_rows = score(outputs, rows.test.y, target.name)
     test_groups = groups_among(tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if isinstance(of_rows, InGroups):
         of_rows = of_rows.in_groups(test_groups)

@@ -126,7 +126,7 @@ def prediction_arrays(
     arrays: dict[str, NDArray[Any]] = {"row": rows, **scores.arrays()}
     logits = scores.logits
     if logits is not None and (save_logits or (save_logits is None and logits.shape[1] <= MAX_CLASSES_WITH_LOGITS)):
-        arrays["logits"] = logits
+        arrays["logits"] = np.asarray(logits)
     for name, values in (measured.rows if measured else {}).items():
         if name not in known() or not known()[name].needs:
             arrays[f"metric.{name}"] = values.astype(np.float32)

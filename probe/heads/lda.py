@@ -15,6 +15,7 @@ from probe.core.errors import InputError
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 from probe.heads.shared.one_pass import BLOCK_BYTES
+from probe.heads.shared.row_span import RowSpan, spans_little
 
 # Share of a feature's total variance below which its variance within classes is no longer trusted, as in naive Bayes.
 VARIANCE_FLOOR = 1e-9
@@ -31,6 +32,8 @@ class LinearDiscriminant(MomentsHead):
     needs no more than W: with it the head streams. Ledoit and Wolf's share takes nothing for granted and reads every
     row a second time for its fourth moment: with it `partial_fit` is not there.
     A class without rows is never predicted.
+    Of rows that are at most half as many as 4,096 features or more, `fit` works with products of rows; it then keeps
+    no running sums for `partial_fit` to go on with.
 
     Source: Chen, Wiesel, Eldar, Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", 2010, arXiv 0907.4698
     (equation 23, with N - K degrees of freedom in place of n); Ledoit, Wolf, "A Well-Conditioned Estimator for
@@ -57,16 +60,16 @@ class LinearDiscriminant(MomentsHead):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,); validation rows are further training rows, since there is nothing to choose."""
-        if self.shrinkage != "ledoit_wolf":
-            return super().fit(X, y, validation=validation)
         parts = self._check_parts(X, y, validation)
-        moments = self._new_moments()
-        for rows, codes in parts:
-            moments.update(rows, codes)
+        if self._fit_in_span(parts):
+            return self
+        if self.shrinkage != "ledoit_wolf":
+            return self._finish(self._seen(parts))
+        moments = self._seen(parts)
         self.class_count_ = moments.counts.copy()
         covariance, scale = _within(moments)
         fourth = _fourth_moment(parts, moments.means, scale, resolve_device(self.device)) / moments.n_rows
-        share = _ledoit_wolf(covariance / np.outer(scale, scale), fourth, moments.n_rows)
+        share = _ledoit_wolf(*_size(covariance / np.outer(scale, scale)), fourth, moments.n_rows)
         self._discriminate(moments, covariance, np.diag(covariance.diagonal()), share)
         return self
 
@@ -100,12 +103,56 @@ class LinearDiscriminant(MomentsHead):
         covariance, scale = _within(moments)
         if self.shrinkage == "oas":
             freedom = moments.n_rows - (moments.counts > 0).sum()
-            share = _oracle_approximating(covariance / np.outer(scale, scale), freedom)
+            share = _oracle_approximating(*_size(covariance / np.outer(scale, scale)), freedom)
             target = np.diag(covariance.diagonal())
         else:
             share = 0.0 if self.shrinkage == "none" else float(self.shrinkage)
             target = np.eye(len(covariance)) * covariance.diagonal().mean()
         self._discriminate(moments, covariance, target, share)
+
+    def _fit_in_span(self, parts: list[tuple[Any, IntArray]]) -> bool:
+        """Fits where rows are fewer than features, without a (D, D) matrix and without running sums; else False."""
+        self.check_parameters()
+        n, width = sum(len(codes) for _, codes in parts), self.n_features_in_
+        if not spans_little(n, width) or self.shrinkage in ("none", 0):
+            return False
+        moments = ClassMoments(len(self.classes_), width, second="diagonal", device=self.device)
+        for rows, codes in parts:
+            moments.update(rows, codes)
+        span = RowSpan(parts, moments.means)
+        variances = np.maximum(span.squares, VARIANCE_FLOOR * moments.total() / n)
+        target, scale = variances, np.sqrt(np.where(variances > 0, variances, 1))
+        if isinstance(self.shrinkage, str):
+            span.divide(scale)
+            share = self._share_in_span(span, moments, variances / scale**2, span.squares / scale**2)
+        else:
+            share, scale = float(self.shrinkage), np.ones(width)
+            target = np.full(width, variances.mean())
+        if not share:
+            return False
+        self.__dict__.pop("_moments", None)
+        self.class_count_, self.shrinkage_ = moments.counts.copy(), share
+        means = np.where(moments.counts[:, None] > 0, moments.means - moments.mean, 0)
+        beside = (share * target + (1 - share) * (variances - span.squares)) / scale**2
+        self._set_rule(moments, span.solve(1 - share, beside, means / scale) / scale, means)
+        return True
+
+    def _share_in_span(
+        self, span: RowSpan, moments: ClassMoments, variances: Float64Array, squares: Float64Array
+    ) -> float:
+        """The best share; both diagonals in units of the deviations, with and without the floor of variances."""
+        products, n = span.products(), moments.n_rows
+        squared_norm = float((products**2).sum() / n**2 + (variances**2 - squares**2).sum())
+        size = squared_norm, float(variances.sum()), len(variances)
+        if self.shrinkage == "oas":
+            return _oracle_approximating(*size, n - (moments.counts > 0).sum())
+        return _ledoit_wolf(*size, float((products.diagonal() ** 2).sum()) / n, n)
+
+    def _seen(self, parts: list[tuple[Any, IntArray]]) -> ClassMoments:
+        moments = self._new_moments()
+        for rows, codes in parts:
+            moments.update(rows, codes)
+        return moments
 
     def _discriminate(
         self, moments: ClassMoments, covariance: Float64Array, target: Float64Array, share: float
@@ -118,7 +165,11 @@ class LinearDiscriminant(MomentsHead):
         values, vectors = eigenbasis(covariance / np.outer(scale, scale), moments.rounding)
         # Means about the common one: the difference is shared by all classes, and large offsets keep their digits.
         means = np.where(moments.counts[:, None] > 0, moments.means - moments.mean, 0)
-        self.coef_ = ((means / scale) @ vectors / values) @ vectors.T / scale
+        self._set_rule(moments, ((means / scale) @ vectors / values) @ vectors.T / scale, means)
+
+    def _set_rule(self, moments: ClassMoments, coef: Float64Array, means: Float64Array) -> None:
+        """Sets the linear rule of coefficients S^-1 mu_k, from means about the common one."""
+        self.coef_ = coef
         with np.errstate(divide="ignore"):
             priors = np.log(moments.counts / moments.n_rows)
         self.intercept_ = priors - (self.coef_ * means).sum(axis=1) / 2 - self.coef_ @ moments.mean
@@ -135,14 +186,18 @@ def _within(moments: ClassMoments) -> tuple[Float64Array, Float64Array]:
     return covariance, np.sqrt(np.where(variances > 0, variances, 1))
 
 
-def _oracle_approximating(covariance: Float64Array, freedom: float) -> float:
+def _size(covariance: Float64Array) -> tuple[float, float, int]:
+    """What the best share depends on: the sum of the squares of all entries, the trace, and D."""
+    return float((covariance**2).sum()), float(np.trace(covariance)), len(covariance)
+
+
+def _oracle_approximating(squared_norm: float, trace: float, width: int, freedom: float) -> float:
     """The share that minimises the expected squared error of (1 - l) S + l tr(S)/D I for Gaussian rows.
 
     Args:
-        covariance: (D, D) covariance S.
+        squared_norm, trace, width: Of the (D, D) covariance S, as `_size` has them.
         freedom: Rows less the means that were taken from them.
     """
-    width, squared_norm, trace = len(covariance), float((covariance**2).sum()), float(np.trace(covariance))
     distance = squared_norm - trace**2 / width
     if distance <= 0:  # S is the target
         return 0.0
@@ -152,16 +207,15 @@ def _oracle_approximating(covariance: Float64Array, freedom: float) -> float:
     return float(min(1.0, share))
 
 
-def _ledoit_wolf(covariance: Float64Array, fourth: float, n_rows: float) -> float:
+def _ledoit_wolf(squared_norm: float, trace: float, width: int, fourth: float, n_rows: float) -> float:
     """The share that minimises the expected squared error of (1 - l) S + l tr(S)/D I, in closed form.
 
     Args:
-        covariance: (D, D) covariance S of rows r about their (class) means.
+        squared_norm, trace, width: Of the (D, D) covariance S of rows r about their (class) means.
         fourth: Mean over rows of |r|^4.
         n_rows: Number of rows.
     """
-    squared_norm = float((covariance**2).sum())
-    distance = squared_norm - float(np.trace(covariance)) ** 2 / len(covariance)
+    distance = squared_norm - trace**2 / width
     variance = min((fourth - squared_norm) / n_rows, distance)
     return max(variance / distance, 0.0) if distance > 0 else 0.0
 

@@ -16,6 +16,7 @@ from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 from probe.heads.shared.ridge_labels import RidgeLabels
 from probe.heads.shared.ridge_numbers import RidgeNumbers, penalties
+from probe.heads.shared.row_span import spans_little
 
 # Leave-one-out scores of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
 LEAVE_ONE_OUT_ROWS = 10_000
@@ -32,7 +33,8 @@ class RidgeProbe(MomentsHead):
     row i without itself has the residual (y_i - f_i) / (1 - h_i), h_i = 1/n + z_i' (L + alpha)^-1 z_i, z = V'(x - m).
     `partial_fit` keeps no row to judge a penalty by: it takes the one with the smallest generalised cross-validation
     error, the squared error of leaving one out with the mean of h_i in place of each, which is a class statistic too.
-    With one penalty, streaming equals `fit`. A class without rows is never predicted.
+    With one penalty, streaming equals `fit`, which keeps no running sums where it sees at most half as many rows as
+    4,096 features or more. A class without rows is never predicted.
 
     Source: the ridge head of McDonnell et al., "RanPAC", 2023, arXiv 2307.02251, without its random projection;
     generalised cross-validation: Golub, Heath, Wahba, 1979. Departures: an unpenalised intercept, and `fit` chooses
@@ -74,7 +76,11 @@ class RidgeProbe(MomentsHead):
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), chooses the penalty on the validation rows if given, else leaving one out."""
         parts = self._check_parts(X, y, validation)
-        moments = self._new_moments().update(*parts[0])
+        moments = self._new_moments()
+        wide = spans_little(sum(len(codes) for _, codes in parts), self.n_features_in_)
+        if wide:  # the basis comes from the rows
+            moments = ClassMoments(len(self.classes_), self.n_features_in_, device=self.device)
+        moments.update(*parts[0])
         basis = _basis(moments, parts[:1])
         self._choose(moments, basis, *parts[-1], leave_one_out=validation is None)
         if validation is not None:
@@ -82,7 +88,10 @@ class RidgeProbe(MomentsHead):
             self._keep_choice()
             moments.update(*parts[1])
             basis = _basis(moments, parts)
-        self._moments, self.class_count_ = moments, moments.counts.copy()
+        self.class_count_ = moments.counts.copy()
+        self.__dict__.pop("_moments", None)
+        if not wide:
+            self._moments = moments
         self._set_linear_form(moments, basis)
         return self
 

@@ -19,9 +19,9 @@ CHUNK_ENTRIES = 2**19
 """Logits per chunk: few enough to stay in cache between the elementwise steps."""
 CHUNK_BYTES = 64 * 2**20
 """Rows per chunk, counted in float64."""
-KEEP_BYTES = 2 * 2**30
+KEEP_BYTES = 3 * 2**29
 """Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
-LOGITS_BYTES = KEEP_BYTES // 4
+LOGITS_BYTES = 2**29
 """Logits up to this size are kept as well: a path needs those of two solutions and of the point in work."""
 KEEP_PART, LOGITS_PART = 3, 12
 """The same in parts of the memory that a GPU has free."""

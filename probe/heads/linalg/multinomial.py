@@ -9,6 +9,9 @@ from probe.core.base import IntArray
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.losses import LinearLoss, Preconditioner
 
+MANY_CLASSES = 2000
+"""Above so many, (K, K) curvature takes more memory and time than it saves: its diagonal preconditions alone."""
+
 
 class MultinomialLoss(LinearLoss):
     """Sum over rows of -log softmax(W x + b)_y, with W (K, R) and b (K,).
@@ -30,6 +33,8 @@ class MultinomialLoss(LinearLoss):
         return theta
 
     def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
+        if self.n_scores > MANY_CLASSES:
+            return DiagonalPreconditioner(self.own_curvature(theta), self.features.eigenvalues, C)
         return KroneckerPreconditioner(self.class_curvature(theta), self.features.eigenvalues, C)
 
     def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -64,6 +69,38 @@ class MultinomialLoss(LinearLoss):
         curvature = curvature.double()
         curvature.fill_diagonal_(0)
         return curvature - torch.diag(curvature.sum(1))
+
+    def own_curvature(self, theta: Tensor) -> Tensor:
+        """(K,) diagonal of the class curvature: sum over rows of p (1 - p) at theta, as in `class_curvature`."""
+        total = torch.zeros(self.n_scores, dtype=torch.float64, device=theta.device)
+        for rows in self.features.slices(self.step):
+            # Of the label's own class the residual is p - 1, of any other p: |r| (1 - |r|) is p (1 - p) of both.
+            distance = self.residuals(rows, theta).abs()
+            total += self._own_curvature(rows, distance).sum(0, dtype=torch.float64)
+        return total
+
+    def _own_curvature(self, rows: slice, distance: Tensor) -> Tensor:
+        """p (1 - p), (n, K), from absolute residuals."""
+        return distance * (1 - distance)
+
+
+class DiagonalPreconditioner:
+    """What `KroneckerPreconditioner` is, from the diagonal of the curvature alone: K numbers in the place of K^2.
+
+    Of many classes each row has few that are likely, so that little of the curvature stands off the diagonal.
+    """
+
+    def __init__(self, curvature: Tensor, eigenvalues: Tensor, C: float):
+        values = curvature.clamp(min=float(curvature.max()) * 1e-9 + 1e-30)
+        variances = torch.cat([eigenvalues.double(), eigenvalues.new_ones(1, dtype=torch.float64)])
+        scale = C * values[:, None] * variances
+        scale[:, :-1] += 1
+        self._scale = scale.to(eigenvalues.dtype)
+
+    def __call__(self, gradient: Tensor) -> Tensor:
+        """The step that would undo the gradient."""
+        step = gradient / self._scale
+        return step - step.mean(0)
 
 
 class KroneckerPreconditioner:

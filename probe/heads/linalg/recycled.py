@@ -10,6 +10,9 @@ from probe.heads.linalg.losses import Preconditioner
 KEPT = 20
 """Directions; more bring little, and each costs four passes over the coefficients."""
 
+KEPT_BYTES = 2**28
+"""Of the directions that are kept, and of each of three other forms of them."""
+
 Curvature = tuple[Tensor, Tensor]
 """A direction (K, R + 1) and the Hessian of the loss times it."""
 
@@ -28,12 +31,13 @@ class RecycledCurvature:
 
     def remember(self, seen: list[Curvature]) -> None:
         """Keeps the latest; directions of one system are conjugate and come in order."""
-        if not seen or not KEPT:
+        kept = min(KEPT, KEPT_BYTES // seen[0][0].nbytes) if seen else 0
+        if not kept:
             return
-        directions, of_loss = (torch.stack(tensors[-KEPT:]) for tensors in zip(*seen, strict=True))
+        directions, of_loss = (torch.stack(tensors[-kept:]) for tensors in zip(*seen, strict=True))
         if self._directions is not None and self._of_loss is not None:
-            directions = torch.cat([self._directions, directions])[-KEPT:]
-            of_loss = torch.cat([self._of_loss, of_loss])[-KEPT:]
+            directions = torch.cat([self._directions, directions])[-kept:]
+            of_loss = torch.cat([self._of_loss, of_loss])[-kept:]
         self._directions, self._of_loss = directions, of_loss
 
     def preconditioner(self, plain: Preconditioner, C: float) -> Preconditioner:

@@ -56,3 +56,6 @@ class SharedLoss(MultinomialLoss):
 
     def class_curvature(self, theta: Tensor) -> Tensor:
         return self.features._summed(super().class_curvature(theta))
+
+    def own_curvature(self, theta: Tensor) -> Tensor:
+        return self.features._summed(super().own_curvature(theta))

@@ -49,3 +49,6 @@ class WeightedMultinomialLoss(MultinomialLoss):
             curvature -= torch.mm(probabilities.T, probabilities)
         curvature = curvature.double().fill_diagonal_(0)
         return curvature - torch.diag(curvature.sum(1))
+
+    def _own_curvature(self, rows: slice, distance: Tensor) -> Tensor:
+        return distance * (1 - distance / self._of_rows(rows, distance))

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from probe.core.arrays import RowReader, RowSubset, Scaled, Unpacked, row_chunks, rows_of
+from probe.core.arrays import CHUNK_BYTES, RowReader, RowSubset, Scaled, Unpacked, row_chunks, rows_of
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
@@ -235,7 +235,18 @@ class AnyHead(BaseEstimator):
         X = self._check_rows(X, reset=False)
         if hasattr(self, "feature_mean_"):  # a run fitted it on standardised features
             X = Scaled(X, self.feature_mean_, self.feature_deviation_)
-        return np.concatenate([function(X[rows]) for rows in row_chunks(X)])
+        n_rows, n_values = len(X), max(1, int(np.prod(X.shape[1:])))
+        # Where a row says more than it has features, a chunk is as long as what it says.
+        n_bytes = CHUNK_BYTES * n_values // max(n_values, 2 * len(getattr(self, "classes_", ())))
+        found: FloatArray | None = None
+        for rows in row_chunks(X, n_bytes):
+            part = function(X[rows])
+            if len(part) == n_rows:
+                return part
+            if found is None:
+                found = np.empty((n_rows, *part.shape[1:]), dtype=part.dtype)
+            found[rows] = part
+        return function(X[:0]) if found is None else found
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""

@@ -95,7 +95,9 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
         return scores[:, 1] - scores[:, 0] if scores.shape[1] == 2 else scores
 
     def predict(self, X: Any) -> NDArray[Any]:
-        codes = self.logits(X).argmax(axis=1)
+        if type(self).logits is not Head.logits:
+            return self.classes_[self.logits(X).argmax(axis=1)]
+        codes = self._in_chunks(X, lambda rows: self._logits(rows).argmax(axis=1))
         return self.classes_[codes]
 
     @classmethod

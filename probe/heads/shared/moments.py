@@ -206,7 +206,10 @@ class MomentsHead(Head):
         """
         begun = hasattr(self, "_moments")
         if not begun and hasattr(self, "classes_"):
-            raise InputError(f"a loaded {type(self).__name__} has no running sums: fit it before partial_fit")
+            raise InputError(
+                f"a {type(self).__name__} that was loaded, or fitted on few wide rows, has no running sums: "
+                "give all rows to a new one by partial_fit"
+            )
         rows, codes = check_stream(self, X, y, classes, begun=begun)
         moments = self._moments if begun else self._new_moments()
         return self._finish(moments.update(rows, codes))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike
 
-from probe.core.arrays import RowStack, RowSubset, row_chunks
+from probe.core.arrays import CHUNK_BYTES, RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
@@ -186,7 +186,8 @@ def validate(
 
     coef, intercept = (torch.from_numpy(a).to(device) for a in (coefs, intercepts))
     totals = torch.zeros(2, len(coef), dtype=torch.float64, device=device)
-    for rows in row_chunks(X):
+    n_bytes = CHUNK_BYTES * X.shape[1] // max(X.shape[1], 2 * coefs.shape[1])
+    for rows in row_chunks(X, n_bytes):
         chunk = read_rows(X, rows, coef.dtype, device, scaling)
         labels = torch.from_numpy(codes[rows]).to(device)
         known = labels >= 0

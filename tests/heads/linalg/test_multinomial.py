@@ -3,9 +3,11 @@ import pytest
 import torch
 from scipy.special import log_softmax
 
-from probe.heads.linalg import eigen, losses
+from probe.heads.linalg import eigen, losses, multinomial, recycled
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.multinomial import KroneckerPreconditioner, MultinomialLoss
+from probe.heads.linalg.newton import solve_path
+from probe.heads.linalg.weighted import WeightedMultinomialLoss
 
 
 @pytest.fixture(params=["held", "chunked"])
@@ -75,3 +77,34 @@ def test_the_preconditioner_inverts_the_hessian_where_probabilities_are_equal():
     product = C * loss.hessian_product(theta, direction)
     product[:, :-1] += direction[:, :-1]
     np.testing.assert_allclose(invert(product), direction, atol=1e-10)
+
+
+def test_own_curvature_is_the_diagonal_of_that_of_the_classes(loss):
+    theta = random(1)
+    loss.value_and_gradient(theta)
+    torch.testing.assert_close(loss.own_curvature(theta), loss.class_curvature(theta).diagonal())
+
+
+def test_own_curvature_of_weighted_rows_is_the_diagonal_too():
+    rng = np.random.default_rng(0)
+    rows = EigenRows(rng.standard_normal((60, 5)) + 1)
+    weighted = WeightedMultinomialLoss(rows, rng.integers(4, size=60), np.array([0.5, 1.0, 2.0, 3.0]))
+    theta = random(1)
+    weighted.value_and_gradient(theta)
+    torch.testing.assert_close(weighted.own_curvature(theta), weighted.class_curvature(theta).diagonal())
+
+
+def test_many_classes_end_at_the_same_optimum_without_a_matrix_of_classes(monkeypatch):
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([np.arange(30), rng.integers(30, size=170)])
+    features = EigenRows(rng.standard_normal((30, 8))[codes] + rng.standard_normal((200, 8)))
+    loss, Cs = MultinomialLoss(features, codes, 30), [0.01, 1.0]
+    expected = solve_path(loss, Cs, tol=1e-8, max_iter=50)
+    monkeypatch.setattr(multinomial, "MANY_CLASSES", 10)
+    monkeypatch.setattr(loss, "class_curvature", None)
+    for kept in (0, 2**28):
+        monkeypatch.setattr(recycled, "KEPT_BYTES", kept)
+        found = solve_path(loss, Cs, tol=1e-8, max_iter=50)
+        assert all(solution.converged for solution in found)
+        for C, a, b in zip(Cs, found, expected, strict=True):
+            assert a.value == pytest.approx(b.value, abs=2e-8 * C * 200)
