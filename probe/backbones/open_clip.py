@@ -46,6 +46,7 @@ class OpenClipBackbone(ImageNetwork):
         normalize: Whether `pooled` has unit length.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
+        compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
     def __init__(
@@ -60,6 +61,7 @@ class OpenClipBackbone(ImageNetwork):
         normalize: bool = False,
         precision: str = "float32",
         taps: Sequence[str] = (),
+        compile: bool = False,
     ):
         tag = None if checkpoint else pretrained
         quick_gelu = _check_name(name, tag)
@@ -88,6 +90,7 @@ class OpenClipBackbone(ImageNetwork):
             channels_last=getattr(trunk, "output_fmt", None) == "NHWC",
             memory_format=fast_layout(network),
             normalisation=normalisation,
+            compile=compile,
         )
 
     def transform(self, row: Any) -> Tensor:

@@ -53,6 +53,7 @@ class TimmBackbone(ImageNetwork):
             gives no `pooled`. For poolings that timm has itself, set `model_kwargs={global_pool: ...}`.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
+        compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class TimmBackbone(ImageNetwork):
         pool: str = "own",
         precision: str = "float32",
         taps: Sequence[str] = (),
+        compile: bool = False,
     ):
         if pool not in POOLS:
             raise InputError(
@@ -111,6 +113,7 @@ class TimmBackbone(ImageNetwork):
             channels_last=getattr(network, "output_fmt", None) == "NHWC",
             memory_format=fast_layout(network),
             normalisation=normalisation,
+            compile=compile,
         )
         if pool == "cls" and self.n_prefix_tokens == 0:
             raise InputError(f"pool is 'cls', but backbone {self.name} has no prefix tokens: set backbone.pool=avg")

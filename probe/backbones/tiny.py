@@ -35,6 +35,7 @@ class TinyBackbone(ImageNetwork):
         strict: False loads what fits of the checkpoint, and records in the identity what did not.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
+        compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
     def __init__(
@@ -46,6 +47,7 @@ class TinyBackbone(ImageNetwork):
         strict: bool = True,
         precision: str = "float32",
         taps: Sequence[str] = (),
+        compile: bool = False,
     ):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
@@ -65,6 +67,7 @@ class TinyBackbone(ImageNetwork):
             taps=taps,
             memory_format=fast_layout(network),
             normalisation=Normalisation(MEAN, STD),
+            compile=compile,
         )
 
     def transform(self, row: Any) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -19,6 +20,22 @@ from probe.features.layout import requested_dtypes, stored_dtype
 if TYPE_CHECKING:
     from PIL import Image
     from torch import Tensor
+
+
+@runtime_checkable
+class Compiles(Protocol):
+    """A backbone that can run as a compiled program.
+
+    Attributes:
+        program_rows: Of each call; 0 where it is not compiled.
+    """
+
+    @property
+    def program_rows(self) -> int: ...
+    def uncompiled(self) -> AbstractContextManager[None]:
+        """Within, it runs as it is."""
+        ...
+
 
 N_BATCHES = 5
 N_PICTURES = 16
@@ -35,20 +52,26 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     """
 
     check_rows(backbone, dataset)
+    program = backbone if isinstance(backbone, Compiles) and backbone.program_rows else None
+    batch_size = max(batch_size, program.program_rows if program else 0)
     train = dataset.partitions["train"]
     rows = np.linspace(0, len(train) - 1, min(len(train), N_BATCHES * batch_size)).astype(int)
     start = time.perf_counter()
     read = [backbone.transform(train[int(row)]) for row in rows]
     transform_seconds = (time.perf_counter() - start) / len(rows)
     batches = [collate(backbone, read[at : at + batch_size]) for at in range(0, len(read), batch_size)]
-    features = backbone.extract(batches[0], backbone.kinds)
-    shapes = {kind: tuple(value.shape[1:]) for kind, value in features.items()}
     start = time.perf_counter()
-    for batch in batches:
-        given = backbone.extract(batch, backbone.kinds)
-    # Moving a value waits for the device.
-    float(next(iter(given.values())).flatten()[0])
-    forward_seconds = (time.perf_counter() - start) / len(rows)
+    features = backbone.extract(batches[0], backbone.kinds)
+    first_seconds = time.perf_counter() - start
+    shapes = {kind: tuple(value.shape[1:]) for kind, value in features.items()}
+    forward_seconds = _forward_seconds(backbone, batches) / len(rows)
+    compiled = None
+    if program:
+        with program.uncompiled():
+            eager_seconds = _forward_seconds(backbone, batches) / len(rows)
+        compiled = {"seconds": first_seconds, "eager_rows_per_second": 1 / eager_seconds, "pays_from": math.inf}
+        if forward_seconds < eager_seconds:
+            compiled["pays_from"] = first_seconds / (eager_seconds - forward_seconds)
     n_rows = {part: len(p) for part, p in dataset.partitions.items()}
     total = sum(n_rows.values())
     what, spread_of, spread = dataset.target.described(np.asarray(train.labels), dataset.class_names)
@@ -70,8 +93,18 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "rows_of_train_elsewhere": count_duplicates(dataset),
         "transform_rows_per_second": 1 / transform_seconds,
         "forward_rows_per_second": 1 / forward_seconds,
+        "compiled": compiled,
         "minutes": total * (transform_seconds + forward_seconds) / 60,
     }
+
+
+def _forward_seconds(backbone: Backbone, batches: list[Any]) -> float:
+    start = time.perf_counter()
+    for batch in batches:
+        given = backbone.extract(batch, backbone.kinds)
+    # Moving a value waits for the device.
+    float(next(iter(given.values())).flatten()[0])
+    return time.perf_counter() - start
 
 
 def _tokens(backbone: CountsTokens, texts: list[Any]) -> dict[str, Any]:
@@ -124,6 +157,7 @@ def render(facts: dict[str, Any]) -> str:
         target["spread_of"]: target["spread"],
         "leakage": ", ".join(copies) or "not known for this kind of dataset",
         "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),
+        **({"compiled": _gained(facts)} if facts["compiled"] else {}),
         "extraction": f"about {_duration(facts['minutes'])} in one process without workers",
     }
     if facts["notes"]:
@@ -135,6 +169,19 @@ def _layers(names: list[str]) -> str:
     """What can be tapped, and how."""
     more = f", and {len(names) - N_LAYERS} more" if len(names) > N_LAYERS else ""
     return f"{', '.join(names[:N_LAYERS])}{more}; to read one: backbone.taps=[<layer>] reads.pooled=<layer>"
+
+
+def _gained(facts: dict[str, Any]) -> str:
+    """What compilation takes and brings."""
+    compiled, rows = facts["compiled"], sum(facts["rows"].values())
+    times = facts["forward_rows_per_second"] / compiled["eager_rows_per_second"]
+    told = (
+        f"{times:.2f} times the rows of backbone.compile=false, after {compiled['seconds']:.0f} s for the first batch"
+    )
+    if math.isinf(compiled["pays_from"]):
+        return f"{told}: gains nothing"
+    pays = compiled["pays_from"]
+    return f"{told}: pays from {pays:,.0f} rows on, there are {rows:,}"
 
 
 def _told(tokens: dict[str, Any]) -> str:

@@ -1,3 +1,7 @@
+import math
+import time
+from contextlib import contextmanager
+
 import numpy as np
 import pytest
 import torch
@@ -163,3 +167,28 @@ def test_lengths_and_channels_of_series_are_told(shortest, told):
     assert facts["shapes"] == {"pooled": (10,)}
     assert f"series         {told}\n" in render(facts)
     assert "leakage        of test 8 rows in train too" in render(facts)
+
+
+def test_what_compilation_brings_is_told_for_the_rows_at_hand():
+    class Compiled(TinyBackbone):
+        program_rows = 4
+        slow = 0.0
+
+        @contextmanager
+        def uncompiled(self):
+            self.slow = 0.02
+            yield
+            self.slow = 0.0
+
+        def extract(self, batch, kinds):
+            time.sleep(self.slow)
+            return super().extract(batch, kinds)
+
+    facts = describe(Compiled(pretrained=False), sklearn.load("digits"), batch_size=2)
+    assert facts["compiled"]["pays_from"] > 0
+    (line,) = [line for line in render(facts).splitlines() if line.startswith("compiled")]
+    assert "times the rows of backbone.compile=false, after" in line
+    assert "rows on, there are 1,797" in line
+    facts["compiled"]["pays_from"] = math.inf
+    assert "gains nothing" in render(facts)
+    assert "compiled" not in render(facts | {"compiled": None})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
+from probe.backbones.shared.compiled import Compiled, check_compiler, n_rows
 from probe.backbones.shared.network import FrozenNetwork
 from probe.backbones.shared.outputs import is_channels_last
 from probe.core.base import Batch
@@ -27,6 +29,9 @@ class ImageNetwork(FrozenNetwork):
         memory_format: How weights and images lie in memory, whatever the order of their axes; see `fast_layout`.
         normalisation: What makes of the bytes that `transform` gives, on the device, what the network reads, such as
             `probe.backbones.shared.pixels.Normalisation`; None where `transform` gives that itself.
+        compile: Whether a compiled program gives the kinds of the network's output, see
+            `probe.backbones.shared.compiled`; taps come from a pass of their own, as without. Part of the identity, as
+            last bits differ.
 
     The other arguments are those of `FrozenNetwork`.
     """
@@ -46,6 +51,7 @@ class ImageNetwork(FrozenNetwork):
         channels_last: bool = False,
         memory_format: torch.memory_format = torch.preserve_format,
         normalisation: nn.Module | None = None,
+        compile: bool = False,
     ):
         super().__init__(network, name=name, precision=precision, taps=taps, n_prefix_tokens=n_prefix_tokens)
         self.network.to(memory_format=memory_format)
@@ -55,6 +61,9 @@ class ImageNetwork(FrozenNetwork):
         self._layout = memory_format
         self._normalisation = normalisation or nn.Identity()
         self._turned: dict[str, bool] = {}
+        if compile:
+            check_compiler(name)
+        self._program = Compiled(self._features, name, memory_format) if compile else None
 
     def transform(self, row: Any) -> Tensor:
         """One image as a (C, H, W) tensor: uint8 where there is a normalisation, else as the network reads it."""
@@ -67,6 +76,30 @@ class ImageNetwork(FrozenNetwork):
         # Normalised before the layout: channels side by side are slow to broadcast to.
         return self._normalisation(super()._prepared(batch, device)).to(memory_format=self._layout)
 
+    @property
+    def program_rows(self) -> int:
+        """Rows of each call of the compiled program; 0 without one."""
+        return 0 if self._program is None else n_rows(self.device)
+
+    @contextmanager
+    def uncompiled(self) -> Iterator[None]:
+        """Within, the network runs as it is."""
+        program, self._program = self._program, None
+        try:
+            yield
+        finally:
+            self._program = program
+
+    def _asked_for(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Tensor]:
+        if self._program is None:
+            return super()._asked_for(batch, kinds)
+        taps, found = [kind for kind in kinds if kind in self._taps], dict[str, Tensor]()
+        if len(taps) < len(kinds):
+            found |= self._run(batch, [], self._program)
+        if taps:
+            found |= {tap: value for tap, value in self._run(batch, taps).items() if tap in taps}
+        return found
+
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature.
 
@@ -74,6 +107,8 @@ class ImageNetwork(FrozenNetwork):
         """
         facts = super().identity()
         facts["preprocessing"] = {"conversion": CONVERSION, **facts["preprocessing"]}
+        if self._program is not None:
+            facts["compiled"] = True
         if self._taps:
             _ = self.shapes  # which sees all of them
         return {**facts, "channels_last": dict(sorted(self._turned.items()))} if self._turned else facts
@@ -81,6 +116,8 @@ class ImageNetwork(FrozenNetwork):
     def to(self, device: str) -> Self:
         """Moves the network; features are computed there."""
         self._normalisation.to(device)
+        if self._program is not None:  # its weights are constants of a device
+            self._program = Compiled(self._features, self.name, self._layout)
         return super().to(device)
 
     def _as_map(self, output: Tensor, tap: str) -> Tensor:

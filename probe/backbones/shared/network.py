@@ -20,6 +20,7 @@ from probe.core.hashing import hash_tensors
 from probe.core.kinds import DEFAULT_REDUCTION, KINDS
 from probe.core.ragged import as_given
 
+Features = Callable[[Any], dict[str, Tensor]]
 PRECISIONS = ("float32", "bfloat16")
 
 
@@ -167,8 +168,12 @@ class FrozenNetwork:
                 f"backbone {self.name} gives {list(self.kinds)}, not {unknown}: ask for these, or name a layer of the "
                 "network in backbone.taps"
             )
-        features = self._run(batch, [kind for kind in kinds if kind in self._taps])
-        return {kind: as_given(features[kind]) for kind in kinds}
+        found = self._asked_for(batch, kinds)
+        return {kind: as_given(found[kind]) for kind in kinds}
+
+    def _asked_for(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Tensor]:
+        """At least the kinds that are asked for."""
+        return self._run(batch, [kind for kind in kinds if kind in self._taps])
 
     def _prepared(self, batch: Batch, device: torch.device) -> Any:
         """A batch as the network reads it, on the device; in float32 whatever the precision."""
@@ -176,7 +181,7 @@ class FrozenNetwork:
             return {name: part.to(device, non_blocking=True) for name, part in batch.items()}
         return batch.to(device, non_blocking=True)
 
-    def _run(self, batch: Batch, taps: Sequence[str]) -> dict[str, Tensor]:
+    def _run(self, batch: Batch, taps: Sequence[str], program: Features | None = None) -> dict[str, Tensor]:
         tapped: dict[str, Tensor] = {}
         if taps and self._n_prefix_tokens:
             _ = self._n_tokens  # found by a run of its own, not in the midst of this one
@@ -190,7 +195,7 @@ class FrozenNetwork:
                 stack.enter_context(torch.autocast(device.type, torch.bfloat16))
             for tap in taps:
                 stack.callback(self._listen(tap, tapped))
-            features = self._features(rows)
+            features = (program or self._features)(rows)
         silent = sorted(set(taps) - tapped.keys())
         if silent:
             raise InputError(f"layers {silent} of backbone {self.name} are never run on a row: tap others")

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.backbones.shared.network import FrozenNetwork
+from probe.backbones.shared.network import Features, FrozenNetwork
 from probe.core.base import Batch
 from probe.core.errors import InputError
 from probe.core.ragged import Ragged, as_given
@@ -92,7 +92,7 @@ class TextNetwork(FrozenNetwork):
         finally:
             self._reads_tokens = True
 
-    def _run(self, batch: Batch, taps: Sequence[str]) -> dict[str, Any]:
+    def _run(self, batch: Batch, taps: Sequence[str], program: Features | None = None) -> dict[str, Any]:
         assert isinstance(batch, Mapping)
         found: dict[str, Any] = {}
         parts: dict[str, list[Ragged]] = {}
@@ -100,7 +100,7 @@ class TextNetwork(FrozenNetwork):
         for rows, n_tokens in self._groups(batch["attention_mask"]):
             group = {k: part[rows, :n_tokens] if part.ndim > 1 else part[rows] for k, part in batch.items()}
             order.append(rows)
-            for kind, value in super()._run(group, taps).items():
+            for kind, value in super()._run(group, taps, program).items():
                 if isinstance(value, Ragged):
                     parts.setdefault(kind, []).append(value)
                     continue

@@ -19,6 +19,7 @@ from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.logistic import LogisticPath, penalties
+from probe.heads.shared.training_memory import check_path_memory
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -103,6 +104,9 @@ class MultinomialPath(LogisticPath):
     ) -> tuple[FloatArray, FloatArray, list[Solution]]:
         """Coefficients, intercepts and solutions for ascending Cs."""
         K = len(self.classes_)
+        check_path_memory(
+            len(X), X.shape[1], K, len(Cs), 8 if X.dtype == np.float64 else 4, resolve_device(self.device)
+        )
         present, loss = self._problem(X, codes)
         features = loss.features
         # The sigmoid form with w = w_1 - w_0 = 2 w_1 has half the penalty of two rows at the same C.

@@ -11,10 +11,15 @@ from torch import Tensor, nn
 
 from probe.core.device import free_bytes
 from probe.core.errors import InputError
+from probe.heads.linalg.recycled import KEPT, KEPT_BYTES
 from probe.heads.shared.module_head import Batch
 
 WEIGHTS = 6
 """Times that weights lie in memory: themselves, gradients, two moments of AdamW, the best epoch, one on its way."""
+VECTORS = 16
+"""Coefficients that Newton steps have in work at once."""
+OF_A_SOLUTION = 3
+"""Of each penalty: the solution, its gradient, the coefficients for rows as given."""
 SPARE = 2
 """What a step takes beside the tensors that it keeps for its gradients, as a factor."""
 
@@ -43,6 +48,31 @@ def kept_bytes(module: nn.Module, batch: Batch) -> int:
         logits = module(batch)  # held until all is noted, so that no two tensors have the same address
     del logits
     return sum(kept.values())
+
+
+def check_path_memory(n_rows: int, width: int, n_classes: int, n_penalties: int, itemsize: int, device: str) -> None:
+    """Refuses a path of penalties whose coefficients alone would not fit, before the first pass over the rows.
+
+    Args:
+        n_rows, width: Of the features; coefficients lie in the span of the rows.
+        n_classes: Rows of coefficients.
+        n_penalties: Solutions that are kept.
+        itemsize: Bytes of a number.
+        device: That computes.
+
+    Raises:
+        InputError: With the memory needed and the number of penalties that fits.
+    """
+    one, available = itemsize * n_classes * (min(n_rows, width) + 1), available_bytes(device)
+    working, each = one * VECTORS + min(4 * KEPT_BYTES, 4 * KEPT * one), one * OF_A_SOLUTION
+    if working + n_penalties * each <= available:
+        return
+    fitting = (available - working) // each
+    raise InputError(
+        f"{n_penalties} values of C for {n_classes:,} classes of {width:,} features take "
+        f"{(working + n_penalties * each) / 1e9:.3g} GB for coefficients and {device} has {available / 1e9:.3g} GB "
+        "free: " + (f"set head.Cs to at most {fitting} values" if fitting > 0 else "choose head=ncm or fewer features")
+    )
 
 
 def check_training_memory(module: nn.Module, one_row: Batch, n_candidates: int, batch_size: int, device: str) -> None:

@@ -1,0 +1,139 @@
+import os
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import probe
+from probe.backbones.shared import compiled, image_network
+from probe.backbones.shared.compiled import Compiled
+from probe.backbones.shared.image_network import ImageNetwork
+from probe.backbones.tiny import TinyBackbone
+from probe.core.errors import InputError
+
+
+class Little(ImageNetwork):
+    """A convolution, a batch norm and a mean."""
+
+    def __init__(self, **given):
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.GELU())
+        super().__init__(network, name="little", image_size=(8, 8), **given)
+
+    def transform(self, row):
+        return torch.as_tensor(row)
+
+    def _features(self, batch):
+        return {"pooled": self.network(batch).mean((2, 3))}
+
+    def _architecture(self):
+        return {"family": "little"}
+
+    def _preprocessing(self):
+        return {}
+
+
+def pair(**given):
+    """The same backbone, eager and compiled."""
+    return tuple(Little(taps=["0"], compile=flag, **given) for flag in (False, True))
+
+
+@pytest.fixture
+def both(monkeypatch):
+    """Eager and as compiled, four rows at a time, where nothing is compiled: that takes seconds."""
+    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(compiled, "share_artefacts", lambda: None)
+    monkeypatch.setattr(image_network, "check_compiler", lambda name: None)
+    monkeypatch.setattr(compiled, "N_ROWS", {"cpu": 4})
+    return pair()
+
+
+def images(n):
+    return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("n_rows", [1, 4, 11])
+@torch.inference_mode()
+def test_compiled_features_are_those_of_the_eager_loop_for_any_number_of_rows(both, n_rows):
+    expected, found = (backbone.extract(images(n_rows), ["pooled"])["pooled"] for backbone in both)
+    assert found.shape == (n_rows, 4)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_row_has_the_same_bits_alone_and_in_company(both):
+    _, fast = both
+    together = fast.extract(images(11), ["pooled"])["pooled"]
+    alone = fast.extract(images(11)[9:10], ["pooled"])["pooled"]
+    assert torch.equal(together[9:10], alone)
+
+
+@torch.inference_mode()
+def test_taps_are_what_they_are_without_compilation(both):
+    expected, found = (backbone.extract(images(5), ["0", "pooled"]) for backbone in both)
+    assert torch.equal(found["0"], expected["0"])
+    assert list(found) == ["0", "pooled"]
+
+
+def test_a_copy_for_another_process_makes_its_own_program(both):
+    _, fast = both
+    with torch.inference_mode():
+        fast.extract(images(2), ["pooled"])
+    assert "_program" in vars(fast._program)
+    assert "_program" not in fast._program.__getstate__()
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_a_program_is_near_the_eager_loop_and_lies_in_the_cache_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path))
+    monkeypatch.setenv(compiled.FOLDER, "")
+    del os.environ[compiled.FOLDER]
+    eager, fast = pair()
+    for n_rows in (1, 40):
+        expected, found = (backbone.extract(images(n_rows), ["pooled"])["pooled"] for backbone in (eager, fast))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+    alone = fast.extract(images(40)[9:10], ["pooled"])["pooled"]
+    assert torch.equal(found[9:10], alone)
+    assert os.environ[compiled.FOLDER] == str(tmp_path / "compiled")
+    assert any((tmp_path / "compiled").iterdir())
+
+
+def test_compilation_is_part_of_the_identity_and_its_absence_changes_none(both):
+    eager, fast = both
+    assert fast.identity() == {**eager.identity(), "compiled": True}
+    assert "compiled" not in eager.identity()
+
+
+def test_a_machine_without_a_compiler_is_told_of_the_way_out_which_works(monkeypatch):
+    from torch._inductor import cpp_builder, exc
+
+    def none():
+        raise exc.InvalidCxxCompiler
+
+    monkeypatch.setattr(cpp_builder, "get_cpp_compiler", none)
+    message = r"^backbone tiny is to be compiled and there is no C\+\+ compiler here .*, or set backbone.compile=false$"
+    with pytest.raises(InputError, match=message):
+        TinyBackbone(compile=True)
+    assert TinyBackbone(compile=False).kinds
+
+
+def test_a_network_that_cannot_be_compiled_is_told_of_the_way_out():
+    class Broken(Compiled):
+        @property
+        def _program(self):
+            raise NotImplementedError("no such operator")
+
+    program = Broken(lambda batch: {}, "odd", torch.channels_last)
+    message = r"^backbone odd cannot be compiled on this machine \(no such operator\): set backbone.compile=false$"
+    with pytest.raises(InputError, match=message):
+        program(images(2))
+
+
+@pytest.mark.slow
+def test_probes_of_compiled_features_score_as_those_of_eager_ones(tmp_path):
+    given = {"dataset": "digits", "head": ("linear", {"Cs": [1.0]}), "runs": tmp_path, "cache": tmp_path / "cache"}
+    eager, fast = (probe.run(backbone=("tiny", {"compile": flag}), **given) for flag in (False, True))
+    assert abs(eager.metrics["top1"].value - fast.metrics["top1"].value) <= 0.002
+    assert not np.array_equal(eager.record["features"], fast.record["features"])
