@@ -1,11 +1,16 @@
-"""Times the whole path of C of `LinearProbe` against scikit-learn's lbfgs, one C at a time, on the same features.
+"""Times the whole path of C of `LinearProbe` against scikit-learn, one C at a time, on the same features.
 
 python benchmarks/linear_probe.py --n 20000 --d 768 --classes 100
 python benchmarks/linear_probe.py --n 2000 --d 2048 --classes 50
+python benchmarks/linear_probe.py --classes 10 --peers lbfgs newton-cholesky sklearnex
 python benchmarks/linear_probe.py --cifar10 FOLDER      # features of tiny: 45,000 rows to train, 5,000 to choose C
 
 Prints seconds on the wall and of CPU time, the objective against scikit-learn's, and test accuracy. scikit-learn is
 timed at `--peer-Cs` values spread evenly over the path; ratios compare seconds per C. `--peer-Cs 45` times them all.
+
+Peers are solvers of scikit-learn (`newton-cholesky` wants few classes: its Hessian has K d rows), or `sklearnex`, lbfgs
+of Intel's extension where that is installed. `floor` is the time of the products of one pass over the rows, forwards
+and backwards, for every Newton step of the path.
 """
 
 from __future__ import annotations
@@ -59,6 +64,28 @@ def timed(run: Callable[[], Any]) -> tuple[Any, float, float]:
     return result, time.perf_counter() - wall, time.process_time() - cpu
 
 
+def classifier(peer: str, C: float) -> Any:
+    """Unfitted; None where its package is not installed."""
+    if peer != "sklearnex":
+        return LogisticRegression(C=C, solver=peer, max_iter=1000)
+    try:
+        from sklearnex.linear_model import LogisticRegression as Extended
+    except ImportError:
+        return None
+    return Extended(C=C, solver="lbfgs", max_iter=1000)
+
+
+def floor_seconds(n: int, d: int, n_classes: int, n_passes: int) -> float:
+    """Wall seconds of so many passes' products, in float32."""
+    X, W, R = torch.randn(n, d), torch.randn(d, n_classes), torch.randn(n, n_classes)
+    X @ W
+    start = time.perf_counter()
+    for _ in range(3):
+        X @ W
+        R.T @ X
+    return (time.perf_counter() - start) / 3 * n_passes
+
+
 def objective(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: np.ndarray, C: float) -> float:
     logits = log_softmax(X.astype(np.float64) @ coef.astype(np.float64).T + intercept, axis=1)
     return float(0.5 * (coef.astype(np.float64) ** 2).sum() - C * logits[np.arange(len(y)), y].sum())
@@ -73,6 +100,7 @@ def main() -> None:
     parser.add_argument("--label-noise", type=float, default=0.05)
     parser.add_argument("--Cs", type=int, default=45)
     parser.add_argument("--peer-Cs", type=int, default=5)
+    parser.add_argument("--peers", nargs="+", default=["lbfgs"])
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -105,29 +133,51 @@ def main() -> None:
             f"{head.score(X[test], y[test]):.3f} (C = {head.C_:.3g}) |",
             flush=True,
         )
-        walls, cpus, excesses = [], [], []
-        for i in np.unique(np.linspace(0, options.Cs - 1, options.peer_Cs).round().astype(int)):
-            C = head.Cs_[i]
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                peer = LogisticRegression(C=C, solver="lbfgs", max_iter=1000)
-                peer, peer_wall, peer_cpu = timed(lambda peer=peer: peer.fit(X[train], y[train]))
-            walls.append(peer_wall)
-            cpus.append(peer_cpu)
-            reached = objective(X[train], y[train], head.coefs_path_[i], head.intercepts_path_[i], C)
-            excess = reached / objective(X[train], y[train], peer.coef_, peer.intercept_, C) - 1
-            excesses.append(excess)
-            accuracies = f"{peer.score(X[test], y[test]):.3f}, ours "
-            accuracies += (
-                f"{np.mean((X[test] @ head.coefs_path_[i].T + head.intercepts_path_[i]).argmax(1) == y[test]):.3f}"
-            )
-            print(
-                f"| {n} | {options.d} | {options.classes} | lbfgs, {peer.n_iter_[0]} iterations | {C:.3g} | "
-                f"{peer_wall:.1f} | {peer_cpu:.1f} | {excess:.1e} | {accuracies} |",
-                flush=True,
-            )
+        n_steps = int(head.n_iter_.sum()) + len(head.Cs_)
+        floor = floor_seconds(n, options.d, options.classes, n_steps)
+        print(f"| {n} | {options.d} | {options.classes} | floor, {n_steps} passes | | {floor:.1f} | | | |")
+        for peer in options.peers:
+            against(peer, head, X, y, train, test, options, wall, cpu)
+
+
+def against(
+    name: str,
+    head: LinearProbe,
+    X: np.ndarray,
+    y: np.ndarray,
+    train: slice,
+    test: slice,
+    options: argparse.Namespace,
+    wall: float,
+    cpu: float,
+) -> None:
+    """Prints what a peer takes at some of the Cs, and what that is beside ours."""
+    if classifier(name, 1.0) is None:
+        print(f"{name} is not installed")
+        return
+    n, walls, cpus, excesses = train.stop, [], [], []
+    for i in np.unique(np.linspace(0, options.Cs - 1, options.peer_Cs).round().astype(int)):
+        C = head.Cs_[i]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            peer = classifier(name, C)
+            peer, peer_wall, peer_cpu = timed(lambda peer=peer: peer.fit(X[train], y[train]))
+        walls.append(peer_wall)
+        cpus.append(peer_cpu)
+        reached = objective(X[train], y[train], head.coefs_path_[i], head.intercepts_path_[i], C)
+        excess = reached / objective(X[train], y[train], peer.coef_, peer.intercept_, C) - 1
+        excesses.append(excess)
+        accuracies = f"{peer.score(X[test], y[test]):.3f}, ours "
+        accuracies += (
+            f"{np.mean((X[test] @ head.coefs_path_[i].T + head.intercepts_path_[i]).argmax(1) == y[test]):.3f}"
+        )
+        print(
+            f"| {n} | {options.d} | {options.classes} | {name}, {np.ravel(peer.n_iter_)[0]} iterations | {C:.3g} | "
+            f"{peer_wall:.1f} | {peer_cpu:.1f} | {excess:.1e} | {accuracies} |",
+            flush=True,
+        )
     print(
-        f"\nseconds per C, scikit-learn's (over {len(walls)} values) / ours (over all {options.Cs}): "
+        f"\nseconds per C, {name}'s (over {len(walls)} values) / ours (over all {options.Cs}): "
         f"{np.mean(walls) / (wall / options.Cs):.1f} on the wall, {np.mean(cpus) / (cpu / options.Cs):.1f} of CPU; "
         f"largest objective / scikit-learn's - 1: {max(excesses):.1e}"
     )

@@ -17,6 +17,8 @@ from probe.heads.linalg.eigen import EigenRows
 
 CHUNK_ENTRIES = 2**19
 """Logits per chunk: few enough to stay in cache between the elementwise steps."""
+MANY_SCORES, LEAST_ROWS = 2048, 256
+"""Above so many, a chunk has so many rows at least: each chunk adds to all coefficients."""
 CHUNK_BYTES = 64 * 2**20
 """Rows per chunk, counted in float64."""
 KEEP_BYTES = 3 * 2**29
@@ -51,7 +53,8 @@ class LinearLoss(ABC):
         device = features.eigenvalues.device
         # Few scores would make long chunks, and a chunk is a copy where rows come from disk or another precision.
         entries, n_bytes = (CHUNK_ENTRIES, CHUNK_BYTES) if device.type == "cpu" else (2**27, 2**30)
-        self.step = max(1, min(entries // n_scores, n_bytes // (8 * max(1, features.rank))))
+        least = LEAST_ROWS if n_scores > MANY_SCORES else 1
+        self.step = max(1, min(max(entries // n_scores, least), n_bytes // (8 * max(1, features.rank))))
         self.kept: Tensor | None = None
         self.logits: Tensor | None = None
         self._logits_bytes = budget(str(device), LOGITS_BYTES, LOGITS_PART)
