@@ -114,6 +114,7 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     measured.metrics |= of_sets.metrics
     measured.rows |= of_sets.rows
     kept = {"group": scores["groups"].groups} if "groups" in scores else {}
+    kept |= scores["intervals"].arrays() if "intervals" in scores else {}
     return Scored(of_rows, measured, more | recorded, calibrated_head, kept)
 
 

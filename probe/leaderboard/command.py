@@ -16,7 +16,7 @@ from probe.leaderboard import advice, comparison, curves, gap, layers, naming, r
 from probe.leaderboard.files import export
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.latex import CELLS
-from probe.leaderboard.records import Records
+from probe.leaderboard.records import Records, metrics_in
 from probe.leaderboard.screen import terminal
 from probe.leaderboard.select import differing, where
 from probe.leaderboard.table import COLUMNS, ROWS, Table, build_table, default_metrics
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 MAX_COLUMNS = 4
 PARTS = {"curves": curves, "gap": gap, "robustness": robustness, "worst_group": worst_group, "layers": layers}
 """What is shown in the place of the table where it is asked for."""
+SWEEP_READ = 500
+"""Runs that the page of a sweep reads, so that it costs about a second."""
 FILES = {"md": "md", "csv": "csv", "json": "json", "tex": "tex", "parquet": "parquet", "html": "html"}
 
 
@@ -136,7 +138,7 @@ def _run(options: argparse.Namespace, dataset_of: DatasetOf | None) -> int:
     labels = naming.read(options.label)
     records = naming.renamed(records, labels, [*_fields(options.rows), *columns])
     table = build_table(records, options.metric, _fields(options.rows), columns)
-    table = naming.named(table, labels)
+    table = naming.named(table, labels, list(metrics_in(dict.fromkeys(records.frame.columns))))
     compared = comparison.compare_rows(table, *options.compare) if options.compare else None
     if compared:
         tell(*comparison.text(compared).splitlines())
@@ -188,7 +190,7 @@ def arrange(table: Table, sort: str | None = None, top: int | None = None) -> Ta
 
 
 def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
-    """Writes leaderboard.md and leaderboard.csv of all runs in `folder`; returns the table of a sweep for the terminal.
+    """Writes leaderboard.md, .csv and .html of all runs in `folder`; returns the table of a sweep for the terminal.
 
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
@@ -202,7 +204,7 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     table = build_table(records, columns=sweep_columns(records))
     held = "" if runs is None else write_files(folder, records, table)
     if runs is None:
-        write_table(folder, table)
+        write_table(folder, table, records)
     told: list[str] = []
     for part in (curves, gap, layers):
         with suppress(InputError):  # most sweeps hold none of these
@@ -227,20 +229,23 @@ def write_files(folder: Path, records: Records, table: Table) -> str:
         every = read_folders([folder])
         whole = build_table(every, columns=sweep_columns(every)) if len(every.frame) != n else table
     except InputError as error:
-        write_table(folder, table)
+        write_table(folder, table, records)
         return (
-            f"leaderboard.md and leaderboard.csv hold the {counted(n, 'run')} of this sweep alone, since those in "
+            f"leaderboard.md, .csv and .html hold the {counted(n, 'run')} of this sweep alone, since those in "
             f"{folder} share no table: {error}"
         )
-    write_table(folder, whole)
+    write_table(folder, whole, every)
     more = len(every.frame) - n
-    return f"leaderboard.md and leaderboard.csv hold {counted(more, 'run')} more, all that lie in {folder}" * (more > 0)
+    return f"leaderboard.md, .csv and .html hold {counted(more, 'run')} more, all that lie in {folder}" * (more > 0)
 
 
-def write_table(folder: Path, table: Table) -> None:
-    """The files that stand beside run folders."""
+def write_table(folder: Path, table: Table, records: Records) -> None:
+    """The files that stand beside run folders; the page with what can be read in about a second."""
+    from probe.leaderboard.page import page
+
     export(table, "md", folder / "leaderboard.md")
     export(table, "csv", folder / "leaderboard.csv")
+    write_file(folder / "leaderboard.html", page(table, records.frame, max_read=SWEEP_READ))
 
 
 def sweep_columns(records: Records) -> tuple[str, ...]:

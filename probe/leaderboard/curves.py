@@ -53,12 +53,14 @@ class Curve:
 
 def sized_cells(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     """The cells of the table with `n_rows`, their training and validation rows, and `group`, dataset and protocol."""
-    runs = frame.set_index("name")
-    n_rows = runs["n_train"] + runs["n_validation"]
-    group = runs["dataset"] + ", " + runs["protocol.parameters"].map(lambda text: json.loads(text)[0])
+    names = frame["name"].tolist()
+    n_rows = dict(zip(names, (frame["n_train"] + frame["n_validation"]).tolist(), strict=True))
+    protocols = {text: json.loads(text)[0] for text in frame["protocol.parameters"].unique()}
+    told = frame["dataset"] + ", " + frame["protocol.parameters"].map(protocols)
+    group = dict(zip(names, told.tolist(), strict=True))
     return table.cells.assign(
-        n_rows=[round(float(n_rows[list(names)].mean())) for names in table.cells["runs"]],
-        group=[group[names[0]] for names in table.cells["runs"]],
+        n_rows=[round(float(np.mean([n_rows[name] for name in runs]))) for runs in table.cells["runs"]],
+        group=[group[runs[0]] for runs in table.cells["runs"]],
     )
 
 

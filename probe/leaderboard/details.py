@@ -20,7 +20,7 @@ MAX_COLUMNS = 6
 MAX_WRONG = 12
 """Rows that a run got most confidently wrong."""
 MAX_SEARCHED = 400
-WIDTH = "metric.interval_width"
+ENDS = ("interval_low", "interval_high")
 
 
 def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -38,7 +38,7 @@ def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[s
 def of_numbers(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
     """True and predicted numbers of some rows of each column, evenly spaced by the true ones, and the worst errors.
 
-    Where there is one column and heads gave intervals, `width` holds how wide those of these rows are.
+    Where the run has finite intervals, `low` and `high` are their ends.
     """
     units = dataset.get("units") or [""] * len(dataset["class_names"])
     columns, wrong = [], []
@@ -47,8 +47,9 @@ def of_numbers(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> di
         order = np.argsort(true, kind="stable")
         shown = order[np.unique(np.linspace(0, len(order) - 1, MAX_ROWS).astype(int))]
         column = {"unit": unit, "true": _short(true[shown]), "predicted": _short(predicted[shown])}
-        if len(units) == 1 and WIDTH in predictions and np.isfinite(predictions[WIDTH][shown]).all():
-            column["width"] = _short(predictions[WIDTH][shown])
+        ends = [columns_of(predictions[end])[shown, place] for end in ENDS if end in predictions]
+        if ends and np.isfinite(ends).all():
+            column["low"], column["high"] = map(_short, ends)
         columns.append(column)
         if place == 0:
             worst = np.argsort(-np.abs(true - predicted), kind="stable")[:MAX_WRONG]

@@ -45,13 +45,18 @@ def renamed(records: Records, labels: Mapping[str, str], fields: Sequence[str]) 
     return replace(records, frame=frame)
 
 
-def named(table: Table, labels: Mapping[str, str]) -> Table:
-    """The table of renamed runs with other names of its fields and its metric.
+def named(table: Table, labels: Mapping[str, str], metrics: Sequence[str] = ()) -> Table:
+    """The table of renamed runs with other names of its fields and of metrics.
+
+    Args:
+        table: Of `renamed` runs.
+        labels: Old name -> new name.
+        metrics: That the runs have beside the one of the table.
 
     Raises:
         InputError: Nothing in the table has an old name.
     """
-    fields = [*table.rows, *table.columns, table.metric]
+    fields = [*table.rows, *table.columns, *dict.fromkeys([table.metric, *metrics])]
     values = {text(value) for field in (*table.rows, *table.columns) for value in table.cells[field]}
     unused = [old for old, new in labels.items() if old not in fields and new not in values]
     if unused:

@@ -15,16 +15,18 @@ from probe.leaderboard import layers, page_runs, samples
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import title
 from probe.leaderboard.pairwise import packed
-from probe.leaderboard.records import metric_of
 from probe.leaderboard.seeds import FloatArray
 from probe.leaderboard.table import Table
-from probe.leaderboard.views import measure_facts, tables, view
+from probe.leaderboard.views import measure_facts, measures, plain_views, tables, view
 
 if TYPE_CHECKING:
     import pandas as pd
 
 N_KEPT = 60
 """The best rows, any two of which can be compared."""
+MAX_READ = 4_000
+"""Runs whose records and predictions are read, once for themselves and once for each metric beyond the first: about a
+millisecond each. Of the others the page says what the table knows."""
 COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 SCRIPTS = (
@@ -36,16 +38,18 @@ DatasetOf = Callable[[Mapping[str, Any]], Dataset]
 """From the record of a run to its dataset, for the rows themselves; raises `ProbeError` where it cannot."""
 
 
-def page(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None) -> str:
+def page(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None, max_read: int = MAX_READ) -> str:
     """The whole file.
 
     Args:
         table: What is shown first.
         frame: The runs behind the table, as `read_folders` gives them.
         dataset_of: Gives the rows that runs got most confidently wrong, as pictures and texts; without it numbers.
+        max_read: How many runs are read, and as many for metrics beyond the first.
     """
     web = resources.files("probe.leaderboard") / "web"
-    data = json.dumps(page_data(table, frame, dataset_of), separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    found = page_data(table, frame, dataset_of, max_read)
+    data = json.dumps(found, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
     parts = {
         "POLICY": POLICY,
         "TITLE": html(title(table)),
@@ -58,17 +62,20 @@ def page(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None)
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def page_data(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None) -> dict[str, Any]:
+def page_data(
+    table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None, max_read: int = MAX_READ
+) -> dict[str, Any]:
     """All that the page shows, as plain JSON."""
-    by_name = {run["name"]: run for run in frame.drop(columns="correct").to_dict("records")}
-    found, without = tables(table, frame)
+    found, without = tables(table, frame, max_read)
+    wanted = page_runs.fields(frame, [one.metric for one in found], COSTS.values())
+    by_name = {run["name"]: run for run in frame[wanted].to_dict("records")}
     lines = {line["row"]: line for other in found for line in other.ranking.to_dict("records")}
     places = {row: place for place, row in enumerate(lines)}
     cells = _shared_cells(found, frame)
     order = [cell for row in lines for cell in cells[row].values()]
     runs = [(by_name[name], cell["column"]) for cell in order for name in cell["runs"]]
     of_cell = _numbered(order)
-    told, classes = page_runs.gather(runs, [own[0] for own in of_cell])
+    told, classes = page_runs.gather(runs, [own[0] for own in of_cell], max_read)
     kept = list(lines)[:N_KEPT]
     first = [cell["runs"][0] for row in kept for cell in cells[row].values()]
     numbers = iter(of_cell)
@@ -82,23 +89,34 @@ def page_data(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = 
         }
         for row in lines
     ]
-    shown = [(run, place) for place, (run, _) in enumerate(runs) if told[place]["detail"] is not None]
+    shown = [(run, place) for place, (run, _) in enumerate(runs) if told[place].get("detail") is not None]
     faults = [f"{one_line(run['folder'])} has no diagrams here: {one['fault']}"
-              for (run, _), one in zip(runs, told, strict=True) if one["fault"]]  # fmt: skip
+              for (run, _), one in zip(runs, told, strict=True) if one.get("fault")]  # fmt: skip
     looked = samples.gather([(run, told[place]) for run, place in shown], dataset_of)
     return {
         "fields": [one_line(table.named(field)) for field in table.rows],
         "rows": rows,
-        "views": [view(other, places, kept) for other in found],
+        "views": [*(view(other, places, kept) for other in found), *plain_views(frame, found, cells)],
         "runs": told,
         "classes": classes,
-        "measures": _measures(frame),
+        "measures": {name: measure_facts(one) for name, one in measures(frame).items()},
+        "labels": {old: one_line(new) for old, new in table.labels.items()},
         **packed(frame, first),
         "samples": looked.samples,
         "layers": _layers(table),
-        "notes": [*without, *looked.notes, *faults],
+        "notes": [*without, *_left_out(len(runs), max_read, dataset_of), *looked.notes, *faults],
         "problems": [[one_line(problem.folder), one_line(problem.reason)] for problem in table.problems],
     }
+
+
+def _left_out(n_runs: int, max_read: int, dataset_of: DatasetOf | None) -> list[str]:
+    """What the page was not to look at."""
+    found = []
+    if n_runs > max_read:
+        found.append(f"Of {n_runs} runs {max_read} were read: the others have no command and no drawings here.")
+    if dataset_of is None:
+        found.append("Rows of datasets stand here by their numbers: probe leaderboard FOLDER --html FILE shows them.")
+    return found
 
 
 def _shared_cells(found: list[Table], frame: pd.DataFrame) -> dict[str, dict[str, dict[Any, Any]]]:
@@ -118,17 +136,13 @@ def _numbered(cells: list[dict[Any, Any]]) -> list[list[int]]:
 
 def _place(cell: Mapping[Any, Any], runs: list[Any], numbers: list[int]) -> dict[str, Any]:
     # A run that does not say what it cost has nan here, once it stands in one frame with others.
-    costs = {key: float(np.nan_to_num([run.get(field, 0.0) for run in runs]).mean()) for key, field in COSTS.items()}
+    spent = {key: [run.get(field, 0.0) for run in runs] for key, field in COSTS.items()}
+    costs = {key: _digits(sum(x for x in of_runs if x == x) / len(runs)) for key, of_runs in spent.items()}
     return costs | {"n_rows": cell["n_rows"], "data": one_line(cell["group"]), "runs": numbers}
 
 
-def _measures(frame: pd.DataFrame) -> dict[str, Any]:
-    """How the metrics of all runs are spelled."""
-    names = [column.removeprefix("metric.") for column in frame.columns if column.startswith("metric.")]
-    own = {name: frame.loc[frame[f"metric.{name}"].notna(), "own_metrics"] for name in names}
-    return {
-        name: measure_facts(metric_of({"own_metrics": told.iloc[0]}, name)) for name, told in own.items() if len(told)
-    }
+def _digits(value: float) -> float:
+    return float(f"{value:.6g}")
 
 
 def _layers(table: Table) -> list[dict[str, Any]]:

@@ -4,39 +4,56 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
 from probe.leaderboard.details import detail, searched
+from probe.leaderboard.records import METRIC
 from probe.results.reader import read_predictions, read_result
 from probe.results.schema import HEAD
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MAX_BYTES = 2_500_000
 """Of drawings on the page; runs that do not fit, the last of the ranking, keep their metrics and their command."""
 WIDTHS = ("n_features_in_", "widths_")
+FIELDS = (
+    "name", "folder", "dataset", "seed", "fold", "n_folds", "dataset.classes", "dataset.test_rows",
+    "dataset.fingerprint",
+)  # fmt: skip
 Run = Mapping[Any, Any]
 
 
-def gather(runs: Sequence[tuple[Run, str]], first: Sequence[int]) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+def fields(frame: pd.DataFrame, metrics: Sequence[str], costs: Iterable[str]) -> list[str]:
+    """What the page has to know of each run of a frame, those that are not read included."""
+    wanted = {*FIELDS, *costs, *(METRIC + name for name in metrics)}
+    return [column for column in frame.columns if column in wanted]
+
+
+def gather(
+    runs: Sequence[tuple[Run, str]], first: Sequence[int], max_read: int
+) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
     """Runs to look into, and the class names that their drawings use, by digest.
 
     Args:
         runs: Flat records, and the column that each stands in.
         first: Places of those whose drawings come first.
+        max_read: Runs that are read, these first.
     """
-    found: list[dict[str, Any]] = []
-    results: list[dict[str, Any] | None] = []
-    for run, column in runs:
-        facts, result = _facts(run, column)
-        found.append(facts)
-        results.append(result)
+    leading = set(first)
+    order = [*first, *(i for i in range(len(runs)) if i not in leading)]
+    found = [_known(run, column) for run, column in runs]
+    results: dict[int, dict[str, Any] | None] = {}
+    for place in order[:max_read]:
+        found[place], results[place] = _facts(*runs[place])
     classes: dict[str, list[str]] = {}
     used = 0
-    for place in [*first, *(i for i in range(len(runs)) if i not in set(first))]:
-        result, (run, _) = results[place], runs[place]
+    for place in order:
+        result, (run, _) = results.get(place), runs[place]
         if result is None or used > MAX_BYTES:
             continue
         try:
@@ -50,6 +67,13 @@ def gather(runs: Sequence[tuple[Run, str]], first: Sequence[int]) -> tuple[list[
             found[place] |= drawing
             classes.setdefault(run["dataset.classes"], [one_line(name) for name in result["dataset"]["class_names"]])
     return found, classes
+
+
+def _known(run: Run, column: str) -> dict[str, Any]:
+    """What the table knows of a run whose record is not read."""
+    metrics = {key.removeprefix(METRIC): [_digits(v)] for key, v in run.items() if key.startswith(METRIC) and v == v}
+    known = {"name": one_line(run["name"]), "column": one_line(column), "seed": run["seed"], "metrics": metrics}
+    return known | ({"fold": run["fold"]} if run["n_folds"] else {})
 
 
 def _facts(run: Run, column: str) -> tuple[dict[str, Any], dict[str, Any] | None]:

@@ -41,7 +41,8 @@ def differences(table: Table, column: str, kept: Sequence[str], places: Mapping[
     law = pair_law(found)
     pairs = list(itertools.combinations([whole.index(row) for row in there], 2))
     alike = [(a, b) for a, b in pairs if systems[a].seeds == systems[b].seeds]
-    mixed = [pair for pair in pairs if pair not in set(alike) and _common(*(systems[i] for i in pair))]
+    others = set(pairs) - set(alike)
+    mixed = [pair for pair in pairs if pair in others and _common(*(systems[i] for i in pair))]
     told: dict[tuple[int, int], tuple[float, float]] = {}
     if alike:
         leads = np.array([systems[a].value - systems[b].value for a, b in alike])
@@ -51,13 +52,13 @@ def differences(table: Table, column: str, kept: Sequence[str], places: Mapping[
         leads = np.array([one.value for one in paired])
         spread = spread_alone(*systems) if len(systems) == 2 else law.spread(column_variances(paired))
         told |= zip(mixed, _spelled(spread, leads), strict=True)
+    place = {pair: i for i, pair in enumerate(pairs)}
     return {
         "rows": [places[row] for row in there],
         "half": [told[pair][0] if pair in told else None for pair in pairs],
         "p": [told[pair][1] if pair in told else None for pair in pairs],
         "value": {
-            pairs.index(pair): [float(f"{one.value:.5g}"), len(one.seeds)]
-            for pair, one in zip(mixed, paired, strict=True)
+            place[pair]: [float(f"{one.value:.5g}"), len(one.seeds)] for pair, one in zip(mixed, paired, strict=True)
         },
     }
 
@@ -81,7 +82,8 @@ def packed(frame: pd.DataFrame, names: Sequence[str]) -> dict[str, Any]:
         `bits`: name -> test set and base64 of a bit per row; `tests`: test set -> numbers of its rows, or how many
         where they are all of a partition in order.
     """
-    by_name = {run["name"]: run for run in frame.to_dict("records")}
+    wanted = ["name", "folder", "correct", "skipped", "dataset.test_rows"]
+    by_name = {run["name"]: run for run in frame.loc[frame["name"].isin(names), wanted].to_dict("records")}
     bits: dict[str, list[str]] = {}
     tests: dict[str, Any] = {}
     used = 0

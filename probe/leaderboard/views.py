@@ -12,23 +12,32 @@ from probe.core.escaping import one_line
 from probe.leaderboard.export import title
 from probe.leaderboard.pairwise import differences
 from probe.leaderboard.records import METRIC, Records, metric_of
+from probe.leaderboard.select import natural
 from probe.leaderboard.table import Table, build_table
 from probe.metrics.shared.metric import OF_THE_TARGET, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MAX_PLAIN_CELLS = 40_000
+"""Of all metrics without a table together."""
+NO_PAIRS: dict[str, Any] = {"rows": [], "half": [], "p": [], "value": {}}
+Cells = Mapping[str, Mapping[Any, Any]]
 MAX_VIEWS = 6
 """Metrics that the page can be switched to, that of the table among them."""
-MAX_WORK = 4_000
-"""Runs times metrics beyond the first: each reads the predictions of every run once more."""
 
 
-def tables(table: Table, frame: pd.DataFrame) -> tuple[list[Table], list[str]]:
-    """The table itself, and tables of the same rows by other metrics that the runs have; and why some have none."""
+def tables(table: Table, frame: pd.DataFrame, max_read: int) -> tuple[list[Table], list[str]]:
+    """The table itself, and tables of the same rows by other metrics that the runs have; and why some have none.
+
+    Args:
+        table: By one metric.
+        frame: The runs behind it.
+        max_read: Of runs times metrics beyond the first: each reads the predictions of every run once more.
+    """
     found, notes = [table], []
     shown, known = set(table.ranking["row"]), {row for row, _ in table.scores}
-    for name in _others(table, frame)[: min(MAX_VIEWS - 1, MAX_WORK // max(1, len(frame)))]:
+    for name in _others(table, frame)[: min(MAX_VIEWS - 1, max_read // max(1, len(frame)))]:
         try:
             other = build_table(Records(frame, table.problems, []), name, table.rows, table.columns)
         except InputError as error:  # predictions that are damaged by now, or that older versions did not keep
@@ -48,15 +57,16 @@ def _with(table: Table, ranking: pd.DataFrame, labels: Mapping[str, str]) -> Tab
 
 
 def _others(table: Table, frame: pd.DataFrame) -> list[str]:
-    names = [column.removeprefix(METRIC) for column in frame.columns if column.startswith(METRIC)]
-    there = {name: frame[frame[METRIC + name].notna()] for name in names if name != table.metric}
-    measures = {name: _measure(runs, name) for name, runs in there.items() if len(runs)}
+    found = {name: one for name, one in measures(frame).items() if one.can_rank and name != table.metric}
     # What other kinds of target are shown by comes first: its rows stand in no other view.
-    return sorted((name for name, one in measures.items() if one.can_rank), key=lambda name: not measures[name].shown)
+    return sorted(found, key=lambda name: not found[name].shown)
 
 
-def _measure(runs: pd.DataFrame, name: str) -> Metric:
-    return metric_of({"own_metrics": runs["own_metrics"].iloc[0]}, name)
+def measures(frame: pd.DataFrame) -> dict[str, Metric]:
+    """What the metrics of all runs are, by name."""
+    names = [column.removeprefix(METRIC) for column in frame.columns if column.startswith(METRIC)]
+    own = {name: frame.loc[frame[METRIC + name].notna(), "own_metrics"] for name in names}
+    return {name: metric_of({"own_metrics": told.iloc[0]}, name) for name, told in own.items() if len(told)}
 
 
 def measure_facts(measure: Metric) -> dict[str, Any]:
@@ -93,6 +103,62 @@ def view(table: Table, places: Mapping[str, int], kept: Sequence[str]) -> dict[s
             for line in table.ranking.to_dict("records")
         ],
         "pairs": [differences(table, name, kept, places) for name in names],
+    }
+
+
+def plain_views(frame: pd.DataFrame, ranked: Sequence[Table], cells: Mapping[str, Cells]) -> list[dict[str, Any]]:
+    """Means over seeds by the metrics that have no table, as far as they fit: without intervals, ranks and marks.
+
+    Args:
+        frame: The runs.
+        ranked: The tables that there are, the first of which says what fields and metrics are called.
+        cells: Row of the page -> column -> cell.
+    """
+    known = {one.metric for one in ranked}
+    found = []
+    for name, measure in measures(frame).items():
+        if name in known:
+            continue
+        at = frame.loc[frame[METRIC + name].notna(), ["name", METRIC + name, *_goal(measure)]]
+        values = {run: rest for run, *rest in at.itertuples(index=False, name=None)}
+        told = [
+            {column: shown for column, cell in of_row.items() if (shown := _plain(measure, cell, values))}
+            for of_row in cells.values()
+        ]
+        found.append(_plain_view(ranked[0], measure, told))
+    room = MAX_PLAIN_CELLS // max(1, sum(map(len, cells.values())))
+    return found[:room]
+
+
+def _goal(measure: Metric) -> list[str]:
+    return [measure.target] if isinstance(measure.target, str) else []
+
+
+def _plain(measure: Metric, cell: Mapping[Any, Any], values: Mapping[str, list[float]]) -> dict[str, Any] | None:
+    told = [values[name] for name in cell["runs"] if name in values]
+    if not told:
+        return None
+    value, *goal = (float(f"{np.mean(of_runs):.6g}") for of_runs in zip(*told, strict=True))
+    badness = measure.badness(value, *goal)
+    return {"value": value, "low": None, "high": None, "badness": badness, "n_seeds": cell["n_seeds"]}
+
+
+def _plain_view(table: Table, measure: Metric, told: list[dict[str, dict[str, Any]]]) -> dict[str, Any]:
+    why = measure.unranked or "its table would read every run once more: probe leaderboard --metric has it"
+    unit = f", {measure.unit}" if measure.unit else ""
+    names = natural({column for of_row in told for column in of_row})
+    return {
+        "metric": measure.name,
+        "title": f"{table.named(measure.name)}{unit} (not ranked)",
+        **measure_facts(measure),
+        "columns": list(map(one_line, names)),
+        "notes": [f"Not ranked, for {why}. Means over seeds; each run shows its own interval."],
+        "lines": [
+            {"row": place, "rank": None, "note": "", "cells": [of_row.get(column) for column in names]}
+            for place, of_row in enumerate(told)
+            if of_row
+        ],
+        "pairs": [NO_PAIRS] * len(names),
     }
 
 

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.metrics.shared.influences import LOGARITHM, PLAIN, Scale, studentized
@@ -45,6 +46,12 @@ class IntervalScores:
     labels: Numbers
     level: float
     groups: IntArray | None = None
+
+    def arrays(self) -> dict[str, NDArray[np.float32]]:
+        """What a run keeps of them, (N,) or (N, Q)."""
+        shape = self.low.shape[: 1 + (self.low.shape[1] > 1)]
+        ends = {"interval_low": self.low, "interval_high": self.high}
+        return {name: end.reshape(shape).astype(np.float32) for name, end in ends.items()}
 
 
 def margins(low: Numbers, high: Numbers, unit: Numbers, labels: Numbers, level: float) -> Numbers:

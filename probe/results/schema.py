@@ -48,6 +48,8 @@ ARRAYS = {
     "label_rank": "(N,) classes before the label's; of equal logits the lower code is first, one of -inf is last",
     "group": "(N,) number of the row's group, where training and test rows share some",
     "logits": "(N, K) float32, where there are at most 100 classes or save_logits=true",
+    "interval_low": "(N,) or (N, Q) float32, lower ends of the intervals of numbers, with calibrate=true",
+    "interval_high": "of the same shape, the upper ends",
     "metric.<name>": "(N,) float32, what each row adds to a metric that does not follow from the arrays above",
 }
 FIELDS: dict[str, type] = {

@@ -248,6 +248,10 @@ def test_calibration_gives_intervals_that_hold_the_number_at_the_level(folder: P
     X = np.stack([sklearn.load("diabetes").partitions["test"][i] for i in range(9)]).astype(np.float32)
     low, high = head.predict_interval(X)
     np.testing.assert_allclose(high - low, 2 * told["margins"][0])
+    kept = load_file(made / "predictions.safetensors")
+    where = [kept["row"].tolist().index(i) for i in range(9)]
+    ends = kept["interval_low"][where], kept["interval_high"][where]
+    np.testing.assert_allclose(ends, [low[:, 0], high[:, 0]], rtol=1e-5)
     with pytest.raises(InputError, match="this RidgeNumbers is not calibrated: make the run with calibrate=true"):
         Head.load(made / "head.safetensors").predict_interval(X)
     assert main([str(tmp_path), "--metric", "interval_coverage"]) == 0

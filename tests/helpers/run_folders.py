@@ -187,7 +187,8 @@ def write_numbers(root: Path, head: str = "ols", noise: float = 0.1) -> Path:
     predicted[7] += 3
     value = 1 - ((true - predicted) ** 2).sum() / ((true - true.mean()) ** 2).sum()
     width = np.full(20, 4.0, np.float32)
-    predictions = {"row": np.arange(20), "label": true, "predicted": predicted, "metric.interval_width": width}
+    ends = {"interval_low": (predicted - 1).astype(np.float32), "interval_high": (predicted + 3).astype(np.float32)}
+    predictions = {"row": np.arange(20), "label": true, "predicted": predicted, "metric.interval_width": width, **ends}
     metrics = {"r2": {"value": value, "low": value - 0.1, "high": value + 0.1},
                "interval_width": {"value": 4.0, "low": 4.0, "high": 4.0}}  # fmt: skip
     result = make_result("tiny", head, "heights", 0, predictions, 1, class_names=["height"], metrics=metrics)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from board_page import data_of
 from run_folders import write_run
 
 from probe.core.errors import InputError
@@ -80,7 +81,7 @@ def test_another_kind_of_cell_is_refused(board: Path) -> None:
 
 
 def test_a_label_renames_everywhere(board: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    renamed = ["tiny=Tiny net", "digits=Digits", "top1=accuracy", "head=Head"]
+    renamed = ["tiny=Tiny net", "digits=Digits", "top1=accuracy", "head=Head", "log_loss=surprise"]
     files = {kind: tmp_path / f"table.{kind}" for kind in ("md", "csv", "json", "tex", "html")}
     words = [word for name in renamed for word in ("--label", name)]
     words += [word for kind, path in files.items() for word in (f"--{kind}", str(path))]
@@ -92,6 +93,10 @@ def test_a_label_renames_everywhere(board: Path, tmp_path: Path, capsys: pytest.
         assert ("accuracy" if kind in ("md", "tex", "out", "html") else "Head") in text, kind
     assert {cell["backbone"] for cell in json.loads(texts["json"])["cells"]} == {"Tiny net", "random"}
     assert "Tiny net" in (tmp_path / "plots" / "scores-top1.svg").read_text()
+    page = data_of(files["html"])
+    titles = {view["metric"]: view["title"] for view in page["views"]}
+    assert titles["log_loss"] == "surprise, nats (lower is better)"
+    assert (page["labels"]["top1"], page["labels"]["log_loss"]) == ("accuracy", "surprise")
     assert main([str(board), *words[:8], "--compare", "Tiny net linear", "random linear"]) == 0
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from board_page import data_of
 from run_folders import write_numbers, write_run
 
 from probe.core.base import digest
@@ -42,12 +43,6 @@ def file(runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "index.html"
     assert main([str(runs), "--columns", "dataset,protocol.shots", "--html", str(path)]) == 0
     return path
-
-
-def data_of(path: Path) -> dict[str, Any]:
-    found = re.search(r'<script type="application/json" id="data">(.*?)</script>', path.read_text("utf-8"), re.S)
-    assert found
-    return json.loads(found[1])
 
 
 def test_the_page_holds_the_numbers_of_the_table(runs: Path, file: Path) -> None:
@@ -162,6 +157,44 @@ def test_drawings_that_do_not_fit_are_those_of_later_seeds_and_their_runs_keep_t
     assert len(drawn) < 18
     assert drawn.count(0) == 9
     assert all(run["command"].startswith("probe ") for run in data["runs"])
+
+
+def test_of_runs_that_are_not_read_the_page_says_what_the_table_knows(runs: Path) -> None:
+    records = read_folders([runs])
+    table = build_table(records, columns=("dataset", "protocol.shots"))
+    whole, data = (page_data(table, records.frame, max_read=n) for n in (100, 10))
+    assert [view["metric"] for view in data["views"]] == [view["metric"] for view in whole["views"]]
+    assert data["views"][0] == whole["views"][0]
+    assert [len(view["lines"]) for view in data["views"][1:]] == [3] * (len(data["views"]) - 1)
+    read = [run for run in data["runs"] if "command" in run]
+    assert (len(read), [run["seed"] for run in read].count(0)) == (10, 9)
+    (known, *_) = [run for run in data["runs"] if "command" not in run]
+    (same,) = [run for run in whole["runs"] if run["name"] == known["name"]]
+    assert (known["column"], known["metrics"]["top1"][0]) == (same["column"], same["metrics"]["top1"][0])
+    assert any("Of 18 runs 10 were read" in note for note in data["notes"])
+
+
+def test_metrics_that_cannot_rank_are_views_without_ranks_and_intervals(tmp_path: Path) -> None:
+    for seed, value in ((0, 0.2), (1, 0.4)):
+        told = {"worst_class": {"value": value, "low": 0.1, "high": 0.5}}
+        write_run(tmp_path, "tiny", "linear", "digits", seed, metrics=told)
+    write_run(tmp_path, "tiny", "ncm", "digits")
+    records = read_folders([tmp_path])
+    data = page_data(build_table(records), records.frame)
+    (view,) = [view for view in data["views"] if view["metric"] == "worst_class"]
+    ((line),) = view["lines"]
+    assert data["rows"][line["row"]]["fields"] == ["tiny", "linear"]
+    assert (line["rank"], line["cells"][0]["low"], line["cells"][0]["value"]) == (None, None, 0.3)
+    assert view["title"] == "worst_class, % (not ranked)"
+    assert "it is the lowest of many classes" in view["notes"][0]
+
+
+def test_intervals_of_numbers_are_those_of_the_run(tmp_path: Path) -> None:
+    write_numbers(tmp_path)
+    records = read_folders([tmp_path])
+    (column,) = page_data(build_table(records), records.frame)["runs"][0]["detail"]["columns"]
+    predicted = np.array(column["predicted"])
+    np.testing.assert_allclose([column["low"], column["high"]], [predicted - 1, predicted + 3], rtol=1e-4)
 
 
 def test_names_are_never_taken_for_places_of_the_template(file: Path) -> None:

@@ -16,6 +16,7 @@ from run_folders import write_numbers, write_run
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
+from probe.leaderboard.command import main
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.page import page
 from probe.leaderboard.table import build_table
@@ -160,6 +161,27 @@ def test_browser_switches_the_metric_and_what_is_better_with_it(opened: Any) -> 
     values = opened.locator("#board tbody tr[data-place] > td:nth-child(6) > span:first-child").all_inner_texts()
     numbers = [float(text.split()[0]) for text in values]
     assert numbers == sorted(numbers)
+
+
+def test_browser_shows_metrics_that_cannot_rank_by_the_names_that_they_are_given(tab: Any, tmp_path: Path) -> None:
+    for head, value in (("ncm", 0.2), ("linear", 0.4)):
+        told = {"worst_class": {"value": value, "low": value - 0.1, "high": value + 0.1}}
+        write_run(tmp_path / "runs", "tiny", head, "digits", metrics=told)
+    words = ["--label", "worst_class=lowest", "--html", str(tmp_path / "page.html")]
+    assert main([str(tmp_path / "runs"), *words]) == 0
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.wait_for_selector("#cost svg")
+    tab.select_option("#metric", label="lowest")
+    assert tab.inner_text("#title") == "lowest, % (not ranked)"
+    tab.locator('thead button[data-sort="c:digits"]').click()
+    cells = tab.locator("#board tbody tr[data-place] > .number").all_inner_texts()
+    assert (heads(tab), cells) == (["linear", "ncm"], ["40.0", "20.0"])
+    settled(tab, "document.querySelector('#cost svg').getAttribute('aria-label').startsWith('lowest on digits')")
+    tab.locator("tr[data-place]", has_text="ncm").locator("td.rank").click()
+    tab.select_option("#compare", "tiny linear")
+    assert "not kept" in tab.inner_text("#detail .compared")
+    assert "lowest, %" in tab.inner_text("#detail .metrics")
+    assert tab.said == []
 
 
 def test_browser_shows_columns_that_are_chosen(opened: Any) -> None:
@@ -328,6 +350,8 @@ def test_browser_draws_numbers_with_their_intervals_and_scores_by_layer(tab: Any
     assert tab.locator("#residuals-0 .mark").count() == 20
     assert "interval_width, cm" in tab.inner_text("#detail .metrics")
     assert "true 7, predicted 9.9" in tab.locator("#detail .wrong").first.inner_text()
+    marks = tab.locator("#against-0 .mark")
+    assert "predicted 9.9, interval 8.9 to 12.9" in marks.nth(7).get_attribute("aria-label")
     assert tab.locator("#layers .mark").count() == 3
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from board_page import data_of
 from run_folders import digest, draw_predictions, edit, write_run
 
 from probe.core.errors import InputError
@@ -367,8 +368,9 @@ def test_the_files_hold_the_folder_and_the_terminal_the_sweep(board: Path) -> No
     mine = [folder for folder in read_folders([board]).frame.query("head == 'ncm'")["folder"]]
     shown = write_sweep_table(board, [Path(folder) for folder in mine])
     assert "linear" not in shown
-    assert f"leaderboard.md and leaderboard.csv hold 24 runs more, all that lie in {board}" in shown
+    assert f"leaderboard.md, .csv and .html hold 24 runs more, all that lie in {board}" in shown
     assert (board / "leaderboard.csv").read_text().count("linear") == 4
+    assert data_of(board / "leaderboard.html")["rows"][0]["fields"] == ["tiny", "linear"]
     assert "more, all that lie" not in write_sweep_table(board)
 
 
@@ -378,6 +380,7 @@ def test_where_the_folder_shares_no_table_the_files_hold_the_sweep(board: Path) 
     assert "hold the 1 run of this sweep alone" in shown
     assert "2 dataset fingerprints" in shown
     assert (board / "leaderboard.csv").read_text().count("lda") == 1
+    assert [row["fields"][1] for row in data_of(board / "leaderboard.html")["rows"]] == ["lda"]
 
 
 def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path: Path) -> None:

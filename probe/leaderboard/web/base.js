@@ -37,7 +37,13 @@ const scaled = (value, measure) => (measure.percent ? 100 * value : value);
 const unitOf = (measure) => (measure.percent ? "%" : measure.unit || "");
 const three = new Intl.NumberFormat("en", { maximumSignificantDigits: 3 }), compact = new Intl.NumberFormat("en", { maximumSignificantDigits: 3, notation: "compact" });
 const short = (value) => (Number.isFinite(value) ? (Math.abs(value) < 1e5 ? three : compact).format(value) : "–");
+const called = (metric) => data.labels[metric] ?? metric;
+const bounded = (cell, measure) => spelled(cell.value, measure) + (cell.low === null ? "" : ` [${spelled(cell.low, measure)}, ${spelled(cell.high, measure)}]`);
 const rowName = (row) => row.fields.join(" ");
+
+/* Of runs that were not read the page knows what the table does. */
+const UNREAD = { command: "", seconds: {}, chosen: null, on: "", commit: "", created: "", device: "", n: [], width: null, protocol: "", fold: null, detail: null, searched: null, fault: "" };
+data.runs = data.runs.map((run) => ({ ...UNREAD, ...run }));
 
 /* Rows by name, and the views (one for each metric) with their lines by row. */
 const names = data.rows.map(rowName);

@@ -41,11 +41,11 @@ function differenceTable(a, b) {
     const cells = [a, b].map((row) => view().lineOf.get(row)?.cells[at]);
     if (!cells.every(Boolean)) return null;
     const pair = pairOf(at, a, b), told = pair ? `${spelled(pair.lead, view())} [${spelled(pair.lead - pair.half, view())}, ${spelled(pair.lead + pair.half, view())}]` : "not kept";
-    return [name, ...cells.map((cell) => `${spelled(cell.value, view())} [${spelled(cell.low, view())}, ${spelled(cell.high, view())}]`), told,
+    return [name, ...cells.map((cell) => bounded(cell, view())), told,
       pair ? (pair.p < 1e-4 ? "<.0001" : String(Number(pair.p.toPrecision(2)))) : "–", pair ? String(pair.seeds) : "–"];
   }).filter(Boolean);
   const unit = unitOf(view()), target = view().better === "target" ? ", of the distances from the best value" : "";
-  return tableOf(`${view().metric}${unit ? `, ${unit}` : ""}: A = ${names[a]}, B = ${names[b]}`, ["", "A", "B", `A - B, paired${target}`, "p", "seeds"], lines);
+  return tableOf(`${called(view().metric)}${unit ? `, ${unit}` : ""}: A = ${names[a]}, B = ${names[b]}`, ["", "A", "B", `A - B, paired${target}`, "p", "seeds"], lines);
 }
 
 function comparison(a, b, column) {

@@ -59,12 +59,12 @@ function origins(place) {
     const by_seed = runs.map((run) => `${drawOf(run)}: ${spelled(run.metrics[state.metric]?.[0], view())}`);
     const chosen = [...new Set(runs.map((run) => run.on).filter(Boolean))].join(", ") || "nothing was chosen";
     const [train, validation, test] = first.n.length ? first.n : ["–", "–", "–"];
-    return [name, own ? `${spelled(own.value, view())} [${spelled(own.low, view())}, ${spelled(own.high, view())}]${marks(own)}` : "–",
+    return [name, own ? bounded(own, view()) + marks(own) : "–",
       by_seed.slice(0, 12).join("; ") + (by_seed.length > 12 ? "; …" : ""), first.protocol, `${train} + ${validation}`, String(test), chosen,
       `${short(cell.fit)} s`];
   });
   const unit = unitOf(view());
-  return tableOf("", ["column", `${state.metric}${unit ? `, ${unit}` : ""}: mean over seeds [95 %]`, "by seed", "protocol", "training + validation rows", "test rows", "chosen on", "fit"], lines);
+  return tableOf("", ["column", `${called(state.metric)}${unit ? `, ${unit}` : ""}: mean over seeds [95 %]`, "by seed", "protocol", "training + validation rows", "test rows", "chosen on", "fit"], lines);
 }
 
 function facts(pairs) {
@@ -75,7 +75,7 @@ function metricTable(run) {
   const units = new Set((run.detail?.columns || []).map((column) => column.unit)), own = units.size === 1 ? [...units][0] : "";
   const lines = Object.entries(run.metrics).map(([name, [value, low, high]]) => {
     const measure = data.measures[name] || {}, unit = (measure.significant && own) || unitOf(measure);
-    return [unit ? `${name}, ${unit}` : name, spelled(value, measure), `${spelled(low, measure)} to ${spelled(high, measure)}`, measure.better || ""];
+    return [called(name) + (unit ? `, ${unit}` : ""), spelled(value, measure), `${spelled(low, measure)} to ${spelled(high, measure)}`, measure.better || ""];
   });
   return tableOf("", ["metric", "value", "95 % of this run", "better"], lines, { class: "small metrics" });
 }
@@ -83,13 +83,14 @@ function metricTable(run) {
 function runOf(run, pending) {
   const seconds = Object.entries(run.seconds).map(([phase, spent]) => `${phase} ${short(spent)}`).join(", ");
   const chosen = run.chosen && Object.entries(run.chosen).map(([key, value]) => `${key} ${typeof value === "number" ? short(value) : value}`).join(", ");
-  const found = [make("p", { class: "soft" }, run.name), make("pre", { tabindex: "0", "aria-label": "The command that gives this run" }, run.command),
+  const command = run.command ? make("pre", { tabindex: "0", "aria-label": "The command that gives this run" }, run.command) : "";
+  const found = [make("p", { class: "soft" }, run.name), command,
     facts([["commit", run.commit], ["made", run.created.slice(0, 16).replace("T", " ")], ["device", run.device], ["seconds", seconds], ["features of a row", run.width && String(run.width)],
       ["chosen", chosen && `${chosen} on ${run.on}`]])];
   const grid = make("div", { class: "grid" });
   if (Object.keys(run.metrics).length) grid.append(drawing("Metrics", metricTable(run)));
   found.push(grid);
-  if (!run.detail && !run.searched) return [...found, make("p", { class: "soft" }, run.fault || "This page holds drawings of the first runs of its table only, not of this one.")];
+  if (!run.detail && !run.searched) return [...found, make("p", { class: "soft" }, run.fault || `This page holds ${run.command ? "drawings" : "the records"} of the first runs of its table only, not of this one.`)];
   for (const [figure, act] of drawingsOf(run)) {
     grid.append(figure);
     if (act) pending.push(act);

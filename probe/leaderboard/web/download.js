@@ -37,7 +37,7 @@ function asTex() {
       if (column.kind === "fact") return latex(column.fact.show(column.fact.of(row)));
       const cell = line.cells[column.at];
       if (!cell) return "missing";
-      const text = latex(`${spelled(cell.value, view())} [${spelled(cell.low, view())}, ${spelled(cell.high, view())}]${marks(cell)}`);
+      const text = latex(bounded(cell, view()) + marks(cell));
       return cell.mark === "best" ? `\\textbf{${text}}` : text;
     });
     return [...row.fields.map(latex), latex(rankText(line)), ...texts];

@@ -1,19 +1,19 @@
 /* Numbers to predict: predicted against true with intervals, residuals, and how they are spread. */
 function drawAgainst(box, column, name, rows) {
-  const half = column.width ? column.width.map((w) => w / 2) : null, unit = column.unit ? ` (${column.unit})` : "";
+  const { low, high } = column, unit = column.unit ? ` (${column.unit})` : "";
   const plot = frame(box, { label: `Predicted against true: ${name}`, height: 320, x: { values: column.true, label: `true${unit}` },
-    y: { values: column.predicted.flatMap((p, i) => (half ? [p - half[i], p + half[i]] : [p])).concat(column.true), label: `predicted${unit}` } });
+    y: { values: [...column.predicted, ...(low || []), ...(high || []), ...column.true], label: `predicted${unit}` } });
   const ends = [Math.min(...column.true), Math.max(...column.true)];
   plot.svg.append(line(ends.map((v) => [plot.X(v), plot.Y(v)]), { class: "line ideal" }));
   column.true.forEach((value, i) => {
     const x = plot.X(value), p = column.predicted[i];
-    if (half) plot.svg.append(draw("line", { x1: x, x2: x, y1: plot.Y(p - half[i]), y2: plot.Y(p + half[i]), class: "interval", "aria-hidden": "true" }));
-    const text = `true ${short(value)}, predicted ${short(p)}${half ? `, interval ${short(column.width[i])} wide` : ""}`;
+    if (low) plot.svg.append(draw("line", { x1: x, x2: x, y1: plot.Y(low[i]), y2: plot.Y(high[i]), class: "interval", "aria-hidden": "true" }));
+    const text = `true ${short(value)}, predicted ${short(p)}${low ? `, interval ${short(low[i])} to ${short(high[i])}` : ""}`;
     plot.svg.append(mark(symbol(x, plot.Y(p), 0, 3, { fill: colour(0), "fill-opacity": 0.75 }), text));
   });
   walkable(plot.svg);
   const words = `${plural(column.true.length, "row")} of ${rows}, spread over the true numbers.`;
-  box.append(make("p", { class: "soft" }, half ? `${words} Bars are as wide as the predicted intervals, drawn around the prediction.` : words));
+  box.append(make("p", { class: "soft" }, low ? `${words} Bars are the intervals, of the head that calibration fitted on fewer rows: they need not lie around the prediction.` : words));
 }
 
 function drawResiduals(box, column, name) {

@@ -22,12 +22,12 @@ function drawSeries(box, label, series, x, { measure = view(), height = 340 } = 
   const all = series.flatMap(({ points }) => points), holder = make("div");
   box.replaceChildren(holder);
   const unit = unitOf(measure), plot = frame(holder, { label, height, x: { values: all.map((p) => p.x), room: 0.04, ...x },
-    y: { values: all.flatMap((p) => [p.low ?? p.value, p.high ?? p.value].map((v) => scaled(v, measure))), label: `${measure.metric || "score"}${unit ? ` (${unit})` : ""}` } });
+    y: { values: all.flatMap((p) => [p.low ?? p.value, p.high ?? p.value].map((v) => scaled(v, measure))), label: `${called(measure.metric || "score")}${unit ? ` (${unit})` : ""}` } });
   series.forEach(({ name, points }, i) => {
     const at = points.map((p) => [plot.X(p.x), plot.Y(scaled(p.value, measure))]);
     plot.svg.append(line(at, { stroke: colour(i) }));
     points.forEach((p, j) => {
-      if (p.low !== undefined) {
+      if (typeof p.low === "number") {
         plot.svg.append(draw("line", { x1: at[j][0], x2: at[j][0], y1: plot.Y(scaled(p.low, measure)), y2: plot.Y(scaled(p.high, measure)), stroke: colour(i), "stroke-opacity": 0.6 }));
       }
       plot.svg.append(mark(symbol(...at[j], i, 4, { fill: colour(i) }), `${name}, ${p.text}: ${spelled(p.value, measure)}`));
@@ -39,7 +39,7 @@ function drawSeries(box, label, series, x, { measure = view(), height = 340 } = 
 
 function drawCurves() {
   const dataset = $("curves-data").value;
-  drawSeries($("curves"), `${view().metric} against training rows`, curvesOf(dataset).slice(0, 20).map(({ line, points }) => ({
+  drawSeries($("curves"), `${called(view().metric)} against training rows`, curvesOf(dataset).slice(0, 20).map(({ line, points }) => ({
     name: names[line.row],
     points: points.map(({ cell, place }) => ({ x: place.n_rows, value: cell.value, low: cell.low, high: cell.high, text: `${place.n_rows.toLocaleString("en")} rows` })),
   })), { label: "training rows, validation included", log: true });
@@ -50,13 +50,13 @@ function drawLayers() {
   if (depth.heads.length) return drawHeads($("layers"), depth, measure);
   const points = depth.layers.map((layer, i) => ({ x: i, value: depth.value[i], low: depth.low[i], high: depth.high[i], text: layer })).filter((p) => p.value !== null);
   const every = Math.ceil(depth.layers.length / 14);
-  drawSeries($("layers"), `${measure.metric} by layer: ${depth.name}`, [{ name: depth.name, points }],
+  drawSeries($("layers"), `${called(measure.metric)} by layer: ${depth.name}`, [{ name: depth.name, points }],
     { label: "layer", ticks: depth.layers.map((name, i) => [i, name.length > 12 ? `…${name.slice(-11)}` : name]).filter((_, i) => i % every === 0) }, { measure });
 }
 
 function drawHeads(box, depth, measure) {
   const known = depth.value.flat().filter((v) => v !== null), [low, high] = [Math.min(...known), Math.max(...known)];
-  heatmap(box, { label: `${measure.metric} by layer and attention head: ${depth.name}`, rows: depth.layers, columns: depth.heads.map(String), x: "attention head", y: "layer",
+  heatmap(box, { label: `${called(measure.metric)} by layer and attention head: ${depth.name}`, rows: depth.layers, columns: depth.heads.map(String), x: "attention head", y: "layer",
     entries: depth.value.flatMap((of_layer, i) => of_layer.map((v, j) => ({ i, j, share: v === null ? 0 : (v - low) / (high - low || 1),
       text: `${depth.layers[i]}, head ${depth.heads[j]}: ${spelled(v, measure)}` }))) });
 }

@@ -62,14 +62,14 @@ function drawCost() {
   if (!shown.length) return $("cost").replaceChildren(make("p", { class: "soft" }, "Nothing to draw: no row that is shown has both numbers."));
   const points = shown.map((line) => {
     const cell = line.cells[at], row = data.rows[line.row];
-    return { place: line.row, x: costOf(row, column, by), y: scaled(cell.value, view()), low: scaled(cell.low, view()), high: scaled(cell.high, view()),
+    return { place: line.row, x: costOf(row, column, by), y: scaled(cell.value, view()), low: scaled(cell.low ?? cell.value, view()), high: scaled(cell.high ?? cell.value, view()),
       badness: cell.badness, name: names[line.row], fields: row.fields, cell, front: false };
   });
   const front = pareto(points);
   front.forEach((p) => { p.front = true; });
-  const plot = frame($("cost"), { label: `${view().metric} on ${column} against ${COSTS[by]}`, height: innerWidth > 600 ? 440 : 340,
+  const plot = frame($("cost"), { label: `${called(view().metric)} on ${column} against ${COSTS[by]}`, height: innerWidth > 600 ? 440 : 340,
     x: { values: points.map((p) => p.x), label: COSTS[by], log: true, room: 0.09 },
-    y: { values: points.flatMap((p) => [p.low, p.high]), label: `${view().metric}${unitOf(view()) ? ` (${unitOf(view())})` : ""}` } });
+    y: { values: points.flatMap((p) => [p.low, p.high]), label: `${called(view().metric)}${unitOf(view()) ? ` (${unitOf(view())})` : ""}` } });
   const steps = front.flatMap((p, i) => (i ? [[plot.X(p.x), plot.Y(front[i - 1].y)], [plot.X(p.x), plot.Y(p.y)]] : [[plot.X(p.x), plot.Y(p.y)]]));
   plot.svg.append(line(steps, { class: "line front" }));
   const colours = looks(points.map((p) => p.fields[0]), N_COLOURS);
@@ -79,7 +79,7 @@ function drawCost() {
   for (const p of [...points].sort((a, b) => a.x - b.x)) {
     [p.px, p.py] = [plot.X(p.x), plot.Y(p.y)];
     bars.append(draw("line", { x1: p.px, x2: p.px, y1: plot.Y(p.low), y2: plot.Y(p.high) }));
-    const text = `${p.name}: ${spelled(p.cell.value, view())} (${spelled(p.cell.low, view())} to ${spelled(p.cell.high, view())}), ${short(p.x)} ${COSTS[by]}${p.front ? ", on the Pareto front" : ""}`;
+    const text = `${p.name}: ${bounded(p.cell, view())}, ${short(p.x)} ${COSTS[by]}${p.front ? ", on the Pareto front" : ""}`;
     plot.svg.append(mark(symbol(p.px, p.py, shapes.of(p.fields.slice(1).join(" ")), 5, { fill: colour(colours.of(p.fields[0])) }), text, () => {
       openRow(p.place);
       document.querySelector(`button[data-row="${p.place}"]`)?.focus();

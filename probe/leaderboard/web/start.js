@@ -42,7 +42,7 @@ function toggled(set, name, present) {
 
 function drawControls() {
   $("title").textContent = view().title;
-  $("metric").replaceChildren(...data.views.map(({ metric }) => make("option", { value: metric }, metric)));
+  $("metric").replaceChildren(...data.views.map(({ metric }) => make("option", { value: metric }, called(metric))));
   $("metric").value = state.metric;
   $("metric").disabled = data.views.length < 2;
   const columns = view().columns, chooser = $("columns").querySelector("div");

@@ -23,7 +23,7 @@ function drawHead(columns) {
 
 function rangeOf(at) {
   const cells = view().lines.map((line) => line.cells[at]).filter(Boolean);
-  return [Math.min(...cells.map((c) => c.low)), Math.max(...cells.map((c) => c.high))];
+  return [Math.min(...cells.map((c) => c.low ?? c.value)), Math.max(...cells.map((c) => c.high ?? c.value))];
 }
 
 const marks = (cell) => ({ best: " *", tied: " ~" }[cell.mark] || "") + (cell.not_above ? " ‡" : "") + (cell.selected_on ? " †" : "");
@@ -31,11 +31,12 @@ const marks = (cell) => ({ best: " *", tied: " ~" }[cell.mark] || "") + (cell.no
 function scoreCell(cell, [low, high]) {
   const td = make("td", { class: "number" });
   if (!cell) return fill(td, {}, [make("span", { class: "missing" }, "missing")]);
+  const value = make("span", { class: cell.mark === "best" ? "best" : "value" }, spelled(cell.value, view()) + marks(cell));
+  if (cell.low === null) return fill(td, {}, [value]);
   const at = (x) => `${(high > low ? (100 * (x - low)) / (high - low) : 50).toFixed(1)}%`;
   const bar = make("i", { class: "span", "aria-hidden": "true" });
   for (const [name, x] of [["--low", cell.low], ["--high", cell.high], ["--at", cell.value]]) bar.style.setProperty(name, at(x));
-  td.append(make("span", { class: cell.mark === "best" ? "best" : "value" }, spelled(cell.value, view()) + marks(cell)),
-    make("span", { class: "bounds" }, ` ${spelled(cell.low, view())} to ${spelled(cell.high, view())}`), bar);
+  td.append(value, make("span", { class: "bounds" }, ` ${spelled(cell.low, view())} to ${spelled(cell.high, view())}`), bar);
   return td;
 }
 
