@@ -15,7 +15,7 @@ from probe.command.controls import KINDS
 from probe.command.live import Part
 from probe.command.parts import GROUPS, Tell, configured, part_of
 from probe.core.errors import DoesNotFit, InputError, ProbeError
-from probe.core.terminal import bars
+from probe.core.terminal import bars, silent
 
 if TYPE_CHECKING:
     from probe.experiment.request import Run
@@ -136,8 +136,9 @@ def carry_out(
     config, live = configured(parts, common, settings, teller(quiet))
     said = _shown(parts, common["seed"], settings.get("control"))
     request, tracker = quietly(building.build(config, said, live), quiet), building.instantiate(config["tracker"])
-    named = prepare(request)
-    folder, is_new = carry_out_once(named)
+    with silent(quiet):
+        named = prepare(request)
+        folder, is_new = carry_out_once(named)
     beside = [one.folder for one in named.beside]
     for place in (folder, *beside):
         tracker.log(read_result(place), place)  # also one that was there, as the command does

@@ -17,7 +17,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from probe.command import help, scoped, sweep
+from probe.command import added, help, scoped, sweep
 from probe.command.config import CONF, instantiate
 from probe.command.explaining import explained
 from probe.command.job import carry_out
@@ -92,6 +92,7 @@ def main() -> None:
 def own_words(words: Sequence[str]) -> list[str]:
     """The words that Hydra reads; settings of single choices of a sweep are kept for its jobs."""
     folders = help.config_folders(words)
+    added.check(words, folders)
     if not set(words) & {"-m", "--multirun"}:
         return scoped.applied(words, folders)
     plain, process.scoped = scoped.split(words, folders)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import hydra
 from omegaconf import OmegaConf
 
-from probe.command import controls, recorded, scoped, values
+from probe.command import added, controls, recorded, scoped, values
 from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
 from probe.core.files import CONF
@@ -47,7 +47,9 @@ NONE_LIVE: Mapping[str, Any] = MappingProxyType({})
 def compose(overrides: Sequence[str], config_dir: str | None = None) -> Any:
     """The resolved configuration of a run, for a subcommand."""
     more = [f"hydra.searchpath=[{Path(config_dir).absolute().as_uri()}]"] if config_dir else []
-    words = scoped.applied(values.quoted(overrides), [CONF, *([Path(config_dir)] if config_dir else [])])
+    folders = [CONF, *([Path(config_dir)] if config_dir else [])]
+    added.check(quoted := values.quoted(overrides), folders)
+    words = scoped.applied(quoted, folders)
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config: Any = OmegaConf.to_container(hydra.compose("config", [*words, *more]), resolve=True)
     return values.as_typed(config, overrides)

@@ -21,7 +21,7 @@ def explained(error: BaseException) -> str:
     """The sentence of an override that cannot be composed."""
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
         group, name = _asked(error.missing_cfg_file)
-        return f"there is no {group}={name}: {_meant(group, name) or _choice(name, error.options)}"
+        return f"there is no {group}={name}: {_meant(group, name) or choice(name, error.options)}"
     if isinstance(error, OverrideParseException):
         return (
             f"{error.override!r} cannot be read: write key=value, with brackets and quotation marks closed and the "
@@ -39,7 +39,7 @@ def explained(error: BaseException) -> str:
         elsewhere = (
             f"it is a setting of {' and of '.join(f'{above}={name}' for name in others[:N_TOLD])}; " if others else ""
         )
-        return f"{above or 'the configuration'} has no {key}: {elsewhere}{_choice(key, keys)}"
+        return f"{above or 'the configuration'} has no {key}: {elsewhere}{choice(key, keys)}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
 
 
@@ -51,7 +51,8 @@ def _asked(path: str) -> tuple[str, str]:
     return group, name
 
 
-def _choice(name: str, options: Iterable[str]) -> str:
+def choice(name: str, options: Iterable[str]) -> str:
+    """The options, led by the one that is spelled most like a name."""
     found = list(dict.fromkeys(options))
     near = _near(name, found)
     return (f"did you mean {near}? There are " if near else "choose one of ") + ", ".join(found)

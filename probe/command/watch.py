@@ -15,6 +15,7 @@ from probe.command.parts import configured, part_of
 from probe.core.errors import InputError
 from probe.core.first_rank import FirstRank, is_first
 from probe.core.surroundings import undisturbed
+from probe.core.terminal import silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -228,7 +229,8 @@ class Watch:
             asked = next(iter(heads.values())).checked.asked
             metrics = metrics_of(asked.dataset.target, self._metrics)
             store = asked.store if self.keep else None
-            found[name] = watch_heads(heads, backbone, metrics, device, store, guarded=self._n_measured > 0)
+            with silent(self.quiet):
+                found[name] = watch_heads(heads, backbone, metrics, device, store, guarded=self._n_measured > 0)
         self._n_measured += 1
         return found
 

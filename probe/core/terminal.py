@@ -7,18 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import math
 import multiprocessing
 import os
 import shutil
 import sys
+import threading
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, TextIO, cast
 
 from probe.core.escaping import one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+PARTS = "{desc}: {percentage:3.0f}%|{bar}| [{elapsed}<{remaining}]"
+"""A bar of what has no unit."""
 
 
 def tell(*lines: Any, error: bool = False) -> None:
@@ -62,19 +68,95 @@ def bars() -> Any:
     return tqdm
 
 
-def epochs(n: int, delay: float = 3.0) -> Iterable[int]:
-    """0 to n - 1; a loop that lasts is shown on a terminal, with the time that it still takes.
+_silent = ContextVar("silent", default=False)
+_shown = threading.Lock()
 
-    Nothing is shown by a process among others, whose bars would cover each other.
+
+@contextlib.contextmanager
+def silent(quiet: bool = True) -> Iterator[None]:
+    """Work within shows nothing of how far it is, if that is wanted."""
+    token = _silent.set(quiet or _silent.get())
+    try:
+        yield
+    finally:
+        _silent.reset(token)
+
+
+class Lasting:
+    """How far work is that may last; shown by a bar, or not at all."""
+
+    def __init__(self, bar: Any = None):
+        self._bar = bar
+
+    def add(self, more: float) -> None:
+        """So much more is done."""
+        if self._bar is not None:
+            self._bar.update(more)
+
+    def reach(self, done: float) -> None:
+        """So much is done at least."""
+        if self._bar is not None and done > self._bar.n:
+            self._bar.update(done - self._bar.n)
+
+    def nearing(self, done: float, share: float = 1.0) -> Callable[[float, float], None]:
+        """Of a step that ends where a gap has shrunk to what is allowed: to be told both, at each of its rounds.
+
+        Args:
+            done: What is done before the step.
+            share: What it adds.
+        """
+        widest = 0.0
+
+        def tell(gap: float, allowed: float) -> None:
+            nonlocal widest
+            if self._bar is None or not (gap > allowed > 0):
+                return
+            widest = max(widest, gap)
+            if widest > gap:
+                self.reach(done + share * math.log(widest / gap) / math.log(widest / allowed))
+
+        return tell
+
+
+@contextlib.contextmanager
+def lasting(total: float, unit: str = "", delay: float = 3.0) -> Iterator[Lasting]:
+    """Work that lasts is shown on a terminal, with the time that it still takes: that of its parts so far.
+
+    Nothing is shown within `silent`, within work that is shown already, and by a process among others, whose bars
+    would cover each other.
 
     Args:
-        n: Epochs.
-        delay: Seconds after which a loop lasts.
+        total: How much there is to do.
+        unit: Of what, such as ` epochs`; where parts of one count, none.
+        delay: Seconds after which work lasts.
     """
-    if sys.stderr is None or not sys.stderr.isatty() or multiprocessing.parent_process() is not None:
-        return range(n)
-    found: Iterable[int] = bars()(range(n), desc="fit", unit=" epochs", delay=delay, leave=False, file=sys.stderr)
-    return found
+    hidden = _silent.get() or sys.stderr is None or not sys.stderr.isatty()
+    if hidden or multiprocessing.parent_process() is not None or not _shown.acquire(blocking=False):
+        yield Lasting()
+        return
+    how: dict[str, Any] = {"desc": "fit", "delay": delay, "leave": False, "file": sys.stderr}
+    how |= {"unit": unit} if unit else {"bar_format": PARTS}
+    try:
+        with bars()(total=total, smoothing=0, miniters=0, **how) as bar:
+            yield Lasting(bar)
+    finally:
+        _shown.release()
+
+
+def epochs(n: int, delay: float = 3.0) -> Iterator[int]:
+    """0 to n - 1; a loop that lasts is shown."""
+    with lasting(n, " epochs", delay) as shown:
+        for epoch in range(n):
+            yield epoch
+            shown.add(1)
+
+
+def passing(chunks: Iterable[slice], n: int, unit: str = " rows") -> Iterator[slice]:
+    """Slices of n rows, or of what else, one after the other; a pass that lasts is shown."""
+    with lasting(n, unit) as shown:
+        for rows in chunks:
+            yield rows
+            shown.add(rows.stop - rows.start)
 
 
 def drawn(*parts: Any, width: int) -> str:

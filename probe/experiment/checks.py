@@ -100,11 +100,15 @@ def with_teacher(request: Run) -> Run:
     request.head.for_target(request.dataset.target.name).check_parameters()
     if not request.head.needs_teacher:
         return replace(request, teacher=None)
-    if request.teacher is None:
-        return replace(request, teacher=usual_teacher(request))
-    if request.teacher.head.reads_texts:
-        raise InputError(f"head {head_name(request.teacher.head)} cannot teach yet: choose a teacher that is fitted")
-    return request
+    teacher = request.teacher or usual_teacher(request)
+    if teacher.head.reads_texts:
+        raise InputError(f"head {head_name(teacher.head)} cannot teach yet: choose a teacher that is fitted")
+    if teacher.run is None and request.head.get_params().get("teacher_folds", 5) is None:
+        raise InputError(
+            "head.teacher_folds is null, which takes the logits of a finished run, and head.teacher names none: set "
+            "head.teacher_folds=5, or head.teacher to the folder of a run"
+        )
+    return replace(request, teacher=teacher)
 
 
 def usual_teacher(request: Run) -> Teacher:

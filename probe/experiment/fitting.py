@@ -104,4 +104,6 @@ def with_prompts(checked: Checked) -> AnyHead:
         return checked.head
     head: AnyHead = clone(checked.head)
     asked = checked.asked
-    return head.set_params(**checked.prompts.filled_in(head.get_params(deep=False), asked.store, asked.device))
+    progress = asked.features.get("progress", True)
+    filled = checked.prompts.filled_in(head.get_params(deep=False), asked.store, asked.device, progress=progress)
+    return head.set_params(**filled)

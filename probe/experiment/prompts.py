@@ -61,9 +61,9 @@ class Prompts:
             "temperature": self.temperature,
         }
 
-    def class_features(self, store: FeatureStore, device: str) -> NDArray[np.float64]:
+    def class_features(self, store: FeatureStore, device: str, *, progress: bool = True) -> NDArray[np.float64]:
         """(K, D) mean feature of the texts of each class, through the store; of words (K, M, D), NaN behind them."""
-        found = store.get(self.tower, self.dataset, PARTITION, ["pooled"], device=device)
+        found = store.get(self.tower, self.dataset, PARTITION, ["pooled"], device=device, progress=progress)
         features = np.asarray(found.arrays["pooled"][:], dtype=np.float64)
         of_class = [features[found.labels == k] for k in range(len(self.dataset.class_names))]
         if not is_apart(self.tower):
@@ -73,30 +73,33 @@ class Prompts:
             words[k, : len(rows)] = rows
         return words
 
-    def filled_in(self, asks: Container[str], store: FeatureStore, device: str) -> dict[str, Any]:
+    def filled_in(
+        self, asks: Container[str], store: FeatureStore, device: str, *, progress: bool = True
+    ) -> dict[str, Any]:
         """The parameters of a head that a run fills in, those among them that it asks for."""
         found: dict[str, Any] = {
-            "class_features": self.class_features(store, device),
+            "class_features": self.class_features(store, device, progress=progress),
             "temperature": self.temperature,
         }
         if "vocabulary" in asks:
-            found["vocabulary"] = self._vocabulary(store, device)
+            found["vocabulary"] = self._vocabulary(store, device, progress)
         if "blank_features" in asks:
-            found["blank_features"] = self._blank(store, device)
+            found["blank_features"] = self._blank(store, device, progress)
         return found
 
-    def _vocabulary(self, store: FeatureStore, device: str) -> Any:
+    def _vocabulary(self, store: FeatureStore, device: str, progress: bool) -> Any:
         """(V, D + 1) weights and bias of every word, on disk: a saved head refers to it."""
         n = self.tower.n_words  # type: ignore[attr-defined]
         rows = TokenRows(np.arange(n)[:, None], np.zeros(n, np.int64), tuple(map(str, range(n))))
         every = Dataset("vocabulary", ("words",), {PARTITION: rows}, rows="texts")
-        return store.get(self.tower, every, PARTITION, ["pooled"], device=device).arrays["pooled"]
+        found = store.get(self.tower, every, PARTITION, ["pooled"], device=device, progress=progress)
+        return found.arrays["pooled"]
 
-    def _blank(self, store: FeatureStore, device: str) -> NDArray[np.float64]:
+    def _blank(self, store: FeatureStore, device: str, progress: bool) -> NDArray[np.float64]:
         """(D,) what the backbone says of an empty text."""
         rows = TextPartition([""], np.zeros(1, np.int64), ["empty"])
         one = Dataset("empty text", ("none",), {PARTITION: rows}, rows="texts")
-        found = store.get(self.backbone, one, PARTITION, ["pooled"], device=device)
+        found = store.get(self.backbone, one, PARTITION, ["pooled"], device=device, progress=progress)
         return np.asarray(found.arrays["pooled"][0], dtype=np.float64)
 
 

@@ -12,6 +12,7 @@ from probe.core.arrays import row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
+from probe.core.terminal import passing
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 from probe.heads.shared.one_pass import BLOCK_BYTES
@@ -229,7 +230,7 @@ def _fourth_moment(parts: list[tuple[Any, IntArray]], means: Float64Array, scale
         dtype = torch.float64 if X.dtype == np.float64 else torch.float32
         centres, factor = (torch.as_tensor(a, dtype=dtype, device=device) for a in (means, 1 / scale))
         labels = torch.as_tensor(codes, device=device)
-        for rows in row_chunks(X, BLOCK_BYTES):
+        for rows in passing(row_chunks(X, BLOCK_BYTES), len(X)):
             block = torch.from_numpy(np.array(X[rows], order="C")).to(device=device, dtype=dtype)
             block.sub_(centres[labels[rows]]).mul_(factor)
             total += float(torch.linalg.vecdot(block, block).double().square().sum())

@@ -12,6 +12,7 @@ from probe.core.arrays import RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import refuse_non_finite
+from probe.core.terminal import passing
 from probe.heads.shared.head import FloatArray, Head, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.normal_equations import NormalEquations
@@ -130,7 +131,7 @@ class RandomProjection(Head):
     def _projected(self, X: Any) -> Iterator[tuple[slice, NDArray[np.float64]]]:
         """(n, n_projected) for some rows after the others; refuses NaN and infinity, naming the row."""
         width = max(self.n_projected, X.shape[1])
-        for rows in row_chunks(X, BLOCK_BYTES * X.shape[1] // (2 * width)):
+        for rows in passing(row_chunks(X, BLOCK_BYTES * X.shape[1] // (2 * width)), len(X)):
             block: FloatArray = np.asarray(X[rows], dtype=np.float64 if X.dtype == np.float64 else np.float32)
             refuse_non_finite(block, rows.start)
             projected = np.maximum(block @ self.projection_, 0) if self.n_projected else block

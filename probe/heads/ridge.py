@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.core.arrays import read_rows, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.terminal import passing
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
@@ -142,7 +143,7 @@ class RidgeProbe(MomentsHead):
             # From the file: through the mapping, rows far apart would make most of it resident.
             X, codes = read_rows(X, judged), codes[judged]
         correct, squares = np.zeros(len(self.alphas_)), np.zeros(len(self.alphas_))
-        for rows in row_chunks(X):
+        for rows in passing(row_chunks(X), len(X)):
             residuals_by_alpha = _residuals(moments, basis, self.alphas_, X[rows], codes[rows], leave_one_out)
             for a, residuals in enumerate(residuals_by_alpha):
                 targets = _targets(codes[rows], len(self.classes_))

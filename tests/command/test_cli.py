@@ -110,6 +110,7 @@ def test_one_failed_job_does_not_stop_a_sweep(sweep: tuple[Path, str]) -> None:
         (["head.cs=[1]"], "head has no cs: did you mean Cs?"),
         (["+head.cs=[1]"], "head has no cs, expected one of Cs, "),
         (["head.Cs=many"], "head.Cs is 'many', expected a whole number or a list of numbers"),
+        (["+sed=1"], "the configuration has no sed, and nothing would read it: did you mean seed?"),
         (["nam=x"], "the configuration has no nam: did you mean name?"),
         (["name=" + 300 * "x"], "(300 bytes), expected at most 255: give a shorter name"),
         (["-m", "name=" + 300 * "x"], "(300 bytes), expected at most 255: give a shorter name"),

@@ -111,6 +111,20 @@ def test_a_teaching_run_reads_the_layer_that_it_read_itself(tmp_path, folds):
     np.testing.assert_allclose(taught["logits"], expected, rtol=1e-5, atol=1e-6)
 
 
+NAMED = [
+    "+head.teacher.head._target_=probe.heads.ncm.NearestClassMean",
+    "+head.teacher.backbone._target_=probe.backbones.tiny.TinyBackbone",
+]
+
+
+@pytest.mark.parametrize("teacher", [[], NAMED])
+def test_logits_of_a_fitted_teacher_are_those_of_a_run(tmp_path, teacher):
+    request = request_of([*TAPPED, *SMALL, *teacher, "head.teacher_folds=null"], tmp_path)
+    with pytest.raises(InputError, match=r"teacher_folds is null.* names none: set head.teacher_folds=5, or"):
+        run(request)
+    run(request_of([*TAPPED, *SMALL, *teacher, "head.teacher_folds=2"], tmp_path))
+
+
 def test_a_teacher_by_backbone_and_head_may_read_a_layer_too(tmp_path):
     named = ["+head.teacher.head._target_=probe.heads.ncm.NearestClassMean"]
     named += [f"+head.teacher.backbone.{key}={value}" for key, value in {

@@ -14,6 +14,7 @@ from probe.core.arrays import RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import budget, resident_rows
 from probe.core.errors import InputError
+from probe.core.terminal import passing
 from probe.heads.shared.head import FloatArray
 
 HOLD_BYTES = 4 * 2**30
@@ -99,7 +100,7 @@ class EigenRows:
         squares = torch.zeros_like(total)
         product = None if wide else torch.diag(torch.zeros_like(total))
         shift: Tensor | None = None
-        for rows in row_chunks(self._X):
+        for rows in passing(row_chunks(self._X), len(self._X)):
             chunk = read_rows(self._source, rows, self.dtype, self._device, self._scaling)
             shift = self._agreed(chunk.mean(0)) if shift is None else shift
             chunk -= shift
@@ -149,7 +150,7 @@ class EigenRows:
     def _rotated(self) -> Tensor:
         basis = self._basis.to(self.dtype)
         rotated = torch.empty(len(self._X), self.rank, dtype=self.dtype, device=self._device)
-        for rows in row_chunks(self._X):
+        for rows in passing(row_chunks(self._X), len(self._X)):
             torch.mm(self._read(rows, self.dtype), basis, out=rotated[rows])
         return rotated
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ from scipy.linalg import eigvalsh_tridiagonal
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
+from probe.core.terminal import lasting
 from probe.heads.linalg.losses import LinearLoss, Preconditioner
 from probe.heads.linalg.recycled import Curvature, RecycledCurvature, dot
 
@@ -83,16 +84,19 @@ def solve_path(
     path: list[Solution] = []
     points: list[_Point] = []
     recycled, softest = RecycledCurvature(), math.inf
-    for i, C in enumerate(Cs):
-        if points:
-            point = _ahead(loss, Cs[max(0, i - 2) : i], points, C)
-        else:
-            point = _Point(loss, loss.prior() if start is None else start, C)
-        # Where the loss alone is flat, curvature relative to a preconditioner that takes it for curved falls as 1 / C.
-        point, solution = _newton(loss, point, C, tol, max_iter, recycled, softest / (2 * C))
-        softest = solution.softest * C
-        points = [*points[-1:], point]
-        path.append(solution)
+    with lasting(len(Cs)) as shown:
+        for i, C in enumerate(Cs):
+            if points:
+                point = _ahead(loss, Cs[max(0, i - 2) : i], points, C)
+            else:
+                point = _Point(loss, loss.prior() if start is None else start, C)
+            # Where the loss alone is flat, curvature relative to a preconditioner that takes it for curved falls as
+            # 1 / C.
+            point, solution = _newton(loss, point, C, tol, max_iter, recycled, softest / (2 * C), shown.nearing(i))
+            shown.reach(i + 1)
+            softest = solution.softest * C
+            points = [*points[-1:], point]
+            path.append(solution)
     return path
 
 
@@ -157,6 +161,7 @@ def _newton(
     max_iter: int,
     recycled: RecycledCurvature,
     softest: float,
+    tell: Callable[[float, float], None],
 ) -> tuple[_Point, Solution]:
     n_iter = 0
     while True:
@@ -165,6 +170,7 @@ def _newton(
         gradient = point.gradient.to(loss.features.dtype)
         gap = _gap(gradient, precondition(gradient), softest)
         allowed = min(tol * C * loss.features.n_rows, LOOSEST * point.value)
+        tell(gap, allowed)
         if gap <= allowed or n_iter == max_iter:
             break
         accuracy = max(0.02, 0.7 * math.sqrt(allowed / gap))

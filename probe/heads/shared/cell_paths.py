@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.core.arrays import cell_of
 from probe.core.base import IntArray
+from probe.core.terminal import passing
 from probe.heads.linalg.binary import BinaryLosses
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.grid import BATCH_BYTES, solve_grid
@@ -61,13 +62,14 @@ class CellPaths:
         n, n_cells, width = X.shape
         per = max(1, BATCH_BYTES // (4 * n * (min(n, width) + 3 * len(present))))
         short: dict[float, Solution] = {}
-        for first in range(0, n_cells, per):
-            cells = range(first, min(first + per, n_cells))
+        batches = [slice(first, min(first + per, n_cells)) for first in range(0, n_cells, per)]
+        for batch in passing(batches, n_cells, " cells"):
+            cells = range(batch.start, batch.stop)
             rows = [EigenRows(cell_of(X, cell), scaling=self.scaling, device=self.device) for cell in cells]
             begin = (
                 None if start is None else [self._start(part, start, c) for part, c in zip(rows, cells, strict=True)]
             )
-            solved = self._batch(rows, codes, len(present), Cs[:, first : first + len(cells)], begin)
+            solved = self._batch(rows, codes, len(present), Cs[:, batch], begin)
             for cell, part, solutions in zip(cells, rows, solved, strict=True):
                 short |= {C: s for C, s in zip(Cs[:, cell].tolist(), solutions, strict=True) if not s.converged}
                 yield CellPath(cell, *self._coefficients(part, solutions, present, X), solutions)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from probe.core.arrays import row_chunks
 from probe.core.base import IntArray
 from probe.core.finite import refuse_non_finite
+from probe.core.terminal import passing
 
 Float64Array = NDArray[np.float64]
 BLOCK_BYTES = 16 * 2**20
@@ -37,7 +38,7 @@ class ClassScatter:
         """Adds rows (N, D) with class codes (N,) in 0..K-1; refuses NaN and infinity, naming the row."""
         if len(X) and not self.counts.any():
             self.shift = np.array(X[0:1], dtype=np.float64)[0]
-        for rows in row_chunks(X, BLOCK_BYTES):
+        for rows in passing(row_chunks(X, BLOCK_BYTES), len(X)):
             block, of = np.asarray(X[rows], dtype=np.float64), codes[rows]
             refuse_non_finite(block, rows.start)
             for k in np.unique(of):

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.optimize import minimize
+from scipy.optimize import OptimizeResult, minimize
 from torch import Tensor
+
+from probe.core.terminal import lasting
 
 
 def minimise(
@@ -36,12 +39,21 @@ def minimise(
         gradients = torch.autograd.grad(value, tensors)
         return value.item(), torch.cat([gradient.flatten() for gradient in gradients]).cpu().numpy()
 
+    def told(intermediate_result: OptimizeResult) -> None:
+        values.append(float(intermediate_result.fun))
+        near(values[-2] - values[-1], tol * max(map(abs, (*values[-2:], 1.0))))
+        shown.reach(len(values) / max_iter)
+
+    values = [math.inf]
     first = torch.cat([tensor.detach().double().flatten() for tensor in start]).cpu().numpy()
-    found = minimize(
-        value_and_gradient,
-        first,
-        jac=True,
-        method="L-BFGS-B",
-        options={"maxfun": max_iter, "maxiter": max_iter, "ftol": tol, "gtol": 1e-9},
-    )
+    with lasting(1.0) as shown:
+        near = shown.nearing(0.0)
+        found = minimize(
+            value_and_gradient,
+            first,
+            jac=True,
+            method="L-BFGS-B",
+            callback=told,
+            options={"maxfun": max_iter, "maxiter": max_iter, "ftol": tol, "gtol": 1e-9},
+        )
     return parts(found.x), float(found.fun)

@@ -13,6 +13,7 @@ import numpy as np
 from probe.core.arrays import row_chunks
 from probe.core.base import IntArray
 from probe.core.finite import THREAD_ENTRIES, parts_of
+from probe.core.terminal import Lasting, lasting
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,11 +77,11 @@ class Sweep:
         """The sums of all rows, as numpy arrays; threads take contiguous parts of the rows each."""
         n_parts = self._n_parts(X)
         parts = parts_of(X, n_parts)
-        with one_thread_each(n_parts):
+        with one_thread_each(n_parts), lasting(len(X), " rows") as shown:
             if n_parts == 1:
-                return self._part(X, codes, parts[0])
+                return self._part(X, codes, parts[0], shown)
             with ThreadPoolExecutor(n_parts) as pool:
-                first, *others = pool.map(lambda part: self._part(X, codes, part), parts)
+                first, *others = pool.map(lambda part: self._part(X, codes, part, shown), parts)
         for other in others:
             first.add(other)
         return first
@@ -96,7 +97,7 @@ class Sweep:
             n = min(n, THREAD_BYTES // (8 * width**2))
         return max(1, n)
 
-    def _part(self, X: Any, codes: IntArray, part: slice) -> Sums:
+    def _part(self, X: Any, codes: IntArray, part: slice, shown: Lasting) -> Sums:
         import torch
 
         shift = torch.as_tensor(self.shift, device=self.device)
@@ -113,6 +114,7 @@ class Sweep:
                 block = wide.div_(torch.where(norms > 0, norms, 1))
             _add_by_class(sums, k, wide)
             seconds.add(block, wide, k)
+            shown.add(rows.stop - rows.start)
         return Sums(*(tensor.cpu().numpy() for tensor in (sums, seconds.total(), low, high)))
 
 

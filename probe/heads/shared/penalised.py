@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from probe.core.errors import InputError
+from probe.core.terminal import lasting
 from probe.heads.shared.base import Validation
 from probe.heads.shared.numbers import NumberHead, Numbers
 
@@ -58,10 +59,12 @@ class PenalisedNumbers(NumberHead):
 
     def _choose(self, alphas: Sequence[float], train: Any, judged: Any, on: str) -> None:
         scores, fits = [], []
-        for alpha in alphas:
-            self._keep(train[0], train[1], alpha)
-            scores.append(-self._judge(judged[0], judged[1], train[1]))
-            fits.append({name: vars(self)[name] for name in self.kept})
+        with lasting(len(alphas), " penalties") as shown:
+            for alpha in alphas:
+                self._keep(train[0], train[1], alpha)
+                scores.append(-self._judge(judged[0], judged[1], train[1]))
+                fits.append({name: vars(self)[name] for name in self.kept})
+                shown.add(1)
         best = int(np.argmax(scores))
         self.alpha_ = float(alphas[best])
         self.__dict__.update(fits[best])
