@@ -39,7 +39,40 @@ _probe() {
   case "$cur" in *=*) [ -z "$ZSH_VERSION" ] && COMPREPLY=( "${COMPREPLY[@]#"${cur%%=*}="}" ) ;; esac
   return 0
 }
-complete -o default -F _probe probe
+"""
+ENDS = {
+    "bash": "complete -o default -F _probe probe\n",
+    "zsh": """\
+_probe_zsh() {
+  emulate -L zsh
+  setopt sh_word_split
+  local COMP_LINE="$BUFFER" COMP_POINT="$CURSOR"
+  local -a COMPREPLY keys others
+  _probe
+  keys=(${(M)COMPREPLY:#*=}) others=(${COMPREPLY:#*=})
+  (( $#keys )) && compadd -S '' -a keys
+  (( $#others )) && compadd -a others
+  (( $#COMPREPLY )) || _files
+}
+(( $+functions[compdef] )) || { autoload -U compinit && compinit; }
+autoload -U bashcompinit && bashcompinit
+compdef _probe_zsh probe
+""",
+}
+FISH = """\
+function __probe_words
+  set -l cur (commandline -ct)
+  if not string match -q '*=*,*' -- $cur
+    printf '%s\\n' $argv
+    return
+  end
+  set -l key (string replace -r '=.*' '=' -- $cur)
+  set -l kept (string replace -r '[^,]*$' '' -- $cur)
+  for word in $argv
+    string match -q -- "$key*" $word; and echo $kept(string sub -s (math (string length -- $key) + 1) -- $word)
+  end
+end
+set -g __probe_overrides @@OVERRIDES@@
 """
 
 
@@ -61,7 +94,7 @@ def script(shell: str, subcommands: Mapping[str, str]) -> str:
 
 
 def bash(options: Mapping[str, Sequence[str]], shell: str) -> str:
-    """For bash, and for zsh by its `bashcompinit`."""
+    """For bash, and for zsh, which asks the same function."""
     overrides = shlex.quote(" ".join(override_words()))
     cases = [
         f"    {word}) words={shlex.quote(' '.join(own))}" + f'" "{overrides}' * (word in READ_OVERRIDES) + " ;;"
@@ -70,20 +103,20 @@ def bash(options: Mapping[str, Sequence[str]], shell: str) -> str:
     parts = {"CASES": "\n".join(cases), "OVERRIDES": overrides, "SUBCOMMANDS": " ".join(options)}
     pieces = BASH.split("@@")
     text = "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
-    return "autoload -U +X bashcompinit && bashcompinit\nsetopt sh_word_split 2>/dev/null\n" * (shell == "zsh") + text
+    return text + ENDS[shell]
 
 
 def fish(options: Mapping[str, Sequence[str]]) -> str:
     """For fish."""
-    names = " ".join(options)
-    lines = [f"complete -c probe -n 'not __fish_seen_subcommand_from {names}' -f -a {shlex.quote(names)}"]
-    overrides = shlex.quote(" ".join(override_words()))
-    lines.append(f"complete -c probe -n 'not __fish_seen_subcommand_from {names}' -f -a {overrides}")
+    names, given = " ".join(options), "'(__probe_words $__probe_overrides)'"
+    lines = [
+        f"complete -c probe -n 'not __fish_seen_subcommand_from {names}' -f -a {words}"
+        for words in (shlex.quote(names), given)
+    ]
     for word, own in options.items():
-        more = " ".join(override_words()) if word in READ_OVERRIDES else ""
         seen = f"complete -c probe -n '__fish_seen_subcommand_from {word}' -a"
-        lines.append(f"{seen} {shlex.quote(' '.join([*own, more]).strip())}")
-    return "\n".join(lines) + "\n"
+        lines += [f"{seen} {shlex.quote(' '.join(own))}", *[f"{seen} {given}"] * (word in READ_OVERRIDES)]
+    return FISH.replace("@@OVERRIDES@@", " ".join(override_words())) + "\n".join(lines) + "\n"
 
 
 def override_words() -> list[str]:
