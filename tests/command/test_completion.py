@@ -12,7 +12,6 @@ from probe.command.completion import SHELLS, script
 from probe.command.help import choices, groups
 from probe.core.files import CONF
 
-
 ZSH = """
 zmodload zsh/zpty
 zpty shell 'TERM=dumb PS1= zsh -f -i'
