@@ -44,12 +44,18 @@ class Block:
     @cached_property
     def unit(self) -> Tensor:
         """(n_filled, D) the rows where they were, at unit length; a row of zeros stays one, as do fillings."""
-        return (self.z + self._middle).mul_(self._inverse[:, None])
+        moved = self.z + self._middle
+        if "_inverse" not in vars(self):
+            self._inverse = self._inverse_of(moved)
+        return moved.mul_(self._inverse[:, None])
 
     @cached_property
     def _inverse(self) -> Tensor:
         """(n_filled,) of the lengths, 0 for rows of zeros and fillings."""
-        lengths = torch.linalg.vector_norm(self.z + self._middle, dim=1)
+        return self._inverse_of(self.z + self._middle)
+
+    def _inverse_of(self, moved: Tensor) -> Tensor:
+        lengths = torch.linalg.vector_norm(moved, dim=1)
         return torch.where(lengths > 0, 1 / lengths, 0.0).masked_fill_(self._filling, 0.0)
 
     @cached_property
@@ -107,36 +113,44 @@ class Block:
         return self.z if metric == "euclidean" else self.unit
 
     def distances(self, row: Tensor, queries: Block, query: Tensor, metric: str, room: list[Tensor]) -> Tensor:
-        """(p,) Euclidean distance of pairs of a row and a query; at unit length for cosines, whose zeros stand apart.
+        """(p,) Euclidean distance of pairs of a row and a query, at unit length for cosines.
 
         Summed over differences: equal rows are at distance 0.
         """
         ours, theirs = (memory[: len(row)] for memory in room)
         torch.index_select(self.placed(metric), 0, row, out=ours)
         torch.index_select(queries.placed(metric), 0, query, out=theirs)
-        found = torch.linalg.vector_norm(ours.sub_(theirs), dim=1)
-        if metric == "cosine":
-            found.masked_fill_(self.zero[row] | queries.zero[query], 2**0.5)
-        return found
+        return torch.linalg.vector_norm(ours.sub_(theirs), dim=1)
 
 
 class Best:
-    """The highest scores so far of each query and the rows that have them, best first, equal ones by row number."""
+    """The highest scores so far of each query and the rows that have them, of equal ones those of lower numbers.
+
+    The first k columns stand in order, best first, since the last time that a query's were sorted; behind them wait,
+    in the order of the rows, scores that exceed the k-th of these. A sort for each block of rows would cost as much as
+    a tenth of its product.
+
+    Attributes:
+        values: (n, width) scores.
+        rows: (n, width) numbers of their rows.
+    """
 
     def __init__(self, n_queries: int, k: int, like: Tensor):
-        self.values = torch.full((n_queries, k), -torch.inf, dtype=like.dtype, device=like.device)
-        self.rows = torch.full((n_queries, k), -1, dtype=torch.int64, device=like.device)
+        width = k + max(1, k // 2)
+        self.k, self.values = k, torch.full((n_queries, width), -torch.inf, dtype=like.dtype, device=like.device)
+        self.rows = torch.full((n_queries, width), -1, dtype=torch.int64, device=like.device)
+        self._ends = torch.full((n_queries,), k, device=like.device)
 
     def take(self, part: slice, scores: Tensor, first_row: int) -> None:
         """Takes in scores (q, n) of the queries of a part with rows from `first_row` on, all of them later ones.
 
         Most scores lie in tiles whose largest is no better than the worst that is kept, and are never looked at.
         """
-        values, rows = self.values[part], self.rows[part]
-        n, k = values.shape
+        values, rows, ends, k = self.values[part], self.rows[part], self._ends[part], self.k
+        n, width = values.shape
         tiles = scores.view(n, -1, TILE)
         largest = tiles.amax(dim=2)
-        bar = values[:, -1].clone()
+        bar = values[:, k - 1].clone()
         if largest.shape[1] >= k and bool(torch.isinf(bar).any()):
             # As many scores as tiles reach the smallest of the largest: what lies below is none of the best k.
             enough = largest.topk(k, dim=1).values[:, -1]
@@ -148,12 +162,30 @@ class Best:
         pair, place = (within > bar[query, None]).nonzero(as_tuple=True)
         query = query[pair]
         counts = torch.bincount(query, minlength=n)
-        order = torch.arange(len(query), device=query.device) - (counts.cumsum(0) - counts)[query] + k
-        wider = torch.full((n, k + int(counts.max())), -torch.inf, dtype=values.dtype, device=values.device)
+        order = torch.arange(len(query), device=query.device) + (ends - counts.cumsum(0) + counts)[query]
+        found, numbers = within[pair, place], first_row + tile[pair] * TILE + place
+        needed = int((ends + counts).max())
+        if needed <= width:
+            values[query, order], rows[query, order] = found, numbers
+            ends += counts
+            return
+        wider = torch.full((n, needed), -torch.inf, dtype=values.dtype, device=values.device)
         wider_rows = torch.full_like(wider, -1, dtype=torch.int64)
-        wider[:, :k], wider_rows[:, :k] = values, rows
-        wider[query, order] = within[pair, place]
-        wider_rows[query, order] = first_row + tile[pair] * TILE + place
-        ordered, by = wider.sort(dim=1, descending=True, stable=True)
-        values.copy_(ordered[:, :k])
-        rows.copy_(wider_rows.gather(1, by[:, :k]))
+        wider[:, :width], wider_rows[:, :width] = values, rows
+        wider[query, order], wider_rows[query, order] = found, numbers
+        self._sort(part, wider, wider_rows)
+
+    def kept(self, n_queries: int) -> Tensor:
+        """(n_queries, k) rows of the first queries, which have been settled."""
+        return self.rows[:n_queries, : self.k].contiguous()
+
+    def settle(self, part: slice) -> None:
+        """Puts the best k of the queries of a part into order."""
+        self._sort(part, self.values[part], self.rows[part])
+
+    def _sort(self, part: slice, values: Tensor, rows: Tensor) -> None:
+        ordered, by = values.sort(dim=1, descending=True, stable=True)
+        self.rows[part, : self.k] = rows.gather(1, by[:, : self.k])
+        self.values[part, : self.k] = ordered[:, : self.k]
+        self.values[part, self.k :] = -torch.inf
+        self._ends[part] = self.k

@@ -112,7 +112,14 @@ class Neighbours:
                             best[metric].take(part, scores, start)
 
                 each(work)
-        found = {metric: self._measured(asked, best[metric].rows[: asked.n], k, metric) for metric in metrics}
+
+            def settle(worker: int) -> None:
+                for one in best.values():
+                    for part in parts[worker::n_workers]:
+                        one.settle(part)
+
+            each(settle)
+        found = {metric: self._measured(asked, best.pop(metric).kept(asked.n), k, metric) for metric in metrics}
         for one in found.values():
             one.nearness[odd] = np.nan
         return found
@@ -164,17 +171,21 @@ class Neighbours:
         with _each(n_workers) as each:
             for start, block in self._blocks():
                 ends = torch.tensor([start, start + block.n], device=flat.device)
-                low, high = torch.searchsorted(flat, ends).tolist()
+                own = slice(*torch.searchsorted(flat, ends).tolist())
+                row, query = flat[own] - start, order[own] // rows.shape[1]
+                found = distances.new_empty(len(row))
 
                 def work(
-                    worker: int, start: int = start, block: Block = block, low: int = low, high: int = high
+                    worker: int, block: Block = block, row: Tensor = row, query: Tensor = query, found: Tensor = found
                 ) -> None:
-                    for first in range(low + worker * size, high, n_workers * size):
-                        pairs = slice(first, min(first + size, high))
-                        row, query = flat[pairs] - start, order[pairs] // rows.shape[1]
-                        distances[order[pairs]] = block.distances(row, asked, query, metric, rooms[worker])
+                    for first in range(worker * size, len(row), n_workers * size):
+                        pairs = slice(first, first + size)
+                        found[pairs] = block.distances(row[pairs], asked, query[pairs], metric, rooms[worker])
 
                 each(work)
+                if metric == "cosine":  # rows of zeros stand apart
+                    found.masked_fill_(block.zero[row] | asked.zero[query], 2**0.5)
+                distances[order[own]] = found
         rows, by_row = rows.sort(dim=1)
         distances, by_distance = distances.view(rows.shape).gather(1, by_row).sort(dim=1, stable=True)
         rows, distances = rows.gather(1, by_distance)[:, :k], distances[:, :k]
