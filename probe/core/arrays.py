@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from probe.core import int8
 from probe.core.base import IntArray
 from probe.core.errors import InputError, StoreError
-from probe.core.lazy import Beside, Cells, DrawnViews, Entries, RowSubset, Scaled, Unpacked
+from probe.core.lazy import Beside, Cells, DrawnViews, Entries, Mixed, RowSubset, Scaled, Unpacked
 
 CHUNK_BYTES = 64 * 2**20
 
@@ -68,7 +68,7 @@ def _mappings(array: Any) -> Iterator[mmap.mmap]:
     """The file mappings behind an array; none for copy-on-write ones, whose changes would be lost with the pages."""
     if isinstance(array, RowSubset | Entries | Scaled | Beside | Unpacked):
         yield from _mappings(array.array)
-    elif isinstance(array, RowStack | Cells):
+    elif isinstance(array, RowStack | Cells | Mixed):
         for part in array.parts:
             yield from _mappings(part)
     elif getattr(array, "ragged", False):
@@ -205,6 +205,8 @@ def read_rows(array: Any, rows: IntArray) -> NDArray[Any]:
         return int8.unpack(read_rows(array.array, rows))
     if isinstance(array, Cells):
         return np.stack([read_rows(part, rows) for part in array.parts], axis=1)
+    if isinstance(array, Mixed):
+        return array.sum(read_rows(part, rows) for part in array.parts)
     if hasattr(array, "verify"):
         array.verify(rows)
     # Of a map that was opened for writing, some rows may be in memory alone.

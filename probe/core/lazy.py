@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -221,6 +221,60 @@ class Cells:
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         return np.asarray(self[:], dtype=dtype)
+
+
+class Layers:
+    """Several (N, D_l) arrays, of layers that may differ in width, as what rows are selected from: `of` gives features.
+
+    Args:
+        parts: By the name of the layer.
+    """
+
+    ndim = 2
+
+    def __init__(self, parts: Mapping[str, Any]):
+        self.parts = dict(parts)
+        self.dtype = np.result_type(*(part.dtype for part in self.parts.values()))
+        self.shape = (len(next(iter(self.parts.values()))), sum(part.shape[1] for part in self.parts.values()))
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def of(self, shares: Mapping[str, float]) -> Any:
+        """The sum of some layers, each times its share; one layer alone with the share 1 as it is."""
+        if list(shares.values()) == [1.0]:
+            return self.parts[next(iter(shares))]
+        return Mixed([self.parts[name] for name in shares], list(shares.values()))
+
+
+class Mixed:
+    """Several (N, D) arrays as one: their sum, each times a number; rows are computed when asked for.
+
+    Looks like an array to the heads, as `RowSubset` does.
+    """
+
+    ndim = 2
+
+    def __init__(self, parts: Sequence[Any], shares: Sequence[float]):
+        self.parts, self.shares = list(parts), [float(share) for share in shares]
+        self.dtype = np.result_type(np.float32, *(part.dtype for part in self.parts))
+        self.shape = self.parts[0].shape
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        return self.sum(part[key] for part in self.parts)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[:], dtype=dtype)
+
+    def sum(self, rows: Iterable[NDArray[Any]]) -> NDArray[Any]:
+        """That of some rows of every part."""
+        total = np.zeros((), dtype=self.dtype)
+        for share, part in zip(self.shares, rows, strict=True):
+            total = total + self.dtype.type(share) * part.astype(self.dtype, copy=False)
+        return total
 
 
 def as_numbers(array: Any) -> Any:

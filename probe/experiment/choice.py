@@ -47,14 +47,14 @@ def chosen_on(
         n_classes: Of the dataset.
     """
     if rows.folds is not None and getattr(head, "selection_", {}).get("on", "").endswith(FOLDS):
-        return _out_of_fold(head, rows, rows.folds, extras, target, n_classes)
+        return out_of_fold(head, rows, rows.folds, extras, target, n_classes)
     before, validation = head.before_refit(), rows.validation
     if before is None or not len(validation.y):
         return None
     return Chosen(outputs_of(before, validation.X, target, n_classes), validation.y, validation.rows)
 
 
-def _out_of_fold(
+def out_of_fold(
     head: AnyHead, rows: ReadRows, folds: IntArray, extras: Mapping[str, Any], target: Target, n_classes: int
 ) -> Chosen:
     """Outputs for every row that has a fold, by what was chosen, fitted on the rows of all others."""

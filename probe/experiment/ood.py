@@ -110,10 +110,10 @@ def _features(asked: Run, place: str, dataset: Dataset, rows: ReadRows) -> tuple
     found = fetch(replace(asked, dataset=dataset, test_on=None), asked.backbone, PARTITION, kinds, asked.reads)
     every = Rows(PARTITION, np.arange(len(found.labels), dtype=np.int64))
     part, own = select({PARTITION: found}, every, kinds), rows.test.X
-    X = part.X
+    X = rows.brought(part.X)
     if len(kinds) == 1 and X.shape[1:] != own.shape[1:]:
         raise InputError(
             f"ood set {place}, dataset {dataset.name}, has rows of the shape {X.shape[1:]}, the test rows "
             f"{own.shape[1:]}: give a dataset whose rows are as wide, or a backbone that makes them so"
         )
-    return (rows.scaling(X) if rows.scaling else X), part.rows
+    return X, part.rows

@@ -13,11 +13,11 @@ from probe.backbones.shared.views import MultiView
 from probe.core.arrays import DrawnViews, Entries, RowSubset
 from probe.core.base import Backbone, IntArray, Rows, Tapped
 from probe.core.kinds import MEAN_OF_TOKENS
-from probe.core.lazy import Cells
+from probe.core.lazy import Cells, Layers
 from probe.core.ragged import MASK, MeanTokens, RaggedMask, lengths_of
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
-from probe.experiment.request import Drawn, Run
+from probe.experiment.request import Drawn, ManyLayers, Run
 from probe.experiment.scaling import Scaling, standardizes
 from probe.experiment.transfer import PARTITION
 
@@ -46,6 +46,53 @@ class Part:
     rows: IntArray
 
 
+NO_ROWS = Part(None, np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+@dataclass(frozen=True)
+class LayerShares:
+    """What was found for `reads.pooled=<pattern>:best` or `:mix`.
+
+    Attributes:
+        names: Of the layers that are read.
+        shares: What each is multiplied by before they are summed.
+        record: What the run says of it.
+        selection: What was searched, as heads say it in `selection_`.
+    """
+
+    names: tuple[str, ...]
+    shares: tuple[float, ...]
+    record: Mapping[str, Any]
+    selection: Mapping[str, Any]
+
+    def __call__(self, X: Any) -> Any:
+        """Rows of `Layers` as the head reads them."""
+        by_name = dict(zip(self.names, self.shares, strict=True))
+        return None if X is None else _of_layers(X, by_name)
+
+    def read(self, rows: ReadRows) -> ReadRows:
+        """The same in all parts of a run."""
+        train, validation, test = (replace(p, X=self(p.X)) for p in (rows.train, rows.validation, rows.test))
+        return replace(rows, train=train, validation=validation, test=test, layers=self)
+
+    def counted(self, selection: Mapping[str, Any] | None) -> Mapping[str, Any]:
+        """What was searched in all, given what the head searched on the layer, or on the mixture."""
+        if "layer" not in self.selection["chosen"]:
+            return selection or self.selection
+        chosen = {**self.selection["chosen"], **(selection["chosen"] if selection else {})}
+        return {**self.selection, "chosen": chosen}
+
+    def keep_in(self, head: AnyHead) -> None:
+        """A fitted head takes the layers by their names too."""
+        head.layers_, head.layer_shares_ = list(self.names), np.array(self.shares)
+
+
+def _of_layers(X: Any, shares: Mapping[str, float]) -> Any:
+    if isinstance(X, RowSubset):
+        return RowSubset(_of_layers(X.array, shares), X.indices)
+    return X.of(shares)
+
+
 @dataclass(frozen=True)
 class ReadRows:
     """All that a run reads.
@@ -54,6 +101,7 @@ class ReadRows:
         features: By partition.
         folds: Of the training rows, as `Split` has them.
         scaling: What the features of all parts were brought to, where that was asked for.
+        layers: Which layers these are, where they were found and not named.
     """
 
     features: Mapping[str, Features]
@@ -62,6 +110,18 @@ class ReadRows:
     test: Part
     folds: IntArray | None
     scaling: Scaling | None = None
+    layers: LayerShares | None = None
+
+    def brought(self, X: Any) -> Any:
+        """Other rows as these are: of the same layers, in the same scaling."""
+        X = self.layers(X) if self.layers else X
+        return self.scaling(X) if self.scaling else X
+
+    def keep_in(self, head: AnyHead) -> None:
+        """What a fitted head does from here on with rows as the store has them."""
+        for step in (self.layers, self.scaling):
+            if step:
+                step.keep_in(head)
 
 
 def read(drawn: Drawn) -> ReadRows:
@@ -79,11 +139,22 @@ def read(drawn: Drawn) -> ReadRows:
     )
     test = select(features, split.test, head.consumes, masked=head.takes_mask)
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
+    rows = ReadRows(features, train, validation, test, folds)
+    return rows if has_many_layers(head, asked) else standardized(rows, asked)
+
+
+def has_many_layers(head: AnyHead, asked: Run) -> bool:
+    """Whether the layer that a head reads is still to be found."""
+    return isinstance(asked.reads.get("pooled"), ManyLayers) and head.consumes == ("pooled",)
+
+
+def standardized(rows: ReadRows, asked: Run) -> ReadRows:
+    """The rows at mean 0 and variance 1 over those that train, where that is asked for."""
     if not standardizes(asked.standardize, asked.dataset):
-        return ReadRows(features, train, validation, test, folds)
-    scaling = Scaling.of(train.X)
-    train, validation, test = (replace(part, X=scaling(part.X)) for part in (train, validation, test))
-    return ReadRows(features, train, validation, test, folds, scaling)
+        return rows
+    scaling = Scaling.of(rows.train.X)
+    train, validation, test = (replace(part, X=scaling(part.X)) for part in (rows.train, rows.validation, rows.test))
+    return replace(rows, train=train, validation=validation, test=test, scaling=scaling)
 
 
 def sources(consumed: Sequence[str], reads: Mapping[str, Any]) -> list[tuple[str, int | str | None]]:
@@ -103,8 +174,10 @@ def sources(consumed: Sequence[str], reads: Mapping[str, Any]) -> list[tuple[str
 
 
 def read_as(kind: str, reads: Mapping[str, Any]) -> list[str]:
-    """What stands in for a kind: one kind of the backbone, or the cells of a grid."""
+    """What stands in for a kind: one kind of the backbone, the cells of a grid, or several layers."""
     read = reads.get(kind) or kind
+    if isinstance(read, ManyLayers):
+        return list(read.names)
     return [read] if isinstance(read, str) else list(read)
 
 
@@ -135,6 +208,8 @@ def fetch(
     arrays: list[Any] = [_part_of(seen[kind], what, backbone) for kind, what in wanted]
     if consumed == ("cells",):
         arrays = [Cells(dict(zip(read_as("cells", reads), arrays, strict=True)))]
+    if consumed == ("pooled",) and isinstance(many := reads.get("pooled"), ManyLayers):
+        arrays = [Layers(dict(zip(many.names, arrays, strict=True)))]
     return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
 
 

@@ -18,6 +18,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class ManyLayers:
+    """Layers that stand in for the pooled features together.
+
+    Attributes:
+        pattern: As it was asked for, such as `blocks.*:best`.
+        how: `best`, one of them is chosen; `mix`, they are summed with weights.
+        names: Those that the pattern names, in the order of the network.
+    """
+
+    pattern: str
+    how: str
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class TeacherRun:
     """A finished run that teaches.
 
@@ -55,7 +70,8 @@ class Run:
     Attributes:
         folder: Where the run folder will stand, such as `runs/quickstart`.
         reads: Kind that the head consumes -> kind of the backbone that stands in for it, such as a tapped layer; of
-            `cells` a list of these, or None for all tapped layers.
+            `cells` a list of these, or None for all tapped layers; of `pooled` also a pattern of layers with `:best` or
+            `:mix` behind it, which a checked request has as `ManyLayers`.
         features: Keyword arguments of `FeatureStore.get` (batch_size, n_workers, on_error, dtypes).
         config: What the user wrote, resolved; kept in the record only.
         save_rows: Leave the rows of the split in the run folder, as `rows.json`.

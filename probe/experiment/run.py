@@ -25,10 +25,11 @@ from probe.experiment.fits import check_target
 from probe.experiment.fitting import Fitted, fit_run
 from probe.experiment.grids import with_cells
 from probe.experiment.halving import check_search, check_validates
+from probe.experiment.layers import describe_layers, read_rows, spelled, with_layers
 from probe.experiment.measuring import described, measure
 from probe.experiment.ood import check_ood, describe_ood
 from probe.experiment.prompts import prompts_of
-from probe.experiment.reading import filled_in, read, sources
+from probe.experiment.reading import filled_in, sources
 from probe.experiment.request import Checked, Drawn, Named, Run
 from probe.experiment.scaling import check_standardize, standardizes
 from probe.experiment.shifted import fits_once, kept, runs_of, tested_on
@@ -103,7 +104,7 @@ def check(request: Run) -> Checked:
     request = with_teacher(request)
     check_own(request.metrics)
     check_rows_of(request)
-    request = with_cells(request)
+    request = with_layers(with_cells(request))
     check_fit(request.head, request.backbone, request.reads)
     check_measures(request)
     check_ood(request)
@@ -149,8 +150,9 @@ def name(drawn: Drawn) -> Named:
         asked.backbone, asked.dataset, asked.protocol, checked.head, drawn.split,
         seed=asked.seed,
         extraction=identity.extraction(asked.features, [kind for kind, _ in sources(consumes, reads)])
-        | ({"standardize": True} if standardizes(asked.standardize, asked.dataset) else {}),
-        reads={kind: reads[kind] for kind in consumes if (reads.get(kind) or kind) != kind},
+        | ({"standardize": True} if standardizes(asked.standardize, asked.dataset) else {})
+        | (describe_layers(reads) if consumes == ("pooled",) else {}),
+        reads={kind: spelled(reads[kind]) for kind in consumes if (reads.get(kind) or kind) != kind},
         teacher=describe_teacher(asked.teacher),
         usual_teacher=describe_teacher(usual_teacher(asked)) if asked.teacher else None,
         test_on=asked.test_on,
@@ -171,14 +173,13 @@ def name(drawn: Drawn) -> Named:
 def carry_out(named: Named, fitted: Fitted | None = None) -> Fitted | None:
     """Step 4: features, fit, scores, and the run folder, all or nothing; returns a fit that serves other test rows."""
     started = time.perf_counter()
-    rows = read(named.drawn)
+    rows = read_rows(named.drawn)
     fitted = fit_run(named, rows) if fitted is None else tested_on(fitted, named, rows)
     shared = kept(fitted) if fits_once(named) else None
     measured = measure(named.drawn, rows, fitted)
-    if rows.scaling:
-        for head in (fitted.head, measured.calibrated):
-            if head is not None:
-                rows.scaling.keep_in(head)
+    for head in (fitted.head, measured.calibrated):
+        if head is not None:
+            rows.keep_in(head)
     write(named, rows, fitted, measured, total_seconds=time.perf_counter() - started)
     return shared
 

@@ -17,7 +17,8 @@ from probe.core.intervals import Interval
 from probe.core.targets import Target
 from probe.experiment.fitting import fit_head
 from probe.experiment.identity import head_name, parts_of
-from probe.experiment.reading import filled_in, read, sources
+from probe.experiment.layers import read_rows
+from probe.experiment.reading import filled_in, sources
 from probe.experiment.request import Drawn, Run
 from probe.experiment.run import check, draw
 from probe.features.one_pass import OnePass
@@ -131,7 +132,7 @@ def _now(drawn: Drawn, backbone: Backbone, store: Any, device: str) -> Drawn:
 
 def _fit_and_score(drawn: Drawn, metrics: Sequence[str]) -> tuple[Mapping[str, Interval], float]:
     dataset = drawn.checked.asked.dataset
-    rows = read(drawn)
+    rows = read_rows(drawn)
     started = time.perf_counter()
     head = fit_head(clone(drawn.checked.head).for_target(dataset.target.name), rows)
     seconds = time.perf_counter() - started

@@ -77,7 +77,8 @@ def notes_of(asked: Run) -> list[str]:
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:
     """What `result.json` says."""
     asked, elsewhere = named.drawn.checked.asked, named.drawn.elsewhere
-    selection = getattr(fitted.head, "selection_", None)
+    selection, layers = getattr(fitted.head, "selection_", None), rows.layers
+    selection = layers.counted(selection) if layers else selection
     return {
         "schema": SCHEMA,
         "run": run_facts(named.determinants, named.folder.name, datetime.now(UTC).isoformat(timespec="seconds")),
@@ -87,6 +88,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         "control": control(asked.control, named.determinants),
         "features": {name: part.digest for name, part in rows.features.items()},
         "metrics": {name: vars(value) for name, value in scored.measured.metrics.items()},
+        **({"layers": dict(layers.record)} if layers else {}),
         **scored.more,
         "log_probabilities": getattr(fitted.head, "log_probabilities", False),
         "selection": selection and {**selection, "remarks": remarks(selection)},

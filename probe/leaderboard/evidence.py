@@ -115,12 +115,13 @@ def _attention(head: Any, X: Any) -> dict[str, Any]:
 def _features(result: Mapping[str, Any], kinds: Sequence[str], partition: str, rows: IntArray) -> Any:
     """Some rows of what the head was scored on, from the cache, which is asked by the digest that the run recorded."""
     extraction = result.get("extraction", {})
-    read = [extraction.get("reads", {}).get(kind, kind) for kind in kinds]
+    layers = extraction.get("layers", {}).get("of")  # of which the head knows those that it reads
+    read = layers or [extraction.get("reads", {}).get(kind, kind) for kind in kinds]
     taps = (result["config"].get("backbone") or {}).get("taps") or []
     told = {kind: extraction.get("dtypes", {}).get(kind) for kind in dict.fromkeys([*read, *taps])}
     found = _passes(layout.requested_dtypes(told), result["features"][partition])
     arrays = [as_numbers(found[kind].array(kind))[rows] for kind in read]
-    return arrays[0] if len(kinds) == 1 else dict(zip(kinds, arrays, strict=True))
+    return arrays[0] if len(read) == 1 and not layers else dict(zip(layers or kinds, arrays, strict=True))
 
 
 def _passes(requested: Mapping[str, str], wanted: str) -> dict[str, Pass]:

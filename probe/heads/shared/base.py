@@ -16,6 +16,7 @@ from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
 from probe.core.kinds import KINDS
+from probe.core.lazy import Layers
 from probe.heads.shared import saving
 
 Validation = tuple[Any, ArrayLike]
@@ -61,6 +62,8 @@ class AnyHead(BaseEstimator):
         selection_: What was searched, on which rows and what won; absent where nothing was searched.
         feature_mean_, feature_deviation_: (D,) what features are brought to first, by a head of a run with
             `standardize=true`; absent elsewhere.
+        layers_, layer_shares_: Layers that a run with `reads.pooled=<pattern>:best` or `:mix` found, and what each is
+            multiplied by before they are summed, (L,): X may be a mapping of these; absent elsewhere.
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled",)
@@ -76,6 +79,8 @@ class AnyHead(BaseEstimator):
     selection_: dict[str, Any]
     feature_mean_: NDArray[np.float64]
     feature_deviation_: NDArray[np.float64]
+    layers_: list[str]
+    layer_shares_: NDArray[np.float64]
 
     @property
     def streams(self) -> bool:
@@ -140,8 +145,11 @@ class AnyHead(BaseEstimator):
         Finiteness of those is checked by whoever reads them, with `check_lazy` or chunk by chunk.
         """
         if reset:  # what a loaded head was fitted on says nothing of these rows
-            self.__dict__.pop("feature_mean_", None)
+            for name in ("feature_mean_", "layers_", "layer_shares_"):
+                self.__dict__.pop(name, None)
             self._forget_calibration()
+        elif hasattr(self, "layers_") and isinstance(X, Mapping):
+            X = self._of_layers(X)
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
         kind = self.consumes[0]
@@ -162,6 +170,15 @@ class AnyHead(BaseEstimator):
                 "as input: give features of the backbone that the head was fitted on"
             )
         return X
+
+    def _of_layers(self, X: Mapping[str, Any]) -> Any:
+        """What the head reads of layers that are given by their names."""
+        if missing := [name for name in self.layers_ if name not in X]:
+            raise InputError(
+                f"{type(self).__name__} reads the layers {', '.join(self.layers_)}, X has no {', '.join(missing)}: "
+                "give features of these"
+            )
+        return Layers(X).of(dict(zip(self.layers_, self.layer_shares_.tolist(), strict=True)))[:]
 
     def _forget_calibration(self) -> None:
         """Drops what held-out rows said of an earlier fit."""

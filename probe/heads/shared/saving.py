@@ -17,7 +17,7 @@ from probe.core.arrays import RowStack
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.hashing import hash_arrays
-from probe.core.lazy import Entries, RowSubset, Scaled
+from probe.core.lazy import Entries, Mixed, RowSubset, Scaled
 from probe.core.writing import write_file
 from probe.features.reference import reference_to, rows_behind
 from probe.results.schema import RESULT
@@ -25,7 +25,7 @@ from probe.results.schema import RESULT
 ROOM = "probe.heads."
 MOVED = {"one_vs_rest": "shared.one_vs_rest", "linear_shared": "shared.linear_ranks"}
 """Modules of saved heads, below their room, that stand elsewhere now."""
-LAZY = (np.memmap, RowStack, RowSubset, Entries, Scaled)
+LAZY = (np.memmap, RowStack, RowSubset, Entries, Scaled, Mixed)
 SavedHead = TypeVar("SavedHead", bound=BaseEstimator)
 
 
