@@ -217,6 +217,9 @@ def show_run(folder: Path, *, was_there: bool) -> None:
     for name, metrics in result.get("beside", {}).items():
         values = ", ".join(f"{m} {v['value']:.4f} ({v['low']:.4f} to {v['high']:.4f})" for m, v in metrics.items())
         tell(f"beside it on the same rows: {name} {values}")
+    if weights := result.get("layers", {}).get("weights"):
+        parts = zip(result["layers"]["of"], weights, strict=True)
+        tell("weights of the layers: " + ", ".join(f"{name} {weight:.3f}" for name, weight in parts))
     if "grid" in result:
         from probe.results.grid import LATEX, PICTURE, TABLE, Grid
 

@@ -213,10 +213,10 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
         told.insert(0, terminal(table))
     for metric in default_metrics(records.frame)[1:]:
         told.append(terminal(build_table(records, metric, columns=sweep_columns(records))))
-    if layers.gather(table):
+    if layers.gather(table, records.frame):
         from probe.leaderboard.plots import write_layers
 
-        told += [f"wrote {path}\n" for path in write_layers(table, folder)]
+        told += [f"wrote {path}\n" for path in write_layers(table, records.frame, folder)]
     if advised := advice.text(table):
         told.append(f"{advised}\n")
     return "\n".join([*told, *[f"{held}\n"] * bool(held)])

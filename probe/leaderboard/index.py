@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 INDEX = ".leaderboard-index.parquet"
-VERSION = 7
+VERSION = 8
 STAMPS = ("stamp.result", "stamp.predictions")
 
 

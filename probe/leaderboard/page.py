@@ -103,7 +103,7 @@ def page_data(
         "labels": {old: one_line(new) for old, new in table.labels.items()},
         **packed(frame, first),
         "samples": looked.samples,
-        "layers": _layers(table),
+        "layers": _layers(table, frame),
         "notes": [*without, *_left_out(len(runs), max_read, dataset_of), *looked.notes, *faults],
         "problems": [[one_line(problem.folder), one_line(problem.reason)] for problem in table.problems],
     }
@@ -145,16 +145,26 @@ def _digits(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _layers(table: Table) -> list[dict[str, Any]]:
-    """Scores over depth, where a backbone was read at several layers."""
+def _layers(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Scores over depth, where a backbone was read at several layers, and which of them runs chose."""
     return [
         {
             "name": one_line(depth.name),
             "layers": list(map(one_line, depth.layers)),
             "heads": list(depth.heads),
             **{key: _plain(getattr(depth, key)) for key in ("value", "low", "high")},
+            "chosen": [
+                {
+                    "name": one_line(one.name),
+                    "places": [i for i, layer in enumerate(depth.layers) if one.shares.get(layer, (0.0,))[0] > 0],
+                    **{key: getattr(one, key) for key in ("value", "low", "high")},
+                }
+                for one in depth.found
+                if not one.mixes
+            ],
         }
-        for depth in layers.gather(table)
+        for depth in layers.gather(table, frame)
+        if np.isfinite(depth.value).any()
     ]
 
 

@@ -13,8 +13,8 @@ from probe.core.escaping import figure_text
 from probe.core.writing import write_file
 from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import title
-from probe.leaderboard.figures import COLOURS, figure_of, saver, scale
-from probe.leaderboard.layers import Depth, gather
+from probe.leaderboard.figures import COLOURS, GREY, figure_of, saver, scale
+from probe.leaderboard.layers import Depth, Found, gather
 from probe.leaderboard.rows_in_colour import cost, risk
 from probe.leaderboard.table import Table
 from probe.leaderboard.tasks import gather as lines_of_tasks
@@ -38,7 +38,7 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
         "risk": risk(table, frame),
         "curves": curves(table, frame),
         "tasks": tasks(table, frame),
-        "layers": layers(table),
+        "layers": layers(table, gather(table, frame)),
     }
     written = []
     for name, figure in figures.items():
@@ -50,10 +50,10 @@ def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
     return written
 
 
-def write_layers(table: Table, folder: Path) -> list[Path]:
+def write_layers(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
     """Writes the scores by layer of each backbone, head and column as a png named by these."""
     written = []
-    for depth in gather(table):
+    for depth in gather(table, frame):
         kind = "attention_heads" if depth.heads else "layers"
         path = folder / f"{slug(kind, table.metric, depth.name)}.png"
         write_file(path, saver(layers(table, [depth]), "png"))
@@ -163,9 +163,12 @@ def tasks(table: Table, frame: pd.DataFrame) -> Figure | None:
     return figure
 
 
-def layers(table: Table, depths: Sequence[Depth] | None = None) -> Figure | None:
-    """One panel per backbone, head and column: score over depth, or layer x attention head as a heat map."""
-    found = gather(table) if depths is None else depths
+def layers(table: Table, found: Sequence[Depth]) -> Figure | None:
+    """One panel per backbone, head and column: score over depth, or layer x attention head as a heat map.
+
+    A star stands where a layer was chosen, at the score of the runs that chose it, larger where more did; a dashed line
+    is the score of a mixture, and bars are its weights.
+    """
     if not found:
         return None
     longest = max(len(depth.layers) for depth in found)
@@ -184,7 +187,29 @@ def layers(table: Table, depths: Sequence[Depth] | None = None) -> Figure | None
         panel.set_xticks(places, names, rotation=45, ha="right", fontsize=8)
         panel.set_ylabel(title(table))
         panel.grid(alpha=0.3)
+        for one in depth.found:
+            _mark(panel, depth, one, scale(table))
+        if depth.found:
+            panel.legend(fontsize=7)
     return figure
+
+
+def _mark(panel: Any, depth: Depth, found: Found, scale: float) -> None:
+    """Marks in a panel which layers were chosen, or what each weighs."""
+    places = np.array([depth.layers.index(layer) for layer in found.shares])
+    shares = np.array([value for value, _, _ in found.shares.values()])
+    label = figure_text(f"{found.name}, {scale * found.value:.1f}" if scale > 1 else f"{found.name}, {found.value:.3f}")
+    if not found.mixes:
+        at = shares > 0
+        panel.scatter(places[at], np.full(at.sum(), scale * found.value), 60 + 120 * shares[at], marker="*",
+                      color=COLOURS["best"], zorder=3, label=label)  # fmt: skip
+        return
+    panel.axhline(scale * found.value, color=GREY, linestyle="--", label=label)
+    beside = panel.twinx()
+    ends = np.nan_to_num([[v - low, high - v] for v, low, high in found.shares.values()]).T
+    beside.bar(places, shares, width=0.4, yerr=ends, color=GREY, alpha=0.3, error_kw={"alpha": 0.5})
+    beside.set_ylim(0, 1)
+    beside.set_ylabel("weight in the mixture", fontsize=8)
 
 
 def _heat_map(figure: Figure, panel: Any, depth: Depth, scale: float, label: str) -> None:

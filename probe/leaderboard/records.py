@@ -121,6 +121,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "selection": selection["on"] if selection else "",
         "conformal_level": _finite("conformal_level", result.get("calibrate", {}).get("level", 0)),
         "own_metrics": json.dumps(result.get("own_metrics", {}), sort_keys=True),
+        "layers": json.dumps(layer_shares(result)),
         "skipped": result.get("skipped_rows", {}).get("test", 0),
         "divided": result.get("divided_groups") or 0,
         "leaked": result.get("leakage", {}).get("test", 0),
@@ -137,6 +138,15 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         if type(value) not in kinds or (isinstance(value, int) and abs(value) >= 2**62):
             raise InputError(f"{name} is {value!r}, expected {' or '.join(k.__name__ for k in kinds)}: edited by hand?")
     return record
+
+
+def layer_shares(result: Mapping[str, Any]) -> dict[str, float]:
+    """Of a run that found its layer the part of each: 1 of the one that was chosen, or weights; else nothing."""
+    told = result.get("layers") or {}
+    if "chosen" in told:
+        return {name: float(name == told["chosen"]) for name in told["of"]}
+    return {name: _finite(f"weight of {name}", value) for name, value in zip(
+        told.get("of", ()), told.get("weights", ()), strict=True)}  # fmt: skip
 
 
 def fold_of(parameters: Mapping[str, Any]) -> tuple[int, int] | None:

@@ -22,6 +22,7 @@ HIDDEN = frozenset(
         "control.backbone",
         "control.architecture",
         "correct",
+        "layers",
         "own_metrics",
         "settings",
         "folder",

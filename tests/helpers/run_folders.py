@@ -106,6 +106,7 @@ def make_result(
         "metrics": metrics,
         **({"calibrate": {"level": 0.9}} if "coverage" in metrics else {}),
         **({"control": changes["control"]} if "control" in changes else {}),
+        **({"layers": changes["layers"]} if "layers" in changes else {}),
         **({"own_metrics": changes["own_metrics"]} if "own_metrics" in changes else {}),
         "selection": changes.get("selection"),
         "seconds": {"extract": 2.0, "fit": 0.1 + 0.1 * len(head), "predict": 0.05, "total": 3.0},

@@ -50,8 +50,12 @@ function drawLayers() {
   if (depth.heads.length) return drawHeads($("layers"), depth, measure);
   const points = depth.layers.map((layer, i) => ({ x: i, value: depth.value[i], low: depth.low[i], high: depth.high[i], text: layer })).filter((p) => p.value !== null);
   const every = Math.ceil(depth.layers.length / 14);
-  drawSeries($("layers"), `${called(measure.metric)} by layer: ${depth.name}`, [{ name: depth.name, points }],
+  drawSeries($("layers"), `${called(measure.metric)} by layer: ${depth.name}`, [{ name: depth.name, points }, ...chosenLayers(depth)],
     { label: "layer", ticks: depth.layers.map((name, i) => [i, name.length > 12 ? `…${name.slice(-11)}` : name]).filter((_, i) => i % every === 0) }, { measure });
+}
+
+function chosenLayers(depth) {
+  return depth.chosen.map((one) => ({ name: one.name, points: one.places.map((i) => ({ x: i, value: one.value, low: one.low, high: one.high, text: `${one.name}: ${depth.layers[i]}` })) }));
 }
 
 function drawHeads(box, depth, measure) {
