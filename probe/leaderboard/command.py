@@ -12,7 +12,7 @@ from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.words import counted
 from probe.core.writing import write_file
-from probe.leaderboard import advice, comparison, curves, gap, layers, naming, robustness, worst_group
+from probe.leaderboard import advice, comparison, correlation, curves, gap, layers, naming, robustness, worst_group
 from probe.leaderboard.files import export
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.latex import CELLS
@@ -86,6 +86,11 @@ def parser() -> argparse.ArgumentParser:
         help="one backbone read at several layers: scores by layer, those of attention heads as layer x head",
     )  # fmt: skip
     options.add_argument(
+        "--correlate", nargs="?", const="", metavar="MEASURES",
+        help="rank correlation over backbones of measures of features (head=unlabelled), such as rankme, with the "
+        "metric of the table, with an interval; by default of all measures that the runs have",
+    )  # fmt: skip
+    options.add_argument(
         "--label", action="append", default=[], metavar="OLD=NEW",
         help="what a backbone, head, dataset, field or metric is called in all that is shown; may be repeated",
     )  # fmt: skip
@@ -146,7 +151,9 @@ def _run(options: argparse.Namespace, dataset_of: DatasetOf | None) -> int:
     asked = [part for name, part in PARTS.items() if getattr(options, name)]
     for part in asked:
         tell(*part.text(table, records.frame).splitlines())
-    if not (options.compare or asked):
+    if options.correlate is not None:
+        tell(*correlation.text(table, records.frame, _fields(options.correlate)).splitlines())
+    if not (options.compare or asked or options.correlate is not None):
         tell(*terminal(table).splitlines())
     for kind in FILES:
         path = getattr(options, kind)
@@ -195,7 +202,8 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     Top-1 accuracy, rows backbone x head, columns datasets; where runs of one dataset have several protocols, each
     protocol has a column of its own, and the learning curves follow where these differ in training rows, the
     supervision gap where they train on easy and on hard rows, scores by layer (also as a picture each) where a
-    backbone was read at several; behind these a table of many columns is left to its files. Rows with several labels
+    backbone was read at several, and what measures of features foretell where four backbones or more have some; behind
+    these a table of many columns is left to its files. Rows with several labels
     are shown by mAP, numbers by r2, in tables of their own. `runs` are the run folders of the sweep; None takes all
     that lie in `folder`.
     """
@@ -206,7 +214,7 @@ def write_sweep_table(folder: Path, runs: Sequence[Path] | None = None) -> str:
     if runs is None:
         write_table(folder, table, records)
     told: list[str] = []
-    for part in (curves, gap, layers):
+    for part in (curves, gap, layers, correlation):
         with suppress(InputError):  # most sweeps hold none of these
             told.append(part.text(table, records.frame))
     if not told or len(table.column_names) <= MAX_COLUMNS:

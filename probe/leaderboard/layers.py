@@ -107,7 +107,7 @@ def _found(layer: str, cell: Mapping[Any, Any], frame: pd.DataFrame) -> Found:
     runs = [json.loads(told) for told in frame.loc[frame["name"].isin(cell["runs"]), "layers"]]
     names = dict.fromkeys(name for run in runs for name in run)
     shares = {name: over_runs(np.array([run.get(name, 0.0) for run in runs])) for name in names}
-    return Found(layer, *(float(cell[key]) for key in ("value", "low", "high")), shares, len(runs))
+    return Found(layer, float(cell["value"]), float(cell["low"]), float(cell["high"]), shares, len(runs))
 
 
 def over_runs(values: FloatArray) -> tuple[float, float, float]:
