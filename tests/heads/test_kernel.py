@@ -43,7 +43,7 @@ def test_without_an_intercept_it_is_scikit_learns_kernel_ridge(kernel):
     K = torch.exp(-0.4 * distances)
     path = KernelPath.exact(K, torch.from_numpy(signs(y)), centred=False)
     theirs = KernelRidge(alpha=0.2, kernel="precomputed").fit(K.numpy(), signs(y))
-    np.testing.assert_allclose(path.at(0.2)[0], theirs.dual_coef_, atol=1e-9)
+    np.testing.assert_allclose(path.at(np.array([0.2]))[0][:, 0], theirs.dual_coef_, atol=1e-9)
 
 
 def test_at_a_large_width_it_is_ridge():

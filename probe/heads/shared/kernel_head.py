@@ -80,10 +80,13 @@ class KernelPath:
         values, vectors = positive_part(G - n * torch.outer(offset, offset))
         return cls(root @ vectors, values, vectors.T @ (Q - n * torch.outer(offset, y_mean)), mean, y_mean)
 
-    def at(self, alpha: float) -> tuple[Tensor, Tensor]:
-        """A (m, K) and b (K,)."""
-        A = self.basis @ (self.cross / (self.values + alpha)[:, None])
-        return A, self.y_mean - self.mean @ A
+    def at(self, alphas: FloatArray) -> tuple[Tensor, Tensor]:
+        """A (m, P, K) and b (P, K) of P penalties, from one product."""
+        shares = 1 / (
+            self.values[:, None] + torch.as_tensor(alphas, dtype=self.values.dtype, device=self.values.device)
+        )
+        A = (self.basis @ (shares[:, :, None] * self.cross[:, None]).flatten(1)).unflatten(1, (-1, self.cross.shape[1]))
+        return A, self.y_mean - torch.tensordot(self.mean, A, 1)
 
 
 def positive_part(matrix: Tensor) -> tuple[Tensor, Tensor]:
@@ -151,11 +154,11 @@ class KernelHead(Head):
             train, judged = ((RowSubset(parts[0][0], np.flatnonzero(m)), train[1][m]) for m in (~held, held))
         if judged is None or not len(judged[1]):
             return self._keep(parts, *best)
-        best = candidates[self._choose(train, judged, values, alphas, on)]
+        self._choose(train, judged, values, alphas, on)
         if len(parts) > 1:
-            self._keep([train], *best)._keep_choice()
+            self._keep_choice()
         if len(parts) == 1 or self.refit:
-            self._keep(parts, *best)
+            self._keep(parts, getattr(self, f"{self.axis}_"), self.alpha_)
         return self
 
     def _check_memory(self, n_rows: int, width: int) -> None:
@@ -173,32 +176,38 @@ class KernelHead(Head):
             f"{remedy}"
         )
 
-    def _choose(self, train: Part, judged: Part, values: Sequence[Any], alphas: FloatArray, on: str) -> int:
-        """The number of the best candidate, by accuracy and then by squared error; sets `selection_`."""
-        searched, errors = [], []
+    def _choose(self, train: Part, judged: Part, values: Sequence[Any], alphas: FloatArray, on: str) -> None:
+        """Takes the best candidate, by accuracy and then by squared error; sets `selection_`."""
+        searched: list[dict[str, Any]] = []
+        errors: list[float] = []
+        best = 0
         for value in values:
             rows, path = self._path([train], value)
-            solutions = [path.at(float(alpha)) for alpha in alphas]
+            A, b = path.at(alphas)
             n_right, squares = np.zeros(len(alphas)), np.zeros(len(alphas))
             for kernel, Y in self._blocks([judged], rows, value, scored=True):
-                for a, (A, b) in enumerate(solutions):
-                    scores = kernel @ A + b
-                    n_right[a] += float((scores.argmax(1) == Y.argmax(1)).sum())
-                    squares[a] += float((scores - Y).square().sum())
+                scores = (kernel @ A.flatten(1)).unflatten(1, b.shape) + b
+                n_right += (scores.argmax(2) == Y.argmax(1)[:, None]).sum(0).cpu().numpy()
+                squares += (scores - Y[:, None]).square().sum((0, 2)).cpu().numpy()
             score = n_right / len(judged[1])
             searched += [
                 {self.axis: value, "alpha": float(alpha), "score": float(one)}
                 for alpha, one in zip(alphas, score, strict=True)
             ]
             errors += squares.tolist()
-        best = min(range(len(errors)), key=lambda i: (-searched[i]["score"], errors[i]))
+            first = len(errors) - len(alphas)
+            best = min(best, *range(first, len(errors)), key=lambda i: (-searched[i]["score"], errors[i]))
+            if best >= first:
+                self._take(rows, A[:, best - first], b[best - first], value, float(alphas[best - first]))
         chosen = {name: searched[best][name] for name in (self.axis, "alpha")}
         self.selection_ = {"on": on, "searched": searched, "chosen": chosen}
-        return best
 
     def _keep(self, parts: Sequence[Part], value: Any, alpha: float) -> Self:
         rows, path = self._path(parts, value)
-        A, b = path.at(alpha)
+        A, b = path.at(np.array([alpha]))
+        return self._take(rows, A[:, 0], b[0], value, alpha)
+
+    def _take(self, rows: Tensor, A: Tensor, b: Tensor, value: Any, alpha: float) -> Self:
         self.rows_, self.coef_, self.intercept_ = (tensor.cpu().numpy() for tensor in (rows, A, b))
         setattr(self, f"{self.axis}_", value)
         self.alpha_ = alpha
