@@ -16,6 +16,7 @@ from probe.core.device import resident_rows, resolve_device
 from probe.core.errors import InputError
 from probe.core.terminal import epochs
 from probe.heads.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
+from probe.heads.shared.factored import train_factored
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.module_head import as_tensors
@@ -23,6 +24,8 @@ from probe.heads.shared.moments import ClassMoments
 from probe.heads.shared.spherical import LOSSES, gradient, log_shares
 
 SOLVERS = ("sgd", "adamw", "lars", "lamb")
+FACTORED_FROM = 4
+"""Of wider outputs, in units of width + width^2 / batch size, steps in factors cost less."""
 
 
 class LinearSGD(Head):
@@ -49,6 +52,8 @@ class LinearSGD(Head):
             `coef_` (weight decay acts on scaled features); `l2`, rows to length 1, at prediction too.
         loss: `softmax`, cross-entropy; `z`, `spherical` or `taylor` of the spherical family, see
             `probe.heads.shared.spherical`. `z` gives no probabilities, and two classes nothing to learn.
+            Steps of these with `solver=sgd` and `momentum=0` cost no more however many classes there are, see
+            `probe.heads.shared.factored`.
         refit: Whether the chosen learning rate is trained again on training and validation rows.
         random_state: Seeds the start, the batches and, without validation rows, the choice of a tenth as such.
         device: `cpu`, `cuda`, or `auto`.
@@ -172,15 +177,19 @@ class LinearSGD(Head):
         """Coefficients (L, K, D) and intercepts (L, K), float32, one for each learning rate."""
         device, L, K, D = resolve_device(self.device), len(lrs), len(self.classes_), X.shape[1]
         start = 0.01 * torch.randn(K, D, generator=torch.Generator().manual_seed(self.random_state))
+        mean, scale = self._statistics(X)
+        n_steps = self.epochs * -(-len(codes) // self.batch_size)
+        batches = self._batches(X, codes, mean, scale, device)
+        if self._factors(K, D):
+            ends = train_factored(start.to(device), batches, n_steps, self.loss, lrs, self.weight_decay)
+            return self._unscaled(*ends, lrs, mean, scale)
         # Coefficients and intercepts in units of their learning rate, where one optimizer can step for all.
         together = self.solver in ("sgd", "adamw")
         units = torch.tensor(lrs if together else [1.0] * L, device=device).reshape(L, 1, 1)
         W, b = start.to(device) / units, torch.zeros(L, K, 1, device=device)
         W.grad, b.grad = torch.zeros_like(W), torch.zeros_like(b)
-        mean, scale = self._statistics(X)
         move = self._move_together(W, b, units) if together else self._move_apart(W, b, lrs)
-        n_steps = self.epochs * -(-len(codes) // self.batch_size)
-        for step, (batch, targets) in enumerate(self._batches(X, codes, mean, scale, device)):
+        for step, (batch, targets) in enumerate(batches):
             # Rows of a batch come last: a softmax over few classes is several times faster along the axis before.
             logits = torch.addmm(b.view(-1, 1), W.view(L * K, D), batch.T).view(L, K, -1).mul_(units)
             residuals = gradient(self.loss, logits, targets)
@@ -188,7 +197,17 @@ class LinearSGD(Head):
             torch.addmm(slope, residuals.view(L * K, -1), batch, beta=0, alpha=share, out=slope)
             torch.sum(residuals, 2, keepdim=True, out=b.grad).mul_(share)
             move(0.5 * (1 + np.cos(np.pi * step / n_steps)))
-        W, b = W * units, (b * units)[..., 0]
+        return self._unscaled(W * units, (b * units)[..., 0], lrs, mean, scale)
+
+    def _factors(self, n_classes: int, width: int) -> bool:
+        """Whether steps that do not depend on the number of classes are to be had, and are cheaper."""
+        plain = self.solver == "sgd" and not self.momentum and self.loss != "softmax"
+        return plain and n_classes > FACTORED_FROM * (width + width**2 / self.batch_size)
+
+    def _unscaled(
+        self, W: Tensor, b: Tensor, lrs: Sequence[float], mean: FloatArray, scale: FloatArray
+    ) -> tuple[FloatArray, FloatArray]:
+        """Coefficients and intercepts of the features as they are."""
         if not (torch.isfinite(W).all() and torch.isfinite(b).all()):
             raise InputError(f"training diverged with the learning rates {list(lrs)}: leave out the largest ones")
         coefs = W.cpu().numpy() / scale

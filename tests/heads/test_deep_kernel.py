@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from known_bayes import excess_in_standard_errors, isotropic
 from oracles import files_of
 from safetensors.torch import load_file
 
@@ -112,3 +113,8 @@ def test_rows_with_an_obtuse_angle_are_refused_and_so_are_settings_that_are_none
         DeepKernel(lift=False).fit(X - X.mean(axis=0), y)
     with pytest.raises(InputError, match=r"activation is 'gelu', expected one of relu, .*; depths is \[0\]"):
         DeepKernel(lift=False, activation="gelu", depths=[0]).fit(X, y)
+
+
+def test_is_near_the_bayes_error_of_gaussians():
+    head = DeepKernel(alphas=5)
+    assert -4 < excess_in_standard_errors(head, isotropic(), n_train=150, n_test=4000) < 4

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from few_shots import case, few_shots
+from few_shots import case, excess_error, few_shots
 from oracles import files_of
 from safetensors.numpy import load_file
 
@@ -79,3 +79,9 @@ def test_texts_that_are_not_there_are_refused():
     _, (X, y), _, _ = few_shots()
     with pytest.raises(InputError, match="language_guided has no class_features"):
         LanguageGuided().fit(X, y)
+
+
+def test_is_near_the_bayes_error_of_gaussians_whose_means_the_texts_say():
+    in_standard_errors, in_points = excess_error(lambda texts: LanguageGuided(class_features=texts))
+    assert in_standard_errors > -4
+    assert in_points < 2.5

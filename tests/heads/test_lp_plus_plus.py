@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from few_shots import case, few_shots
+from few_shots import case, excess_error, few_shots
 from oracles import files_of
 from safetensors import safe_open
 from safetensors.torch import load_file
@@ -104,3 +104,9 @@ def test_strengths_that_are_none_are_refused():
     texts, (X, y), _, _ = few_shots()
     with pytest.raises(InputError, match=r"strengths is \[-1\], expected numbers from 0"):
         LPPlusPlus(class_features=texts, strengths=[-1]).fit(X, y)
+
+
+def test_is_near_the_bayes_error_of_gaussians_whose_means_the_texts_say():
+    in_standard_errors, in_points = excess_error(lambda texts: LPPlusPlus(class_features=texts))
+    assert in_standard_errors > -4
+    assert in_points < 2.5

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 import torch
-from few_shots import case, few_shots
+from few_shots import case, excess_error, few_shots
 from oracles import files_of
 from safetensors.torch import load_file
 from torch.nn.functional import one_hot
@@ -146,3 +146,9 @@ def test_settings_that_are_none_and_texts_that_are_not_there_are_refused():
         TipAdapter(class_features=texts, alphas=[-1]).fit(X, y)
     with pytest.raises(InputError, match="epochs is 0"):
         TipAdapter(class_features=texts, epochs=0).fit(X, y)
+
+
+def test_is_near_the_bayes_error_of_gaussians_whose_means_the_texts_say():
+    in_standard_errors, in_points = excess_error(lambda texts: TipAdapter(class_features=texts))
+    assert in_standard_errors > -4
+    assert in_points < 2.5

@@ -69,6 +69,38 @@ def gradient(
     return found
 
 
+def coefficients(
+    loss: str,
+    own: Tensor,
+    s: Tensor,
+    q: Tensor,
+    n_classes: int,
+    *,
+    a: float = 1.0,
+    b: float | None = None,
+    eps: float = EPS,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The derivative by logits o as x 1 + y o + z e_c: x, y and z (B,), from what the loss knows of the logits.
+
+    Args:
+        loss: One of the spherical family.
+        own: (B,) logit of the class of each row.
+        s, q: (B,) sums of all K logits and of their squares.
+        n_classes: K.
+        a, b, eps: As of `gradient`.
+    """
+    if loss == "z":
+        mean = s / n_classes
+        deviation = (q / n_classes - mean.square()).clamp(min=0).sqrt().clamp(min=LEAST_DEVIATION)
+        z = (own - mean) / deviation
+        pull = torch.sigmoid(a * ((margin_of(n_classes) if b is None else b) - z)) / deviation
+        return pull * (1 - z * mean / deviation) / n_classes, pull * z / (deviation * n_classes), -pull
+    if loss == "spherical":
+        return torch.zeros_like(own), 2 / (q + n_classes * eps), -2 * own / (own.square() + eps)
+    share = 1 / (n_classes + s + q / 2)
+    return share, share, -(1 + own) / (1 + own + own.square() / 2)
+
+
 def values(
     loss: str, logits: Tensor, targets: Tensor, *, a: float = 1.0, b: float | None = None, eps: float = EPS
 ) -> Tensor:
