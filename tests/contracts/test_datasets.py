@@ -59,7 +59,7 @@ def test_partitions_keep_the_contract(make):
     assert {"train", "test"} <= set(data.partitions)
     for part in data.partitions.values():
         assert isinstance(part, Partition)
-        assert part.labels.dtype == (np.int64 if data.target.exclusive else np.float64)
+        assert part.labels.dtype == (np.float64 if data.target.even else np.int64)
         assert len(part.labels) == len(part)
         assert len(part.ids) == len(set(part.ids)) == len(part)
         assert all(isinstance(row_id, str) for row_id in part.ids)
