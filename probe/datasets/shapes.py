@@ -40,7 +40,7 @@ def load(n_train: int = 1500, n_test: int = 500, size: int = 32, seed: int = 0) 
         raise InputError(f"size is {size}, expected {LEAST_SIZE} pixels or more: set dataset.size=32, say")
     if min(n_train, n_test) < 1:
         raise InputError(f"n_train is {n_train} and n_test {n_test}, expected a scene or more of both: raise them")
-    target, partitions = Mask(), {}
+    target, partitions = Mask(background=0), {}
     for number, (part, n) in enumerate((("train", n_train), ("test", n_test))):
         scenes = [scene(size, np.random.default_rng([seed, number, row])) for row in range(n)]
         images, masks = (np.stack(values) for values in zip(*scenes, strict=True))

@@ -27,7 +27,7 @@ from probe.metrics import evaluate, zero_shot
 from probe.metrics.normal import NormalScores
 from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
-from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, Scores, beside, score, tuned
+from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, score, tuned
 from probe.protocols.shared.groups import groups_among, shared_groups
 from probe.protocols.shared.unseen import HidesClasses
 
@@ -63,6 +63,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     # Metrics from elsewhere may look at all logits at once.
     outputs = np.asarray(fitted.logits) if asked.metrics else fitted.logits
     of_rows = score(outputs, rows.test.y, target.name)
+    if isinstance(of_rows, OfTarget):
+        of_rows = of_rows.of_target(target)
     test_groups = groups_among(tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if isinstance(of_rows, InGroups):
         of_rows = of_rows.in_groups(test_groups)

@@ -40,7 +40,8 @@ UNFINISHED = ".unfinished"
 """Beside the run folders: what is being written, and the locks of whoever writes it."""
 ARRAYS = {
     "row": "(N,) number of the row in its partition",
-    "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict",
+    "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict; "
+    "(N, K) labelled pixels of each class",
     "predicted": "of the same kind and shape",
     "predicted_probability": "(N,) float32, of one class per row",
     "predicted_log_odds": "(N,) float32, the order of these probabilities where they are all 1",
@@ -50,6 +51,8 @@ ARRAYS = {
     "logits": "(N, K) float32, where there are at most 100 classes or save_logits=true",
     "interval_low": "(N,) or (N, Q) float32, lower ends of the intervals of numbers, with calibrate=true",
     "interval_high": "of the same shape, the upper ends",
+    "confusion": "(N, C, 3) int32, of masks: class, predicted class and pixels of each cell; cells of 0 pixels fill up",
+    "boundary": "(N, 2) of masks: pixels near a change of labels that were predicted right, and all of them",
     "metric.<name>": "(N,) float32, what each row adds to a metric that does not follow from the arrays above",
 }
 FIELDS: dict[str, type] = {

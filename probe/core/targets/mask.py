@@ -54,6 +54,7 @@ class Mask(Target):
 
     Attributes:
         ignored_codes: What the files hold where a pixel is not to be counted.
+        background: The class that is no object, left out of `f1_foreground`; None where every class is one.
     """
 
     name: ClassVar[str] = "mask"
@@ -61,6 +62,7 @@ class Mask(Target):
     ignored_phrase: ClassVar[str] = "without a labelled pixel"
 
     ignored_codes: tuple[int, ...] = ()
+    background: int | None = None
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """Images all of whose pixels are ignored."""
@@ -102,8 +104,9 @@ class Mask(Target):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The ignored codes."""
-        return {"ignored_codes": list(self.ignored_codes)} if self.ignored_codes else {}
+        """The ignored codes, and the background."""
+        ignored = {"ignored_codes": list(self.ignored_codes)} if self.ignored_codes else {}
+        return ignored | ({} if self.background is None else {"background": self.background})
 
     def described(self, labels: NDArray[Any], class_names: Sequence[str]) -> tuple[str, str, str]:
         """The share of the labelled pixels that each class has."""

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
-from probe.core.targets import DEFAULT
+from probe.core.targets import DEFAULT, Target
 
 
 class Scores(Protocol):
@@ -48,9 +48,18 @@ class InGroups(Protocol):
         ...
 
 
+@runtime_checkable
+class OfTarget(Protocol):
+    """Scores to which the target of the dataset has something to say, such as which class is the background."""
+
+    def of_target(self, target: Target) -> Any:
+        """The same with it."""
+        ...
+
+
 @dataclass(frozen=True)
 class Frequencies:
-    """Scores of the test rows, beside the (K,) rows of each class that the head may learn from."""
+    """Scores of the test rows, beside the (K,) rows, or pixels, of each class that the head may learn from."""
 
     rows: Any
     train_counts: IntArray
