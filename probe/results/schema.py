@@ -40,8 +40,8 @@ UNFINISHED = ".unfinished"
 """Beside the run folders: what is being written, and the locks of whoever writes it."""
 ARRAYS = {
     "row": "(N,) number of the row in its partition",
-    "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict; "
-    "(N, K) labelled pixels of each class",
+    "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict;"
+    " (N, K) labelled pixels of each class of masks",
     "predicted": "of the same kind and shape",
     "predicted_probability": "(N,) float32, of one class per row",
     "predicted_log_odds": "(N,) float32, the order of these probabilities where they are all 1",
