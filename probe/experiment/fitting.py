@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
@@ -34,21 +34,24 @@ class Fitted:
 
     Attributes:
         unfitted: The same head as it was before.
-        logits: What it says of them, as the target of the dataset has it: logits (N, K) over all classes, or means;
-            None of what predicts nothing.
+        logits: What it says of them, as the target of the dataset has it: logits (N, K) over all classes, or means, or
+            of masks a tally of each image (`probe.metrics.shared.scores.mask.ImageTally`); None of what predicts
+            nothing.
         scores: Of what predicts nothing: its measures of the test rows, by the name under which metrics read them.
         chosen: What it said of the rows that it was chosen on, where it was.
         tasks: Where the training rows came in tasks: what it knew after each.
         seconds: For `fit` and `predict`.
+        maps: Of masks: from the place of a test row to the (H, W) classes that are predicted for its pixels.
     """
 
     unfitted: AnyHead
     head: AnyHead
-    logits: NDArray[Any] | None
+    logits: Any
     scores: Mapping[str, Any]
     chosen: Chosen | None
     tasks: TaskByTask | None
     seconds: Mapping[str, float]
+    maps: Callable[[int], NDArray[Any]] | None = None
 
 
 def fit_run(named: Named, rows: ReadRows) -> Fitted:

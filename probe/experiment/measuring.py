@@ -18,6 +18,7 @@ from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import measured_cells
 from probe.experiment.ood import detect
+from probe.experiment.pixels import of_masks
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
 from probe.heads.shared.abilities import ComparesCells, HasBeside
@@ -28,6 +29,7 @@ from probe.metrics.normal import NormalScores
 from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, score, tuned
+from probe.metrics.shared.scores.mask import MaskScores
 from probe.protocols.shared.groups import groups_among, shared_groups
 from probe.protocols.shared.unseen import HidesClasses
 
@@ -55,7 +57,7 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
 
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
-    asked, more, calibrated_head = drawn.checked.asked, {}, None
+    asked, more, calibrated_head = drawn.checked.asked, dict[str, Any](), None
     target = asked.dataset.target
     metrics = [*known().values(), *asked.metrics]
     if fitted.logits is None:
@@ -81,6 +83,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
         seen[asked.protocol.unseen_classes(asked.dataset, asked.seed)] = False
         scores["seen"] = OfSeen(of_rows, seen)
         more["gzsl"] = zero_shot.record(scores["seen"], asked.dataset.class_names)
+    if isinstance(of_rows, MaskScores):
+        more |= of_masks(of_rows, learnt, asked.dataset, asked.backbone, rows.test.rows)
     if isinstance(fitted.head, GivesQuantiles):
         found = QuantileScores(fitted.head.quantiles(rows.test.X), fitted.head.levels_, of_rows.labels, test_groups)
         scores["quantiles"] = found

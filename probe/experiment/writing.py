@@ -19,7 +19,8 @@ from probe.experiment.choice import Chosen
 from probe.experiment.choosing import remarks
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import write_grid
-from probe.experiment.measuring import Scored
+from probe.experiment.measuring import Scored, tested
+from probe.experiment.pixels import write_overlays
 from probe.experiment.reading import ReadRows, sources
 from probe.experiment.request import Named, Run
 from probe.metrics.shared.metric import Measured, known
@@ -39,6 +40,9 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
     def write_more(partial: Path) -> None:
         if "grid" in scored.more:
             write_grid(partial, scored.more["grid"])
+        if fitted.maps is not None:
+            of, test = tested(named.drawn), named.drawn.split.test
+            write_overlays(partial, scored.more["overlays"], of, test.partition, fitted.maps)
         if not asked.save_rows:
             return
         strata, protocol = named.drawn.checked.strata, asked.protocol

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,7 +31,8 @@ def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[s
         dataset: What the run says of its dataset.
     """
     name = recorded(dataset).name
-    draw = {"one_class": of_classes, "number": of_numbers}.get(name) if "predicted" in predictions else None
+    draws = {"one_class": of_classes, "number": of_numbers, "mask": of_masks}
+    draw = draws.get(name) if "predicted" in predictions else None
     return {"kind": name, **draw(predictions, dataset)} if draw else None
 
 
@@ -91,6 +92,32 @@ def of_classes(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> di
             [int(predictions["row"][i]), int(labels[i]), int(predicted[i]), round(float(confidence[i]), 4)]
             for i in sure[~correct[sure]][:MAX_WRONG]
         ],
+    }
+
+
+def of_masks(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """Pixels of each class, those that are right, and confusions as (class, predicted, pixels)."""
+    n_classes = len(dataset["class_names"])
+    label, predicted, pixels = predictions["confusion"].reshape(-1, 3).T.astype(np.int64)
+    cells = np.bincount(label * n_classes + predicted, weights=pixels, minlength=n_classes**2).reshape(n_classes, -1)
+    filled = np.flatnonzero(cells)
+    largest = np.sort(
+        filled[np.lexsort((-cells.flat[filled], filled // n_classes == filled % n_classes))[:MAX_CONFUSED]]
+    )
+    found = np.stack([largest // n_classes, largest % n_classes, cells.flat[largest]], axis=1)
+    return {
+        "n": cells.sum(axis=1).astype(int).tolist(),
+        "right": cells.diagonal().astype(int).tolist(),
+        "confusion": found.astype(int).tolist(),
+        "cut": len(filled) > MAX_CONFUSED,
+    }
+
+
+def by_class(classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """IoU of each class with its interval, None where the test masks do not show it, and its share in training."""
+    return {
+        "iou": [[round(c["iou"][key], 5) for key in ("value", "low", "high")] if "iou" in c else None for c in classes],
+        "share": [round(c["train_share"], 6) for c in classes],
     }
 
 

@@ -30,8 +30,8 @@ millisecond each. Of the others the page says what the table knows."""
 COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 SCRIPTS = (
-    "base", "state", "filter", "table", "charts", "points", "plots", "drawings", "confusion", "numbers", "rows",
-    "compare", "detail", "download", "start",
+    "base", "state", "filter", "table", "charts", "points", "plots", "drawings", "confusion", "numbers", "masks",
+    "rows", "compare", "detail", "download", "start",
 )  # fmt: skip
 """In the order in which they stand in the page; each uses those before it."""
 DatasetOf = Callable[[Mapping[str, Any]], Dataset]

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from PIL import Image
+
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
-from probe.leaderboard.details import detail, searched
+from probe.leaderboard.details import by_class, detail, searched
 from probe.leaderboard.records import METRIC
-from probe.results.reader import read_predictions, read_result
-from probe.results.schema import HEAD
+from probe.results.reader import read_file, read_predictions, read_result
+from probe.results.schema import HEAD, OVERLAYS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -129,7 +133,18 @@ def _drawing(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     if digest(list(result["dataset"]["class_names"])) != run["dataset.classes"]:
         raise InputError("its classes are others than when the table was made: write the page again")
     drawn = detail(read_predictions(run["folder"], result), result["dataset"])
+    if drawn is not None and result.get("classes"):
+        drawn |= by_class(result["classes"])
+    if drawn is not None and OVERLAYS in result["files"]:
+        drawn["overlays"] = embedded(Image.open(io.BytesIO(read_file(run["folder"], OVERLAYS, result))))
     return {"detail": drawn, "searched": searched(result.get("selection"))}
+
+
+def embedded(picture: Image.Image) -> str:
+    """The address that holds a picture."""
+    buffer = io.BytesIO()
+    picture.convert("RGB").save(buffer, "webp", quality=80)
+    return f"data:image/webp;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
 
 
 def width_of(folder: str) -> int | None:

@@ -122,6 +122,7 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
         "conformal_level": _finite("conformal_level", result.get("calibrate", {}).get("level", 0)),
         "own_metrics": json.dumps(result.get("own_metrics", {}), sort_keys=True),
         "layers": json.dumps(layer_shares(result)),
+        "evaluation": evaluation_of(result),
         "skipped": result.get("skipped_rows", {}).get("test", 0),
         "divided": result.get("divided_groups") or 0,
         "leaked": result.get("leakage", {}).get("test", 0),
@@ -147,6 +148,18 @@ def layer_shares(result: Mapping[str, Any]) -> dict[str, float]:
         return {name: float(name == told["chosen"]) for name in told["of"]}
     return {name: _finite(f"weight of {name}", value) for name, value in zip(
         told.get("of", ()), told.get("weights", ()), strict=True)}  # fmt: skip
+
+
+def evaluation_of(result: Mapping[str, Any]) -> str:
+    """How the pixels of masks were counted, in words that a filter takes; empty of other targets.
+
+    Which classes were averaged follows from the test rows, of which a column has one set for each seed.
+    """
+    told = result.get("evaluation")
+    if not told:
+        return ""
+    ignored = " ".join(map(str, told["ignored_codes"])) or "none"
+    return f"size {told['size']}; ignored {ignored}; windows {told['windows'] or 'none'}"
 
 
 def fold_of(parameters: Mapping[str, Any]) -> tuple[int, int] | None:

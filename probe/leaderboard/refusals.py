@@ -17,6 +17,7 @@ CLASHES = {
     "protocol.parameters": "protocols",
     "dataset.classes": "label sets",
     "protocol.code": "versions of a protocol's code",
+    "evaluation": "ways to count pixels",
 }
 
 
@@ -43,9 +44,9 @@ def refuse_clashes(frame: pd.DataFrame, columns: Sequence[str]) -> None:
 
 def _clash(column: str, group: pd.DataFrame, field: str, columns: Sequence[str]) -> str:
     what = CLASHES.get(field, "sets of test rows")
-    kinds = [(text(value)[:60], list(runs["name"])) for value, runs in group.groupby(field)]
+    kinds = [(text(value), list(runs["name"])) for value, runs in group.groupby(field)]
     listed = ", ".join(
-        f"{kind} in {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}" for kind, names in kinds[:5]
+        f"{kind[:60]} in {names[0]}{f' and {len(names) - 1} more' * (len(names) > 1)}" for kind, names in kinds[:5]
     )
     by, example = field, kinds[0][0]
     if field == "protocol.parameters":

@@ -7,6 +7,7 @@
                              A head that chooses nothing, or on rows that it holds out itself, leaves none
     head.safetensors         the fitted head; an ensemble has none
     grid.png, .csv, .tex     of head=grid: the heat map, every cell with its metrics, a table for a paper
+    overlays.png             of masks: the best, the median and the worst test image, with mask and prediction
     rows.json                the rows of the split, with save_rows=true
     error.txt                alone: what the run failed with
 
@@ -32,6 +33,7 @@ RESULT, PREDICTIONS, VALIDATION, HEAD = (
 )  # fmt: skip
 CALIBRATED = "calibrated.safetensors"
 ROWS, ERROR = "rows.json", "error.txt"
+OVERLAYS = "overlays.png"
 PARTS = (PREDICTIONS, VALIDATION, HEAD, ERROR)
 """Files that make a folder one of a run, beside its result."""
 ANY_HEAD = "any"

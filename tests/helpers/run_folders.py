@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from probe.core.tensors import to_bytes
+from probe.metrics import evaluate
+from probe.metrics.dense import by_class
 from probe.metrics.shared.metric import known
-from probe.metrics.shared.scores import restored
-from probe.results.schema import PREDICTIONS, RESULT, SCHEMA, dumps, file_facts, run_facts
+from probe.metrics.shared.scores import restored, score
+from probe.metrics.shared.scores.mask import ImageTally
+from probe.results.schema import OVERLAYS, PREDICTIONS, RESULT, SCHEMA, dumps, file_facts, run_facts
 
 DETERMINANTS = ("config", "labels", "seed", "dataset", "protocol", "backbone", "head", "calibrate", "own_metrics")
 
@@ -197,5 +201,30 @@ def write_numbers(root: Path, head: str = "ols", noise: float = 0.1) -> Path:
     folder = root / f"numbers-{head}"
     folder.mkdir(parents=True)
     (folder / PREDICTIONS).write_bytes(to_bytes(predictions))
+    seal(folder, result | {"run": named(result)})
+    return folder
+
+
+def write_masks(root: Path, head: str = "linear", skill: float = 0.8, *, seed: int = 0, **told: Any) -> Path:
+    """A run on 30 masks of three classes, in which a share of the pixels is predicted right; with its overlays."""
+    random = np.random.default_rng(3)
+    masks = random.choice(3, (30, 6, 7), p=[0.7, 0.25, 0.05]).astype(np.uint8)
+    labels = np.stack([np.bincount(mask.ravel(), minlength=3) for mask in masks])
+    noise = np.random.default_rng(int(100 * skill) + seed)
+    predicted = np.where(noise.random(masks.shape) < skill, masks, noise.integers(0, 3, masks.shape)).astype(int)
+    scores = score([ImageTally.of(p, m, 3) for p, m in zip(predicted, masks, strict=True)], labels, "mask")
+    metrics = {name: vars(interval) for name, interval in evaluate.measure({"rows": scores}).metrics.items()}
+    predictions = {"row": np.arange(30), **scores.arrays()}
+    classes = [{"name": name, "train_share": 1 / 3, "test_pixels": int(n), "iou": vars(one["iou"])}
+               for name, n, one in zip("abc", labels.sum(axis=0), by_class(scores), strict=True)]  # fmt: skip
+    evaluation = {"size": "of the masks", "ignored_codes": [255], "windows": 0, "averaged": ["a", "b", "c"], **told}
+    result = make_result("tiny", head, "scenes", seed, predictions, 3, class_names=["a", "b", "c"])
+    result |= {"metrics": metrics, "classes": classes, "evaluation": evaluation}
+    result["dataset"] |= {"target": "mask"}
+    folder = root / f"masks-{head}-{seed}"
+    folder.mkdir(parents=True)
+    (folder / PREDICTIONS).write_bytes(to_bytes(predictions))
+    (folder / "head.safetensors").write_bytes(to_bytes({"weight": np.zeros(1, np.float32)}))
+    Image.new("RGB", (40, 30), "green").save(folder / OVERLAYS)
     seal(folder, result | {"run": named(result)})
     return folder

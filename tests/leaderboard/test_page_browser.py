@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from run_folders import write_numbers, write_run
+from run_folders import write_masks, write_numbers, write_run
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
@@ -353,6 +353,18 @@ def test_browser_draws_numbers_with_their_intervals_and_scores_by_layer(tab: Any
     marks = tab.locator("#against-0 .mark")
     assert "predicted 9.9, interval 8.9 to 12.9" in marks.nth(7).get_attribute("aria-label")
     assert tab.locator("#layers .mark").count() == 3
+
+
+def test_browser_draws_masks_by_class_and_by_pixel(tab: Any, tmp_path: Path) -> None:
+    write_masks(tmp_path / "runs")
+    records = read_folders([tmp_path / "runs"])
+    (tmp_path / "page.html").write_text(page(build_table(records), records.frame), "utf-8")
+    tab.goto(f"{(tmp_path / 'page.html').as_uri()}#open=tiny+linear")
+    tab.wait_for_selector("#confusion svg")
+    assert "pixels" in tab.locator("#confusion .mark").first.get_attribute("aria-label")
+    classes = tab.get_by_role("region", name="IoU of each class").inner_text()
+    assert classes.count(" to ") == 3
+    assert tab.locator(".overlays").evaluate("picture => picture.naturalWidth") == 40
 
 
 def test_browser_shows_scores_on_a_phone_without_scrolling_and_turns_dark(opened: Any) -> None:

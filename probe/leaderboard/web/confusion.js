@@ -1,5 +1,6 @@
 /* Which classes are taken for which: a matrix of few classes, and the commonest confusions of any number. */
 const FEW = 30;
+const unitOfRows = (detail) => (detail.kind === "mask" ? "pixel" : "row");
 
 function heatmap(box, { label, rows, columns, x, y, entries }) {
   const cut = (text) => (text.length > 14 ? `${text.slice(0, 13)}…` : text);
@@ -26,12 +27,12 @@ function heatmap(box, { label, rows, columns, x, y, entries }) {
 function drawConfusion(box, detail, classes) {
   heatmap(box, { label: "Confusion matrix, shares of the true class", rows: classes, columns: classes, x: "predicted", y: "true",
     entries: detail.confusion.map(([label, predicted, count]) => ({ i: label, j: predicted, share: count / detail.n[label],
-      text: `true ${classes[label]}, predicted ${classes[predicted]}: ${plural(count, "row")}, ${percent(count / detail.n[label])} of the class` })) });
+      text: `true ${classes[label]}, predicted ${classes[predicted]}: ${plural(count, unitOfRows(detail))}, ${percent(count / detail.n[label])} of the class` })) });
 }
 
 function confusionTable(detail, classes) {
   const wrong = detail.confusion.filter(([label, predicted]) => label !== predicted).sort((a, b) => b[2] - a[2]).slice(0, 12);
-  if (!wrong.length) return make("p", { class: "soft" }, "No row is taken for another class.");
-  return tableOf("", ["true", "predicted", "rows", "of the class"], wrong.map(([label, predicted, count]) =>
+  if (!wrong.length) return make("p", { class: "soft" }, `No ${unitOfRows(detail)} is taken for another class.`);
+  return tableOf("", ["true", "predicted", `${unitOfRows(detail)}s`, "of the class"], wrong.map(([label, predicted, count]) =>
     [classes[label], classes[predicted], count.toLocaleString("en"), percent(count / detail.n[label])]));
 }

@@ -103,6 +103,7 @@ function drawingsOf(run) {
   const add = (id, title, act) => { const box = make("div", { id, class: "plot" }); found.push([drawing(title, box), () => act(box)]); };
   if (searched?.values.length) add("search", "What was searched", (box) => drawSearch(box, searched, run.chosen));
   if (detail?.kind === "number") return [...found, ...numberDrawings(run, detail)];
+  if (detail?.kind === "mask") return [...found, ...maskDrawings(detail, data.classes[run.classes])];
   if (!detail) return found;
   const classes = data.classes[run.classes];
   add("reliability", "Reliability; bars count rows", (box) => drawReliability(box, detail));
