@@ -25,6 +25,8 @@ FORMATS = {
 
 Of the others, some start programs (PostScript), and most are seldom attacked by those who would mend them.
 """
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)
+"""Of EXIF: the entry, and its values for images that lie on their side."""
 EXTENSIONS = frozenset(extension for extensions in FORMATS.values() for extension in extensions)
 
 
@@ -61,6 +63,21 @@ def read_image(source: Any, name: str) -> Image.Image:
         # Pillow's decoders raise all of these on damaged files.
         raise InputError(f"{name} cannot be decoded ({error}), expected an undamaged image: {hint}") from error
     return image
+
+
+def upright_size(source: Any) -> tuple[int, int] | None:
+    """Width and height of an image as it is seen, from the head of its bytes or of its file; None where that fails.
+
+    Whether a damaged image stops a run is decided where it is decoded.
+    """
+    try:
+        data = source if isinstance(source, bytes) else _read(source)
+        with Image.open(io.BytesIO(data), formats=tuple(FORMATS)) as image:
+            width, height = image.size
+            turned = image.getexif().get(ORIENTATION) in TURNED
+    except (OSError, ValueError, SyntaxError, EOFError, TypeError, InputError, Image.DecompressionBombError):
+        return None
+    return (height, width) if turned else (width, height)
 
 
 def _read(path: str | Path) -> bytes:

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.base import Dataset, Partition
+from probe.core.base import Dataset, DigestsRows, Partition
 from probe.core.errors import InputError
 from probe.core.targets import Target
 from probe.core.words import counted
-from probe.datasets.shared.columns import IMAGE, LABEL, required
+from probe.datasets.shared.columns import IMAGE, LABEL, MASK, required
 from probe.datasets.shared.dictionaries import Coded
 from probe.datasets.shared.hub_rows import HuggingFacePartition
 from probe.datasets.shared.labels import label_columns, read_class_names
+from probe.datasets.shared.mask_codes import Ignored, read_palette
+from probe.datasets.shared.mask_images import Pairs, masks_of
 from probe.datasets.shared.numbers import joined_classes, numbers_asked
 from probe.datasets.shared.partitions import content_cut, make_dataset
 from probe.datasets.shared.subsets import subset
@@ -36,8 +38,11 @@ def load(
     test_fraction: float | None = None,
     image_column: str | None = None,
     label_column: str | Sequence[str] | None = None,
+    mask_column: str | None = None,
     class_names: str | Sequence[str] | None = None,
-    ignore_label: int | str | None = None,
+    palette: str | Mapping[str, Any] | None = None,
+    background: str | None = None,
+    ignore_label: Ignored = None,
     map_labels: bool = False,
     unknown_labels: bool = False,
     target_columns: str | Sequence[str] | None = None,
@@ -61,9 +66,12 @@ def load(
         image_column: By default the one of the names in `IMAGE`, else the only one of such a type.
         label_column: By default the one of the names in `LABEL`, else the only one with class names. Where rows have
             several labels: a column of lists, or several columns of zeros and ones.
+        mask_column: The column whose images are masks, in the place of labels.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line; by default
             what the set says.
-        ignore_label: A number or a name whose rows are left out, such as -1.
+        palette, background: Of masks, see `probe.datasets.masks.load`.
+        ignore_label: A number or a name whose rows are left out, such as -1; of masks, where several may be given,
+            whose pixels count nowhere, 255 by default.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
         unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
@@ -76,7 +84,24 @@ def load(
     chosen = _splits(opened, path, splits, cut=test_fraction is not None)
     found = {part: opened[split] for part, split in chosen.items()}
     features = found["train"].features
-    image = _image_column(features, image_column, path)
+    image = _image_column(features, image_column, path, mask_column)
+    of_labels = {"label_column": label_column, "map_labels": map_labels, "target_columns": target_columns}
+    given = of_labels if mask_column else {"palette": palette, "background": background}
+    if odd := [word for word, value in given.items() if value not in (None, False)]:
+        told = f"mask_column={mask_column}" if mask_column else "no mask_column"
+        raise InputError(f"dataset.{odd[0]} is given with {told}, expected one of the two: leave the other out")
+    if mask_column is not None:
+        named = read_class_names(class_names), read_palette(palette), 255 if ignore_label is None else ignore_label
+        pairs = {part: _pairs(rows, image, mask_column, part, path) for part, rows in found.items()}
+        dataset = masks_of(name or Path(path).name, pairs, *named, background, _unused(opened, chosen))
+        if test_fraction is None:
+            return dataset
+        cut = _cut(dataset.partitions["train"], dataset.target, test_fraction)
+        return make_dataset(dataset.name, dataset.class_names, cut, dataset.notes, dataset.target, rows="images")
+    if not (ignore_label is None or isinstance(ignore_label, int | str)):
+        raise InputError(
+            f"ignore_label is {ignore_label}, expected a number or a name where there are no masks: give one of them"
+        )
     asked = numbers_asked(
         target_columns, units, missing, label_column=label_column, class_names=class_names, ignore_label=ignore_label,
         map_labels=map_labels, unknown_labels=unknown_labels,
@@ -98,10 +123,25 @@ def load(
     }
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], labelled.target, test_fraction)
-    unused = {split: rows for split, rows in opened.items() if split not in chosen.values()}
-    left_out = [f"{counted(len(rows), 'row')} of split {split}" for split, rows in unused.items()]
-    called = name or Path(path).name
+    called, left_out = name or Path(path).name, _unused(opened, chosen)
     return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="images")
+
+
+def _unused(opened: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
+    """A phrase for each split that is no partition."""
+    unused = {split: rows for split, rows in opened.items() if split not in chosen.values()}
+    return [f"{counted(len(rows), 'row')} of split {split}" for split, rows in unused.items()]
+
+
+def _pairs(rows: Any, image: str, mask: str, part: str, path: str) -> Pairs:
+    """The images and the masks of a split."""
+    fitting = _images_of(rows.features)
+    required(MASK, path, _described(rows.features), mask, [column for column in fitting if column != image])
+    ids, nothing = [f"{part}:{row}" for row in range(len(rows))], np.zeros(len(rows), dtype=np.int64)
+    images, masks = (HuggingFacePartition(rows, column, nothing, ids, _own(path)) for column in (image, mask))
+    files = masks.files if images.files else []
+    return Pairs(lambda labels: HuggingFacePartition(rows, image, labels, ids, _own(path)), masks, images.size, files,
+                 mask)  # fmt: skip
 
 
 def _own(path: str) -> list[Path]:
@@ -199,14 +239,20 @@ def _splits(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | Non
     return chosen
 
 
-def _image_column(features: Mapping[str, Any], asked: str | None, path: str) -> str:
+def _images_of(features: Mapping[str, Any]) -> list[str]:
+    """The columns that hold images."""
     from datasets import Image as ImageFeature
 
     def holds_images(kind: Any) -> bool:
         is_struct = isinstance(kind, dict) and {"bytes", "path"} <= kind.keys()
         return isinstance(kind, ImageFeature) or is_struct or getattr(kind, "dtype", None) == "binary"
 
-    fitting = [name for name, kind in features.items() if holds_images(kind)]
+    return [name for name, kind in features.items() if holds_images(kind)]
+
+
+def _image_column(features: Mapping[str, Any], asked: str | None, path: str, other: str | None) -> str:
+    """The column of the images; `other` holds something else."""
+    fitting = [name for name in _images_of(features) if name != other]
     return required(IMAGE, path, _described(features), asked, fitting, by_kind=fitting)
 
 
@@ -232,6 +278,6 @@ def _columns(features: Mapping[str, Any]) -> str:
 
 def _cut(train: Partition, target: Target, fraction: float) -> dict[str, Partition]:
     """Train and test parts of a split without another one."""
-    assert isinstance(train, HuggingFacePartition)
+    assert isinstance(train, DigestsRows)
     test = content_cut(train.row_digests(), target.strata(train.labels), fraction)
     return {"train": subset(train, np.flatnonzero(~test)), "test": subset(train, np.flatnonzero(test))}

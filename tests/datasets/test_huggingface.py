@@ -301,3 +301,57 @@ def test_no_other_column_of_images_is_decoded(tmp_path, monkeypatch):
     train = load(saved(tmp_path / "set", train=masked[0], test=masked[1]), image_column="image").partitions["train"]
     monkeypatch.setattr(datasets.Image, "decode_example", lambda *_, **__: pytest.fail("the library decoded an image"))
     assert [value(train, i) for i in range(4)] == list(range(4))
+
+
+def painted(codes, mode="L"):
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(codes, dtype=np.uint8), mode).save(buffer, "PNG")
+    return {"bytes": buffer.getvalue(), "path": None}
+
+
+def scenes(masks):
+    features = datasets.Features({"image": datasets.Image(), "annotation": datasets.Image()})
+    columns = {
+        "image": [painted(np.full_like(m, i)) for i, m in enumerate(masks)],
+        "annotation": [*map(painted, masks)],
+    }
+    return datasets.Dataset.from_dict(columns, features=features)
+
+
+MASKS = [np.array([[k % 2, 1, 2], [0, 255, 2]], dtype=np.uint8) for k in range(6)]
+
+
+def test_a_set_may_have_masks_in_the_place_of_labels(tmp_path):
+    path = saved(tmp_path / "scenes", train=scenes(MASKS), test=scenes(MASKS[:2]))
+    data = load(path, mask_column="annotation", class_names=["background", "cat", "dog"])
+    assert (data.target.name, data.target.background) == ("mask", 0)
+    train, test = data.partitions["train"], data.partitions["test"]
+    np.testing.assert_array_equal(train.masks[3], MASKS[3])
+    assert train.labels.tolist() == [[2 - k % 2, 1 + k % 2, 2] for k in range(6)]
+    assert value(test, 1) == 1
+    assert load(path, mask_column="annotation").fingerprint != data.fingerprint
+    assert pickle.loads(pickle.dumps(test)).masks[0].tolist() == MASKS[0].tolist()
+    cut = limited(data, 3).partitions["train"]
+    assert cut.masks[1].shape == (2, 3)
+
+
+def test_a_split_of_masks_can_be_cut(tmp_path):
+    path = saved(tmp_path / "scenes", train=scenes(MASKS))
+    data = load(path, mask_column="annotation", test_fraction=0.5)
+    assert [len(data.partitions[part]) for part in ("train", "test")] == [3, 3]
+    assert data.notes["left_out"] == ["17 % of the pixels of train, which are ignored"]
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"mask_column": "note"}, r"has the columns image .*, expected note with masks: set dataset\.mask_column"),
+        ({"mask_column": "annotation", "label_column": "x"}, "label_column is given with mask_column=annotation"),
+        ({"palette": {"a": 0}}, r"dataset\.palette is given with no mask_column, expected one of the two"),
+        ({"ignore_label": [0, 1]}, r"ignore_label is \[0, 1\], expected a number or a name where there are no masks"),
+    ],
+)
+def test_options_of_masks_and_of_labels_are_told_apart(tmp_path, options, text):
+    path = saved(tmp_path / "scenes", train=scenes(MASKS))
+    with pytest.raises(InputError, match=text):
+        load(path, **{"image_column": "image", **options})

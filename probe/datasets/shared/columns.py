@@ -31,6 +31,8 @@ LABEL = Role(
     "the classes", "label_column", ("label", "labels"), ("fine_label", "class", "class_name", "target", "category")
 )
 
+MASK = Role("masks", "mask_column", ("mask",), ("masks", "annotation", "label", "segmentation", "mask_path"))
+
 
 def choose(
     role: Role,

@@ -15,7 +15,7 @@ from probe.core.base import IntArray, digest
 from probe.core.errors import InputError
 from probe.core.files import file_digests, remembered
 from probe.core.hashing import hash_bytes
-from probe.core.images import read_image
+from probe.core.images import read_image, upright_size
 from probe.datasets.shared.partitions import check_lengths
 
 CHUNK_ROWS = 1000
@@ -54,12 +54,19 @@ class HuggingFacePartition:
 
     @cached_property
     def _digests(self) -> list[str]:
-        files = [Path(file["filename"]) for file in self.rows.cache_files]
-        stored = remembered(f"images {self._image} {digest(self.ids)}", files, self._stored_digests)
+        stored = self._stored
         paths = {row: self._file(row) for row, value in enumerate(stored) if not value}
         loose = {row: str(path) for row, path in paths.items() if path is not None}
         found = dict(zip(loose, file_digests(Path("/"), list(loose.values())), strict=True))
         return [value or found.get(row, "") for row, value in enumerate(stored)]
+
+    @cached_property
+    def _stored(self) -> list[str]:
+        return remembered(f"images {self._image} {digest(self.ids)}", self._tables, self._stored_digests)
+
+    @property
+    def _tables(self) -> list[Path]:
+        return [Path(file["filename"]) for file in self.rows.cache_files]
 
     def _stored_digests(self) -> list[str]:
         """Digests of the images that are stored in the table; empty where it holds a path."""
@@ -80,6 +87,16 @@ class HuggingFacePartition:
                 "expected the image itself, or a file in the dataset's own folder: embed the images"
             )
         return path.resolve()
+
+    def size(self, row: int) -> tuple[int, int] | None:
+        """Width and height of an image as it is seen, without decoding it."""
+        encoded = self._encoded(row)["bytes"]
+        return upright_size(encoded or self._file(row))
+
+    @property
+    def files(self) -> list[Path]:
+        """Those that hold all rows; none where some images lie in files of their own."""
+        return [] if "" in self._stored else self._tables
 
     def _encoded(self, row: int) -> dict[str, Any]:
         return self.rows[row][self._image] or {"bytes": None, "path": None}
