@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
+from probe.core.targets.mask import Mask
 from probe.datasets.shared.archives import read_arrays
 from probe.datasets.shared.columns import Role, choose
 from probe.datasets.shared.labels import labels_as_read, read_class_names
+from probe.datasets.shared.mask_codes import LARGEST
+from probe.datasets.shared.mask_images import Pairs, masks_of
 from probe.datasets.shared.numbers import classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.row_facts import FACTS, know
@@ -22,7 +25,7 @@ from probe.datasets.shared.series_rows import SeriesPartition, check_gaps, of_ar
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid")}
 ROWS = Role("rows", "rows_key", ("images", "series"), ("features", "data", "x", "X"), kind="arrays")
-LABELS = Role("labels", "labels_key", ("labels",), ("targets", "y"), kind="arrays")
+LABELS = Role("labels", "labels_key", ("labels",), ("targets", "y", "masks"), kind="arrays")
 
 
 def load(
@@ -46,6 +49,7 @@ def load(
     shape (N, H, W), (N, H, W, 1) or (N, H, W, 3), or vectors, floats of shape (N, D), for `backbone=identity`, or
     series, floats of shape (N, T, C), or numbers (N, T) or (N, T, C) called series. Where series differ in length,
     `train_lengths` says it, (N,), or the steps at their end are NaN.
+    Images may have masks, whole numbers (N, H, W) called `train_masks`, in the place of labels; see the dataset masks.
     `train_groups`, `train_sessions` and `train_hardness`, where they are there, say more of each row, see
     `row_facts.FACTS`. The file is read into memory.
 
@@ -53,7 +57,8 @@ def load(
         path: The file.
         name: How tables call the dataset; the file's stem by default.
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
-        ignore_label: A number or a name whose rows are left out, such as -1.
+        ignore_label: A number or a name whose rows are left out, such as -1; of masks whose pixels count nowhere, 255
+            by default.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
         unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
         rows_key: What the arrays of rows are called beside the partition, such as `images` in `train_images`.
@@ -83,6 +88,15 @@ def load(
         rows: Mapping[str, Any] = sound(every, gaps, file)
     else:
         rows = {part: _rows(file, arrays[rows_of[part]], rows_of[part]) for part in found}
+    if not asked and not series and arrays[labels_of["train"]].ndim == 3:
+        masks = {part: arrays[labels_of[part]] for part in found}
+        pairs = {part: _pair(file, rows[part], masks[part], labels_of[part]) for part in found}
+        groups = {part: arrays[key] for part in found if (key := _place(arrays, part, "groups"))}
+        return masks_of(
+            name or file.stem, pairs, read_class_names(class_names), None,
+            255 if ignore_label is None else ignore_label, None,
+            finish=lambda part, partition: know(partition, {"groups": groups.get(part)}, part),
+        )  # fmt: skip
     for part in found:
         labels = arrays[labels_of[part]]
         if labels.ndim not in (1, 2) or len(labels) != len(rows[part]):
@@ -111,6 +125,26 @@ def load(
         name or file.stem, labelled.names, partitions, target=labelled.target, left_out=left_out,
         rows="series" if series else None,
     )  # fmt: skip
+
+
+def _pair(file: Path, rows: NDArray[Any], masks: NDArray[Any], key: str) -> Pairs:
+    """The images and the masks of a partition."""
+    if masks.ndim != 3 or masks.dtype.kind not in "iub" or len(masks) != len(rows) or rows.dtype != np.uint8:
+        raise InputError(
+            f"{key} of {file} is {masks.dtype} of shape {masks.shape}, expected masks of whole numbers (N, H, W), one "
+            f"for each of {len(rows)} uint8 images: mend the file"
+        )
+    if masks.size and not 0 <= masks.min() <= masks.max() <= LARGEST:
+        raise InputError(f"{key} of {file} runs from {masks.min()} to {masks.max()}, expected codes from 0 on: mend it")
+    ids, nothing = [str(i) for i in range(len(rows))], np.zeros(len(rows), dtype=np.int64)
+    narrow = masks.astype(np.uint8 if masks.max(initial=0) <= 255 else np.uint16)
+    return Pairs(
+        lambda labels: ArrayPartition(rows, labels, ids, target=Mask()),
+        ArrayPartition(narrow, nothing, ids, images=True),
+        lambda row: (rows.shape[2], rows.shape[1]),
+        [file],
+        key,
+    )
 
 
 def _arrays(file: Path) -> dict[str, NDArray[Any]]:

@@ -274,5 +274,7 @@ def test_photographs_in_the_place_of_masks_are_refused(tmp_path):
 def test_a_mask_that_cannot_be_decoded_is_no_image_to_skip(tmp_path):
     root = write(tmp_path)
     (root / "masks/train/d.png").write_bytes(b"no mask")
-    with pytest.raises(InputError, match=r"masks/train/d\.png .* is no image of the formats.*: mend this mask, or remove"):
+    with pytest.raises(
+        InputError, match=r"masks/train/d\.png .* is no image of the formats.*: mend this mask, or remove"
+    ):
         load(str(root))

@@ -197,3 +197,36 @@ def test_missing_steps_at_the_end_of_series_are_none(tmp_path):
 def test_unfitting_series_are_refused(tmp_path, arrays, text):
     with pytest.raises(InputError, match=text):
         load(write(tmp_path, **{"train_series": np.ones((4, 3, 2)), "train_labels": LABELS, **arrays}))
+
+
+def scenes(root, masks, **more):
+    images = np.zeros((*np.shape(masks), 3), dtype=np.uint8)
+    file = root / "scenes.npz"
+    np.savez(file, train_images=images, train_masks=masks, test_images=images[:2], test_masks=masks[:2], **more)
+    return str(file)
+
+
+def test_images_may_have_masks_in_the_place_of_labels(tmp_path):
+    masks = np.array([[[0, 1, 2]], [[255, 1, 2]], [[2, 2, 0]]])
+    data = load(scenes(tmp_path, masks, train_groups=np.array(["a", "b", "b"])), class_names=["background", "x", "y"])
+    assert (data.target.name, data.target.background) == ("mask", 0)
+    assert data.partitions["train"].masks[1].tolist() == [[255, 1, 2]]
+    assert data.partitions["train"].labels.tolist() == [[1, 1, 1], [0, 1, 1], [1, 0, 2]]
+    assert data.partitions["train"].groups.tolist() == ["a", "b", "b"]
+    assert data.partitions["train"][0].size == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("masks", "text"),
+    [
+        (
+            np.full((3, 1, 3), 0.5),
+            r"train_masks of .* is float64 of shape \(3, 1, 3\), expected masks of whole numbers",
+        ),
+        (np.full((3, 1, 3), -1), "train_masks of .* runs from -1 to -1, expected codes from 0 on"),
+        (np.array([[[0, 1]], [[0, 7]]]), "the masks of train hold the codes 0, 1, 7, expected all from 0 on"),
+    ],
+)
+def test_odd_masks_are_refused(tmp_path, masks, text):
+    with pytest.raises(InputError, match=text):
+        load(scenes(tmp_path, masks))
