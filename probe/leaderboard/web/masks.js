@@ -4,7 +4,7 @@ function iouTable(detail, classes) {
   const cut = 200, lines = order.slice(0, cut).map((i) => {
     const [value, low, high] = detail.iou[i], bar = make("i", { class: "bar", "aria-hidden": "true" });
     bar.style.setProperty("--share", `${100 * value}%`);
-    return [classes[i], make("span", { class: "share" }, bar, percent(value)), `${percent(low)} to ${percent(high)}`, percent(detail.share[i], 2), detail.n[i].toLocaleString("en")];
+    return [classes[i], make("span", { class: "share" }, bar, percent(value)), make("span", { class: "whole" }, `${percent(low)} to ${percent(high)}`), percent(detail.share[i], 2), detail.n[i].toLocaleString("en")];
   });
   const found = make("div", { class: "tall", tabindex: "0", role: "region", "aria-label": "IoU of each class" },
     tableOf("", ["class", "IoU", "95 %", "of the training pixels", "test pixels"], lines));

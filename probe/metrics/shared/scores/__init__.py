@@ -102,8 +102,13 @@ class OfSeen:
         return str(self.rows.target)
 
 
-def score(outputs: NDArray[Any], labels: NDArray[Any], target: str = DEFAULT) -> Any:
+def score(outputs: Any, labels: NDArray[Any], target: str = DEFAULT) -> Any:
     """The scores of rows whose labels are what `target` names.
+
+    Args:
+        outputs: Logits (N, K) or means (N,) or (N, Q), of masks a tally of each image.
+        labels: Of the rows, as the target has them.
+        target: Its name.
 
     Raises:
         InputError: Outputs or labels that cannot be scored.
