@@ -80,7 +80,7 @@ def load(
         found["test"] = found.pop("validation")
     return masks_of(
         name or called,
-        {part: _pairs(root, *names) for part, names in found.items()},
+        {part: _pairs(root, *found[part]) for part in PARTITIONS if part in found},
         read_class_names(class_names),
         read_palette(palette),
         ignore_label,

@@ -62,13 +62,13 @@ def test_images_and_masks_stand_in_two_folders(tmp_path):
 @pytest.mark.parametrize(
     ("layout", "parts"),
     [
-        ("{part}/{folder}/{name}", {"train": CODES, "test": TEST}),
+        ("{part}/{folder}/{name}", {"test": TEST, "train": CODES}),
         ("{folder}/{part}/{name}", {"training": CODES, "val": TEST}),
     ],
 )
 def test_partitions_may_stand_above_and_be_called_otherwise(tmp_path, layout, parts):
     data = load(str(write(tmp_path, parts, layout=layout)))
-    assert set(data.partitions) == {"train", "test"}
+    assert list(data.partitions) == ["train", "test"]
     assert held(data, "test") == [TEST["e"]]
     assert data.class_names == ("0", "1", "2")
     assert data.target.background is None
