@@ -196,6 +196,9 @@ def tables(result: dict[str, Any], folder: Path) -> dict[str, Rows]:
     if tasks := result.get("tasks"):
         rows = [[place, *task] for place, task in enumerate(zip(tasks["names"], tasks["accuracies"], strict=True))]
         found["tasks"] = ["task", "name", "accuracy"], rows, ("task", "accuracy")
+    if pixels := result.get("classes"):
+        rows = [[one["name"], one["test_pixels"], one.get("iou", {}).get("value")] for one in pixels]
+        found["classes"] = ["class", "pixels", "iou"], rows, None
     if PREDICTIONS in result.get("files", ()):
         if not recorded(result["dataset"]).exclusive:  # several labels, or numbers, have no one right class
             return found

@@ -34,6 +34,17 @@ def scored(masks, predicted, n_classes=K):
     return score(tallies, labels, "mask").of_target(Mask(background=0))
 
 
+def frozen_case():
+    """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
+    random = np.random.default_rng(0)
+    masks = np.minimum(random.integers(0, 7, (20, 6, 8)), K - 1).astype(np.uint8)
+    predicted = np.where(random.random(masks.shape) < 0.7, masks, random.integers(0, K, masks.shape)).astype(int)
+    masks[random.random(masks.shape) < 0.1] = 255
+    scores = scored(masks, predicted)
+    found = measure({"rows": scores, **beside(scores, np.array([[60, 30, 5, 4.5, 0.5]]))})
+    return {"metrics": found.metrics, "rows": found.rows["miou"][:5], "classes": by_class(scores)[:2]}
+
+
 @pytest.fixture(scope="module")
 def pair():
     return scenes()

@@ -196,3 +196,10 @@ def test_each_curve_is_logged_along_its_own_axis(tmp_path: Path) -> None:
 def test_artifacts_have_names_that_wandb_takes() -> None:
     assert artifact_name(Path("tiny-iris_limit=30-s0-12345678")) == "tiny-iris_limit_30-s0-12345678"
     assert len(artifact_name(Path("x" * 200 + "-12345678"))) == 128
+
+
+def test_classes_of_masks_are_a_table() -> None:
+    told = [{"name": "disc", "test_pixels": 7, "iou": {"value": 0.5}}, {"name": "dot", "test_pixels": 0}]
+    columns, rows, _ = tables({"classes": told}, Path())["classes"]
+    assert columns == ["class", "pixels", "iou"]
+    assert rows == [["disc", 7, 0.5], ["dot", 0, None]]
