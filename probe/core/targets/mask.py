@@ -43,6 +43,7 @@ class HasMasks(Protocol):
 
     @property
     def masks(self) -> Masks: ...
+    def __len__(self) -> int: ...
 
 
 @dataclass(frozen=True)
