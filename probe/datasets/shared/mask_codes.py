@@ -59,12 +59,16 @@ class MaskReading:
     def codes(self, image: Image.Image, name: str) -> NDArray[Any]:
         """(H, W) codes of a mask; a pixel of a value that stands for nothing has no label."""
         raw = raw_values(image, self.coloured, name)
-        dtype = mask_dtype(len(self.values))
+        unlabelled = np.iinfo(mask_dtype(len(self.values))).max
+        if not self.coloured:
+            table = np.full(LARGEST + 2, unlabelled, dtype=mask_dtype(len(self.values)))
+            table[list(self.values)] = np.arange(len(self.values))
+            return table[raw.clip(-1, LARGEST + 1)]  # the last entry, for what is below and above
         order = np.argsort(self.values)
         known = np.array(self.values)[order]
         places = np.searchsorted(known, raw).clip(max=len(known) - 1)
-        found = order.astype(dtype)[places]
-        found[known[places] != raw] = np.iinfo(dtype).max
+        found = order.astype(mask_dtype(len(self.values)))[places]
+        found[known[places] != raw] = unlabelled
         return found
 
     def counts(self, found: Mapping[int, int]) -> list[int]:
@@ -102,6 +106,14 @@ def raw_values(image: Image.Image, coloured: bool, name: str) -> NDArray[np.int6
         )
     pixels = np.asarray(image, dtype=np.int64)
     return pixels[..., 0] if pixels.ndim == 3 else pixels
+
+
+def value_counts(raw: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The values of a mask in ascending order, and the pixels of each."""
+    if raw.size and 0 <= raw.min() <= raw.max() <= LARGEST:  # many times faster than sorting
+        counts = np.bincount(raw.ravel())
+        return np.flatnonzero(counts), counts[counts > 0]
+    return np.unique(raw, return_counts=True)
 
 
 def unpacked(value: int) -> tuple[int, int, int]:

@@ -18,7 +18,7 @@ from probe.core.errors import InputError
 from probe.core.files import remembered
 from probe.core.targets.mask import Mask
 from probe.core.words import counted
-from probe.datasets.shared.mask_codes import Ignored, MaskReading, Palette, raw_values, reading, unpacked
+from probe.datasets.shared.mask_codes import Ignored, MaskReading, Palette, raw_values, reading, unpacked, value_counts
 from probe.datasets.shared.mask_rows import MaskPartition, MaskRows
 from probe.datasets.shared.partitions import make_dataset
 
@@ -130,7 +130,7 @@ def _look(pairs: Pairs, coloured: bool) -> list[Seen]:
             reason = str(error).partition(": ")[0]
             raise InputError(f"{reason}: mend this mask, or remove it and its image") from error
         raw = raw_values(mask, coloured, name)
-        values, counts = np.unique(raw, return_counts=True)
+        values, counts = value_counts(raw)
         if len(values) > MAX_VALUES:
             what = "colours" if coloured else "values"
             raise InputError(
