@@ -17,7 +17,7 @@ from places import ROOT
 EXAMPLES = ROOT / "examples"
 COMMANDS = {
     "own_head": ["--config-dir", "conf", "-m", "dataset=iris,wine", "head=random_ridge,ridge"],
-    "own_dataset": ["--config-dir", "conf", "dataset=shapes", "head=ncm"],
+    "own_dataset": ["--config-dir", "conf", "dataset=drawings", "head=ncm"],
 }
 
 
@@ -54,7 +54,7 @@ def test_a_network_is_watched_while_it_trains(tmp_path: Path) -> None:
 
 def test_a_dataset_of_ones_own_is_run(tmp_path: Path) -> None:
     answer = probe_in(EXAMPLES / "own_dataset", COMMANDS["own_dataset"], tmp_path)
-    assert "ncm on tiny x shapes" in answer
+    assert "ncm on tiny x drawings" in answer
 
 
 def test_a_leaderboard_is_made_from_python(tmp_path: Path) -> None:

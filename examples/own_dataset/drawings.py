@@ -2,7 +2,7 @@
 
 In this folder:
 
-    probe --config-dir conf dataset=shapes head=ncm
+    probe --config-dir conf dataset=drawings head=ncm
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def load(n_train: int = 200, n_test: int = 200, seed: int = 0) -> Dataset:
     """
     random = np.random.default_rng(seed)
     partitions = {name: partition(name, n, random) for name, n in (("train", n_train), ("test", n_test))}
-    return Dataset("shapes", NAMES, partitions)
+    return Dataset("drawings", NAMES, partitions)
 
 
 def partition(name: str, n: int, random: np.random.Generator) -> ArrayPartition:
