@@ -19,6 +19,7 @@ from probe.core.targets.number import Number, columns_of
 from probe.experiment.choosing import fit
 from probe.experiment.reading import ReadRows
 from probe.heads.shared.base import AnyHead
+from probe.heads.shared.jackknife import LeavesOneOut
 from probe.metrics.conformal import SetScores, nonconformity, prediction_sets, rows_needed, thresholds_of
 from probe.metrics.evaluate import measure
 from probe.metrics.label_sets import answers
@@ -161,6 +162,15 @@ def calibrate_numbers(
     made = IntervalScores(low, high, columns_of(rows.test.y), level, test_groups)
     record = {"n_held_out": len(inside), **settings(level), "margins": margin.tolist(), "chosen": chosen(fitted)}
     return Calibrated(fitted, {"intervals": made}, record)
+
+
+def jackknife(head: Any, rows: ReadRows, level: float, test_groups: IntArray | None) -> dict[str, IntervalScores]:
+    """`jackknife` where a fitted head leaves out each training row in closed form: no row is held out for it."""
+    if not isinstance(head, LeavesOneOut):
+        return {}
+    training = [(part.X, columns_of(part.y)) for part in (rows.train, rows.validation) if len(part.y)]
+    low, high = head.jackknife_plus(rows.test.X, training, level)
+    return {"jackknife": IntervalScores(low, high, columns_of(rows.test.y), level, test_groups)}
 
 
 def calibrate_labels(

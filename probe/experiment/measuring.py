@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from probe.core.base import Dataset, Rows
 from probe.core.source import UNKNOWN, source_digest
 from probe.core.targets import full_width
-from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers
+from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers, jackknife
 from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import measured_cells
@@ -111,6 +111,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
             calibrated = calibrate_labels(unfitted, rows, held, level=level, groups=groups)
         else:
             calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
+            if groups is None:
+                scores |= jackknife(fitted.head, rows, level, test_groups)
         scores |= calibrated.scores
         more["calibration"], calibrated_head = calibrated.record, calibrated.head
     measured = evaluate.measure(scores, metrics)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from probe.heads.shared.base import Validation
+from probe.heads.shared.jackknife import jackknife_plus
 from probe.heads.shared.number_moments import LeastSquares
-from probe.heads.shared.numbers import LinearNumbers
+from probe.heads.shared.numbers import LinearNumbers, Numbers, Part
 
 
 class OrdinaryLeastSquares(LinearNumbers):
@@ -34,3 +36,8 @@ class OrdinaryLeastSquares(LinearNumbers):
         solver = LeastSquares(self._check_parts(X, y, validation), self.device)
         self.coef_, self.intercept_ = solver.linear_form(np.zeros_like(solver.y_mean))
         return self
+
+    def jackknife_plus(self, X: Any, training: Sequence[Part], level: float) -> tuple[Numbers, Numbers]:
+        """Ends (N, Q) of intervals from the fits without each training row, as those of ridge at no penalty."""
+        solver = LeastSquares(training, self.device)
+        return jackknife_plus(solver, np.zeros_like(solver.y_mean), training, X, level)

@@ -15,14 +15,10 @@ from probe.core.terminal import passing
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
+from probe.heads.shared.number_moments import LEAST_FREEDOM, LEAVE_ONE_OUT_ROWS
 from probe.heads.shared.ridge_labels import RidgeLabels
 from probe.heads.shared.ridge_numbers import RidgeNumbers, penalties
 from probe.heads.shared.row_span import spans_little
-
-# Leave-one-out scores of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
-LEAVE_ONE_OUT_ROWS = 10_000
-# Below this share of itself in its own prediction, what a row says about the others is lost in rounding.
-LEAST_FREEDOM = 1e-10
 
 
 class RidgeProbe(MomentsHead):

@@ -14,7 +14,7 @@ E. Patterson and E. Candès, "Conformalized Quantile Regression", 2019, arXiv 19
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -103,7 +103,7 @@ def _finite(scores: IntervalScores) -> bool:
 
 
 SHARED: dict[str, Any] = {"targets": ("number",), "reads": "intervals"}
-METRICS = (
+_OF_INTERVALS = (
     Metric(name="interval_coverage", per_row=covered, interval=lambda scores, means, seed: _coverage(scores),
            better="target", target="conformal_level", unit="%", proportion=True, **SHARED),
     Metric(name="interval_width", per_row=width, better="lower", unit=OF_THE_TARGET, suits=_finite, **SHARED,
@@ -111,3 +111,7 @@ METRICS = (
     Metric(name="interval_score", per_row=interval_score, better="lower", unit=OF_THE_TARGET, suits=_finite, **SHARED,
            interval=lambda scores, means, seed: _mean(interval_score, LOGARITHM, scores)),
 )  # fmt: skip
+METRICS = (
+    *_OF_INTERVALS,
+    *(replace(m, name=m.name.replace("interval", "jackknife"), reads="jackknife") for m in _OF_INTERVALS),
+)

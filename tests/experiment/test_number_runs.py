@@ -257,6 +257,20 @@ def test_calibration_gives_intervals_that_hold_the_number_at_the_level(folder: P
     assert main([str(tmp_path), "--metric", "interval_coverage"]) == 0
 
 
+def test_calibration_of_ridge_gives_jackknife_intervals_of_the_head_that_predicts(folder: Path, tmp_path: Path) -> None:
+    found = in_process(folder, tmp_path / "alone", calibrate=True)["metrics"]
+    assert abs(found["jackknife_coverage"]["value"] - 0.9) < 0.1
+    assert found["jackknife_score"]["value"] > found["jackknife_width"]["value"] > 0
+    other = in_process(folder, tmp_path / "other", calibrate=True, head=TrainingMean())
+    assert "jackknife_width" not in other["metrics"]
+    data = sklearn.load("diabetes")
+    for partition in data.partitions.values():
+        partition.groups = np.arange(len(partition)) // 2  # type: ignore[attr-defined]
+    grouped = in_process(folder, tmp_path / "grouped", dataset=data, calibrate=True)
+    assert "interval_width" in grouped["metrics"]
+    assert "jackknife_width" not in grouped["metrics"]
+
+
 def test_quantiles_are_scored_and_widen_intervals_where_numbers_scatter(folder: Path, tmp_path: Path) -> None:
     heads = {"ridge": RidgeProbe([1.0]), "quantile": QuantileRegression(alphas=[0.01])}
     for name, head in heads.items():

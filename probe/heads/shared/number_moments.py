@@ -11,6 +11,11 @@ from probe.core.lazy import Beside
 from probe.heads.shared.moments import FLOAT64_PRODUCTS, ClassMoments, eigenbasis
 from probe.heads.shared.numbers import Numbers, Part
 
+# Leave-one-out errors of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
+LEAVE_ONE_OUT_ROWS = 10_000
+# Below this share of itself in its own prediction, what a row says about the others is lost in rounding.
+LEAST_FREEDOM = 1e-10
+
 
 class LeastSquares:
     """The scatter of N rows in its eigenbasis, from which the coefficients of every ridge penalty follow.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -11,13 +11,10 @@ from numpy.typing import ArrayLike
 from probe.core.arrays import read_rows, row_chunks
 from probe.core.errors import InputError
 from probe.heads.shared.base import Validation
-from probe.heads.shared.number_moments import LeastSquares
+from probe.heads.shared.jackknife import jackknife_plus
+from probe.heads.shared.number_moments import LEAST_FREEDOM, LEAVE_ONE_OUT_ROWS, LeastSquares
 from probe.heads.shared.numbers import LinearNumbers, Numbers, Part
 
-# Leave-one-out errors of this many rows, evenly spaced, place a penalty well enough; every row takes part in the fit.
-LEAVE_ONE_OUT_ROWS = 10_000
-# Below this share of itself in its own prediction, what a row says about the others is lost in rounding.
-LEAST_FREEDOM = 1e-10
 NOTHING_SAID = 4.0
 """Squared error of a row that says nothing of the others, as a share of the variance."""
 
@@ -65,6 +62,17 @@ class RidgeNumbers(LinearNumbers):
 
     def check_parameters(self) -> None:
         penalties(self.alphas)
+
+    def jackknife_plus(self, X: Any, training: Sequence[Part], level: float) -> tuple[Numbers, Numbers]:
+        """Ends (N, Q) of intervals from the fits without each of the rows that it was fitted on.
+
+        Args:
+            X: (N, D) rows to predict.
+            training: The rows and numbers that it was fitted on, in parts, validation rows among them.
+            level: Wanted chance that an interval holds the number, see `probe.heads.shared.jackknife`.
+        """
+        solver = LeastSquares(training, self.device)
+        return jackknife_plus(solver, np.broadcast_to(self.alpha_, solver.y_mean.shape), training, X, level)
 
     def _keep(self, solver: LeastSquares) -> None:
         self.coef_, self.intercept_ = solver.linear_form(np.broadcast_to(self.alpha_, solver.y_mean.shape))

@@ -12,10 +12,15 @@ LEVEL = 0.9
 
 def threshold(scores: FloatArray, level: float) -> float:
     """The ceil((n + 1) level)-th smallest of n scores; infinite where there is none."""
+    rank = rank_of(len(scores), level)
+    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
+
+
+def rank_of(n_scores: int, level: float) -> int:
+    """ceil((n + 1) level): which of n scores, from 1 on, is the threshold; n + 1 where none is."""
     check_level(level)
     # Without the rounding 0.9 * 10 may come out just above 9.
-    rank = int(np.ceil(round((len(scores) + 1) * level, 9)))
-    return float(np.sort(scores)[rank - 1]) if rank <= len(scores) else float("inf")
+    return int(np.ceil(round((n_scores + 1) * level, 9)))
 
 
 def check_level(level: float) -> None:
