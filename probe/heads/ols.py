@@ -39,5 +39,6 @@ class OrdinaryLeastSquares(LinearNumbers):
 
     def jackknife_plus(self, X: Any, training: Sequence[Part], level: float) -> tuple[Numbers, Numbers]:
         """Ends (N, Q) of intervals from the fits without each training row, as those of ridge at no penalty."""
-        solver = LeastSquares(training, self.device)
+        training = [(self._as_fitted(rows), numbers) for rows, numbers in training]
+        X, solver = self._as_fitted(X), LeastSquares(training, self.device)
         return jackknife_plus(solver, np.zeros_like(solver.y_mean), training, X, level)

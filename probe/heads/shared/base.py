@@ -248,10 +248,7 @@ class AnyHead(BaseEstimator):
 
     def _in_chunks(self, X: Any, function: Callable[[Any], FloatArray]) -> FloatArray:
         """What a fitted head gives for rows, from a function of a chunk of them."""
-        check_is_fitted(self)
-        X = self._check_rows(X, reset=False)
-        if hasattr(self, "feature_mean_"):  # a run fitted it on standardised features
-            X = Scaled(X, self.feature_mean_, self.feature_deviation_)
+        X = self._as_fitted(X)
         n_rows, n_values = len(X), max(1, int(np.prod(X.shape[1:])))
         # Where a row says more than it has features, a chunk is as long as what it says.
         n_bytes = CHUNK_BYTES * n_values // max(n_values, 2 * len(getattr(self, "classes_", ())))
@@ -264,6 +261,14 @@ class AnyHead(BaseEstimator):
                 found = np.empty((n_rows, *part.shape[1:]), dtype=part.dtype)
             found[rows] = part
         return function(X[:0]) if found is None else found
+
+    def _as_fitted(self, X: Any) -> Any:
+        """Checked rows, brought to what the fitted head learnt from."""
+        check_is_fitted(self)
+        X = self._check_rows(X, reset=False)
+        if hasattr(self, "feature_mean_"):  # a run fitted it on standardised features
+            X = Scaled(X, self.feature_mean_, self.feature_deviation_)
+        return X
 
     def save(self, path: str | Path) -> None:
         """Writes the fitted head as safetensors: arrays as tensors, everything else as JSON in the header."""

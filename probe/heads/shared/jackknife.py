@@ -45,11 +45,11 @@ def jackknife_plus(
     low, high = np.full((2, len(X), Y.shape[1]), np.inf) * np.array([-1, 1])[:, None, None]
     if rank > len(Y):
         return low, high
-    left, coef = _rotated(solver, rows), solver.cross
+    left, cross = _rotated(solver, rows), solver.cross
     step = max(1, BLOCK_VALUES // len(Y))
     for q, alpha in enumerate(alphas):
         inverse = 1 / (solver.values + alpha)
-        weights = inverse * coef[:, q]
+        weights = inverse * cross[:, q]
         freedom = 1 - 1 / solver.n_rows - left**2 @ inverse
         errors = Y[:, q] - solver.y_mean[q] - left @ weights
         # What a row that decides its own prediction says of the others is lost in rounding: it bounds nothing.

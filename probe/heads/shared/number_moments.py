@@ -25,24 +25,30 @@ class LeastSquares:
     first, so that no digit is lost where rows are multiplied in float32. Fewer rows than half the features span little
     of a (D, D) matrix: theirs comes from the rows themselves.
 
+    Args:
+        parts: Rows and their numbers.
+        device: Where the pass is computed.
+        centre: Whether an intercept is fitted; else rows and numbers are taken about 0.
+
     Attributes:
         n_rows: N.
-        mean: (D,) of the features.
-        y_mean: (Q,) of the numbers.
+        mean: (D,) of the features; 0 where nothing is centred.
+        y_mean: (Q,) of the numbers, likewise.
         y_variance: (Q,), divided by N.
         values: (R,) eigenvalues L above rounding.
         vectors: (D, R) their directions V.
         cross: (R, Q) V' X'Y.
     """
 
-    def __init__(self, parts: Sequence[Part], device: str = "cpu"):
+    def __init__(self, parts: Sequence[Part], device: str = "cpu", *, centre: bool = True):
         Y = np.concatenate([numbers for _, numbers in parts])
         self.n_rows, width = len(Y), parts[0][0].shape[1]
         self.y_mean, self.y_variance = Y.mean(axis=0), Y.var(axis=0)
         scale = np.where(self.y_variance > 0, np.sqrt(self.y_variance), 1.0)
         if self.n_rows <= width / 2:
             rows = np.concatenate([np.asarray(X, dtype=np.float64) for X, _ in parts])
-            self.mean = rows.mean(axis=0)
+            self.mean = rows.mean(axis=0) if centre else np.zeros(width)
+            self.y_mean = self.y_mean if centre else np.zeros_like(self.y_mean)
             left, roots, right = np.linalg.svd(rows - self.mean, full_matrices=False)
             kept = roots > 10 * np.finfo(np.float64).eps * np.sqrt(width) * roots.max()
             self.values, self.vectors = roots[kept] ** 2, right[kept].T
@@ -53,8 +59,11 @@ class LeastSquares:
         for X, numbers in parts:
             dtype = np.float64 if small or X.dtype == np.float64 else np.float32
             moments.update(Beside(X, (numbers - self.y_mean) / scale, dtype), np.zeros(len(X), dtype=np.int64))
-        scatter = moments.total()
-        self.mean = moments.mean[:width]
+        scatter, self.mean = moments.total(), moments.mean[:width]
+        if not centre:
+            mean = np.append(self.mean, self.y_mean / scale)
+            scatter += self.n_rows * np.outer(mean, mean)
+            self.mean, self.y_mean = np.zeros(width), np.zeros_like(self.y_mean)
         self.values, self.vectors = eigenbasis(scatter[:width, :width], moments.rounding)
         self.cross = self.vectors.T @ scatter[:width, width:] * scale
 

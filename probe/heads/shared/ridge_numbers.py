@@ -71,7 +71,8 @@ class RidgeNumbers(LinearNumbers):
             training: The rows and numbers that it was fitted on, in parts, validation rows among them.
             level: Wanted chance that an interval holds the number, see `probe.heads.shared.jackknife`.
         """
-        solver = LeastSquares(training, self.device)
+        training = [(self._as_fitted(rows), numbers) for rows, numbers in training]
+        X, solver = self._as_fitted(X), LeastSquares(training, self.device)
         return jackknife_plus(solver, np.broadcast_to(self.alpha_, solver.y_mean.shape), training, X, level)
 
     def _keep(self, solver: LeastSquares) -> None:
