@@ -49,6 +49,7 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    ordered: bool = False,
 ) -> Dataset:
     """Reads one table, perhaps with a column of partitions, or a folder with `train.csv` and, optionally, others.
 
@@ -78,6 +79,7 @@ def load(
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
@@ -112,7 +114,7 @@ def load(
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         partitions[part] = know(rows_of(part, found), facts, part)
     called = name or (source.resolve().name if source.is_dir() else source.stem)
-    return make_dataset(called, found.names, partitions, target=found.target, left_out=left_out)
+    return make_dataset(called, found.names, partitions, target=found.target, left_out=left_out, ordered=ordered)
 
 
 def _rows(

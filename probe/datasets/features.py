@@ -77,6 +77,7 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    ordered: bool = False,
 ) -> Dataset:
     """Reads one file per partition, `train` and, optionally, `test` and `validation` or `val`; for `backbone=identity`.
 
@@ -98,6 +99,7 @@ def load(
         target_columns: Array or column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if path is None:
         raise InputError(
@@ -130,7 +132,9 @@ def load(
         ids = [str(i) for i in range(len(rows))]
         partitions[part] = FeaturesPartition(rows, labelled.labels[part], ids, sources, keys_of, labelled.target)
     called = name or (root.stem if root.is_file() else root.resolve().name)
-    return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="vectors")
+    return make_dataset(
+        called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="vectors", ordered=ordered
+    )
 
 
 class Content(NamedTuple):

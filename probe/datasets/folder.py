@@ -27,6 +27,7 @@ def load(
     follow_links: bool = False,
     class_names: str | Sequence[str] | None = None,
     ignore_label: str | None = None,
+    ordered: bool = False,
 ) -> Dataset:
     """Reads `<path>/<partition>/<class>/**/<image>` with the partitions train, test and, optionally, validation or val.
 
@@ -43,6 +44,7 @@ def load(
             the class folders, or with the folder first on each line (`n01440764 tench`); `imagenet` takes the names
             that timm knows for folders named by WordNet synset. By default they are called as their folders.
         ignore_label: A class folder that is left out.
+        ordered: Whether the classes are grades, from low to high.
     """
     root = _root(path)
     folders = _partition_folders(root)
@@ -65,7 +67,9 @@ def load(
     if "." not in folders.values():
         left_out += _other_folders(root, set(folders.values()))
     names = _class_names([classes_of["train"][c][0] for c in classes], class_names)
-    return make_dataset(name or root.resolve().name, names, partitions, notes, left_out=left_out, rows="images")
+    return make_dataset(
+        name or root.resolve().name, names, partitions, notes, left_out=left_out, rows="images", ordered=ordered
+    )
 
 
 def _root(path: str | None) -> Path:

@@ -48,6 +48,7 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    ordered: bool = False,
 ) -> Dataset:
     """Reads whatever `datasets.load_dataset` or `load_from_disk` reads; needs `pip install 'probe-bench[datasets]'`.
 
@@ -77,6 +78,7 @@ def load(
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if path is None:
         raise InputError("dataset=huggingface needs a path, none is given: set dataset.path=<hub id, folder or file>")
@@ -124,7 +126,9 @@ def load(
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], labelled.target, test_fraction)
     called, left_out = name or Path(path).name, _unused(opened, chosen)
-    return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="images")
+    return make_dataset(
+        called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="images", ordered=ordered
+    )
 
 
 def _unused(opened: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:

@@ -41,6 +41,7 @@ def load(
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
     gaps: str = "refuse",
+    ordered: bool = False,
 ) -> Dataset:
     """Reads pairs of arrays, `train_images` and `train_labels` or `x_train` and `y_train`; see `ROWS` and `LABELS`.
 
@@ -68,6 +69,7 @@ def load(
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
         gaps: What becomes of values (NaN) that are missing in a series: `refuse`, `interpolate` (the straight line
             between the values before and after in their channel, at the ends the nearest one) or `zero`.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if path is None:
         raise InputError("dataset=npz needs a file, none is given: set dataset.path=<file.npz>")
@@ -123,7 +125,7 @@ def load(
     left_out = [f"{len(others)} arrays of {file.name} ({', '.join(others[:3])})"] if others else []
     return make_dataset(
         name or file.stem, labelled.names, partitions, target=labelled.target, left_out=left_out,
-        rows="series" if series else None,
+        rows="series" if series else None, ordered=ordered,
     )  # fmt: skip
 
 

@@ -159,6 +159,7 @@ def load(
     missing: str = "refuse",
     series_columns: str | Sequence[str] | None = None,
     gaps: str = "refuse",
+    ordered: bool = False,
 ) -> Dataset:
     """Reads `train-*.parquet` and, optionally, `test-*` and `validation-*.parquet` from a folder or its `data/`.
 
@@ -187,6 +188,7 @@ def load(
             lists, the channels of each step; by default the one called `series`. Lists may differ in length.
         gaps: What becomes of values that are missing in a series: `refuse`, `interpolate` (the straight line between
             the values before and after in their channel, at the ends the nearest one) or `zero`.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if path is None:
         raise InputError(
@@ -233,7 +235,9 @@ def load(
         partitions[part] = know(rows, facts, part)
     called = name or (root.stem if root.is_file() else root.resolve().name)
     kind = "series" if series else "vectors" if image is None else "images"
-    return make_dataset(called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows=kind)
+    return make_dataset(
+        called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows=kind, ordered=ordered
+    )
 
 
 def _vectors(files: Sequence[Path], columns: Sequence[str], root: Path) -> NDArray[Any]:

@@ -50,6 +50,7 @@ def load(
     target_columns: str | Sequence[str] | None = None,
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
+    ordered: bool = False,
     shorten: Sequence[str] | None = None,
     stop_words: str | Sequence[str] | None = None,
     keep_words: Sequence[str] | None = None,
@@ -83,6 +84,7 @@ def load(
         target_columns: The column that holds numbers to predict, or several; labels are classes otherwise.
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
         shorten: What to leave out of texts, such as `[stop]` or `[recurring, head_tail:64]`; see
             `probe.datasets.shared.shortening.Shortening`.
         stop_words: For `shorten=[stop]`: a list, or a file with a word per line; scikit-learn's English ones by
@@ -107,7 +109,8 @@ def load(
                 "leave it out"
             )
         partitions, names, left_out = read_folder(source, encoding, class_names, ignore_label, shorter)
-        return make_dataset(called, names, partitions, left_out=left_out + shorter.told, rows="texts")
+        told = left_out + shorter.told
+        return make_dataset(called, names, partitions, left_out=told, rows="texts", ordered=ordered)
     if source.is_dir():
         tables, partition_key, left_out = tables_of_folder(source, readers)
     elif source.suffix.lower() in readers:
@@ -139,7 +142,9 @@ def load(
         numbered = [str(row) for row in range(len(rows))]
         partitions[part] = know(TextPartition(rows, found.labels[part], numbered, found.target), facts, part)
     told = left_out + shorter.told
-    return make_dataset(called, found.names, partitions, target=found.target, left_out=told, rows="texts")
+    return make_dataset(
+        called, found.names, partitions, target=found.target, left_out=told, rows="texts", ordered=ordered
+    )
 
 
 def _readers(encoding: str | None) -> Readers:

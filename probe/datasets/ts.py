@@ -24,6 +24,7 @@ def load(
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
     encoding: str | None = None,
+    ordered: bool = False,
 ) -> Dataset:
     """Reads `<name>_TRAIN.ts` and, where it is there, `<name>_TEST.ts`, from their folder or by the first one's path.
 
@@ -40,6 +41,7 @@ def load(
         units: Of the number to predict, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
         encoding: Of the files, such as `latin-1`; by default UTF-8, or UTF-16 with its mark.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if path is None:
         raise InputError("dataset=ts needs a file or a folder, none is given: set dataset.path=<file.ts or folder>")
@@ -53,7 +55,13 @@ def load(
         for part, of_part in rows.items()
     }
     return make_dataset(
-        name or called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="series"
+        name or called,
+        labelled.names,
+        partitions,
+        target=labelled.target,
+        left_out=left_out,
+        rows="series",
+        ordered=ordered,
     )
 
 

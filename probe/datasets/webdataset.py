@@ -83,6 +83,7 @@ def load(
     class_names: str | Sequence[str] | None = None,
     ignore_label: int | str | None = None,
     map_labels: bool = False,
+    ordered: bool = False,
 ) -> Dataset:
     """Reads uncompressed shards; needs `pip install 'probe-bench[webdataset]'`.
 
@@ -101,6 +102,7 @@ def load(
         class_names: In the order of the labels' numbers: a list, or a text file with one name per line.
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
+        ordered: Whether the classes are grades, from low to high.
     """
     root, found, left_out = _shards(path, {"train": train, "test": test, "validation": validation})
     indexed = {part: index(shards) for part, shards in found.items()}
@@ -122,7 +124,9 @@ def load(
         ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples[part], images[part], strict=True)]
         partitions[part] = TarPartition(shards, images[part], ids, codes[part])
     called = name or root.resolve().name
-    return make_dataset(called, names, partitions, target=target_of(labels), left_out=left_out, rows="images")
+    return make_dataset(
+        called, names, partitions, target=target_of(labels), left_out=left_out, rows="images", ordered=ordered
+    )
 
 
 Shards = tuple[Path, dict[str, list[Path]], list[str]]

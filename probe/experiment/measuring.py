@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from probe.metrics import evaluate, zero_shot
 from probe.metrics.normal import NormalScores
 from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
-from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, score, tuned
+from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, graded, score, tuned
 from probe.metrics.shared.scores.mask import MaskScores
 from probe.protocols.shared.groups import groups_among, shared_groups
 from probe.protocols.shared.unseen import HidesClasses
@@ -74,6 +74,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     scores: dict[str, Any] = {"rows": of_rows, **beside(of_rows, learnt)}
     if fitted.chosen is not None:
         scores |= tuned(of_rows, fitted.chosen.outputs, fitted.chosen.labels)
+    if target.ordered:
+        scores["graded"] = replace(graded(of_rows, learnt), groups=test_groups)
     trained = Rows(drawn.split.train.partition, rows.train.rows)
     shared = shared_groups(asked.dataset, trained, tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if shared and target.name == "one_class":

@@ -204,7 +204,7 @@ class SpectralFilter(LinearNumbers):
         given = columns_of(self.predict(X) if predictions is None else predictions)
         if given.shape != (len(rows), len(self.intercept_)):
             raise InputError(
-                f"predictions have shape {np.shape(predictions)} for {len(rows)} rows of {len(self.intercept_)} "
+                f"predictions have shape {given.shape} for {len(rows)} rows of {len(self.intercept_)} "
                 "columns: give a number for each"
             )
         forms = {name: of[:, None] * self.cross_ for name, of in self.learners().items()}

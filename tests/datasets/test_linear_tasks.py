@@ -22,5 +22,5 @@ def test_the_seed_decides():
 
 @pytest.mark.parametrize("options", [{"n_features": 0}, {"n_tasks": 0}, {"noise": -1.0}])
 def test_impossible_options_are_refused(options):
-    with pytest.raises(InputError, match="expected at least 1, at least 1 and a variance from 0: set dataset.n_feat"):
+    with pytest.raises(InputError, match=r"expected at least 1, at least 1 and a variance from 0: set dataset.n_feat"):
         load(**options)

@@ -80,7 +80,7 @@ def test_with_an_intercept_it_is_the_ridge_and_the_least_squares_of_the_package(
     pairs = [
         (SpectralFilter("ridge", alphas=[0.2]), RidgeNumbers([0.2])),
         (SpectralFilter("ols"), OrdinaryLeastSquares()),
-    ]  # noqa: E501
+    ]
     for head, peer in pairs:
         np.testing.assert_allclose(head.fit(X, y).predict(X), peer.fit(X, y).predict(X), rtol=1e-10)
 
@@ -203,5 +203,5 @@ def test_what_no_learner_can_be_is_refused(parameters, text):
 def test_the_remedies_work_and_predictions_of_other_rows_are_refused():
     X, Y, queries = context()
     assert np.isfinite(SpectralFilter(eta=5.0, steps=[1]).fit(X, Y).predict(queries)).all()
-    with pytest.raises(InputError, match=r"predictions have shape \(2,\) for 30 rows of 2 columns"):
+    with pytest.raises(InputError, match=r"predictions have shape \(2, 1\) for 30 rows of 2 columns"):
         SpectralFilter().fit(X, Y).agreement(queries, [1.0, 2.0])

@@ -44,6 +44,7 @@ class Target(ABC):
         calibrates: Whether held-out rows can give sets or intervals that hold labels at a chosen rate.
         constant_head: The head that says the same of every row, the control of those that look at features.
         least_names: How many names a dataset has at least.
+        ordered: Whether the dataset declares that classes or numbers are grades.
         ignored_phrase: What a record calls the rows that are `ignored`: `3 rows of train <phrase>`.
     """
 
@@ -56,6 +57,7 @@ class Target(ABC):
     constant_head: ClassVar[str] = "majority_class"
     least_names: ClassVar[int] = 2
     ignored_phrase: ClassVar[str] = "with the label to ignore"
+    ordered: bool = False
 
     def held(self, labels: ArrayLike) -> NDArray[Any]:
         """Labels as partitions hold them; by default class codes, (N,) or a column per label, as int64.
@@ -64,6 +66,14 @@ class Target(ABC):
             InputError: They are none.
         """
         return class_codes(labels)
+
+    def in_order(self) -> Target:
+        """The same whose classes or numbers are grades, from low to high.
+
+        Raises:
+            InputError: It has none.
+        """
+        raise InputError(f"a dataset with {self.phrase} has no grades: leave dataset.ordered out")
 
     def ignored(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
         """(N,) marks the rows that a dataset leaves out for want of a label."""

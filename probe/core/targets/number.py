@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from probe.core.targets import Codes, Target
 Numbers = NDArray[np.float64]
 N_STRATA = 10
 ROWS_PER_STRATUM = 10
+MOST_GRADES = 100
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,7 @@ class Number(Target):
     Attributes:
         units: Of the columns, for display; empty where they are not said.
         missing: `refuse`, or `drop`: rows with a missing value (NaN) are left out and counted.
+        ordered: Whether the numbers are grades.
     """
 
     name: ClassVar[str] = "number"
@@ -39,6 +41,7 @@ class Number(Target):
 
     units: tuple[str, ...] = ()
     missing: str = "refuse"
+    ordered: bool = False
 
     def __post_init__(self) -> None:
         if self.missing not in ("refuse", "drop"):
@@ -97,6 +100,10 @@ class Number(Target):
             return []
         if len(values) == 1:
             return ["train has 1 row"]
+        if self.ordered and (most := max(len(np.unique(column)) for column in values.T)) > MOST_GRADES:
+            return [
+                f"train has {most} different numbers, where dataset.ordered=true wants grades, {MOST_GRADES} at most"
+            ]
         constant = [class_names[int(q)] for q in np.flatnonzero(np.ptp(values, axis=0) == 0)]
         return [f"in train {', '.join(constant)} is the same number in every row"] if constant else []
 
@@ -124,8 +131,11 @@ class Number(Target):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """The units."""
-        return {"units": list(self.units)} if self.units else {}
+        """The units, and whether the numbers are grades."""
+        return {**({"units": list(self.units)} if self.units else {}), **({"ordered": True} if self.ordered else {})}
+
+    def in_order(self) -> Target:
+        return replace(self, ordered=True)
 
     def described(self, labels: NDArray[Any], class_names: Sequence[str]) -> tuple[str, str, str]:
         """The columns with their units, and the range of each."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,13 +15,27 @@ from probe.core.words import counted
 
 @dataclass(frozen=True)
 class OneClass(Target):
-    """Each row has one of the classes, as an int64 code; a head gives logits (N, K)."""
+    """Each row has one of the classes, as an int64 code; a head gives logits (N, K).
+
+    Attributes:
+        ordered: Whether the classes are grades, in the order of their codes.
+    """
 
     name: ClassVar[str] = "one_class"
     phrase: ClassVar[str] = "one class per row"
     exclusive: ClassVar[bool] = True
     transfers: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
+
+    ordered: bool = False
+
+    def in_order(self) -> Target:
+        return replace(self, ordered=True)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Whether the classes have an order."""
+        return {"ordered": True} if self.ordered else {}
 
     def faults(self, part: str, labels: NDArray[Any], class_names: Sequence[str], ids: Sequence[str] = ()) -> list[str]:
         """What is wrong with the codes of a partition; each class needs a row in train."""

@@ -69,6 +69,7 @@ def dataset_of(
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
     gaps: str = "refuse",
+    ordered: bool = False,
 ) -> Dataset:
     """A dataset of what each partition is given as: a pair (X, y) of arrays, or a torch dataset of (row, label) pairs.
 
@@ -85,6 +86,7 @@ def dataset_of(
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing (NaN), or `drop` their rows, which are counted.
         gaps: What becomes of values (NaN) that are missing in series, see `series_rows.sound`.
+        ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
     """
     if target not in (None, "number"):
         raise InputError(f"target is {target!r}, expected number, or nothing for classes: give one of the two")
@@ -114,7 +116,9 @@ def dataset_of(
     rows = sort_of(partitions["train"][0]) if len(partitions["train"]) else None
     kind = "texts" if rows == "texts" else "arrays" if all(pairs.values()) else "rows"
     own = digest({part: p.fingerprint for part, p in partitions.items()})[:6]
-    return make_dataset(name or f"{kind}-{own}", labelled.names, partitions, target=labelled.target, rows=rows)
+    return make_dataset(
+        name or f"{kind}-{own}", labelled.names, partitions, target=labelled.target, rows=rows, ordered=ordered
+    )
 
 
 def as_row(value: Any, where: str) -> Any:

@@ -187,6 +187,7 @@ def make_dataset(
     target: Target = ONE_CLASS,
     left_out: Sequence[str] = (),
     rows: str | None = None,
+    ordered: bool = False,
 ) -> Dataset:
     """A dataset whose labels were checked as its target checks them, without the rows whose label is ignored.
 
@@ -200,11 +201,13 @@ def make_dataset(
         target: What a label is.
         left_out: What a reader of the source might expect among the rows and does not find there, a phrase each.
         rows: What they are, see `Dataset.rows`; None for image files and arrays, which say it themselves.
+        ordered: Whether its classes, or numbers to predict, are grades in their order.
 
     Raises:
         InputError: Everything that is wrong with it, in one sentence: fewer than two classes, a partition without
             rows, labels out of range, a class without a training row.
     """
+    target = target.in_order() if ordered else target
     left_out = [*left_out, *_ignored_rows(partitions, target)]
     rows = rows or next(map(_sort_of_rows, partitions.values()), None)
     notes = {**(notes or {}), **({LEFT_OUT: left_out} if left_out else {})}

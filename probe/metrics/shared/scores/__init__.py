@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.core.targets import DEFAULT, Target
+from probe.metrics.shared.graded import GradedScores
 
 
 class Scores(Protocol):
@@ -132,6 +133,17 @@ def tuned(rows: Any, outputs: NDArray[Any], labels: NDArray[Any]) -> dict[str, A
     """
     found = getattr(importlib.import_module(f"{__name__}.{rows.target}"), "tuned", None)
     return found(rows, outputs, labels) if found else {}
+
+
+def graded(rows: Any, learnt: NDArray[Any]) -> GradedScores:
+    """Scores of test rows as grades, where the dataset declares that classes or numbers are such.
+
+    Args:
+        rows: Scores of the rows.
+        learnt: Labels of the training rows.
+    """
+    found: GradedScores = importlib.import_module(f"{__name__}.{rows.target}").graded(rows, learnt)
+    return found
 
 
 def restored(arrays: Mapping[str, NDArray[Any]], target: str = DEFAULT) -> Any:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.targets.number import Numbers, columns_of
+from probe.metrics.shared.graded import GradedScores, nearest_grades
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,11 @@ class BesideTraining:
 def beside(rows: NumberScores, learnt: NDArray[Any]) -> dict[str, BesideTraining]:
     """With the means of the training rows."""
     return {"training": BesideTraining(rows, columns_of(learnt).mean(axis=0))}
+
+
+def graded(rows: NumberScores, learnt: NDArray[Any]) -> GradedScores:
+    """The nearest grades of the means."""
+    return nearest_grades(rows.labels, rows.predicted, columns_of(learnt))
 
 
 def read(outputs: NDArray[Any], labels: NDArray[Any]) -> NumberScores:

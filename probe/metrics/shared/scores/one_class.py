@@ -13,6 +13,7 @@ from scipy.special import log_softmax, logsumexp
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.metrics.shared.graded import GradedScores
 from probe.metrics.shared.scores import Frequencies
 
 FloatArray = NDArray[np.float64]
@@ -106,6 +107,11 @@ def read(logits: NDArray[Any], labels: NDArray[Any]) -> RowScores:
 def beside(rows: RowScores, learnt: IntArray) -> dict[str, Frequencies]:
     """With the training rows of each class."""
     return {"frequency": Frequencies(rows, np.bincount(learnt, minlength=rows.n_classes))}
+
+
+def graded(rows: RowScores, learnt: IntArray) -> GradedScores:
+    """Grades that are the codes of the classes."""
+    return GradedScores(rows.labels[:, None], rows.predicted[:, None], rows.n_classes, rows.target)
 
 
 def log_odds(logits: NDArray[Any]) -> NDArray[np.float32]:
