@@ -29,6 +29,8 @@ from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import score
 from probe.metrics.shared.temperature import fit_temperature, scale
 from probe.metrics.shared.thresholds import LEVEL, check_level
+from probe.metrics.tadpole import LEVEL as HALF
+from probe.metrics.tadpole import HalfIntervals
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
 from probe.protocols.shared.groups import grouped_folds, groups_among, held_out_groups
 
@@ -42,7 +44,8 @@ class Calibrated:
     Attributes:
         head: Of the second fit, which gives these scores for the test rows by `predict_proba` and `predict_set`, or by
             `predict_interval`; None of several labels.
-        scores: `scaled`, `sets` and `class_conditional_sets`; of numbers `intervals`, of several labels `label_sets`.
+        scores: `scaled`, `sets` and `class_conditional_sets`; of numbers `intervals`, at 50 % `half` too; of several
+            labels `label_sets`.
         record: Of classes with the metrics of the second fit before scaling, as `unscaled`.
     """
 
@@ -159,9 +162,12 @@ def calibrate_numbers(
     margin = margins(low, high, unit, columns_of(rows.train.y[inside]), level)
     fitted.keep_margin(margin, level)
     low, high = fitted.predict_interval(rows.test.X)
-    made = IntervalScores(low, high, columns_of(rows.test.y), level, test_groups)
+    true, predicted = columns_of(rows.test.y), columns_of(fitted.predict(rows.test.X))
+    scores: dict[str, Any] = {"intervals": IntervalScores(low, high, true, level, test_groups)}
+    if level == HALF:
+        scores["half"] = HalfIntervals(low, high, true, predicted, test_groups)
     record = {"n_held_out": len(inside), **settings(level), "margins": margin.tolist(), "chosen": chosen(fitted)}
-    return Calibrated(fitted, {"intervals": made}, record)
+    return Calibrated(fitted, scores, record)
 
 
 def jackknife(head: Any, rows: ReadRows, level: float, test_groups: IntArray | None) -> dict[str, IntervalScores]:

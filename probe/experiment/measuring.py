@@ -30,6 +30,8 @@ from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, graded, score, tuned
 from probe.metrics.shared.scores.mask import MaskScores
+from probe.metrics.tadpole import LEVEL as HALF
+from probe.metrics.tadpole import HalfIntervals
 from probe.protocols.shared.groups import groups_among, shared_groups
 from probe.protocols.shared.unseen import HidesClasses
 
@@ -90,6 +92,8 @@ def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     if isinstance(fitted.head, GivesQuantiles):
         found = QuantileScores(fitted.head.quantiles(rows.test.X), fitted.head.levels_, of_rows.labels, test_groups)
         scores["quantiles"] = found
+        low, high = fitted.head.interval(rows.test.X, HALF)
+        scores["half"] = HalfIntervals(low, high, of_rows.labels, of_rows.predicted, test_groups)
     if isinstance(fitted.head, GivesScales):
         scales = fitted.head.scales(rows.test.X)
         scores["normal"] = NormalScores(of_rows.predicted, scales, of_rows.labels, test_groups)

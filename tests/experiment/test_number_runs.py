@@ -257,6 +257,13 @@ def test_calibration_gives_intervals_that_hold_the_number_at_the_level(folder: P
     assert main([str(tmp_path), "--metric", "interval_coverage"]) == 0
 
 
+def test_intervals_of_half_the_numbers_give_any_head_the_measures_of_tadpole(folder: Path, tmp_path: Path) -> None:
+    found = in_process(folder, tmp_path, calibrate=True, conformal_level=0.5)["metrics"]
+    share = found["interval_coverage"]["value"]
+    assert found["CPA"]["value"] == pytest.approx(abs(share - 0.5))
+    assert found["WES"]["value"] == pytest.approx(found["mae"]["value"], rel=0.1)
+
+
 def test_calibration_of_ridge_gives_jackknife_intervals_of_the_head_that_predicts(folder: Path, tmp_path: Path) -> None:
     found = in_process(folder, tmp_path / "alone", calibrate=True)["metrics"]
     assert abs(found["jackknife_coverage"]["value"] - 0.9) < 0.1
@@ -276,6 +283,7 @@ def test_quantiles_are_scored_and_widen_intervals_where_numbers_scatter(folder: 
     for name, head in heads.items():
         found = in_process(folder, tmp_path, head=head, calibrate=True)
         assert ("pinball" in found["metrics"]) == (name == "quantile")
+        assert ({"WES", "CPA"} <= set(found["metrics"])) == (name == "quantile")
         assert abs(found["metrics"]["interval_coverage"]["value"] - 0.9) < 0.1
         (made,) = tmp_path.glob(f"*-{name}-*")
         kept = load_file(made / "predictions.safetensors")

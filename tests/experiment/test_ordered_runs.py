@@ -72,12 +72,8 @@ def test_ordered_numbers_are_scored_by_the_nearest_grade(table: Path, tmp_path: 
 def test_what_has_no_grades_is_refused() -> None:
     X = np.random.default_rng(0).normal(size=(200, 2))
     several = (np.arange(200)[:, None] // np.array([1, 2])) % 2
-    with pytest.raises(
-        InputError, match="a dataset with several labels per row has no grades: leave dataset.ordered out"
-    ):
+    with pytest.raises(InputError, match=r"several labels per row has no grades: leave dataset\.ordered out"):
         dataset_of({"train": (X, several)}, ordered=True)
-    with pytest.raises(
-        InputError, match="train has 200 different numbers, where dataset.ordered=true wants grades, 100"
-    ):
+    with pytest.raises(InputError, match=r"200 different numbers, where dataset\.ordered=true wants grades, 100"):
         dataset_of({"train": (X, X[:, 0])}, target="number", ordered=True)
     assert not dataset_of({"train": (X, X[:, 0])}, target="number").target.ordered

@@ -13,6 +13,7 @@ FORMS = {
     "dual_head_kd": "input.teacher_logits",
     "naive_bayes": "input.batch0.x",
     "regression_metrics": "output.crps_gaussian_mean",
+    "tadpole_metrics": "output.ADAS13_WES",
     "fourier_head": "output64.c0.density_on_grid",
     "knn": "ref64.gap_at_k.k1",
     "none": "input.gnd_codes_0neg_1easy_2hard_3junk",
