@@ -33,6 +33,7 @@ from probe.metrics.tadpole import LEVEL as HALF
 from probe.metrics.tadpole import HalfIntervals
 from probe.protocols.shared.draws import priorities, ranks_in_class, spread
 from probe.protocols.shared.groups import grouped_folds, groups_among, held_out_groups
+from probe.protocols.shared.strata import seen_strata
 
 FRACTION = 0.2
 
@@ -70,7 +71,7 @@ def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) ->
     """
     check_level(level)
     labels = np.asarray(dataset.partitions[split.train.partition].labels)
-    seen = labels if split.train_labels is None else split.train_labels
+    seen = seen_strata(dataset, split)
     rows = split.train.indices
     counts = np.bincount(seen[rows])
     n_held = np.minimum(spread(counts, FRACTION), np.maximum(counts - 1, 0))

@@ -77,7 +77,7 @@ def _stands_in(kind: Any, target: Target) -> bool:
 
 def _draws(protocol: Any, target: Target) -> bool:
     """Whether a protocol, or a class of such, draws by what takes the place of classes."""
-    if target.even and isinstance(protocol, DrawsByShare) and protocol.by_share:
+    if target.even and isinstance(protocol, DrawsByShare) and protocol.by_share is True:
         return True
     return isinstance(protocol, DrawsByStratum) and not protocol.by_class
 

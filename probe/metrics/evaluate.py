@@ -16,7 +16,7 @@ from probe.metrics.shared.intervals import FloatArray, Interval, resampled_means
 from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import score
 
-RECIPE = "4"  # mAUC and BCA too; "3" for the interval of aurc; "2" for intervals that hold near the ceiling and over few seeds
+RECIPE = "4"  # mAUC and BCA too; "3" for the interval of aurc; "2" for intervals near the ceiling and over few seeds
 
 NO_MEANS = np.empty((0, 0))
 
@@ -73,7 +73,8 @@ def evaluate(
 
     Of one class per row: `top1`, `top5` (from 5 classes on), `mean_per_class`, `worst_class`; `log_loss` (nats),
     `brier`, `ece`, `ece_equal_mass`, `rms_calibration_error`; `aurc`, and up to 100 classes `auroc` and
-    `average_precision`, where the rows have two classes or more; `BCA`, and up to 20 classes `mAUC`. Of several labels: `mAP`, `micro_f1`, `macro_f1`.
+    `average_precision`, where the rows have two classes or more; `BCA`, and up to 20 classes `mAUC`. Of several labels:
+    `mAP`, `micro_f1`, `macro_f1`.
 
     Args:
         logits: (N, K) unnormalised log-probabilities, -inf for a class that no training row had; or log-odds of labels.

@@ -5,8 +5,10 @@ import pytest
 
 from probe.core.base import digest
 from probe.core.errors import InputError
+from probe.datasets.shared.in_memory import dataset_of
 from probe.protocols.full import Full
 from probe.protocols.label_noise import LabelNoise
+from probe.protocols.shared.strata import with_strata
 
 
 def changed(dataset, rate, seed=0):
@@ -59,3 +61,22 @@ def test_rate_outside_is_refused(make_dataset, rate):
     text = f"rate is {rate}, expected at least 0 and below 0.75 with the 4 classes of dataset rows"
     with pytest.raises(InputError, match=text):
         LabelNoise(Full(), rate).split(make_dataset([9] * 4), 0)
+
+
+def test_added_noise_has_its_deviation_and_is_the_same_in_every_amount():
+    rng = np.random.default_rng(0)
+    Y = rng.normal(size=(4000, 2)) * [1, 100]
+    data = dataset_of({"train": (rng.normal(size=(4000, 2)), Y), "test": (rng.normal(size=(9, 2)), Y[:9])},
+                      target="number", class_names=["a", "b"])  # fmt: skip
+    small, large = (LabelNoise(Full(), additive=a).split(with_strata(data), 0).train_labels - Y for a in (0.1, 0.5))
+    np.testing.assert_allclose(small.std(axis=0), 0.1 * Y.std(axis=0), rtol=0.05)
+    np.testing.assert_allclose(5 * small, large, rtol=1e-6, atol=1e-9)
+    assert abs(np.corrcoef(small.T)[0, 1]) < 0.05
+    plain = Full().split(with_strata(data), 0)
+    split = LabelNoise(Full(), additive=0.1).split(with_strata(data), 0)
+    assert all(np.array_equal(split.parts[name].indices, rows.indices) for name, rows in plain.parts.items())
+
+
+def test_a_negative_deviation_is_refused():
+    with pytest.raises(InputError, match=r"additive is -1, expected a number from 0: set protocol\.additive=0\.5"):
+        LabelNoise(Full(), additive=-1)

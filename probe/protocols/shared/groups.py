@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import Dataset, Grouped, IntArray, Rows, Split
 from probe.core.errors import InputError
+from probe.protocols.shared.strata import seen_strata
 
 N_FOLDS = 5
 
@@ -145,8 +146,7 @@ def keep_together(dataset: Dataset, split: Split, protocol: str) -> Split:
         )
     if len(split.validation) or split.folds is not None:
         return split
-    labels = np.asarray(dataset.partitions[split.train.partition].labels)
-    seen = labels if split.train_labels is None else split.train_labels
+    seen = seen_strata(dataset, split)
     return replace(split, folds=grouped_folds(seen[split.train.indices], trained))
 
 

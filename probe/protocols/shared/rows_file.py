@@ -10,6 +10,7 @@ import numpy as np
 
 from probe.core.base import Dataset, Rows, Split
 from probe.core.errors import InputError
+from probe.core.targets import stored
 from probe.core.writing import write_file
 
 SCHEMA = 1
@@ -61,8 +62,8 @@ def read_rows(path: Path, dataset: Dataset) -> Split:
     labels = content.get("train_labels")
     if labels is not None and len(labels) != len(dataset.partitions["train"]):
         raise InputError(f"{path} has {len(labels)} labels for the rows of train: draw new rows")
-    folds, labels = (None if v is None else np.asarray(v, dtype=np.int64) for v in (folds, labels))
-    return Split(train, validation, test, folds, labels)
+    folds = None if folds is None else np.asarray(folds, dtype=np.int64)
+    return Split(train, validation, test, folds, None if labels is None else stored(labels))
 
 
 def _rows(path: Path, name: str, entry: dict[str, Any], dataset: Dataset) -> Rows:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from probe.core.base import Dataset, IntArray, Partition
+from probe.core.base import Dataset, IntArray, Partition, Split
 
 
 @dataclass(frozen=True)
@@ -51,3 +52,20 @@ def with_strata(dataset: Dataset) -> Dataset:
     parts = {name: _StratifiedPartition(p, places[name]) for name, p in dataset.partitions.items()}
     names = target.strata_names(dataset.class_names)
     return _Stratified(dataset.name, tuple(names[k] for k in present), parts, dataset.notes, origin=dataset)
+
+
+def labels_of(dataset: Dataset, partition: str) -> NDArray[Any]:
+    """The labels of a partition themselves, of a dataset as protocols see it."""
+    origin = getattr(dataset, "origin", None) or dataset
+    return np.asarray(origin.partitions[partition].labels)
+
+
+def seen_strata(dataset: Dataset, split: Split) -> IntArray:
+    """(N,) classes of the rows of the partition that trains, as those that train see them; their strata where numbers.
+
+    Args:
+        dataset: As protocols see it.
+        split: Of it, perhaps with other training labels.
+    """
+    strata = np.asarray(dataset.partitions[split.train.partition].labels)
+    return strata if split.train_labels is None or isinstance(dataset, _Stratified) else split.train_labels
