@@ -50,6 +50,7 @@ class SpectralFilter(LinearNumbers):
         eta: Of `gd`, the step size: a number, `auto` for 1 / max L, or `star` for 1 / (N + D + 1 + noise).
         noise: Variance of the noise of the numbers, where that of W x is D.
         alphas: Of `preconditioned` and `ridge`, penalties to choose from, or how many, log-spaced between 1e-8 and 1e8.
+        relative: Whether penalties are multiples of the mean squared length of the rows, so that their unit has no say.
         centre: Whether an intercept is fitted.
         random_state: Seeds the choice of validation rows where none are given.
         device: Where the pass over the rows is computed; `auto` is CUDA when there is one.
@@ -76,6 +77,7 @@ class SpectralFilter(LinearNumbers):
         eta: float | str = "auto",
         noise: float = 0.0,
         alphas: int | Sequence[float] = 17,
+        relative: bool = False,
         centre: bool = True,
         random_state: int | None = 0,
         device: str = "auto",
@@ -85,6 +87,7 @@ class SpectralFilter(LinearNumbers):
         self.eta = eta
         self.noise = noise
         self.alphas = alphas
+        self.relative = relative
         self.centre = centre
         self.random_state = random_state
         self.device = device
@@ -174,6 +177,8 @@ class SpectralFilter(LinearNumbers):
             powers = np.expm1(steps * np.log1p(-np.minimum(moved, 0.5)))
             found: Numbers = -np.where(moved < 0.5, powers, (1 - moved) ** steps - 1) / self.values_
             return found
+        if self.relative:
+            alpha *= float(self.values_.sum()) / self.n_rows_
         if name == "preconditioned":
             return self.n_rows_ / ((self.values_ + alpha) * self._in_theory())
         return 1 / (self.values_ + alpha)

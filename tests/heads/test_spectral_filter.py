@@ -9,6 +9,8 @@ from probe.heads.ols import OrdinaryLeastSquares
 from probe.heads.shared import number_moments
 from probe.heads.shared.ridge_numbers import RidgeNumbers
 from probe.heads.spectral_filter import SpectralFilter
+from probe.metrics.evaluate import measure
+from probe.metrics.shared.scores.number import read
 
 RNG = np.random.default_rng(0)
 
@@ -205,3 +207,44 @@ def test_the_remedies_work_and_predictions_of_other_rows_are_refused():
     assert np.isfinite(SpectralFilter(eta=5.0, steps=[1]).fit(X, Y).predict(queries)).all()
     with pytest.raises(InputError, match=r"predictions have shape \(2, 1\) for 30 rows of 2 columns"):
         SpectralFilter().fit(X, Y).agreement(queries, [1.0, 2.0])
+
+
+@pytest.mark.parametrize("shape", [(40, 8), (12, 40), (30, 40)])
+def test_the_head_of_designs_is_its_dual_and_the_unit_of_the_features_has_no_say(shape):
+    # K = X X', beta = 1e-6 tr K / N: f(x) = x X' (K + beta)^-1 y.
+    X, Y, _ = context(*shape)
+    queries = np.random.default_rng(1).normal(size=(30, shape[1]))
+    K = X @ X.T
+    dual = queries @ X.T @ np.linalg.solve(K + 1e-6 * np.trace(K) / len(K) * np.eye(len(K)), Y)
+    found = bib().fit(X, Y).predict(queries)
+    np.testing.assert_allclose(found, dual, rtol=1e-6, atol=1e-8)
+    np.testing.assert_allclose(bib().fit(1000 * X, Y).predict(1000 * queries), found, rtol=1e-6, atol=1e-8)
+
+
+def test_the_head_of_one_design_has_the_closed_form_of_the_backward_loss():
+    # Fitted on the design alone: g(X) = X x y / (|x|^2 (1 + 1e-6)); its rows twice, since one row fits nothing.
+    X, _, queries = context()
+    x = X[:1]
+    found = bib().set_params(alphas=[0.5e-6]).fit(np.repeat(x, 2, axis=0), [10.0, 10.0]).predict(queries)
+    beta = 0.5e-6
+    expected = queries @ x[0] * 10 * 2 / (2 * (x[0] @ x[0]) + beta * (x[0] @ x[0]))
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+
+
+def test_it_finds_high_scorers_of_a_pool_above_all_that_it_learnt_from():
+    letters = np.array(np.meshgrid(*[range(4)] * 5)).reshape(5, -1).T
+    one_hot = np.eye(4)[letters].reshape(len(letters), -1)
+    rng = np.random.default_rng(0)
+    features = np.tanh(one_hot @ rng.normal(size=(20, 64)))
+    score = one_hot @ rng.normal(size=20) + 0.3 * np.sin(3 * one_hot @ rng.normal(size=20))
+    order = np.argsort(score)
+    offline, pool = rng.permutation(order[:512])[:300], order[512:]
+    said = bib().fit(features[offline], score[offline]).predict(features[pool])
+    found = measure({"rows": read(said, score[pool])}).metrics
+    assert found["top_tenth"].low > score[pool].mean() > score[offline].max()
+    assert found["spearman"].value > 0.5
+
+
+def bib():
+    """`head=bib`."""
+    return SpectralFilter("ridge", alphas=[1e-6], relative=True, centre=False)
