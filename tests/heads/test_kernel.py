@@ -6,8 +6,9 @@ from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import Ridge
 
 from probe.core.errors import InputError
-from probe.heads.kernel import KernelProbe, squared_distances
+from probe.heads.kernel import KernelProbe
 from probe.heads.shared import kernel_head
+from probe.heads.shared.distance_kernels import squared_distances
 from probe.heads.shared.head import Head
 from probe.heads.shared.kernel_head import KernelPath
 
@@ -127,3 +128,8 @@ def test_what_is_no_kernel_or_width_is_refused():
         KernelProbe(kernel="rbf", widths=[0]).fit(*rings())
     with pytest.raises(InputError, match="max_exact is 0 and n_landmarks 2000, expected whole numbers from 1"):
         KernelProbe(max_exact=0).fit(*rings())
+
+
+def number_case():
+    """What fits numbers in a second, for `tests/contracts/test_number_heads.py`."""
+    return {"widths": [1.0, 4.0], "alphas": [0.1, 1.0]}

@@ -1,4 +1,4 @@
-"""Kernel ridge regression on classes: every penalty from one eigendecomposition, exact or through landmarks."""
+"""Kernel ridge regression: every penalty from one eigendecomposition, exact or through landmarks."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from probe.core.arrays import RowStack, RowSubset
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
+from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.ridge_numbers import penalties
@@ -25,7 +26,8 @@ BLOCK_VALUES = 2**23
 MATRICES = 5
 """Square matrices that a fit holds: the kernel, centred, its eigenvectors, and what LAPACK works in."""
 
-Part = tuple[Any, IntArray]
+Part = tuple[Any, Any]
+"""Rows, and their class codes or numbers."""
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,10 @@ def positive_part(matrix: Tensor) -> tuple[Tensor, Tensor]:
     return values[kept], vectors[:, kept]
 
 
-class KernelHead(Head):
+class KernelSolver(AnyHead):
     """Base class: a subclass names its `axis`, the parameter that lists its values, and gives `_kernel`.
+
+    What it fits says how labels become `_targets`, and how scores are judged.
 
     Attributes:
         rows_: (m, D) the rows that are kept: those of training, or landmarks among them.
@@ -107,7 +111,6 @@ class KernelHead(Head):
     axis: ClassVar[str]
     centred: ClassVar[bool] = True
     few_validation_rows: ClassVar[int] = 200
-    log_probabilities = False
     alphas: int | Sequence[float]
     max_exact: int
     n_landmarks: int
@@ -125,6 +128,22 @@ class KernelHead(Head):
 
     def _measure(self, rows: NDArray[np.float64]) -> None:
         """Takes what the kernel has to know of the training rows, of a sample of them."""
+
+    def _check_parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[Part]:
+        """Checked rows and labels of the training rows, then of the validation rows if there are any."""
+        raise NotImplementedError
+
+    def _strata(self, y: Any) -> IntArray:
+        """What a tenth of the rows is held out by."""
+        raise NotImplementedError
+
+    def _targets(self, y: Any, like: Tensor) -> Tensor:
+        """(n, K) what scores are regressed on."""
+        raise NotImplementedError
+
+    def _agree(self, scores: Tensor, Y: Tensor, unit: Tensor) -> Tensor:
+        """(P,) sum over rows of how good scores (n, P, K) are; `unit` (K,) is the variance of the targets."""
+        raise NotImplementedError
 
     def check_parameters(self) -> None:
         penalties(self.alphas)
@@ -150,7 +169,7 @@ class KernelHead(Head):
         best = candidates[(len(candidates) - 1) // 2]
         train, judged, on = parts[0], parts[1] if len(parts) > 1 else None, "validation"
         if judged is None and len(candidates) > 1:
-            held, on = hold_out(train[1], self.random_state), HELD_OUT
+            held, on = hold_out(self._strata(train[1]), self.random_state), HELD_OUT
             train, judged = ((RowSubset(parts[0][0], np.flatnonzero(m)), train[1][m]) for m in (~held, held))
         if judged is None or not len(judged[1]):
             return self._keep(parts, *best)
@@ -177,19 +196,21 @@ class KernelHead(Head):
         )
 
     def _choose(self, train: Part, judged: Part, values: Sequence[Any], alphas: FloatArray, on: str) -> None:
-        """Takes the best candidate, by accuracy and then by squared error; sets `selection_`."""
+        """Takes the best candidate, by its score and then by squared error; sets `selection_`."""
         searched: list[dict[str, Any]] = []
         errors: list[float] = []
         best = 0
+        spread = self._targets(train[1], torch.zeros(0, dtype=torch.float64)).var(0, correction=0)
+        unit = torch.where(spread > 0, spread, 1.0).to(resolve_device(self.device))
         for value in values:
             rows, path = self._path([train], value)
             A, b = path.at(alphas)
-            n_right, squares = np.zeros(len(alphas)), np.zeros(len(alphas))
+            agreed, squares = np.zeros(len(alphas)), np.zeros(len(alphas))
             for kernel, Y in self._blocks([judged], rows, value, scored=True):
                 scores = (kernel @ A.flatten(1)).unflatten(1, b.shape) + b
-                n_right += (scores.argmax(2) == Y.argmax(1)[:, None]).sum(0).cpu().numpy()
+                agreed += self._agree(scores, Y, unit).cpu().numpy()
                 squares += (scores - Y[:, None]).square().sum((0, 2)).cpu().numpy()
-            score = n_right / len(judged[1])
+            score = agreed / len(judged[1])
             searched += [
                 {self.axis: value, "alpha": float(alpha), "score": float(one)}
                 for alpha, one in zip(alphas, score, strict=True)
@@ -237,12 +258,7 @@ class KernelHead(Head):
                 left = torch.from_numpy(_doubles(X[block])).to(rows.device)
                 yield self._kernel(left, rows, value, scored=scored), self._targets(codes[block], rows)
 
-    def _targets(self, codes: IntArray, like: Tensor) -> Tensor:
-        """+1 for the class of a row and -1 for the others."""
-        Y = torch.full((len(codes), len(self.classes_)), -1.0, dtype=like.dtype, device=like.device)
-        return Y.scatter_(1, torch.from_numpy(codes).to(like.device)[:, None], 1.0)
-
-    def _logits(self, X: Any) -> FloatArray:
+    def _scores(self, X: Any) -> FloatArray:
         device = resolve_device(self.device)
         rows, A, b = (torch.from_numpy(a).to(device) for a in (self.rows_, self.coef_, self.intercept_))
         value, step = getattr(self, f"{self.axis}_"), max(1, BLOCK_VALUES // len(rows))
@@ -251,6 +267,26 @@ class KernelHead(Head):
             left = torch.from_numpy(_doubles(X[start : start + step])).to(device)
             found.append((self._kernel(left, rows, value, scored=True) @ A + b).cpu().numpy())
         return np.concatenate(found)
+
+
+class KernelHead(Head, KernelSolver):
+    """On classes: +1 for that of a row and -1 for the others, judged by accuracy."""
+
+    log_probabilities = False
+
+    def _strata(self, y: Any) -> IntArray:
+        codes: IntArray = y
+        return codes
+
+    def _targets(self, y: Any, like: Tensor) -> Tensor:
+        Y = torch.full((len(y), len(self.classes_)), -1.0, dtype=like.dtype, device=like.device)
+        return Y.scatter_(1, torch.from_numpy(y).to(like.device)[:, None], 1.0)
+
+    def _agree(self, scores: Tensor, Y: Tensor, unit: Tensor) -> Tensor:
+        return (scores.argmax(2) == Y.argmax(1)[:, None]).sum(0)
+
+    def _logits(self, X: Any) -> FloatArray:
+        return self._scores(X)
 
 
 def _doubles(rows: Any) -> NDArray[np.float64]:
