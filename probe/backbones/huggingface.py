@@ -13,10 +13,12 @@ from torch import Tensor
 
 from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
+from probe.backbones.shared.framing import of_processor
 from probe.backbones.shared.huggingface_text import HuggingFaceTexts
 from probe.backbones.shared.outputs import n_class_tokens
 from probe.backbones.shared.pretrained import load_model
 from probe.core.errors import InputError
+from probe.core.geometry import Geometry, Size
 from probe.core.images import centre_of_strip, require_image
 from probe.core.kinds import KINDS
 
@@ -164,6 +166,10 @@ class HuggingFaceBackbone(ForeignNetwork):
         if "shortest_edge" in size and getattr(self._processor, "do_center_crop", False):
             image = centre_of_strip(image)
         return self._processor_output(image)
+
+    def geometry(self, size: Size) -> Geometry:
+        """What the image processor shows, where it resizes and crops as those of transformers usually do."""
+        return of_processor(self._processor, size, self.name)
 
     def _processor_output(self, image: Any) -> Tensor:
         return torch.as_tensor(self._processor(images=image, return_tensors="pt")["pixel_values"][0])

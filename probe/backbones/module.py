@@ -19,7 +19,8 @@ from probe.backbones.shared.module_sources import code_of_transform, import_path
 from probe.backbones.shared.outputs import n_class_tokens
 from probe.backbones.shared.pixels import Normalisation, to_bytes
 from probe.backbones.shared.saved_networks import Program, is_program
-from probe.core.errors import InputError
+from probe.core.errors import DoesNotFit, InputError
+from probe.core.geometry import Geometry, Size, centred
 from probe.core.images import require_image
 from probe.core.kinds import KINDS
 
@@ -146,6 +147,19 @@ class ModuleBackbone(ForeignNetwork):
         if image.size != tuple(steps["size"]):
             image = ImageOps.fit(image, tuple(steps["size"]), RESAMPLING[steps["interpolation"]])
         return to_bytes(image if self.n_channels == 3 else image.convert("L"))
+
+    def geometry(self, size: Size) -> Geometry:
+        """The largest centred square; of a transform of your own, what its attribute `geometry` says of a size."""
+        if self._own_transform is None:
+            return centred(size)
+        if callable(told := getattr(self._own_transform, "geometry", None)):
+            found: Geometry = told(size)
+            return found
+        raise DoesNotFit(
+            f"backbone {self.name} has a transform of its own, which does not say where its output lies in the image: "
+            "give the function an attribute geometry, a function of (width, height) that returns "
+            "probe.core.geometry.Geometry, or set backbone.transform=null"
+        )
 
     @cached_property
     def notes(self) -> Mapping[str, str]:

@@ -18,11 +18,13 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
 from probe.backbones.shared.checkpoints import check_misfits, read_state, without_prefix
+from probe.backbones.shared.framing import of_open_clip
 from probe.backbones.shared.image_network import ImageNetwork, fast_layout
 from probe.backbones.shared.open_clip_text import OpenClipText
 from probe.backbones.shared.outputs import map_kinds, output_kinds, token_kinds
 from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import DoesNotFit, InputError
+from probe.core.geometry import Geometry, Size
 from probe.core.images import centre_of_strip, require_image
 
 UNTRAINED = {"pretrained": None, "checkpoint": None}
@@ -99,6 +101,10 @@ class OpenClipBackbone(ImageNetwork):
         if self._config["resize_mode"] == "shortest":
             image = centre_of_strip(image)
         return self._transform(image)
+
+    def geometry(self, size: Size) -> Geometry:
+        """What open_clip's evaluation transform shows."""
+        return of_open_clip(self._config, size, (self.image_size[1], self.image_size[0]))
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         if hasattr(self.network, "trunk"):

@@ -16,10 +16,12 @@ from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
 from probe.backbones.shared.checkpoints import load_state, read_state, without_prefix
+from probe.backbones.shared.framing import of_timm
 from probe.backbones.shared.image_network import ImageNetwork, fast_layout
 from probe.backbones.shared.outputs import output_kinds
 from probe.backbones.shared.pixels import split_transform
 from probe.core.errors import InputError
+from probe.core.geometry import Geometry, Size
 from probe.core.images import centre_of_strip, require_image
 
 if TYPE_CHECKING:
@@ -136,6 +138,10 @@ class TimmBackbone(ImageNetwork):
         if self._config.get("crop_mode") == "center":
             image = centre_of_strip(image)
         return self._transform(image if self.n_channels == 3 else image.convert("L"))
+
+    def geometry(self, size: Size) -> Geometry:
+        """What timm's evaluation transform shows."""
+        return of_timm(self._config, size)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         maps_alone = not hasattr(self.network, "forward_features")

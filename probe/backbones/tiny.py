@@ -15,6 +15,7 @@ from probe.backbones.shared.image_network import ImageNetwork, fast_layout
 from probe.backbones.shared.outputs import map_kinds
 from probe.backbones.shared.pixels import Normalisation, to_bytes
 from probe.backbones.shared.tiny_network import IMAGE_SIZE, MEAN, STD, build_network
+from probe.core.geometry import Geometry, Size, centred
 from probe.core.images import require_image
 
 UNTRAINED = {"pretrained": False, "checkpoint": None}
@@ -76,6 +77,10 @@ class TinyBackbone(ImageNetwork):
         if image.size != (IMAGE_SIZE, IMAGE_SIZE):
             image = ImageOps.fit(image, (IMAGE_SIZE, IMAGE_SIZE), Image.Resampling.BICUBIC)
         return to_bytes(image)
+
+    def geometry(self, size: Size) -> Geometry:
+        """The largest centred square."""
+        return centred(size)
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         feature_map = self.network.forward_features(batch)

@@ -18,6 +18,7 @@ from probe.command import added, controls, recorded, scoped, values
 from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
 from probe.core.files import CONF
+from probe.core.kinds import taps_of_maps
 from probe.core.terminal import tell
 
 if TYPE_CHECKING:
@@ -28,7 +29,7 @@ KINDS: list[tuple[str, Any, str]] = [
     ("backbone dataset head protocol", dict, "a name from its group, or a mapping with _target_"),
     ("ood", dict, "a list of names of datasets"),
     ("metric", dict, "a mapping of names to mappings with _target_, as metric/<name>.yaml holds"),
-    ("reads views features extract", dict, "a mapping: set one of its keys, as in views.n=3"),
+    ("reads views features patches extract", dict, "a mapping: set one of its keys, as in views.n=3"),
     ("seed limit views.n views.seed features.batch_size features.n_workers", int, "a whole number"),
     ("force calibrate controls neural_collapse save_logits save_rows skip_unfit trust", bool, "true or false"),
     ("conformal_level", float, "a number between 0 and 1"),
@@ -112,6 +113,7 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
         search=config.get("search"),
         calibrate=config.get("calibrate", False),
         conformal_level=config.get("conformal_level", 0.9),
+        patches=config.get("patches") or {},
         metrics=tuple(own_metric(node) for node in (config.get("metric") or {}).values()),
         store=FeatureStore(config["cache"]),
         folder=Path(config["runs"]) / config["name"],
@@ -164,13 +166,20 @@ def check(config: Any) -> None:
 
 def backbone_of(config: Any, live: Mapping[str, Any] = NONE_LIVE) -> Any:
     """The backbone, around it the views that the configuration asks for; records of older versions know none."""
-    backbone = live["backbone"] if "backbone" in live else shared(json.dumps(config["backbone"]))
+    backbone = live["backbone"] if "backbone" in live else shared(json.dumps(_tapped(config)))
     views = config.get("views")
     if not views or views["n"] == 1:
         return backbone
     from probe.backbones.shared.views import MultiView
 
     return MultiView(backbone, **views)
+
+
+def _tapped(config: Any) -> Any:
+    """The node of the backbone, with the layers among its taps that `reads.map` names."""
+    node, reads = config["backbone"], config.get("reads") or {}
+    layers = taps_of_maps(reads.get("map")) if "taps" in node else []
+    return {**node, "taps": list(dict.fromkeys([*(node["taps"] or ()), *layers]))} if layers else node
 
 
 def build_teacher(config: Any, dataset: Dataset) -> Teacher | None:

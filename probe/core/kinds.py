@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 DTYPES = ("float16", "float32")
@@ -39,7 +40,7 @@ KINDS = {
     for kind in (
         Kind("pooled", ("N", "D"), "float32", reductions=("mean", "cls")),
         Kind("tokens", ("N", "T", "D"), "float16", reductions=("tokens",), dtypes=(*DTYPES, "int8")),
-        Kind("map", ("N", "C", "H", "W"), "float16"),
+        Kind("map", ("N", "C", "H", "W"), "float16", reductions=("map",)),
         Kind("token_ids", ("N", "T"), "int32", ragged=True, dtypes=("int32",)),
     )
 }
@@ -65,3 +66,9 @@ def tap_of(layer: str, kind: str) -> str | None:
     if not reductions:
         return None
     return layer if reductions[0] == DEFAULT_REDUCTION else f"{layer}:{reductions[0]}"
+
+
+def taps_of_maps(layers: str | Sequence[str] | None) -> list[str]:
+    """How to tap the layers whose maps are read, of those that are no kind."""
+    named = [layers] if isinstance(layers, str) else list(layers or ())
+    return [name if ":" in name else f"{name}:map" for name in named if name not in KINDS]

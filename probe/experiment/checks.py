@@ -12,6 +12,7 @@ from probe.core.errors import DoesNotFit, InputError
 from probe.core.kinds import KINDS, MEAN_OF_TOKENS, tap_of
 from probe.core.ragged import Uneven
 from probe.core.rows import check_rows
+from probe.experiment.dense import grid_of_tokens
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run, Teacher
@@ -58,6 +59,8 @@ def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, Any]) -> No
                 f"reads.{kind} asks for attention head {entry} of {read}, there are {shape[0]}: count from 0"
             )
         n_axes = 1 + len(shape) - (entry is not None)
+        if kind == "map" and grid_of_tokens(backbone, read):
+            continue
         if n_axes != (expected := AXES.get(kind, n_axes)):
             raise DoesNotFit(
                 f"head {head_name(head)} reads {kind} as an array of {expected} axes, {read} of backbone "

@@ -37,7 +37,8 @@ class Chosen:
 def chosen_on(
     head: AnyHead, rows: ReadRows, extras: Mapping[str, Any], target: Target, n_classes: int
 ) -> Chosen | None:
-    """The outputs by which a fitted head was chosen; None where it did not choose on rows that the split names.
+    """The outputs by which a fitted head was chosen; None where it did not choose on rows that the split names,
+    and of masks.
 
     Args:
         head: Fitted.
@@ -46,6 +47,8 @@ def chosen_on(
         target: Of the dataset.
         n_classes: Of the dataset.
     """
+    if rows.train.places is not None:
+        return None  # their pixels are many, and no later step reads them
     if rows.folds is not None and getattr(head, "selection_", {}).get("on", "").endswith(FOLDS):
         return out_of_fold(head, rows, rows.folds, extras, target, n_classes)
     before, validation = head.before_refit(), rows.validation

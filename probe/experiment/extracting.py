@@ -13,6 +13,7 @@ from probe.core.errors import InputError
 from probe.core.rows import check_rows
 from probe.core.words import counted
 from probe.experiment.checks import check_fit
+from probe.experiment.dense import with_places
 from probe.experiment.reading import fetch, sources
 from probe.experiment.request import Run
 from probe.features.layout import entry_digest, entry_identity
@@ -39,7 +40,7 @@ class Extracting:
     @classmethod
     def of(cls, request: Run, settings: Mapping[str, Any]) -> Self:
         """What `extract.partitions` and `extract.kinds` name, else all partitions and what the head reads."""
-        request = replace(request, test_on=None, shifted={})
+        request = with_places(replace(request, test_on=None, shifted={}))
         check_rows(request.backbone, request.dataset)
         known, given = list(request.dataset.partitions), list(request.backbone.kinds)
         wrong = []

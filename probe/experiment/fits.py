@@ -16,6 +16,7 @@ from probe.core.base import Dataset, DrawsByShare, DrawsByStratum, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
 from probe.core.targets.labels import has_unknown
+from probe.experiment.dense import has_masks
 from probe.experiment.identity import head_name
 
 if TYPE_CHECKING:
@@ -31,7 +32,10 @@ def check_target(request: Run) -> None:
     if target.name not in head.fits:
         fitted = " or ".join(targets.named(name).phrase for name in head.fits)
         choice = _plugins(heads, lambda kind: _stands_in(kind, target))
-        raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}")
+        more = (
+            ", or a head of pooled features such as linear, which takes patches" if has_masks(request.dataset) else ""
+        )
+        raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}{more}")
     if target.exclusive:
         return
     if not _draws(protocol, target):

@@ -15,6 +15,7 @@ from sklearn.base import clone
 from probe.core.base import MeasuresFeatures, Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
+from probe.experiment.dense import tallies
 from probe.experiment.halving import fit_by_halving
 from probe.experiment.outputs import outputs_of
 from probe.experiment.reading import ReadRows
@@ -81,8 +82,11 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
 def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[NDArray[Any] | None, Mapping[str, Any]]:
     """What a fitted head says of the test rows, or measures of them."""
     asked = drawn.checked.asked
+    n_classes = len(asked.dataset.class_names)
     if not isinstance(head, MeasuresFeatures):
-        return outputs_of(head, rows.test.X, asked.dataset.target, len(asked.dataset.class_names)), {}
+        if rows.test.places is not None:
+            return tallies(head, rows.test, n_classes), {}
+        return outputs_of(head, rows.test.X, asked.dataset.target, n_classes), {}
     tested = groups_of(asked.test_on or asked.dataset, "test" if asked.test_on else drawn.split.test.partition)
     groups = None if tested is None else tested[rows.test.rows]
     return None, head.measure(rows.test.X, rows.test.y, groups, asked.dataset.target.name)
@@ -97,8 +101,8 @@ def groups_to_balance(drawn: Drawn, rows: ReadRows) -> dict[str, Any]:
 
 def fit_head(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> AnyHead:
     """Fits a head on the training rows of a run, and has it choose on what there is to choose on."""
-    validation = rows.validation.X, rows.validation.y
-    return fit(head, (rows.train.X, rows.train.y), validation, rows.folds, extras)
+    validation = rows.validation.X, rows.validation.targets
+    return fit(head, (rows.train.X, rows.train.targets), validation, rows.folds, extras)
 
 
 def with_prompts(checked: Checked) -> AnyHead:

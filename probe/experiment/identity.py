@@ -15,6 +15,7 @@ from probe.core.version import __version__
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.labels import bases_of, label
 from probe.features.layout import DEFAULT_DTYPES, rows_code
+from probe.heads.shared.patch_head import PatchHead
 from probe.metrics.evaluate import recipes
 from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
@@ -37,12 +38,14 @@ def parts_of(split: Split) -> dict[str, Rows]:
 
 def head_name(head: AnyHead) -> str:
     """The head's file and yaml name; the class's where it was typed in."""
+    head = head.inner or head
     name = type(head).__module__.rpartition(".")[2]
     return type(head).__name__ if name == "__main__" else name
 
 
 def head_parameters(head: AnyHead) -> dict[str, Any]:
     """Parameters of the method, in one spelling."""
+    head = head.inner or head
     parameters = {name: value for name, value in head.get_params(deep=False).items() if name not in FILLED_IN}
     return one_spelling(type(head), parameters)
 
@@ -120,10 +123,12 @@ def protocol_code(protocol: SplitProtocol) -> dict[str, Any]:
 def describe_head(head: AnyHead) -> dict[str, Any]:
     """What a head is, whatever it is fitted on."""
     files = {name: hash_bytes(Path(name).expanduser().read_bytes()) for name in head.named_files()}
+    method = head.inner or head
+    patches = {"patches": head.facts} if isinstance(head, PatchHead) else {}
     return {
         "name": head_name(head),
-        **code_of(type(head), *head.named_classes()),
-        "parameters": head_parameters(head),
+        **code_of(type(method), *method.named_classes()),
+        "parameters": {**head_parameters(head), **patches},
         **({"files": files} if files else {}),
     }
 
@@ -153,6 +158,8 @@ def describe(
     named, told = described["name"], dict(described["parameters"])
     if teacher is not None and teacher == usual_teacher:
         del told["teacher"]
+    usual = PatchHead().facts
+    told |= {f"patches.{k}": v for k, v in told.pop("patches", usual).items() if v != usual[k]}
     rows = {name: [r.partition, digest(r.indices.tolist())] for name, r in parts_of(split).items()}
     other = {} if test_on is None else {"test_on": {"name": test_on.name, "fingerprint": test_on.fingerprint}}
     if test_on is not None:
@@ -172,12 +179,15 @@ def describe(
             "backbone": label(
                 backbone.name,
                 {
-                    **{kind: read if isinstance(read, str) else len(read) for kind, read in reads.items()},
+                    **{kind: read_by_label(kind, read) for kind, read in reads.items()},
                     **{k: v for k, v in extraction.items() if k in SHOWN},
                 },
             ),
             "dataset": dataset.name if test_on is None else f"{dataset.name} to {test_on.name}",
-            "head": label(named, told, *bases_of(named, type(head), head_parameters)) + by + joint + of_labels,
+            "head": label(named, told, *bases_of(named, type(head.inner or head), head_parameters))
+            + by
+            + joint
+            + of_labels,
             "protocol": label(
                 protocol.name,
                 protocol_parameters(protocol),
@@ -218,6 +228,13 @@ def describe(
         **({"metrics_by": turned} if (turned := recipes()) else {}),
         "version": __version__,
     }
+
+
+def read_by_label(kind: str, read: Any) -> str | int:
+    """What a label says of what stands in for a kind: layers side by side by name, of a grid how many."""
+    if isinstance(read, str):
+        return read
+    return "+".join(name.removesuffix(":map") for name in read) if kind == "map" else len(read)
 
 
 def describe_groups(dataset: Dataset) -> dict[str, str]:

@@ -11,15 +11,17 @@ import numpy as np
 
 from probe.backbones.shared.views import MultiView
 from probe.core.arrays import DrawnViews, Entries, RowSubset
-from probe.core.base import Backbone, IntArray, Rows, Tapped
+from probe.core.base import Backbone, Dataset, IntArray, Rows, Tapped
 from probe.core.kinds import MEAN_OF_TOKENS
 from probe.core.lazy import Cells, Layers
 from probe.core.ragged import MASK, MeanTokens, RaggedMask, lengths_of
+from probe.experiment.dense import Places, has_masks, in_places, map_of
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
 from probe.experiment.request import Drawn, ManyLayers, Run
 from probe.experiment.scaling import Scaling, standardizes
 from probe.experiment.transfer import PARTITION
+from probe.heads.shared.patch_head import PatchHead
 
 if TYPE_CHECKING:
     from probe.features.store import Features
@@ -39,11 +41,18 @@ class Part:
         X: Features, or a mapping of one array per kind; None where there are no rows.
         y: (N,) labels.
         rows: (N,) their numbers in the partition.
+        places: Of images with masks, where their pixels are and what class they have; X then holds all views.
     """
 
     X: Any
     y: IntArray
     rows: IntArray
+    places: Places | None = None
+
+    @property
+    def targets(self) -> Any:
+        """What a head is fitted on: the labels, or of images with masks these as the backbone sees them."""
+        return self.y if self.places is None else self.places.seen
 
 
 NO_ROWS = Part(None, np.empty(0, np.int64), np.empty(0, np.int64))
@@ -130,7 +139,10 @@ def read(drawn: Drawn) -> ReadRows:
     apart = asked.teacher is not None or asked.search is not None
     split = chosen_on_folds(head, asked.dataset, asked.protocol, drawn.split, asked.seed, apart=apart)
     names = sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
-    features = {name: fetch(asked, asked.backbone, name, head.consumes, asked.reads) for name in names}
+    if has_masks(asked.dataset):
+        features = {name: fetch_map(asked, name) for name in names}
+    else:
+        features = {name: fetch(asked, asked.backbone, name, head.consumes, asked.reads) for name in names}
     if drawn.elsewhere:
         features[PARTITION] = drawn.elsewhere.features(features[PARTITION])
     train, validation = (
@@ -138,6 +150,11 @@ def read(drawn: Drawn) -> ReadRows:
         for rows in (split.train, split.validation)
     )
     test = select(features, split.test, head.consumes, masked=head.takes_mask)
+    if has_masks(asked.dataset):
+        parts = zip((train, validation, test), (split.train, split.validation, split.test), strict=True)
+        train, validation, test = (
+            in_places(part, rows.partition, asked.dataset, asked.backbone) for part, rows in parts
+        )
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
     rows = ReadRows(features, train, validation, test, folds)
     return rows if has_many_layers(head, asked) else standardized(rows, asked)
@@ -188,6 +205,9 @@ def filled_in(head: AnyHead, backbone: Backbone, request: Run) -> AnyHead:
     """
     from sklearn.base import clone
 
+    if isinstance(head, PatchHead):
+        inner = filled_in(head.inner, backbone, request)
+        return head.__class__(inner, head.label, head.per_class, random_state=request.seed)
     values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
     fresh: AnyHead = clone(head).set_params(**head_parameters(head))
     return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
@@ -198,9 +218,8 @@ def fetch(
 ) -> Features:
     """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
     wanted = sources(consumed, reads)
-    asked = dict.fromkeys([*(kind for kind, _ in wanted), *(backbone.taps if isinstance(backbone, Tapped) else ())])
     dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
-    found = request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
+    found = _stored(request, backbone, dataset, partition, [kind for kind, _ in wanted])
     seen: Mapping[str, Any] = found.arrays
     if isinstance(backbone, MultiView):
         drawn = backbone.use == "draw"
@@ -211,6 +230,18 @@ def fetch(
     if consumed == ("pooled",) and isinstance(many := reads.get("pooled"), ManyLayers):
         arrays = [Layers(dict(zip(many.names, arrays, strict=True)))]
     return replace(found, arrays=dict(zip(consumed, arrays, strict=True)))
+
+
+def fetch_map(request: Run, partition: str) -> Features:
+    """The map that heads of masks read, of all views, one below the other."""
+    kinds = [kind for kind, _ in sources(("map",), request.reads)]
+    found = _stored(request, request.backbone, request.dataset, partition, kinds)
+    return replace(found, arrays={"map": map_of([found.arrays[kind] for kind in kinds], kinds, request.backbone)})
+
+
+def _stored(request: Run, backbone: Backbone, dataset: Dataset, partition: str, kinds: Sequence[str]) -> Features:
+    asked = dict.fromkeys([*kinds, *(backbone.taps if isinstance(backbone, Tapped) else ())])
+    return request.store.get(backbone, dataset, partition, list(asked), device=request.device, **request.features)
 
 
 def _part_of(array: Any, what: int | str | None, backbone: Backbone) -> Any:

@@ -85,6 +85,8 @@ class Run:
         calibrate: Fit a second time without a fifth of the training rows, and report temperature scaling and
             conformal sets, or intervals of numbers, from these.
         conformal_level: Wanted chance that a conformal set holds the true class, an interval the true number.
+        patches: How places of a map become rows of a head, on images with masks; parameters of
+            `probe.heads.shared.patch_head.PatchHead`.
         metrics: Beside those of the package.
         shuffle_labels: Permute the labels of the rows that train, and of those that validate.
         control: What it is as a control, for the record: its `kind`, empty for none, and the `architecture` that
@@ -115,6 +117,7 @@ class Run:
     search: str | None = None
     calibrate: bool = False
     conformal_level: float = 0.9
+    patches: Mapping[str, Any] = field(default_factory=dict)
     metrics: Sequence[Metric] = ()
     shuffle_labels: bool = False
     control: Mapping[str, str] = field(default_factory=dict)

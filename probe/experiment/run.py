@@ -21,6 +21,7 @@ from probe.experiment.checks import (
     with_teacher,
 )
 from probe.experiment.collapse import check_collapse
+from probe.experiment.dense import check_geometry, with_places
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import Fitted, fit_run
 from probe.experiment.grids import with_cells
@@ -99,6 +100,7 @@ def carry_out_alone(named: Named, fitted: Fitted | None = None) -> tuple[Fitted 
 def check(request: Run) -> Checked:
     """Step 1: do the parts fit each other?"""
     check_dataset(request.dataset)
+    request = with_places(request)
     check_target(request)
     resolve_device(request.device)
     request = with_teacher(request)
@@ -106,6 +108,7 @@ def check(request: Run) -> Checked:
     check_rows_of(request)
     request = with_layers(with_cells(request))
     check_fit(request.head, request.backbone, request.reads)
+    check_geometry(request)
     check_measures(request)
     check_ood(request)
     check_collapse(request)

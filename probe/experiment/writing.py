@@ -97,6 +97,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
         "log_probabilities": getattr(fitted.head, "log_probabilities", False),
         "selection": selection and {**selection, "remarks": remarks(selection)},
         **({"loss_per_epoch": losses} if (losses := getattr(fitted.head, "loss_per_epoch_", None)) else {}),
+        **({"patches": patches} if (patches := getattr(fitted.head, "patches_", None)) else {}),
         "seconds": {
             "extract": sum(part.seconds for part in rows.features.values()),
             **fitted.seconds,

@@ -118,6 +118,14 @@ def test_numbers_are_held_against_their_mean_over_the_training_rows() -> None:
     assert run(None, force=True, backbone="identity", **given | {"head": "mean"})["control"] == by_control["control"]
 
 
+def test_masks_are_held_against_the_commonest_class_of_their_patches_and_have_no_raw_input() -> None:
+    found = run("majority", dataset=("shapes", {"n_train": 30, "n_test": 10}), limit=None)
+    assert found["labels"]["head"] == "majority_class"
+    assert found["control"]["kind"] == "majority"
+    with pytest.raises(DoesNotFit, match=r"no map of patches.*dataset shapes.*leave control=raw_input out"):
+        run("raw_input", dataset=("shapes", {"n_train": 30, "n_test": 10}), limit=None)
+
+
 def test_texts_are_counted_whatever_the_head_and_every_head_is_held_against_that(tmp_path: Path) -> None:
     texts = ("the match was won by the team", "shares fell as the bank lost money")
     for part in ("train", "test"):

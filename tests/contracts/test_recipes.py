@@ -30,7 +30,15 @@ from probe.features.extraction.batches import collate
 from probe.metrics.evaluate import measure
 
 FROZEN = Path(__file__).with_name("frozen")
-TOLERANCE = {"backbone": 1e-3, "head": 1e-6, "number": 1e-6, "labels": 1e-6, "protocol": 0.0, "metrics": 1e-6}
+TOLERANCE = {
+    "backbone": 1e-3,
+    "head": 1e-6,
+    "number": 1e-6,
+    "labels": 1e-6,
+    "mask": 1e-3,
+    "protocol": 0.0,
+    "metrics": 1e-6,
+}
 """Relative to the largest number; float32 networks differ between processors."""
 SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2,
          "n_projected": 40}  # fmt: skip
@@ -84,7 +92,7 @@ def check(name, recipe, numbers):
     )
 
 
-CLASSES, NUMBERS, LABELS = (heads_that_fit(target) for target in ("one_class", "number", "labels"))
+CLASSES, NUMBERS, LABELS, MASKS = map(heads_that_fit, ("one_class", "number", "labels", "mask"))
 LABELS -= {path.stem for path in yamls("head") if hasattr(get_class(OmegaConf.load(path)["_target_"]), "measure")}
 
 
@@ -92,7 +100,7 @@ LABELS -= {path.stem for path in yamls("head") if hasattr(get_class(OmegaConf.lo
 def test_a_head_gives_the_numbers_of_its_recipe(path):
     head = instantiate(OmegaConf.load(path), _convert_="all")
     if "one_class" not in head.fits:
-        pytest.skip("fits numbers, see below")
+        pytest.skip("fits no classes of rows, see below")
     parameters = head.get_params(deep=False)
     small = {name: value for name, value in SMALL.items() if name in parameters}
     small = {name: [value] if isinstance(parameters[name], list) else value for name, value in small.items()}
@@ -143,6 +151,15 @@ def test_a_head_of_several_labels_gives_the_numbers_of_its_recipe(path):
     X = rng.normal(size=(36, *{"pooled": (8,), "tokens": (5, 8)}[head.consumes[0]]))
     y = (X.reshape(36, -1)[:, :3] > [0, 0.3, 0.6]).astype(np.int64)
     check(f"labels/{path.stem}", recipe_of(type(head)), head.fit(X, y).logits(X)[:4].ravel())
+
+
+@pytest.mark.parametrize("path", [p for p in yamls("head") if p.stem in MASKS], ids=lambda path: path.stem)
+def test_a_head_of_masks_gives_the_numbers_of_its_recipe(path):
+    head = instantiate(OmegaConf.load(path), _convert_="all").set_params(device="cpu", epochs=2)
+    rng = np.random.default_rng(0)
+    masks = rng.integers(0, 3, (6, 4, 4)).astype(np.uint8)
+    X = rng.normal(size=(6, 5, 2, 2)) + masks[:, None, ::2, ::2]
+    check(f"mask/{path.stem}", recipe_of(type(head)), head.fit(X, masks).logits(X)[:2].ravel()[::5])
 
 
 @pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
@@ -204,6 +221,7 @@ def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there = {f"{group}/{path.stem}" for group in ("backbone", "protocol") for path in yamls(group)}
     there |= {f"head/{name}" for name in CLASSES} | {f"number/{name}" for name in NUMBERS}
     there |= {f"labels/{name}" for name in LABELS}
+    there |= {f"mask/{name}" for name in MASKS}
     frozen = {path.relative_to(FROZEN).with_suffix("").as_posix() for path in FROZEN.rglob("*.json")}
     assert frozen == there | {f"metrics/{family}" for family in FAMILIES}
 

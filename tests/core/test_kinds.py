@@ -14,7 +14,7 @@ def test_all_who_ask_about_kinds_read_one_table():
     assert list(N_AXES) == list(DEFAULT_DTYPES) == list(KINDS)
     assert N_AXES == {"pooled": 2, "tokens": 3, "map": 4, "token_ids": 2}
     assert DEFAULT_DTYPES == {"pooled": "float32", "tokens": "float16", "map": "float16", "token_ids": "int32"}
-    assert REDUCTIONS == ("mean", "cls", "tokens", "heads")
+    assert REDUCTIONS == ("mean", "cls", "tokens", "map", "heads")
 
 
 OF_LAYERS = [name for name in KINDS if name != "token_ids"]
@@ -46,6 +46,6 @@ def test_layers_stand_in_for_kinds_by_a_reduction():
     assert [tap_of("blocks.3", kind) for kind in ("pooled", "tokens", "map", "blocks.1")] == [
         "blocks.3",
         "blocks.3:tokens",
-        None,
+        "blocks.3:map",
         None,
     ]

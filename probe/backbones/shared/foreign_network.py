@@ -46,7 +46,7 @@ class ForeignNetwork(ImageNetwork):
     ):
         if layout is not None and layout not in LAYOUTS:
             raise InputError(f"layout is {layout!r}, expected one of {', '.join(LAYOUTS)}, or null to find out: set so")
-        self._axes, self._grid, self._told = layout, grid, n_prefix_tokens
+        self._axes, self._patch_grid, self._told = layout, grid, n_prefix_tokens
         self._prefixes: dict[str, int] = {}
         self._recounted: dict[str, int] = {}
         super().__init__(
@@ -96,12 +96,15 @@ class ForeignNetwork(ImageNetwork):
             self._record(OUTPUT, 0, output.shape[1:].numel())
             return map_kinds(self._as_map(output, OUTPUT))
         n = self._n_prefix(output, OUTPUT)
-        grid = None if self._axes == "sequence" else patch_grid(output.shape[1] - n, self.image_size, self._grid)
+        grid = None if self._axes == "sequence" else patch_grid(output.shape[1] - n, self.image_size, self._patch_grid)
         return token_kinds(self._in_order(output), n, grid)
 
     def _patches(self, tokens: Tensor) -> Tensor:
         """The tokens of the output without those before the patches."""
         return tokens[:, self._prefixes.get(OUTPUT, 0) :]
+
+    def _patches_per_side(self) -> Any:
+        return None if self._axes == "sequence" else self._patch_grid
 
     def _is_channels_last(self, shape: Sequence[int], what: str) -> bool:
         seen = is_channels_last(shape, self.image_size)
@@ -121,9 +124,11 @@ class ForeignNetwork(ImageNetwork):
         """How many of a layer's tokens stand before the patches: none where they join behind it, or were left out."""
         found, (height, width) = self._n_prefix_tokens, self.image_size
         if self._axes == "sequence" or height != width:
-            return found if found < n_tokens and (not self._grid or n_tokens != math.prod(self._grid)) else 0
+            return (
+                found if found < n_tokens and (not self._patch_grid or n_tokens != math.prod(self._patch_grid)) else 0
+            )
         for n in (found,) if self._told is not None and what == OUTPUT else (found, 0):
-            if patch_grid(n_tokens - n, self.image_size, self._grid):
+            if patch_grid(n_tokens - n, self.image_size, self._patch_grid):
                 return n
         raise InputError(
             f"the {what} of backbone {self.name} has {n_tokens} tokens, of which {n_tokens - found} are left without "

@@ -11,8 +11,9 @@ from torch import Tensor, nn
 
 from probe.backbones.shared.compiled import Compiled, check_compiler, n_rows
 from probe.backbones.shared.network import FrozenNetwork
-from probe.backbones.shared.outputs import is_channels_last
+from probe.backbones.shared.outputs import is_channels_last, patch_grid, token_kinds
 from probe.core.base import Batch
+from probe.core.errors import InputError
 from probe.core.images import CONVERSION
 
 
@@ -125,6 +126,25 @@ class ImageNetwork(FrozenNetwork):
         if last != self._channels_last:
             self._turned[tap] = last
         return output.permute(0, 3, 1, 2) if last else output
+
+    def _grid(self, output: Tensor, tap: str) -> Tensor:
+        if output.ndim == 4:
+            return self._as_map(output, tap)
+        if output.ndim == 3:
+            output = self._in_order(output)
+            n = self._n_prefix(output, tap)
+            found = token_kinds(output, n, patch_grid(output.shape[1] - n, self.image_size, self._patches_per_side()))
+            if "map" in found:
+                return found["map"]
+        raise InputError(
+            f"tap {tap} gives an output of shape {tuple(output.shape)}, expected a map, or patches that fill a grid: "
+            "tap another layer"
+        )
+
+    def _patches_per_side(self) -> Any:
+        """(height, width) in patches, where the network knows it."""
+        embedding = getattr(self.network, "patch_embed", None)
+        return getattr(embedding, "grid_size", getattr(self.network, "grid_size", None))
 
     def _is_channels_last(self, shape: Sequence[int], what: str) -> bool:
         seen = is_channels_last(shape, self.image_size)

@@ -37,9 +37,10 @@ class FrozenNetwork:
         precision: `float32`, or `bfloat16` for autocast to it; features are float32 either way.
         taps: Further layers to give, each `<layer>` or `<layer>:<reduction>`. A layer is a name inside the network,
             where `*` stands for one part of a name (`blocks.*`). Reductions: `mean` over positions without prefix
-            tokens (the default; (N, D) output passes as it is), `cls` the first token, `tokens` all of them, and
-            `heads`, one vector per attention head before they are mixed, (N, heads, D): that of the first prefix
-            token, or the mean where there is none; see `families` for more of a transformer's block, and for names
+            tokens (the default; (N, D) output passes as it is), `cls` the first token, `tokens` all of them, `map` the
+            places of a grid (N, C, H, W), and `heads`, one vector per attention head before they are mixed, (N, heads,
+            D): that of the first prefix token, or the mean where there is none; see `families` for more of a
+            transformer's block, and for names
             that all transformers share. The kind has the name of the expanded tap. `last<n>` is the last
             n blocks of a vision transformer behind its final norm, their first tokens side by side (N, n D);
             `last<n>:mean` their means, `last<n>:cls+mean` with the mean of the last block's patches at the end.
@@ -263,6 +264,8 @@ class FrozenNetwork:
     def _reduce(self, output: Tensor, tap: str) -> Tensor:
         reduction = tap.partition(":")[2] or DEFAULT_REDUCTION
         n_prefix = 0
+        if reduction == "map":
+            return self._grid(output, tap)
         if output.ndim == 4:
             output = self._as_map(output, tap).flatten(2).transpose(1, 2)
         elif output.ndim == 3:
@@ -285,6 +288,10 @@ class FrozenNetwork:
     def _as_map(self, output: Tensor, tap: str) -> Tensor:
         """A layer's output of four dimensions as (N, C, H, W)."""
         return output
+
+    def _grid(self, output: Tensor, tap: str) -> Tensor:
+        """A layer's output as a map (N, C, H, W)."""
+        raise InputError(f"tap {tap} asks for a map, rows of backbone {self.name} lie on no grid: leave :map out")
 
     def _in_order(self, tokens: Tensor) -> Tensor:
         """A layer's tokens, those first that are no patches."""

@@ -44,7 +44,7 @@ def expand(
         allowed: Sequence[str] = LAST_REDUCTIONS if LAST.fullmatch(tap) else (*reductions, *QUANTITIES[1:])
         quantity, _, position = reduction.partition(":")
         if quantity in QUANTITIES and position:
-            allowed = [f"{quantity}:{known}" for known in reductions if known not in (*QUANTITIES, "tokens")]
+            allowed = [f"{quantity}:{known}" for known in reductions if known not in (*QUANTITIES, "tokens", "map")]
         if colon and reduction not in allowed:
             raise InputError(f"tap {tap} asks for {reduction!r}, expected one of {', '.join(allowed)}: use one of them")
         if LAST.fullmatch(tap):

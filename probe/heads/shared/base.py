@@ -115,6 +115,11 @@ class AnyHead(BaseEstimator):
         """The head with the same parameters that computes for one of the targets it `fits`; as a rule itself."""
         return self
 
+    @property
+    def inner(self) -> AnyHead | None:
+        """The head that it fits on parts of its rows, where it does; names and parameters of runs are those of it."""
+        return None
+
     def named_classes(self) -> list[type]:
         """Classes that its parameters name and that compute in its place."""
         return []

@@ -9,7 +9,7 @@ from first_rows import first_rows
 from PIL import Image
 from sklearn.base import clone
 
-from probe.backbones.shared.views import MultiView, corners, crops, flips, scales
+from probe.backbones.shared.views import MultiView, views_of
 from probe.backbones.tiny import TinyBackbone
 from probe.command import subcommands as commands
 from probe.core.arrays import DrawnViews, RowReader, RowStack, RowSubset, at_epoch
@@ -52,26 +52,29 @@ def test_views_are_cut_where_they_should_be():
     pixels = np.arange(80 * 100, dtype=np.uint16).reshape(80, 100)
     image = Image.fromarray(np.stack([pixels // 256, pixels % 256, pixels * 0], 2).astype(np.uint8))
     array = np.asarray(image)
-    np.testing.assert_array_equal(np.asarray(flips(image, 2, 0)[0]), array[:, ::-1])
+    np.testing.assert_array_equal(np.asarray(views_of(image, "flips", 2, 0)[0]), array[:, ::-1])
     wanted = [array[:70, :70], array[:70, -70:], array[-70:, :70], array[-70:, -70:]]
-    assert [c.tobytes() for c in corners(image, 5, 0)] == [w.tobytes() for w in wanted]
-    np.testing.assert_array_equal(np.asarray(scales(image, 3, 0)[-1]), array[20:60, 25:75])
+    assert [c.tobytes() for c in views_of(image, "corners", 5, 0)] == [w.tobytes() for w in wanted]
+    np.testing.assert_array_equal(np.asarray(views_of(image, "scales", 3, 0)[-1]), array[20:60, 25:75])
 
 
 def test_crops_follow_from_seed_and_pixels_alone(image):
-    first = [view.tobytes() for view in crops(image, 4, 0)]
-    assert first == [view.tobytes() for view in crops(image.copy(), 4, 0)]
-    assert first[:2] == [view.tobytes() for view in crops(image, 3, 0)]
+    first = [view.tobytes() for view in views_of(image, "crops", 4, 0)]
+    assert first == [view.tobytes() for view in views_of(image.copy(), "crops", 4, 0)]
+    assert first[:2] == [view.tobytes() for view in views_of(image, "crops", 3, 0)]
     changed = image.copy()
     changed.putpixel((0, 0), (1, 2, 3))
-    sizes = [[view.size for view in views] for views in (crops(image, 4, 0), crops(image, 4, 1), crops(changed, 4, 0))]
+    sizes = [
+        [view.size for view in views]
+        for views in (views_of(image, "crops", 4, 0), views_of(image, "crops", 4, 1), views_of(changed, "crops", 4, 0))
+    ]
     assert sizes[0] != sizes[1]
     assert sizes[0] != sizes[2]
 
 
 def test_crops_keep_their_area_and_proportions_and_some_are_mirrored():
     image = Image.fromarray(np.tile(np.arange(200, dtype=np.uint8)[None, :, None], (100, 1, 3)))
-    views = crops(image, 300, 0)
+    views = views_of(image, "crops", 300, 0)
     shares = np.array([[view.width / 200, view.height / 100] for view in views])
     area, aspect = shares.prod(1), shares[:, 0] / shares[:, 1]
     # Rounding to whole pixels, and the cut at the whole side, move both a little.
