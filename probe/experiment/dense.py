@@ -209,6 +209,15 @@ def tallies(head: AnyHead, part: Part, n_classes: int) -> list[ImageTally]:
     return [ImageTally.of(found, masks[i], n_classes) for i, found in enumerate(predictions(head, part))]
 
 
+def prediction(head: Any, part: Part, place: int) -> NDArray[np.int64]:
+    """(H, W) class of each pixel of one of some images, by its place among them."""
+    places = part.places
+    assert places is not None
+    rows = np.arange(place, len(part.X), len(places.masks))
+    one = replace(places, masks=places.masks.rows(np.array([place])))
+    return next(predictions(head, replace(part, X=RowSubset(part.X, rows), places=one)))
+
+
 def predictions(head: Any, part: Part) -> Iterator[NDArray[np.int64]]:
     """(H, W) class of each pixel of some images, in order; one chunk of images is computed at a time."""
     places = part.places

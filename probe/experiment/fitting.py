@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklearn.base import clone
 from probe.core.base import MeasuresFeatures, Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
-from probe.experiment.dense import tallies
+from probe.experiment.dense import prediction, tallies
 from probe.experiment.halving import fit_by_halving
 from probe.experiment.outputs import outputs_of
 from probe.experiment.reading import ReadRows
@@ -73,10 +74,11 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
             head = fit_head(head, rows, extras)
     clocks.append(time.perf_counter())
     logits, scores = predict_run(head, drawn, rows)
+    maps = None if rows.test.places is None else partial(prediction, head, rows.test)
     clocks.append(time.perf_counter())
     seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
     chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
-    return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds)
+    return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds, maps)
 
 
 def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[NDArray[Any] | None, Mapping[str, Any]]:
