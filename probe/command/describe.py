@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from probe.command.mask_facts import beside_masks, mask_facts, told, with_legend
 from probe.core.base import Backbone, CountsTokens, Dataset, Notes
 from probe.core.escaping import one_line
 from probe.core.rows import check_rows, rows_of, series_lengths
@@ -81,6 +82,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
         "notes": dict(backbone.notes) if isinstance(backbone, Notes) else {},
         "tokens": _tokens(backbone, [train[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
+        "masks": mask_facts(backbone, dataset, shapes),
         "series": _series(dataset) if rows_of(dataset) == "series" else None,
         "shapes": shapes,
         "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
@@ -151,6 +153,7 @@ def render(facts: dict[str, Any]) -> str:
         "features": "; ".join(kinds),
         **({"layers": _layers(facts["layers"])} if facts["layers"] else {}),
         "dataset": f"{facts['dataset']}, {target['what']}, {rows}",
+        **(told(facts["masks"]) if facts["masks"] else {}),
         **({"series": _told_of_series(facts["series"])} if facts["series"] else {}),
         **({"tokens": _told(facts["tokens"]), "example": facts["tokens"]["example"]} if facts["tokens"] else {}),
         **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
@@ -222,6 +225,7 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
         return None
     steps = backbone.identity().get("preprocessing", {})
     pictures = [_pixels(tensor, steps.get("mean"), steps.get("std")) for tensor in tensors]
+    pictures = beside_masks(pictures, rows.tolist(), backbone, dataset)
     factor = math.ceil(PICTURE_PIXELS / min(pictures[0].shape[:2]))
     height, width = (factor * side for side in pictures[0].shape[:2])
     n_columns = n_views * max(1, round(math.sqrt(len(pictures)) / n_views))  # views of an image share a line
@@ -235,7 +239,7 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
         while draw.textlength(caption) > width:
             caption = caption[:-2] + "…"
         draw.text((left, top + height + 1), caption, fill="black")
-    return sheet
+    return with_legend(sheet, dataset)
 
 
 def _pixels(tensor: Tensor, mean: Any, std: Any) -> np.ndarray:

@@ -231,11 +231,11 @@ def predictions(head: Any, part: Part) -> Iterator[NDArray[np.int64]]:
         for place, i in enumerate(numbers):
             height, width = places.masks[int(i)].shape
             geometries = geometries_of(places.backbone, (width, height))
-            codes = _classes([of_view[place] for of_view in logits], geometries, height, width)
+            codes = upsampled_classes([of_view[place] for of_view in logits], geometries, height, width)
             yield head.classes_[codes]
 
 
-def _classes(
+def upsampled_classes(
     logits: Sequence[NDArray[Any]], geometries: Sequence[Geometry], height: int, width: int
 ) -> NDArray[np.int64]:
     """(H, W) number of the class with the largest logit, averaged over the views that show the pixel.

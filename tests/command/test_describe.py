@@ -19,7 +19,7 @@ from probe.command.describe import contact_sheet, describe, render
 from probe.core.base import Dataset
 from probe.core.errors import DoesNotFit
 from probe.core.targets.labels import Labels
-from probe.datasets import gaussians, sklearn
+from probe.datasets import gaussians, shapes, sklearn
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.series_rows import SeriesPartition
 
@@ -192,3 +192,27 @@ def test_what_compilation_brings_is_told_for_the_rows_at_hand():
     facts["compiled"]["pays_from"] = math.inf
     assert "gains nothing" in render(facts)
     assert "compiled" not in render(facts | {"compiled": None})
+
+
+def test_masks_are_told_with_the_ceiling_of_each_grid():
+    data = shapes.load(n_train=100, n_test=10)
+    facts = describe(TinyBackbone(pretrained=False, taps=["stages.0:map"]), data, batch_size=4)
+    found = facts["masks"]["ceilings"]
+    assert 0.2 < found["map"] < found["stages.0:map"] < 1
+    lines = dict(line.split(maxsplit=1) for line in render(facts).splitlines())
+    assert lines["masks"] == "32 x 32 pixels"
+    assert lines["ceiling"].startswith(f"mIoU {100 * found['map']:.1f} % on map (4 x 4), ")
+    assert "on 100 training images" in lines["ceiling"]
+
+
+def test_masks_stand_beside_what_the_backbone_sees():
+    data = shapes.load(n_train=100, n_test=10)
+    train = data.partitions["train"]
+    sheet = np.asarray(contact_sheet(TinyBackbone(pretrained=False), data))
+    assert sheet.shape[1] == 4 * (2 * 96 + 2)
+    left, right = sheet[:96, :96], sheet[:96, 96:192]
+    changed = (left != right).any(axis=2)[::3, ::3]
+    np.testing.assert_array_equal(changed | (train.masks[0] == 0), np.ones((32, 32), dtype=bool))
+    assert not changed[train.masks[0] == 0].any()
+    flipped = np.asarray(contact_sheet(MultiView(TinyBackbone(pretrained=False), n=2, kind="flips"), data))
+    np.testing.assert_array_equal(flipped[:96, 194 + 96 : 194 + 192], flipped[:96, 96:192][:, ::-1])

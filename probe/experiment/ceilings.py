@@ -1,0 +1,49 @@
+"""What a perfect classifier of patches would reach: the mIoU that a grid can say at all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from probe.core.base import Backbone
+from probe.core.targets.mask import HasMasks
+from probe.experiment.dense import geometries_of, upsampled_classes
+from probe.heads.shared.dense_labels import class_shares
+from probe.metrics.dense import iou, mean_ratio, of_images, shown
+from probe.metrics.shared.scores import score
+from probe.metrics.shared.scores.mask import ImageTally
+
+
+def ceiling(part: HasMasks, rows: Sequence[int], backbone: Backbone, grid: tuple[int, int], n_classes: int) -> float:
+    """mIoU of masks that were pooled to a grid, as the shares of the classes of each place, and upsampled again.
+
+    Whatever a head knows of a patch, it says one number per class for all of its pixels: small and thin things are lost
+    between them. It is no strict bound, since numbers other than shares may draw edges better by chance.
+
+    Args:
+        part: Images with masks.
+        rows: Those to look at.
+        backbone: That says where its input lies in an image.
+        grid: (h, w) of its map.
+        n_classes: K.
+    """
+    located: Any = backbone
+    size = located.image_size
+    tallies, labels = [], []
+    for row in rows:
+        mask = np.asarray(part.masks[int(row)])
+        height, width = mask.shape
+        geometries = geometries_of(located, (width, height))
+        outside = int(np.iinfo(mask.dtype).max)
+        logits = [
+            class_shares(geometry.seen(mask, size[0], size[1], outside)[None], grid, np.arange(n_classes))[0]
+            for geometry in geometries
+        ]
+        shares = [values.T.reshape(n_classes, *grid) for values in logits]
+        found = upsampled_classes(shares, geometries, height, width)
+        tallies.append(ImageTally.of(found, mask, n_classes))
+        labels.append(np.bincount(mask[mask < n_classes], minlength=n_classes))
+    scores = score(tallies, np.array(labels, dtype=np.int64), "mask")
+    return mean_ratio(of_images(scores), iou, shown(scores))[0]
