@@ -81,7 +81,7 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds, maps)
 
 
-def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[NDArray[Any] | None, Mapping[str, Any]]:
+def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[Any, Mapping[str, Any]]:
     """What a fitted head says of the test rows, or measures of them."""
     asked = drawn.checked.asked
     n_classes = len(asked.dataset.class_names)

@@ -20,8 +20,8 @@ from probe.heads.shared.base import Validation, check_lazy
 from probe.heads.shared.dense_labels import check_masks, is_labelled, pixel_counts
 from probe.heads.shared.dense_loss import pixel_loss, resized
 from probe.heads.shared.held_out import HELD_OUT, hold_out
-from probe.heads.shared.minibatch import schedule
 from probe.heads.shared.module_head import ModuleHead
+from probe.heads.shared.training import schedule
 
 Score = tuple[float, float]
 
