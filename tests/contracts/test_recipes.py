@@ -104,6 +104,7 @@ def test_a_head_gives_the_numbers_of_its_recipe(path):
     parameters = head.get_params(deep=False)
     small = {name: value for name, value in SMALL.items() if name in parameters}
     small = {name: [value] if isinstance(parameters[name], list) else value for name, value in small.items()}
+    small |= (contract_case("heads", path.stem, "recipe_case") or dict)()
     head.set_params(**small, **({"device": "cpu"} if "device" in parameters else {}))
     rng = np.random.default_rng(0)
     y = np.arange(36) % 3
@@ -148,7 +149,7 @@ def test_a_head_of_several_labels_gives_the_numbers_of_its_recipe(path):
     head = kind.set_params(**small).for_target("labels")
     head.set_params(**({"device": "cpu"} if "device" in head.get_params(deep=False) else {}))
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(36, *{"pooled": (8,), "tokens": (5, 8)}[head.consumes[0]]))
+    X = rng.normal(size=(36, *{"pooled": (8,), "tokens": (5, 8), "cells": (2, 8)}[head.consumes[0]]))
     y = (X.reshape(36, -1)[:, :3] > [0, 0.3, 0.6]).astype(np.int64)
     check(f"labels/{path.stem}", recipe_of(type(head)), head.fit(X, y).logits(X)[:4].ravel())
 
