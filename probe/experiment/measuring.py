@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Dataset, Rows
+from probe.core.base import Dataset, IntArray, Rows
 from probe.core.source import UNKNOWN, source_digest
 from probe.core.targets import full_width
 from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers, jackknife
@@ -54,82 +54,122 @@ class Scored:
     arrays: Mapping[str, NDArray[Any]] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What metrics read, and what the record keeps beside them, each by its name there."""
+
+    scores: dict[str, Any]
+    more: dict[str, Any]
+
+
 def measure(drawn: Drawn, rows: ReadRows, fitted: Fitted) -> Scored:
     """Scores logits; over all tasks too where rows came in tasks, and calibrated ones where that is asked for.
 
     The intervals of all runs come from the same resamples (seed 0), which a sweep then draws once.
     """
-    asked, more, calibrated_head = drawn.checked.asked, dict[str, Any](), None
-    target = asked.dataset.target
+    asked = drawn.checked.asked
     metrics = [*known().values(), *asked.metrics]
     if fitted.logits is None:
         return Scored(next(iter(fitted.scores.values())), evaluate.measure(fitted.scores, metrics), {}, None)
+    test_groups = groups_among(tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
+    of_rows = _score(drawn, rows, fitted, test_groups)
+    found = Gathered({"rows": of_rows}, {})
+    _gather_of_labels(found, drawn, rows, fitted, test_groups)
+    _gather_of_head(found, drawn, rows, fitted, test_groups)
+    calibrated = _gather_calibrated(found, drawn, rows, fitted, test_groups)
+    measured = evaluate.measure(found.scores, metrics)
+    of_sets, recorded = detect(drawn, rows, fitted)
+    if asked.neural_collapse:
+        found.more["collapse"] = collapse(rows, fitted)
+    measured.metrics |= of_sets.metrics
+    measured.rows |= of_sets.rows
+    kept = {"group": found.scores["groups"].groups} if "groups" in found.scores else {}
+    kept |= found.scores["intervals"].arrays() if "intervals" in found.scores else {}
+    return Scored(of_rows, measured, found.more | recorded, calibrated, kept)
+
+
+def _score(drawn: Drawn, rows: ReadRows, fitted: Fitted, test_groups: IntArray | None) -> Any:
+    """The scores of the test rows, knowing of their target and groups."""
+    asked = drawn.checked.asked
     # Metrics from elsewhere may look at all logits at once.
     outputs = np.asarray(fitted.logits) if asked.metrics else fitted.logits
-    of_rows = score(outputs, rows.test.y, target.name)
+    of_rows = score(outputs, rows.test.y, asked.dataset.target.name)
     if isinstance(of_rows, OfTarget):
-        of_rows = of_rows.of_target(target)
-    test_groups = groups_among(tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
-    if isinstance(of_rows, InGroups):
-        of_rows = of_rows.in_groups(test_groups)
+        of_rows = of_rows.of_target(asked.dataset.target)
+    return of_rows.in_groups(test_groups) if isinstance(of_rows, InGroups) else of_rows
+
+
+def _gather_of_labels(
+    found: Gathered, drawn: Drawn, rows: ReadRows, fitted: Fitted, test_groups: IntArray | None
+) -> None:
+    """What the labels that were learnt from, and the draw of rows, say of those of the test rows."""
+    asked, of_rows = drawn.checked.asked, found.scores["rows"]
+    target = asked.dataset.target
     learnt = np.concatenate([part.y for part in (rows.train, rows.validation) if len(part.y)])
-    scores: dict[str, Any] = {"rows": of_rows, **beside(of_rows, learnt)}
+    found.scores.update(beside(of_rows, learnt))
     if fitted.chosen is not None:
-        scores |= tuned(of_rows, fitted.chosen.outputs, fitted.chosen.labels)
+        found.scores.update(tuned(of_rows, fitted.chosen.outputs, fitted.chosen.labels))
+    if "thresholds" in found.scores:
+        found.more["thresholds"] = found.scores["thresholds"].thresholds.tolist()
     if target.ordered:
-        scores["graded"] = replace(graded(of_rows, learnt), groups=test_groups)
+        found.scores["graded"] = replace(graded(of_rows, learnt), groups=test_groups)
     trained = Rows(drawn.split.train.partition, rows.train.rows)
     shared = shared_groups(asked.dataset, trained, tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
     if shared and target.name == "one_class":
-        scores["groups"] = OfGroups(of_rows, *shared)
+        found.scores["groups"] = OfGroups(of_rows, *shared)
     if isinstance(asked.protocol, HidesClasses):
         seen = np.ones(len(asked.dataset.class_names), dtype=bool)
         seen[asked.protocol.unseen_classes(asked.dataset, asked.seed)] = False
-        scores["seen"] = OfSeen(of_rows, seen)
-        more["gzsl"] = zero_shot.record(scores["seen"], asked.dataset.class_names)
+        found.scores["seen"] = OfSeen(of_rows, seen)
+        found.more["gzsl"] = zero_shot.record(found.scores["seen"], asked.dataset.class_names)
     if isinstance(of_rows, MaskScores):
-        more |= of_masks(of_rows, learnt, asked.dataset, asked.backbone, rows.test.rows)
-    if isinstance(fitted.head, GivesQuantiles):
-        found = QuantileScores(fitted.head.quantiles(rows.test.X), fitted.head.levels_, of_rows.labels, test_groups)
-        scores["quantiles"] = found
-        low, high = fitted.head.interval(rows.test.X, HALF)
-        scores["half"] = HalfIntervals(low, high, of_rows.labels, of_rows.predicted, test_groups)
-    if isinstance(fitted.head, GivesScales):
-        scales = fitted.head.scales(rows.test.X)
-        scores["normal"] = NormalScores(of_rows.predicted, scales, of_rows.labels, test_groups)
-    if isinstance(fitted.head, ComparesCells):
-        more["grid"] = measured_cells(fitted.head, rows, target, len(asked.dataset.class_names))
-    if "thresholds" in scores:
-        more["thresholds"] = scores["thresholds"].thresholds.tolist()
-    if isinstance(fitted.head, HasBeside):
-        more["beside"] = measured_beside(fitted.head, rows, len(asked.dataset.class_names))
+        found.more.update(of_masks(of_rows, learnt, asked.dataset, asked.backbone, rows.test.rows))
     if fitted.tasks:
-        scores["tasks"] = fitted.tasks.scores
-        more["tasks"] = fitted.tasks.record
-    if drawn.held_out is not None:
-        held = np.isin(rows.train.rows, drawn.held_out)
-        unfitted, level = fitted.unfitted.for_target(target.name), asked.conformal_level
-        groups = groups_among(asked.dataset, Rows(drawn.split.train.partition, rows.train.rows))
-        if target.exclusive:
-            n_classes = len(asked.dataset.class_names)
-            calibrated = calibrate(unfitted, rows, held, n_classes=n_classes, seed=0, level=level, groups=groups)
-        elif target.name == "labels":
-            calibrated = calibrate_labels(unfitted, rows, held, level=level, groups=groups)
-        else:
-            calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
-            if groups is None:
-                scores |= jackknife(fitted.head, rows, level, test_groups)
-        scores |= calibrated.scores
-        more["calibration"], calibrated_head = calibrated.record, calibrated.head
-    measured = evaluate.measure(scores, metrics)
-    of_sets, recorded = detect(drawn, rows, fitted)
-    if asked.neural_collapse:
-        more["collapse"] = collapse(rows, fitted)
-    measured.metrics |= of_sets.metrics
-    measured.rows |= of_sets.rows
-    kept = {"group": scores["groups"].groups} if "groups" in scores else {}
-    kept |= scores["intervals"].arrays() if "intervals" in scores else {}
-    return Scored(of_rows, measured, more | recorded, calibrated_head, kept)
+        found.scores["tasks"] = fitted.tasks.scores
+        found.more["tasks"] = fitted.tasks.record
+
+
+def _gather_of_head(
+    found: Gathered, drawn: Drawn, rows: ReadRows, fitted: Fitted, test_groups: IntArray | None
+) -> None:
+    """What a head gives beside its logits or means."""
+    head, of_rows, dataset = fitted.head, found.scores["rows"], drawn.checked.asked.dataset
+    if isinstance(head, GivesQuantiles):
+        quantiles = head.quantiles(rows.test.X)
+        found.scores["quantiles"] = QuantileScores(quantiles, head.levels_, of_rows.labels, test_groups)
+        low, high = head.interval(rows.test.X, HALF)
+        found.scores["half"] = HalfIntervals(low, high, of_rows.labels, of_rows.predicted, test_groups)
+    if isinstance(head, GivesScales):
+        scales = head.scales(rows.test.X)
+        found.scores["normal"] = NormalScores(of_rows.predicted, scales, of_rows.labels, test_groups)
+    if isinstance(head, ComparesCells):
+        found.more["grid"] = measured_cells(head, rows, dataset.target, len(dataset.class_names))
+    if isinstance(head, HasBeside):
+        found.more["beside"] = measured_beside(head, rows, len(dataset.class_names))
+
+
+def _gather_calibrated(
+    found: Gathered, drawn: Drawn, rows: ReadRows, fitted: Fitted, test_groups: IntArray | None
+) -> AnyHead | None:
+    """What held-out rows tell of another fit, where calibration is asked for; returns that fit."""
+    if drawn.held_out is None:
+        return None
+    asked, held = drawn.checked.asked, np.isin(rows.train.rows, drawn.held_out)
+    target, level = asked.dataset.target, asked.conformal_level
+    unfitted = fitted.unfitted.for_target(target.name)
+    groups = groups_among(asked.dataset, Rows(drawn.split.train.partition, rows.train.rows))
+    if target.exclusive:
+        n_classes = len(asked.dataset.class_names)
+        calibrated = calibrate(unfitted, rows, held, n_classes=n_classes, seed=0, level=level, groups=groups)
+    elif target.name == "labels":
+        calibrated = calibrate_labels(unfitted, rows, held, level=level, groups=groups)
+    else:
+        calibrated = calibrate_numbers(unfitted, rows, held, level=level, groups=groups, test_groups=test_groups)
+        if groups is None:
+            found.scores.update(jackknife(fitted.head, rows, level, test_groups))
+    found.scores.update(calibrated.scores)
+    found.more["calibration"] = calibrated.record
+    return calibrated.head
 
 
 def measured_beside(head: Any, rows: ReadRows, n_classes: int) -> dict[str, Any]:
