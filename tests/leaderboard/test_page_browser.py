@@ -319,6 +319,7 @@ def test_browser_does_everything_with_a_keyboard_alone(opened: Any) -> None:
     assert opened.locator("#detail").count() == 0
     keys.press("/")
     assert opened.evaluate(focused) == "filter"
+    settled(opened, "document.querySelectorAll('#cost .mark').length === 2")  # the plots follow the filter
     opened.locator("#cost .mark[tabindex='0']").focus()
     first = opened.inner_text("#hint")
     keys.press("ArrowRight")
