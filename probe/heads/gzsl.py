@@ -156,8 +156,8 @@ class GeneralisedZeroShot(TextHead):
         self.classes_ = np.arange(len(self.targets_))
         if self.expert == "zero_shot" and self.targets_.shape[1] != X.shape[1]:
             raise InputError(
-                f"descriptions have width {self.targets_.shape[1]} and features {X.shape[1]}, which expert=zero_shot "
-                "compares: set head.expert=ridge"
+                f"descriptions have width {self.targets_.shape[1]} and features {X.shape[1]}, which "
+                "head.expert=zero_shot compares: set head.expert=ridge"
             )
         trains, held, on = self._held(y, len(given[0]))
         known = np.unique(y)

@@ -252,5 +252,5 @@ class MomentProbing(MinibatchHead):
         if apart > MOST_APART:
             raise InputError(
                 f"products={given} gives gradients that are {apart:.0%} off those of float32 in step "
-                f"{module.n_checked}, expected at most {MOST_APART:.0%}: set products=float32"
+                f"{module.n_checked}, expected at most {MOST_APART:.0%}: set head.products=float32"
             )

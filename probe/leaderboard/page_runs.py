@@ -14,6 +14,7 @@ from PIL import Image
 from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
+from probe.core.images import read_image
 from probe.leaderboard.details import by_class, detail, searched
 from probe.leaderboard.records import METRIC
 from probe.results.reader import read_file, read_predictions, read_result
@@ -136,7 +137,7 @@ def _drawing(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     if drawn is not None and result.get("classes"):
         drawn |= by_class(result["classes"])
     if drawn is not None and OVERLAYS in result["files"]:
-        drawn["overlays"] = embedded(Image.open(io.BytesIO(read_file(run["folder"], OVERLAYS, result))))
+        drawn["overlays"] = embedded(read_image(read_file(run["folder"], OVERLAYS, result), OVERLAYS))
     return {"detail": drawn, "searched": searched(result.get("selection"))}
 
 

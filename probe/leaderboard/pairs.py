@@ -47,7 +47,7 @@ def pair_variances(column: Sequence[Scores], by_seed: NDArray[np.float32] | None
     seeds = squared_distances(moves) * (freedom > 0)
     if column[0].n_folds:
         freedom = scattered(seeds, rest, freedom)
-    elif len(column) == 2:
+    elif len(column) == 2 and apart[0, 1] > 0:  # two that agree on every row under every seed are known to
         seeds, freedom = _alone(column, seeds, freedom)
     return Variances(both, rest, seeds, freedom)
 

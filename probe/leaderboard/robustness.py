@@ -75,7 +75,7 @@ def effective_robustness(
     if len(names) < LEAST_ROWS:
         raise InputError(
             f"{len(names)} rows were tested on both sets, a line wants {LEAST_ROWS} or more: run other backbones, as "
-            "in probe -m backbone=a,b,c dataset@test_on=[…]"
+            "in probe -m backbone=tiny,timm,open_clip dataset@test_on=digits"
         )
     first, second = ([of[name] for name in names] for of in (own, shifted))
     values = [_inside(systems, np.array([one.value for one in systems])) for systems in (first, second)]
@@ -137,8 +137,8 @@ def text(table: Table, frame: pd.DataFrame, width: int | None = None) -> str:
     found = pairs(table)
     if not found:
         raise InputError(
-            "no dataset was tested on its own rows and on others: run, for example, probe -m backbone=a,b,c "
-            "dataset@test_on=[…]"
+            "no dataset was tested on its own rows and on others: run, for example, probe -m "
+            "backbone=tiny,timm,open_clip dataset@test_on=digits"
         )
     told, room = [], width or columns()
     for own, other in found:

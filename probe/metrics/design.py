@@ -48,6 +48,7 @@ def _top(name: str, share: float) -> Metric:
     of_all = partial(top_mean, share)
     suits: Any = lambda scores: _picked(share, len(scores.labels)) >= LEAST_PICKED  # noqa: E731
     return Metric(name=name, of_all=of_all, targets=("number",), unit=OF_THE_TARGET, signed=True, suits=suits,
+                  needs=("label", "predicted"), tolerance=1e-6,
                   interval=lambda scores, means, seed: studentized(*of_all(scores), scores.groups))  # fmt: skip
 
 

@@ -42,7 +42,7 @@ LINES = [
     ("probe lead", {"leaderboard"}),
     ("probe head=li", {"head=linear", "head=linear_sgd"}),
     ("probe -m head=ncm,li", {"head=ncm,linear", "head=ncm,linear_sgd"}),
-    ("probe dataset=digits se", {"seed="}),
+    ("probe dataset=digits se", {"search=", "seed="}),
     ("probe head.shr", {"head.shrinkage="}),
     ("probe leaderboard runs --pl", {"--plots"}),
     ("probe cache l", {"ls"}),

@@ -240,7 +240,7 @@ def test_jobs_that_cannot_be_composed_fail_alone_and_haunt_no_table(tmp_path: Pa
     assert process.returncode == 1
     assert "Traceback" not in err
     assert "1 done, 5 failed" in out
-    assert "there is no head=nosuch: choose one of attentive, " in err
+    assert "there is no head=nosuch: choose one of asymmetric, attentive, " in err
     assert "head has no metric: it is a setting of head=" in err
     assert "; choose one of shrinkage, device" in err
     assert "metric='l1' is unknown" in err

@@ -200,5 +200,9 @@ def _each(n_workers: int) -> Iterator[Callable[[Callable[[int], None]], list[Non
     Each thread does torch's work alone: none waits for the others after each small step, and products round alike
     however many threads there are.
     """
+    if n_workers == 1:
+        with one_thread_each(1):
+            yield lambda work: [work(0)]
+        return
     with one_thread_each(n_workers), ThreadPoolExecutor(n_workers) as pool:
         yield lambda work: list(pool.map(work, range(n_workers)))

@@ -122,7 +122,7 @@ def test_shapes_are_those_of_the_features(batch):
     ("options", "text"),
     [
         ({"taps": ["blocks.9"]}, r"tap blocks\.9 counts beyond the 3 blocks of backbone net: count from 0"),
-        ({"taps": ["conv:max"]}, "'max', expected one of mean, cls, tokens, heads"),
+        ({"taps": ["conv:max"]}, "'max', expected one of mean, cls, tokens, map, heads"),
         ({"precision": "int8"}, "precision is 'int8', expected one of float32, bfloat16"),
         ({"taps": ["conv:cls"]}, "no prefix tokens there: use :mean"),
         ({"taps": ["conv:heads"]}, "conv is a Conv2d without num_heads and proj"),
