@@ -202,7 +202,7 @@ def _each(n_workers: int) -> Iterator[Callable[[Callable[[int], None]], list[Non
     """
     if n_workers == 1:
         with one_thread_each(1):
-            yield lambda work: [work(0)]
+            yield lambda work: list(map(work, range(1)))
         return
     with one_thread_each(n_workers), ThreadPoolExecutor(n_workers) as pool:
         yield lambda work: list(pool.map(work, range(n_workers)))
