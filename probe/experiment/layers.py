@@ -65,7 +65,11 @@ def _named(pattern: str, backbone: Backbone, asked: str) -> tuple[str, ...]:
     there = [kind for kind in backbone.kinds if len(shapes.get(kind, (0,) if kind == "pooled" else ())) == 1]
     found = tuple(kind for kind in there if fnmatchcase(kind, pattern))
     if not found:
-        tap = f"set backbone.taps=[{pattern}]" if isinstance(backbone, Tapped) and shapes else "choose among these"
+        tap = (
+            f"set backbone.taps=[{pattern}]"
+            if pattern and isinstance(backbone, Tapped) and shapes
+            else "choose among these"
+        )
         raise InputError(
             f"reads.pooled={asked} names no layer that backbone {backbone.name} gives, which are {', '.join(there)}: "
             f"{tap}, or reads.pooled=*:best for the best of these"

@@ -137,12 +137,8 @@ def _numbered(cells: list[dict[Any, Any]]) -> list[list[int]]:
 def _place(cell: Mapping[Any, Any], runs: list[Any], numbers: list[int]) -> dict[str, Any]:
     # A run that does not say what it cost has nan here, once it stands in one frame with others.
     spent = {key: [run.get(field, 0.0) for run in runs] for key, field in COSTS.items()}
-    costs = {key: _digits(sum(x for x in of_runs if x == x) / len(runs)) for key, of_runs in spent.items()}
+    costs = {key: page_runs.digits(sum(x for x in of_runs if x == x) / len(runs)) for key, of_runs in spent.items()}
     return costs | {"n_rows": cell["n_rows"], "data": one_line(cell["group"]), "runs": numbers}
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.6g}")
 
 
 def _layers(table: Table, frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ def gather(
 
 def _known(run: Run, column: str) -> dict[str, Any]:
     """What the table knows of a run whose record is not read."""
-    metrics = {key.removeprefix(METRIC): [_digits(v)] for key, v in run.items() if key.startswith(METRIC) and v == v}
+    metrics = {key.removeprefix(METRIC): [digits(v)] for key, v in run.items() if key.startswith(METRIC) and v == v}
     known = {"name": one_line(run["name"]), "column": one_line(column), "seed": run["seed"], "metrics": metrics}
     return known | ({"fold": run["fold"]} if run["n_folds"] else {})
 
@@ -106,9 +106,9 @@ def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     selection, protocol = result.get("selection") or {}, result["protocol"]
     return {
         "command": one_line(result["command"]),
-        "seconds": {phase: _digits(spent) for phase, spent in result["seconds"].items()},
+        "seconds": {phase: digits(spent) for phase, spent in result["seconds"].items()},
         "metrics": {
-            name: [_digits(told.get(key, told["value"])) for key in ("value", "low", "high")]
+            name: [digits(told.get(key, told["value"])) for key in ("value", "low", "high")]
             for name, told in result["metrics"].items()
         },
         "chosen": selection.get("chosen"),
@@ -127,7 +127,7 @@ def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
 def _collapse(told: Mapping[str, Any] | None) -> dict[str, dict[str, float]] | None:
     """NC1 to NC4 of the training and of the test rows, where the run measured them."""
     parts = {part: values for part, values in (told or {}).items() if isinstance(values, Mapping)}
-    return {part: {name: _digits(value) for name, value in v.items()} for part, v in parts.items()} or None
+    return {part: {name: digits(value) for name, value in v.items()} for part, v in parts.items()} or None
 
 
 def _drawing(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
@@ -162,5 +162,6 @@ def width_of(folder: str) -> int | None:
         return None
 
 
-def _digits(value: float) -> float:
+def digits(value: float) -> float:
+    """As many of a number as a reader can use."""
     return float(f"{value:.6g}")

@@ -10,7 +10,7 @@ from probe.heads.kernel import KernelProbe
 from probe.heads.shared import kernel_head
 from probe.heads.shared.distance_kernels import squared_distances
 from probe.heads.shared.head import Head
-from probe.heads.shared.kernel_head import KernelPath
+from probe.heads.shared.kernel_path import KernelPath
 
 
 def contract_case():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -18,6 +17,7 @@ from probe.core.errors import InputError
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
+from probe.heads.shared.kernel_path import KernelPath
 from probe.heads.shared.ridge_numbers import penalties
 from probe.heads.shared.training_memory import available_bytes
 
@@ -28,74 +28,6 @@ MATRICES = 5
 
 Part = tuple[Any, Any]
 """Rows, and their class codes or numbers."""
-
-
-@dataclass(frozen=True)
-class KernelPath:
-    """Solutions for every penalty: scores are k(x, kept rows) A + b, A = basis (cross / (values + alpha)).
-
-    Attributes:
-        basis: (m, r).
-        values: (r,) eigenvalues of the kernel over the rows.
-        cross: (r, K) targets in the basis.
-        mean: (m,) mean of k(x, kept rows) over the rows; 0 where no intercept is fitted.
-        y_mean: (K,) likewise of the targets.
-    """
-
-    basis: Tensor
-    values: Tensor
-    cross: Tensor
-    mean: Tensor
-    y_mean: Tensor
-
-    @classmethod
-    def exact(cls, kernel: Tensor, Y: Tensor, *, centred: bool) -> KernelPath:
-        """All rows are kept: `kernel` is (n, n) between them."""
-        mean = kernel.mean(0) if centred else torch.zeros_like(kernel[0])
-        y_mean = Y.mean(0) if centred else torch.zeros_like(Y[0])
-        values, vectors = positive_part(kernel - mean - mean[:, None] + mean.mean() if centred else kernel)
-        # Beside the constant, which has no eigenvalue, others may be as small: rounding mixes them.
-        basis = vectors - vectors.mean(0) if centred else vectors
-        return cls(basis, values, vectors.T @ (Y - y_mean), mean, y_mean)
-
-    @classmethod
-    def through(cls, landmarks: Tensor, blocks: Iterator[tuple[Tensor, Tensor]], *, centred: bool) -> KernelPath:
-        """Ridge regression on k(x, landmarks) L^-1/2, L the (m, m) kernel between the landmarks.
-
-        Source: Williams and Seeger, Using the Nyström method to speed up kernel machines, 2001.
-        """
-        values, vectors = positive_part(landmarks)
-        root = vectors / values.sqrt()
-        G, total = torch.diag(torch.zeros_like(values)), torch.zeros_like(landmarks[0])
-        Q, y_total, n = None, None, 0
-        for kernel, Y in blocks:
-            features = kernel @ root
-            G += features.T @ features
-            Q = features.T @ Y if Q is None else Q + features.T @ Y
-            y_total = Y.sum(0) if y_total is None else y_total + Y.sum(0)
-            total += kernel.sum(0)
-            n += len(Y)
-        assert Q is not None
-        assert y_total is not None
-        mean, y_mean = (total / n, y_total / n) if centred else (torch.zeros_like(total), torch.zeros_like(y_total))
-        offset = mean @ root
-        values, vectors = positive_part(G - n * torch.outer(offset, offset))
-        return cls(root @ vectors, values, vectors.T @ (Q - n * torch.outer(offset, y_mean)), mean, y_mean)
-
-    def at(self, alphas: FloatArray) -> tuple[Tensor, Tensor]:
-        """A (m, P, K) and b (P, K) of P penalties, from one product."""
-        shares = 1 / (
-            self.values[:, None] + torch.as_tensor(alphas, dtype=self.values.dtype, device=self.values.device)
-        )
-        A = (self.basis @ (shares[:, :, None] * self.cross[:, None]).flatten(1)).unflatten(1, (-1, self.cross.shape[1]))
-        return A, self.y_mean - torch.tensordot(self.mean, A, 1)
-
-
-def positive_part(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues and eigenvectors of a symmetric matrix, without those that are zero but for rounding."""
-    values, vectors = torch.linalg.eigh(matrix)
-    kept = values > len(values) * torch.finfo(values.dtype).eps * values[-1].clamp(min=torch.finfo(values.dtype).tiny)
-    return values[kept], vectors[:, kept]
 
 
 class KernelSolver(AnyHead):
@@ -159,10 +91,11 @@ class KernelSolver(AnyHead):
         self.check_parameters()
         self.__dict__.pop("selection_", None)
         parts = self._check_parts(X, y, validation)
-        self._check_memory(sum(len(codes) for _, codes in parts), parts[0][0].shape[1])
+        alphas = penalties(self.alphas)
+        n_outputs = self._targets(parts[0][1][:1], torch.zeros(0, dtype=torch.float64)).shape[1]
+        self._check_memory(sum(len(codes) for _, codes in parts), parts[0][0].shape[1] + len(alphas) * n_outputs)
         for rows, _ in parts:
             check_lazy(rows)
-        alphas = penalties(self.alphas)
         values = list(dict.fromkeys(getattr(self, f"{self.axis}s")))
         self._measure(_sample(parts[0][0], 1000, self.random_state))
         candidates = [(value, float(alpha)) for value in values for alpha in alphas]
@@ -181,15 +114,18 @@ class KernelSolver(AnyHead):
         return self
 
     def _check_memory(self, n_rows: int, width: int) -> None:
+        """Whether the kernel fits, with `width` numbers a row: features, and coefficients of all penalties."""
         exact = n_rows <= self.max_exact
         kept = n_rows if exact else min(self.n_landmarks, n_rows)
         needed, device = 8 * (MATRICES * kept**2 + kept * width + 2 * BLOCK_VALUES), resolve_device(self.device)
         available = available_bytes(device)
         if needed <= available:
             return
-        fitting = int(max(available / 8 - 2 * BLOCK_VALUES, 0) / MATRICES) ** 0.5
-        remedy = f"set head.max_exact below {n_rows}" if exact else f"set head.n_landmarks to {int(fitting)} or less"
-        what = f"{kept} rows" if exact else f"{kept} landmarks"
+        room = max(available / 8 - 2 * BLOCK_VALUES, 0)
+        fitting = max(1.0, ((width**2 + 4 * MATRICES * room) ** 0.5 - width) / (2 * MATRICES))
+        what, remedy = f"{kept} landmarks", f"set head.n_landmarks to {int(fitting)} or less"
+        if exact:
+            what, remedy = f"{kept} rows", f"set head.max_exact below {n_rows}"
         raise InputError(
             f"the kernel between {what} takes {needed / 1e9:.1f} GB and {device} has {available / 1e9:.1f} GB free: "
             f"{remedy}"
