@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from probe.core.errors import InputError
+
 DTYPES = ("float16", "float32")
 
 
@@ -69,6 +71,15 @@ def tap_of(layer: str, kind: str) -> str | None:
 
 
 def taps_of_maps(layers: str | Sequence[str] | None) -> list[str]:
-    """How to tap the layers whose maps are read, of those that are no kind."""
+    """How to tap the layers whose maps are read, of those that are no kind.
+
+    Raises:
+        InputError: Something else than names.
+    """
     named = [layers] if isinstance(layers, str) else list(layers or ())
+    if odd := [name for name in named if not isinstance(name, str)]:
+        raise InputError(
+            f"reads.map names {odd[0]!r} among its layers, expected names: write reads.map=[stages.0,stages.1], "
+            "without brackets in it"
+        )
     return [name if ":" in name else f"{name}:map" for name in named if name not in KINDS]

@@ -30,7 +30,7 @@ from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import score
 from probe.protocols.shared.tasks import ComesInTasks
 
-ASKED = re.compile(r"(.+):(best|mix)")
+ASKED = re.compile(r"(.*):(best|mix)")
 RECIPE = "1"
 """Another word wherever a choice among layers, or a mixture of them, changes."""
 NOTHING = "nothing, for want of rows"

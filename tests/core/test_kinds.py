@@ -1,9 +1,11 @@
 from pathlib import Path
 
+import pytest
 import yaml
 
 from probe.backbones.shared.taps import REDUCTIONS
-from probe.core.kinds import KINDS, dtype_of_layer, dtypes_of, tap_of
+from probe.core.errors import InputError
+from probe.core.kinds import KINDS, dtype_of_layer, dtypes_of, tap_of, taps_of_maps
 from probe.features.layout import DEFAULT_DTYPES
 from probe.heads.shared.head import N_AXES
 
@@ -49,3 +51,8 @@ def test_layers_stand_in_for_kinds_by_a_reduction():
         "blocks.3:map",
         None,
     ]
+
+
+def test_lists_among_the_layers_of_maps_are_refused():
+    with pytest.raises(InputError, match=r"reads\.map names \['a', 'b'\] among its layers, .*write reads\.map=\["):
+        taps_of_maps([["a", "b"]])

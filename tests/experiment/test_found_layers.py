@@ -206,6 +206,7 @@ def test_without_rows_to_choose_on_the_last_layer_is_taken_and_said(request_of):
             r"wants all training rows at once, protocol class_incremental gives tasks: name one layer",
         ),
         ("blocks.*:mix", {"calibrate": True}, DoesNotFit, "calibrate=true keeps rows from all that is fitted, reads"),
+        (":best", {}, InputError, r"=:best names no layer .*: choose among these, or reads\.pooled=\*:best"),
         ("blocks.*:bst", {}, DoesNotFit, r"head linear reads blocks\.\*:bst, backbone .* gives \['pooled'"),
     ],
 )  # fmt: skip
