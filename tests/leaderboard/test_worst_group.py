@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 import probe
 from probe.leaderboard.command import main
@@ -67,3 +68,21 @@ def test_runs_without_groups_are_told_the_way(tmp_path, capsys):
     probe.run(dataset="iris", head="ncm", runs=tmp_path / "runs", cache=tmp_path / "cache", quiet=True)
     assert main([str(tmp_path / "runs"), "--worst-group"]) == 1
     assert "no run kept the groups of its test rows" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n", [20, 60, 200])
+@pytest.mark.parametrize(("a", "b"), [((0.9, 0.8, 0.6), (0.9, 0.8, 0.5)), ((0.9, 0.8, 0.8), (0.9, 0.8, 0.8))])
+def test_intervals_of_worst_groups_hold_and_equal_systems_are_seldom_told_apart(n, a, b):
+    groups, rng = np.repeat(np.arange(3), n), np.random.default_rng(0)
+    held, rejected = [], []
+    for seed in range(200):
+        draws = rng.random((2, len(groups)))
+        draws[1] = np.where(rng.random(len(groups)) < 0.6, draws[0], draws[1])
+        systems = [(u < np.array(p)[groups]).astype(float) for u, p in zip(draws, (a, b), strict=True)]
+        found = compare(*systems, groups, seed=seed, n_draws=400)
+        held.append(found.low <= min(a) - min(b) <= found.high)
+        rejected.append(found.p <= 0.05)
+    assert np.mean(held) >= 0.91, np.mean(held)
+    if a == b:
+        assert np.mean(rejected) <= 0.08, np.mean(rejected)
