@@ -82,10 +82,9 @@ class RandomProjection(Head):
         self._begin()
         sums, (rows, codes) = self._sums, parts[0]
         if validation is None:
-            return self._learn(sums, rows, codes, HELD_OUT)
+            return self._finish(self._collect(sums, rows, codes, HELD_OUT))
         self._add(sums, rows, codes)
-        self._choose(sums, *parts[1], "validation")
-        self._finish(sums)
+        self._finish(sums, self._choose(sums, *parts[1], "validation"))
         self._keep_choice()
         return self._finish(self._add(sums, *parts[1]))
 
@@ -97,11 +96,11 @@ class RandomProjection(Head):
         rows, codes = check_stream(self, X, y, classes, begun=begun)
         if not begun:
             self._begin()
-            return self._learn(self._sums, rows, codes, f"{HELD_OUT} of each batch")
+            return self._finish(self._collect(self._sums, rows, codes, f"{HELD_OUT} of each batch"))
         if len(self._penalties()) == 1:
             return self._finish(self._add(self._sums, rows, codes))
         own = self._sums.empty()
-        self._learn(own, rows, codes, f"{HELD_OUT} of each batch")
+        self._collect(own, rows, codes, f"{HELD_OUT} of each batch")
         return self._finish(self._sums.add(own))
 
     def _begin(self) -> None:
@@ -111,17 +110,16 @@ class RandomProjection(Head):
             self.projection_ = random.standard_normal((self.n_features_in_, self.n_projected), dtype=np.float32)
         self._sums = NormalEquations(self.n_projected or self.n_features_in_, len(self.classes_))
 
-    def _learn(self, sums: NormalEquations, X: Any, codes: IntArray, on: str) -> Self:
+    def _collect(self, sums: NormalEquations, X: Any, codes: IntArray, on: str) -> NormalEquations:
         """Fills empty sums with rows, some of which choose before they are added."""
         held = hold_out(codes, self.random_state) if len(self._penalties()) > 1 else np.zeros(len(codes), dtype=bool)
         inside, spared = np.flatnonzero(~held), np.flatnonzero(held)
         self._add(sums, RowSubset(X, inside) if len(spared) else X, codes[inside])
         if len(spared):
             self._choose(sums, RowSubset(X, spared), codes[spared], on)
-            self._add(sums, RowSubset(X, spared), codes[spared])
-        else:
-            self.alpha_ = float(min(self._penalties(), key=lambda alpha: abs(np.log(alpha))))
-        return self._finish(sums)
+            return self._add(sums, RowSubset(X, spared), codes[spared])
+        self.alpha_ = float(min(self._penalties(), key=lambda alpha: abs(np.log(alpha))))
+        return sums
 
     def _add(self, sums: NormalEquations, X: Any, codes: IntArray) -> NormalEquations:
         for rows, projected in self._projected(X):
@@ -129,16 +127,26 @@ class RandomProjection(Head):
         return sums
 
     def _projected(self, X: Any) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-        """(n, n_projected) for some rows after the others; refuses NaN and infinity, naming the row."""
-        width = max(self.n_projected, X.shape[1])
-        for rows in passing(row_chunks(X, BLOCK_BYTES * X.shape[1] // (2 * width)), len(X)):
-            block: FloatArray = np.asarray(X[rows], dtype=np.float64 if X.dtype == np.float64 else np.float32)
-            refuse_non_finite(block, rows.start)
-            projected = np.maximum(block @ self.projection_, 0) if self.n_projected else block
-            yield rows, projected.astype(np.float64, copy=False)
+        """(n, n_projected) for some rows after the others; refuses NaN and infinity, naming the row.
 
-    def _choose(self, sums: NormalEquations, X: Any, codes: IntArray, on: str) -> None:
-        """Sets `alpha_` and what tells of its choice, from rows that the sums do not hold."""
+        With a projection what is given is written over by the next.
+        """
+        width, kind = max(self.n_projected, X.shape[1]), np.float64 if X.dtype == np.float64 else np.float32
+        products = projected = None  # of the first and largest block, made once: new memory costs more than its use
+        for rows in passing(row_chunks(X, BLOCK_BYTES * X.shape[1] // (2 * width)), len(X)):
+            block: FloatArray = np.asarray(X[rows], dtype=kind)
+            refuse_non_finite(block, rows.start)
+            if not self.n_projected:
+                yield rows, block.astype(np.float64, copy=False)
+                continue
+            if products is None or projected is None:
+                products = np.empty((len(block), self.n_projected), dtype=kind)
+                projected = np.empty(products.shape)
+            inside = np.matmul(block, self.projection_, out=products[: len(block)])
+            yield rows, np.maximum(inside, 0, out=projected[: len(block)])
+
+    def _choose(self, sums: NormalEquations, X: Any, codes: IntArray, on: str) -> NDArray[np.float64]:
+        """Sets `alpha_` and what tells of its choice, from rows that the sums do not hold; gives its solution."""
         alphas, K = self._penalties(), len(self.classes_)
         found = {float(a): W for a, W in zip(alphas, sums.solutions(alphas), strict=True) if W is not None}
         found = found or {float(alphas.max()): sums.least_norm(alphas.max())}
@@ -152,9 +160,11 @@ class RandomProjection(Head):
         self.alpha_ = kept[int(errors.argmin())]
         searched = [{"alpha": alpha, "score": -float(error)} for alpha, error in zip(kept, errors, strict=True)]
         self.selection_ = {"on": on, "searched": searched, "chosen": {"alpha": self.alpha_}}
+        return found[self.alpha_]
 
-    def _finish(self, sums: NormalEquations) -> Self:
-        (solution,) = sums.solutions(np.array([self.alpha_]))
+    def _finish(self, sums: NormalEquations, solution: NDArray[np.float64] | None = None) -> Self:
+        if solution is None:
+            (solution,) = sums.solutions(np.array([self.alpha_]))
         solution = sums.least_norm(self.alpha_) if solution is None else solution
         self.coef_, self.class_count_ = np.ascontiguousarray(solution.T), sums.counts.copy()
         self.intercept_ = np.where(sums.counts > 0, 0.0, -np.inf)

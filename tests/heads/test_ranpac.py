@@ -11,7 +11,7 @@ from sklearn.linear_model import Ridge
 from probe.core.errors import InputError
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ranpac import RandomProjection
-from probe.heads.shared.normal_equations import DECOMPOSED_FROM, NormalEquations
+from probe.heads.shared.normal_equations import REDUCED_FROM, NormalEquations
 
 
 def contract_case():
@@ -88,22 +88,16 @@ def test_streaming_equals_fitting_at_once_for_one_penalty(order):
     np.testing.assert_allclose(head.logits(X), joint.logits(X), rtol=1e-9, atol=1e-12)
 
 
-def test_factorisations_and_one_decomposition_agree():
-    rng = np.random.default_rng(0)
-    sums = NormalEquations(20, 3).update(rng.normal(size=(60, 20)), np.arange(60) % 3)
-    alphas = np.logspace(-3, 3, DECOMPOSED_FROM)
-    one_by_one = [sums.solutions(np.array([alpha]))[0] for alpha in alphas]
-    np.testing.assert_allclose(sums.solutions(alphas), one_by_one, rtol=1e-9, atol=1e-13)
-
-
 @pytest.mark.parametrize("scale", [1e-6, 1.0, 1e6])
-def test_penalties_that_share_a_factorisation_are_solved_as_by_their_own(scale):
+@pytest.mark.parametrize("n_penalties", [1, REDUCED_FROM])
+def test_few_and_many_penalties_are_solved_as_by_their_own_equations(scale, n_penalties):
     rng = np.random.default_rng(0)
-    X, codes = scale * rng.normal(size=(90, 30)), np.arange(90) % 3
-    sums, alphas = NormalEquations(30, 3).update(X, codes), 10.0 ** np.arange(-8, 9)
-    for alpha, found in zip(alphas, sums.solutions(alphas), strict=True):
-        expected = np.linalg.solve(X.T @ X + alpha * np.eye(30), X.T @ np.eye(3)[codes])
-        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12 * np.abs(expected).max())
+    X, codes = scale * rng.normal(size=(400, 130)), np.arange(400) % 3
+    sums, every = NormalEquations(130, 3).update(X, codes), 10.0 ** np.arange(-8, 10)
+    for alphas in every.reshape(-1, n_penalties):
+        for alpha, found in zip(alphas, sums.solutions(alphas), strict=True):
+            expected = np.linalg.solve(X.T @ X + alpha * np.eye(130), X.T @ np.eye(3)[codes])
+            np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-12 * np.abs(expected).max())
 
 
 def test_the_projection_finds_what_no_linear_rule_finds():
