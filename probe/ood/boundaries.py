@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probe.ood.shared.score import Floats, Known, Rows, Score, Scorer, in_chunks
+from probe.ood.shared.score import Floats, Known, Rows, Score, Scorer, in_chunks, squared_lengths
 
 ALPHA = 1e-3
 
@@ -19,7 +19,7 @@ def distance_to_boundaries(known: Known, *, about_mean: bool = True) -> Scorer:
     """
     assert known.linear is not None
     W, mean = known.linear[0], known.moments.mean if about_mean else np.zeros(known.X.shape[1])
-    apart = np.linalg.norm(W[:, None] - W, axis=2)
+    apart = np.stack([np.linalg.norm(W - w, axis=1) for w in W])  # not at once: (K, K, D) is large
     apart[apart == 0] = 1.0
 
     def chunk(X: Floats, logits: Floats) -> Floats:
@@ -57,7 +57,7 @@ def nearness_to_weights(known: Known, alpha: float = ALPHA) -> Scorer:
 
 def _length(rows: Floats) -> Floats:
     """(n,) norms; that of a row of zeros as the least number above 0, since all that is divided by it is 0 too."""
-    return np.maximum(np.linalg.norm(rows, axis=1), np.finfo(np.float64).tiny)
+    return np.maximum(np.sqrt(squared_lengths(rows)), np.finfo(np.float64).tiny)
 
 
 SCORES = (

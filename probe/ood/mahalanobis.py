@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from probe.heads.shared.moments import eigenbasis
-from probe.ood.shared.score import Floats, Known, Rows, Score, Scorer, in_chunks
+from probe.ood.shared.score import Floats, Known, Rows, Score, Scorer, in_chunks, squared_lengths
 
 
 def mahalanobis(known: Known, *, relative: bool = False) -> Scorer:
@@ -26,8 +26,8 @@ def mahalanobis(known: Known, *, relative: bool = False) -> Scorer:
     def chunk(X: Floats, logits: Floats) -> Floats:
         off = X - moments.mean
         z = off @ within
-        squares = (z**2).sum(axis=1)[:, None] - 2 * z @ centres.T + (centres**2).sum(axis=1)
-        background = 0.0 if total is None else ((off @ total) ** 2).sum(axis=1)
+        squares = squared_lengths(z)[:, None] - 2 * (z @ centres.T) + squared_lengths(centres)
+        background = 0.0 if total is None else squared_lengths(off @ total)
         found: Floats = background - squares.min(axis=1)
         return found
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from probe.core.arrays import row_chunks
-from probe.ood.shared.score import Floats, Known, Rows, Score, Scorer, in_chunks
+from probe.heads.shared.moments import FLOAT64_PRODUCTS
+from probe.ood.shared.score import Floats, Known, Rows, Score, Scorer, in_chunks, squared_lengths
 
 CUT_OFF = 1e-5
 """Share of the largest singular value of W below which a direction of it is noise: heads whose rows sum to zero."""
@@ -24,7 +28,7 @@ def residual(known: Known, n_principal: int | None = None) -> Scorer:
     origin, outside = _outside(known, n_principal)
 
     def score(rows: Rows) -> Floats:
-        return in_chunks(rows, lambda X, logits: -np.linalg.norm((X - origin) @ outside, axis=1))
+        return in_chunks(rows, lambda X, logits: -np.sqrt(squared_lengths((X - origin) @ outside)))
 
     return score
 
@@ -36,22 +40,38 @@ def virtual_logit(known: Known, n_principal: int | None = None) -> Scorer:
     no training row has anything outside.
     """
     origin, outside = _outside(known, n_principal)
-    assert known.linear is not None
-    (W, b), largest, length = known.linear, 0.0, 0.0
-    for part in row_chunks(known.X):
-        X = np.asarray(known.X[part], dtype=np.float64)
-        largest += float((X @ W.T + b).max(axis=1).sum())
-        length += float(np.linalg.norm((X - origin) @ outside, axis=1).sum())
+    largest, length = _largest_and_length(known, origin, outside)
     alpha = largest / length if length > 0 else 0.0
 
     def chunk(X: Floats, logits: Floats) -> Floats:
-        found: Floats = logsumexp(logits, axis=1) - alpha * np.linalg.norm((X - origin) @ outside, axis=1)
+        found: Floats = logsumexp(logits, axis=1) - alpha * np.sqrt(squared_lengths((X - origin) @ outside))
         return found
 
     def score(rows: Rows) -> Floats:
         return in_chunks(rows, chunk)
 
     return score
+
+
+def _largest_and_length(known: Known, origin: Floats, outside: Floats) -> tuple[float, float]:
+    """The largest logit and |P (x - u)|, summed over the training rows.
+
+    Of many rows products are in float32, as those of their moments are; what is added up is in float64.
+    """
+    assert known.linear is not None
+    (W, b), n_outside = known.linear, outside.shape[1]
+    narrow = known.X.dtype != np.float64 and len(known.X) * outside.size > FLOAT64_PRODUCTS
+    kind = np.float32 if narrow else np.float64
+    directions, at_origin = np.hstack([outside, W.T]).astype(kind), W @ origin + b
+    start, largest, length = origin.astype(kind), 0.0, 0.0
+    room: NDArray[Any] | None = None
+    for part in row_chunks(known.X):
+        X = np.asarray(known.X[part], dtype=kind)
+        room = np.empty(X.shape, dtype=kind) if room is None else room
+        found = np.subtract(X, start, out=room[: len(X)]) @ directions
+        largest += float((found[:, n_outside:] + at_origin).max(axis=1).sum())
+        length += float(np.sqrt(squared_lengths(found[:, :n_outside])).sum(dtype=np.float64))
+    return largest, length
 
 
 def _outside(known: Known, n_principal: int | None) -> tuple[Floats, Floats]:

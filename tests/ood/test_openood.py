@@ -147,6 +147,18 @@ def test_weights_that_sum_to_zero_have_an_origin_near_the_rows(gaussians):
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-3)
 
 
+def test_virtual_logits_of_many_rows_in_float32_are_those_in_float64(gaussians, monkeypatch):
+    X, y, head = gaussians
+    known = Known((X + 100).astype(np.float32), y, LinearDiscriminant().fit(X + 100, y))
+    asked = Rows(X[:20] + 100, known.logits(X[:20] + 100))
+    found = {}
+    for limit in (0, 1e10):
+        monkeypatch.setattr("probe.ood.subspace.FLOAT64_PRODUCTS", limit)
+        found[limit] = virtual_logit(known)(asked)
+    assert not np.array_equal(found[0], found[1e10])
+    np.testing.assert_allclose(found[0], found[1e10], rtol=1e-5, atol=1e-5 * np.abs(found[0]).max())
+
+
 def test_a_class_without_training_rows_takes_no_part(gaussians):
     X, y, _ = gaussians
     head = RidgeProbe([1.0]).partial_fit(X, y, classes=np.arange(6))

@@ -138,3 +138,9 @@ def in_chunks(rows: Rows, function: Callable[[Floats, Floats], Floats]) -> Float
         for part in row_chunks(rows.X)
     ]
     return np.concatenate(parts)
+
+
+def squared_lengths(rows: NDArray[Any]) -> NDArray[Any]:
+    """(n,) sums of squares, without an array of them."""
+    found: NDArray[Any] = np.einsum("ij,ij->i", rows, rows)
+    return found
