@@ -23,6 +23,7 @@ from probe.core.base import IntArray
 from probe.metrics.shared.intervals import FloatArray, Interval, between
 from probe.metrics.shared.metric import Metric
 
+RECIPE = "2"  # groups of rows are drawn as one; "1" drew their rows
 KEPT = 0.95
 N_STEPS, N_RESAMPLES = 300, 300
 NAMES = ("auroc", "fpr95", "fpr95_ood_positive", "aupr_in", "aupr_out")

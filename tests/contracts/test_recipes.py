@@ -27,7 +27,9 @@ from places import CONF, ROOT, TESTS
 from probe.core.base import MeasuresFeatures
 from probe.core.source import recipe_of
 from probe.features.extraction.batches import collate
+from probe.heads.lda import LinearDiscriminant
 from probe.metrics.evaluate import measure
+from probe.ood.shared.score import Known, Rows
 
 FROZEN = Path(__file__).with_name("frozen")
 TOLERANCE = {
@@ -38,6 +40,7 @@ TOLERANCE = {
     "mask": 1e-3,
     "protocol": 0.0,
     "metrics": 1e-6,
+    "ood": 1e-6,
 }
 """Relative to the largest number; float32 networks differ between processors."""
 SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2,
@@ -46,6 +49,8 @@ SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width":
 ROOM = ROOT / "probe" / "metrics"
 FAMILIES = [path.relative_to(ROOM).with_suffix("") for path in sorted(ROOM.rglob("[!_]*.py"))]
 FAMILIES = [path.as_posix() for path in FAMILIES if (TESTS / "metrics" / path.parent / f"test_{path.name}.py").exists()]
+
+OOD_FAMILIES = sorted(path.stem for path in (ROOT / "probe" / "ood").glob("[!_]*.py"))
 
 
 def heads_that_fit(target):
@@ -207,6 +212,19 @@ def test_a_family_of_metrics_gives_the_numbers_of_its_recipe(family):
     check(f"metrics/{family}", str(getattr(words, "RECIPE", "1")), leaves(module.frozen_case()))
 
 
+@pytest.mark.parametrize("family", OOD_FAMILIES)
+def test_a_family_of_scores_of_unknown_classes_gives_the_numbers_of_its_recipe(family):
+    rng = np.random.default_rng(0)
+    y = np.arange(60) % 3
+    X = rng.normal(size=(60, 8)) + 2 * np.eye(3, 8)[y]
+    known = Known(X, y, LinearDiscriminant(device="cpu").fit(X, y))
+    asked = rng.normal(size=(4, 8))
+    rows = Rows(asked, known.logits(asked))
+    module = importlib.import_module(f"probe.ood.{family}")
+    found = {score.name: score.fit(known)(rows) for score in module.SCORES}
+    check(f"ood/{family}", str(getattr(module, "RECIPE", "1")), leaves(found))
+
+
 def leaves(value):
     """All numbers in nested results, in a fixed order."""
     if is_dataclass(value):
@@ -223,6 +241,7 @@ def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there |= {f"head/{name}" for name in CLASSES} | {f"number/{name}" for name in NUMBERS}
     there |= {f"labels/{name}" for name in LABELS}
     there |= {f"mask/{name}" for name in MASKS}
+    there |= {f"ood/{family}" for family in OOD_FAMILIES}
     frozen = {path.relative_to(FROZEN).with_suffix("").as_posix() for path in FROZEN.rglob("*.json")}
     assert frozen == there | {f"metrics/{family}" for family in FAMILIES}
 

@@ -4,6 +4,15 @@ import pytest
 from probe.metrics.ood import NAMES, Detection
 
 
+def frozen_case():
+    (known, unknown), groups = draw(12, 4, 0)
+    parts = {
+        "rows": Detection(known, unknown),
+        "groups": Detection(known, unknown, known_groups=groups, unknown_groups=groups),
+    }
+    return {kind: [part.interval(name) for name in NAMES] for kind, part in parts.items()}
+
+
 def draw(n_groups, size, seed, spread=1.0):
     """Scores of known and of unknown rows; rows of a group share most of what they are."""
     rng = np.random.default_rng(seed)
