@@ -12,13 +12,14 @@ from scipy.special import softmax
 from probe.core.arrays import RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.heads.shared.described_head import DescribedHead
 from probe.heads.shared.descriptions import described, read_attributes
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.mixtures import SMOOTHINGS, combined, doubt, gate_features, harmonic_mean
 from probe.heads.shared.named_head import as_bytes, class_named, from_bytes, head_named
 from probe.heads.shared.number_moments import LeastSquares
-from probe.heads.shared.text_head import TextHead, unit
+from probe.heads.shared.text_head import unit
 
 EXPERTS = ("ridge", "zero_shot")
 TEMPERATURES = {"ridge": 0.1, "zero_shot": 0.01}
@@ -27,7 +28,7 @@ N_TOP = 5
 ALPHAS = np.logspace(-2, 6, 17)
 
 
-class GeneralisedZeroShot(TextHead):
+class GeneralisedZeroShot(DescribedHead):
     """p(y) = p(U) p(y|U) + (1 - p(U)) p(y|S): classes without a training row compete with those that have some.
 
     Classes are described by attributes, or by texts where the backbone has a text tower. The expert of unseen classes
@@ -74,7 +75,6 @@ class GeneralisedZeroShot(TextHead):
     """
 
     searches: ClassVar[Mapping[str, str]] = {"threshold": "thresholds", "width": "widths"}
-    without_texts: ClassVar[str] = "give head.attributes=<file> with a row for each class"
     log_probabilities = False
     targets_: NDArray[np.float64]
     _seen_choice: dict[str, Any] | None = None
@@ -109,16 +109,8 @@ class GeneralisedZeroShot(TextHead):
         self.random_state = random_state
         self.device = device
 
-    @property
-    def reads_texts(self) -> bool:  # type: ignore[override]
-        """Whether a run gives it texts: where there are no attributes."""
-        return self.attributes is None
-
     def named_classes(self) -> list[type]:
         return [class_named(self.seen)]
-
-    def named_files(self) -> list[str]:
-        return [self.attributes] if isinstance(self.attributes, str) else []
 
     def check_parameters(self) -> None:
         wrong = []
@@ -136,8 +128,6 @@ class GeneralisedZeroShot(TextHead):
             raise InputError("; ".join(wrong) + ": change the parameters of the head")
         super().check_parameters()
         head_named(self.seen, self.seen_params).check_parameters()
-        if isinstance(self.attributes, str):
-            read_attributes(self.attributes)
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), codes into the descriptions, and the gate on validation rows."""

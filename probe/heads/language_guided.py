@@ -10,16 +10,17 @@ from numpy.typing import ArrayLike
 
 from probe.core.arrays import row_chunks
 from probe.core.base import IntArray
+from probe.heads.shared.described_head import DescribedHead
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.moments import ClassMoments, MomentsHead
 from probe.heads.shared.ridge_numbers import penalties
-from probe.heads.shared.text_head import TextHead, unit
+from probe.heads.shared.text_head import unit
 
 LEAST_FREEDOM = 1e-6
 """Below this share of rows that are not explained by the fit itself, it says nothing of other rows."""
 
 
-class LanguageGuided(MomentsHead, TextHead):
+class LanguageGuided(MomentsHead, DescribedHead):
     """Logits cos(A f, w_k) / temperature, w_k the text of class k at unit length, which nothing changes.
 
     A = argmin sum_i |A f_i - w_{y_i}|^2 + alpha |A|^2 comes from class statistics alone: rows stream, and those of old
@@ -29,6 +30,7 @@ class LanguageGuided(MomentsHead, TextHead):
     eigenvalues l of sum_i f_i f_i'.
 
     Targets must tell classes apart, and texts of one template are much alike: `centre` subtracts their mean first.
+    Where the backbone has no text tower, attributes of the classes stand for their texts.
 
     Source: Ni et al., "Enhancing Visual Continual Learning with Language-Guided Supervision", 2024, arXiv 2403.16124.
     Departure: the backbone is frozen, so that the map has a closed form.
@@ -40,6 +42,8 @@ class LanguageGuided(MomentsHead, TextHead):
         alphas: Penalties to choose from, or how many, log-spaced between 1e-8 and 1e8.
         centre: Whether the mean of the texts is subtracted from each.
         predict_unseen: Whether classes without rows may be predicted, by their texts.
+        attributes: (K, A) a row per class of the dataset in place of its texts, or a file of such: `.npy`, or `.csv`
+            with the name of the class in its first column. Null: texts.
         device: Where the pass over the rows is computed; `auto` is CUDA when there is one.
 
     Attributes:
@@ -63,6 +67,7 @@ class LanguageGuided(MomentsHead, TextHead):
         alphas: int | Sequence[float] = 17,
         centre: bool = False,
         predict_unseen: bool = False,
+        attributes: str | ArrayLike | None = None,
         device: str = "auto",
     ):
         self.templates = templates
@@ -71,6 +76,7 @@ class LanguageGuided(MomentsHead, TextHead):
         self.alphas = alphas
         self.centre = centre
         self.predict_unseen = predict_unseen
+        self.attributes = attributes
         self.device = device
 
     def check_parameters(self) -> None:

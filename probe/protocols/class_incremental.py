@@ -25,10 +25,13 @@ class ClassIncremental:
         n_tasks: How many tasks, at least 2 and at most as many as classes.
         first_task: Classes of the first task; null for tasks of equal size (the first ones larger by one where they
             do not come out even).
+        task_known: Task-incremental: each test row comes with its task, and numbers over tasks are of predictions
+            among the classes of that task alone. `top1` stays that among all classes.
     """
 
     n_tasks: int = 2
     first_task: int | None = None
+    task_known: bool = False
     name: ClassVar[str] = "class_incremental"
 
     def __post_init__(self) -> None:

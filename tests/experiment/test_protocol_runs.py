@@ -19,6 +19,7 @@ from probe.experiment.choosing import fit_on_folds
 from probe.experiment.request import Run
 from probe.experiment.run import run
 from probe.features.store import FeatureStore
+from probe.heads.language_guided import LanguageGuided
 from probe.heads.linear import LinearProbe
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
@@ -113,6 +114,20 @@ def test_tasks_leave_their_matrix_and_a_last_is_top1(result):
     assert found["metrics"]["a_last"]["value"] == found["metrics"]["top1"]["value"]
     assert found["tasks"]["streamed"]
     assert found["labels"]["head"] == "ncm"
+
+
+@pytest.mark.parametrize(
+    "head", [NearestClassMean(), LanguageGuided(attributes=np.eye(3).tolist(), alphas=[1.0])], ids=["ncm", "language_guided"]
+)
+def test_where_the_task_is_known_rows_are_told_from_those_of_their_task_alone(result, head):
+    among_all, among_own = (result(ClassIncremental(2, task_known=known), head) for known in (False, True))
+    assert among_own["metrics"]["top1"] == among_all["metrics"]["top1"]
+    assert among_own["metrics"]["a_last"]["value"] > among_all["metrics"]["a_last"]["value"]
+    alone = among_own["tasks"]["accuracy_matrix"]
+    assert alone[1][1] == 1.0  # the task of one class
+    assert alone[0][0] == among_all["tasks"]["accuracy_matrix"][0][0]
+    # With one covariance for all, or one ridge, later classes move no boundary between those of the first task by much.
+    assert abs(among_own["metrics"]["forgetting"]["value"]) < 0.05
 
 
 def test_ncm_ends_at_the_same_accuracy_whatever_the_order_of_the_classes(result):

@@ -75,6 +75,26 @@ def test_the_penalty_is_that_of_the_validation_rows_which_are_then_fitted_too():
     assert head.score(X_test, y_test) > 0.6
 
 
+def test_attributes_stand_for_texts_of_the_same_numbers(tmp_path):
+    texts, (X, y), _, (X_test, _) = few_shots()
+    file = tmp_path / "classes.csv"
+    lines = [f"class {k}," + ",".join(map(repr, row)) for k, row in enumerate(texts.tolist())]
+    file.write_text("\n".join(["name," + ",".join("abcdefghijklmnop"), *lines]))
+    expected = LanguageGuided(class_features=texts).fit(X, y).logits(X_test)
+    for given in (texts, str(file)):
+        head = LanguageGuided(attributes=given)
+        assert not head.reads_texts
+        np.testing.assert_allclose(head.fit(X, y).logits(X_test), expected)
+    assert LanguageGuided(attributes=str(file)).named_files() == [str(file)]
+    assert LanguageGuided().reads_texts
+
+
+def test_a_class_without_attributes_is_named():
+    texts, (X, y), _, _ = few_shots()
+    with pytest.raises(InputError, match="1 classes have no whole description, the first is class 4 of 5"):
+        LanguageGuided(attributes=texts[:4]).fit(X, y)
+
+
 def test_texts_that_are_not_there_are_refused():
     _, (X, y), _, _ = few_shots()
     with pytest.raises(InputError, match="language_guided has no class_features"):
