@@ -65,7 +65,9 @@ def main(n_train: int, n_scored: int) -> None:
             print(f"{name}: fit {fitted:.2f} s, rows {scored:.2f} s")
         processor = time.process_time() - processor
         n_reads = counted.n_read / n_train
-        print(f"all scores: {total:.1f} s ({processor:.1f} s of processor); training rows were read {n_reads:.2f} times")
+        print(
+            f"all scores: {total:.1f} s ({processor:.1f} s of processor); training rows were read {n_reads:.2f} times"
+        )
 
 
 if __name__ == "__main__":

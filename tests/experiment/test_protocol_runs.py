@@ -117,7 +117,9 @@ def test_tasks_leave_their_matrix_and_a_last_is_top1(result):
 
 
 @pytest.mark.parametrize(
-    "head", [NearestClassMean(), LanguageGuided(attributes=np.eye(3).tolist(), alphas=[1.0])], ids=["ncm", "language_guided"]
+    "head",
+    [NearestClassMean(), LanguageGuided(attributes=np.eye(3).tolist(), alphas=[1.0])],
+    ids=["ncm", "language_guided"],
 )
 def test_where_the_task_is_known_rows_are_told_from_those_of_their_task_alone(result, head):
     among_all, among_own = (result(ClassIncremental(2, task_known=known), head) for known in (False, True))

@@ -148,7 +148,7 @@ def test_weights_that_sum_to_zero_have_an_origin_near_the_rows(gaussians):
 
 
 def test_virtual_logits_of_many_rows_in_float32_are_those_in_float64(gaussians, monkeypatch):
-    X, y, head = gaussians
+    X, y, _ = gaussians
     known = Known((X + 100).astype(np.float32), y, LinearDiscriminant().fit(X + 100, y))
     asked = Rows(X[:20] + 100, known.logits(X[:20] + 100))
     found = {}
