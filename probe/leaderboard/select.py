@@ -30,6 +30,7 @@ HIDDEN = frozenset(
         "protocol.parameters",
     }
 )
+OOD = "ood"
 IGNORED = NOT_SETTINGS | {FOLD, "tracker", "force", "experiment", "runs", "hydra", "save_logits", "save_rows"}
 
 
@@ -44,6 +45,11 @@ def flatten(tree: Any, prefix: str = "") -> dict[str, Any]:
         return {prefix: tree}
     parts = [flatten(value, f"{prefix}.{key}" if prefix else str(key)) for key, value in tree.items()]
     return {name: value for part in parts for name, value in part.items()}
+
+
+def sets_beside(config: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the sets of unknown classes beside a run, as one field."""
+    return {OOD: ", ".join(config[OOD])} if config.get(OOD) else {}
 
 
 def natural(names: Iterable[str]) -> list[str]:
@@ -66,7 +72,7 @@ def add_fields(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     if not missing:
         return frame
     results = [read_result(folder) for folder in frame["folder"]]
-    trees = [flatten(result) | flatten(result["config"]) for result in results]
+    trees = [flatten(result) | flatten(result["config"]) | sets_beside(result["config"]) for result in results]
     for name in missing:
         if not any(name in tree for tree in trees):
             known = sorted((set(frame.columns) - HIDDEN) | set(flatten(results[0]["config"]) if results else ()))
@@ -101,12 +107,14 @@ def where(frame: pd.DataFrame, conditions: Sequence[str]) -> pd.DataFrame:
 
 def differing(frame: pd.DataFrame, parts: Sequence[str] = ()) -> list[str]:
     """Dotted names in the configuration that are not the same in all runs, within the given parts or all."""
-    trees = [flatten(read_result(folder)["config"]) for folder in frame["folder"]]
+    configs = [read_result(folder)["config"] for folder in frame["folder"]]
+    trees = [flatten(config) | sets_beside(config) for config in configs]
     names = dict.fromkeys(name for tree in trees for name in tree)
     return [
         name
         for name in names
         if not IGNORED & set(name.split("."))
         and (not parts or name.split(".")[0] in parts)
-        and len({text(tree.get(name)) for tree in trees}) > 1
+        # Of a set that some runs do not have, its own name tells them apart; its parameters need not.
+        and len({text(tree.get(name)) for tree in trees if name in tree or not name.startswith(f"{OOD}.")}) > 1
     ]

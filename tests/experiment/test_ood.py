@@ -23,6 +23,8 @@ from probe.heads.knn import KNearest
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.none import NoHead
 from probe.leaderboard.board import read_board
+from probe.leaderboard.index import read_folders
+from probe.leaderboard.table import build_table
 from probe.ood.shared.score import scores
 from probe.protocols.full import Full
 
@@ -128,6 +130,15 @@ def test_the_board_ranks_by_a_measure_of_a_score_on_a_set(tmp_path):
     with pytest.raises(InputError, match=r"metric 'ood_fpr95@near.mds' cannot rank, for test rows have no part in it"):
         read_board(folders, "ood_fpr95@near.mds", None, None, [])
     assert made[0].record["config"]["ood"]["far"]["live"] == "dataset far"
+
+
+def test_rows_with_and_without_sets_are_told_apart_by_their_names(tmp_path):
+    given = {"runs": tmp_path, "cache": tmp_path / "cache", "quiet": True, "dataset": animals("here", ("ant", "bee"))}
+    beside: tuple[dict[str, Dataset] | None, ...] = (None, sets(), {"far": sets()["far"]})
+    folders = [probe.run(head="lda", ood=ood, **given).folder for ood in beside]
+    table = build_table(read_folders(folders))
+    assert table.rows == ("backbone", "head", "ood")
+    assert sorted(table.ranking["ood"]) == ["", "far", "far, near"]
 
 
 def test_a_list_of_names_is_a_dataset_for_each():
