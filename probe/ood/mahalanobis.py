@@ -19,7 +19,7 @@ def mahalanobis(known: Known, *, relative: bool = False) -> Scorer:
     Near-OOD Detection", 2021, arXiv 2106.09022.
     """
     moments = known.moments
-    within = _whitening(moments.within() / moments.n_rows, moments.rounding)
+    within = known.once("within", lambda: _whitening(moments.within() / moments.n_rows, moments.rounding))
     total = _whitening(moments.total() / moments.n_rows, moments.rounding) if relative else None
     centres = (moments.means - moments.mean) @ within
 

@@ -81,7 +81,7 @@ def _outside(known: Known, n_principal: int | None) -> tuple[Floats, Floats]:
     width, moments = W.shape[1], known.moments
     origin = -np.linalg.pinv(W, rcond=CUT_OFF) @ b
     off = moments.mean - origin
-    _, vectors = np.linalg.eigh(moments.total() / moments.n_rows + np.outer(off, off))
+    vectors = known.once("about", lambda: np.linalg.eigh(moments.total() / moments.n_rows + np.outer(off, off))[1])
     usual = width // 2 if width < 768 else 512 if width < 2048 else 1000
     return origin, vectors[:, : width - (usual if n_principal is None else n_principal)]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from probe.core.base import IntArray
 from probe.heads.shared.moments import ClassMoments
 
 Floats = NDArray[np.float64]
+T = TypeVar("T")
 NO_FEATURES = "the head does not read one vector per row"
 NOT_LINEAR = "the head is no linear function of the features"
 CHECKED_ROWS, TOLERANCE = 16, 1e-3
@@ -49,6 +50,14 @@ class Known:
     X: Any
     y: IntArray
     head: Any
+    _shared: dict[str, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def once(self, name: str, make: Callable[[], T]) -> T:
+        """What several scores need, made by the first of them."""
+        if name not in self._shared:
+            self._shared[name] = make()
+        found: T = self._shared[name]
+        return found
 
     @property
     def has_features(self) -> bool:
