@@ -23,9 +23,9 @@ def solve_shifted(matrix: Float64Array, right: Float64Array, shifts: Sequence[fl
     """(A + shift I)^-1 R, (M, K), for each shift; None where A + shift I is not positive definite in float64.
 
     A = U B U' with orthogonal U and a band B, so that (A + shift I)^-1 R = U (B + shift I)^-1 U'R: the reduction takes
-    4/3 M^3 multiplications and additions in products of matrices, as much as four Cholesky factorisations, and every
-    shift after it 2 M^2 K to turn back. Tridiagonal matrices or eigenvectors would cost no flops more for the former
-    and several times as many for the latter, but half of theirs wait for memory.
+    4/3 M^3 multiplications and additions, as much as four Cholesky factorisations, and every shift after it 2 M^2 K to
+    turn back, all in products of matrices. A reduction to three diagonals takes as many, but half of them wait for
+    memory; eigenvectors take several times as many.
 
     Source: Bischof, Lang, Sun, "A Framework for Symmetric Band Reduction", 2000.
 
