@@ -130,7 +130,10 @@ def test_classes_without_description_are_named(lacking):
         ({"seen": "zero_shot"}, "head zero_shot does not fit classes on pooled features alone"),
         ({"seen_params": {"x": 1}}, "head lda has no parameter x"),
         ({"attributes": "nowhere.npy"}, "attributes nowhere.npy cannot be read"),
-        ({"expert": "zero_shot"}, "descriptions have width 16 and features 32, which head.expert=zero_shot compares: set head.expert=ridge"),
+        (
+            {"expert": "zero_shot"},
+            "descriptions have width 16 and features 32, which head.expert=zero_shot compares: set head.expert=ridge",
+        ),
     ],
 )
 def test_what_cannot_be_fitted_is_refused(changes, text):
