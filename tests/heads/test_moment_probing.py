@@ -401,7 +401,8 @@ def test_products_in_bfloat16_learn_and_predict_in_float32(fitted):
 def test_products_whose_gradients_are_off_are_refused_and_float32_is_the_way_out(fitted, monkeypatch):
     _, X, y = fitted
     monkeypatch.setattr(moment_probing, "MOST_APART", 1e-6)
-    with pytest.raises(InputError, match=r"products=bfloat16 gives gradients .* in step 1, .*: set head.products=float32"):
+    said = r"products=bfloat16 gives gradients .* in step 1, .*: set head.products=float32"
+    with pytest.raises(InputError, match=said):
         small(products="bfloat16").fit(X, y)
     small(products="float32").fit(X, y)
 
