@@ -74,10 +74,10 @@ def solve_grid(
     Returns:
         By problem its P solutions; what has not converged, as where float32 has too few digits, says so.
     """
-    Cs = Cs.to(loss.rows.device, torch.float64)
+    Cs = Cs.to(loss.columns.device, torch.float64)
     softest = torch.full_like(Cs[0], math.inf)
     past: list[_Points] = []
-    found: list[list[Solution]] = [[] for _ in loss.rows]
+    found: list[list[Solution]] = [[] for _ in range(len(loss))]
     for i, C in enumerate(Cs):
         point = _ahead(loss, Cs[max(0, i - 2) : i], past, C) if past else None
         if point is None:
@@ -115,7 +115,7 @@ def _newton(
     loss: GridLoss, point: _Points, C: Tensor, tol: float, max_iter: int, softest: Tensor
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Moves `point` to the optima; gaps, the softest curvatures, steps taken, and which problems have converged."""
-    allowed_of_rows = tol * C * loss.rows.shape[1]
+    allowed_of_rows = tol * C * loss.n_rows
     n_iter, gap, softest = torch.zeros_like(C), torch.zeros_like(C), softest.clone()
     stalled = torch.zeros_like(C, dtype=torch.bool)
     places = torch.arange(len(C), device=C.device)

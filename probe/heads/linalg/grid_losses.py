@@ -25,24 +25,33 @@ class GridLoss:
         every = slice(0, len(codes))
         width = max(part.rank for part in features)
         # Directions of zeros, along which nothing moves: fewer rows than features span more or fewer of them.
-        self.rows = torch.stack([pad(part.chunk(every), (0, width - part.rank)) for part in features])
+        # Direction by direction, (G, R, N): both products then run along the rows, which processors are fastest at.
+        self.columns = torch.stack([pad(part.chunk(every).T, (0, 0, 0, width - part.rank)) for part in features])
         self.eigenvalues = torch.stack([pad(part.eigenvalues, (0, width - part.rank)) for part in features])
-        self.codes = torch.as_tensor(codes, device=self.rows.device)[None, None]
+        self.codes = torch.as_tensor(codes, device=self.columns.device)[None, None]
         self.counts = torch.bincount(self.codes.flatten(), minlength=n_classes)
+
+    def __len__(self) -> int:
+        return len(self.columns)
+
+    @property
+    def n_rows(self) -> int:
+        """N."""
+        return self.columns.shape[2]
 
     def take(self, places: Tensor) -> GridLoss:
         """Some of the problems; all of them without a copy."""
-        if len(places) == len(self.rows):
+        if len(places) == len(self):
             return self
         part = object.__new__(type(self))
-        part.rows, part.eigenvalues = self.rows[places], self.eigenvalues[places]
+        part.columns, part.eigenvalues = self.columns[places], self.eigenvalues[places]
         part.codes, part.counts = self.codes, self.counts
         return part
 
     def prior(self) -> Tensor:
         """(G, K, R + 1) zero coefficients, log class frequencies as intercepts."""
-        G, _, R = self.rows.shape
-        theta = self.rows.new_zeros(G, len(self.counts), R + 1)
+        G, R, _ = self.columns.shape
+        theta = self.columns.new_zeros(G, len(self.counts), R + 1)
         log_counts = self.counts.double().log()
         theta[..., -1] = (log_counts - log_counts.mean()).to(theta.dtype)
         return theta
@@ -74,10 +83,10 @@ class GridLoss:
 
     # Scores lie class by class: rows side by side are what processors add and multiply fastest.
     def _scores(self, theta: Tensor) -> Tensor:
-        return (theta[..., :-1] @ self.rows.transpose(1, 2)).add_(theta[..., -1:])
+        return torch.bmm(theta[..., :-1], self.columns).add_(theta[..., -1:])
 
     def _gather(self, weights: Tensor) -> Tensor:
-        return torch.cat([weights @ self.rows, weights.sum(2, keepdim=True)], dim=2)
+        return torch.cat([torch.bmm(weights, self.columns.transpose(1, 2)), weights.sum(2, keepdim=True)], dim=2)
 
     def preconditioner(self, residuals: Tensor, C: Tensor) -> Callable[[Tensor], Tensor]:
         """Of each problem what `KroneckerPreconditioner` is of one."""
@@ -109,17 +118,12 @@ class BinaryGridLoss(GridLoss):
 
     def __init__(self, features: Sequence[EigenRows], codes: IntArray):
         super().__init__(features, codes, 2)
-        self.codes = 1 - 2 * self.codes.to(self.rows.dtype)
-
-    def _scores(self, theta: Tensor) -> Tensor:
-        # One class: rows times a vector is read faster than a vector times rows that are turned.
-        product = torch.bmm(self.rows, theta[..., :-1].transpose(1, 2))
-        return product.transpose(1, 2).add_(theta[..., -1:])
+        self.codes = 1 - 2 * self.codes.to(self.columns.dtype)
 
     def prior(self) -> Tensor:
         """(G, 1, R + 1) zero coefficients, log-odds of the second class as intercepts."""
-        G, _, R = self.rows.shape
-        theta = self.rows.new_zeros(G, 1, R + 1)
+        G, R, _ = self.columns.shape
+        theta = self.columns.new_zeros(G, 1, R + 1)
         counts = self.counts.double().log()
         theta[..., -1] = (counts[1] - counts[0]).to(theta.dtype)
         return theta
