@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from probe.backbones.shared.series import require_series
-from probe.core.base import Batch
+from probe.core.base import Batch, IntArray
 from probe.core.errors import InputError
 from probe.core.images import CONVERSION, require_image
 from probe.core.ragged import Ragged
@@ -84,8 +84,14 @@ class RawInput:
         if not isinstance(row, str | Text):
             raise InputError(f"backbone raw of texts reads texts, this row is {type(row).__name__}: set "
                              "backbone.rows=images, or backbone=identity for numbers")  # fmt: skip
-        text = row if isinstance(row, str) else f"{row.text} {row.pair or ''}"
-        return torch.tensor([zlib.crc32(word.encode()) for word in WORD.findall(text.lower())], dtype=torch.int64)
+        return torch.tensor([zlib.crc32(word.encode()) for word in _words(row)], dtype=torch.int64)
+
+    def words_of(self, ids: IntArray, rows: Iterable[Any]) -> list[str]:
+        """Of each id the first word of the texts that has it."""
+        known: dict[int, str] = {}
+        for word in (word for row in rows for word in _words(row)):
+            known.setdefault(zlib.crc32(word.encode()) & LOWER_BITS, word)
+        return [known.get(i, "") for i in ids.tolist()]
 
     def _steps(self, row: Any) -> Tensor:
         series = require_series(row, self.name)
@@ -146,3 +152,8 @@ class RawInput:
     def to(self, device: str) -> RawInput:
         """Nothing to move: rows are not computed with."""
         return self
+
+
+def _words(row: str | Text) -> list[str]:
+    text = row if isinstance(row, str) else f"{row.text} {row.pair or ''}"
+    return WORD.findall(text.lower())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, runtime_checkable
@@ -222,6 +222,15 @@ class CountsTokens(Protocol):
 
     def as_read(self, row: Any) -> str:
         """A text with what stands around it, such as a template."""
+        ...
+
+
+@runtime_checkable
+class NamesTokens(Protocol):
+    """A backbone of texts that says which words its token ids stand for."""
+
+    def words_of(self, ids: IntArray, rows: Iterable[Any]) -> list[str]:
+        """Of each id its word; empty where none of the given texts holds it and nothing else tells."""
         ...
 
 

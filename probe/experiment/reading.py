@@ -21,6 +21,7 @@ from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
 from probe.experiment.request import Drawn, ManyLayers, Run
 from probe.experiment.scaling import Scaling, standardizes
 from probe.experiment.transfer import PARTITION
+from probe.experiment.words import Words, words_behind
 from probe.heads.shared.patch_head import PatchHead
 
 if TYPE_CHECKING:
@@ -111,6 +112,7 @@ class ReadRows:
         folds: Of the training rows, as `Split` has them.
         scaling: What the features of all parts were brought to, where that was asked for.
         layers: Which layers these are, where they were found and not named.
+        words: Those of the texts that train, where the backbone tells them.
     """
 
     features: Mapping[str, Features]
@@ -120,6 +122,7 @@ class ReadRows:
     folds: IntArray | None
     scaling: Scaling | None = None
     layers: LayerShares | None = None
+    words: Words | None = None
 
     def brought(self, X: Any) -> Any:
         """Other rows as these are: of the same layers, in the same scaling."""
@@ -128,7 +131,7 @@ class ReadRows:
 
     def keep_in(self, head: AnyHead) -> None:
         """What a fitted head does from here on with rows as the store has them."""
-        for step in (self.layers, self.scaling):
+        for step in (self.layers, self.scaling, self.words):
             if step:
                 step.keep_in(head)
 
@@ -156,7 +159,7 @@ def read(drawn: Drawn) -> ReadRows:
             in_places(part, rows.partition, asked.dataset, asked.backbone) for part, rows in parts
         )
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
-    rows = ReadRows(features, train, validation, test, folds)
+    rows = ReadRows(features, train, validation, test, folds, words=words_behind(asked, split))
     return rows if has_many_layers(head, asked) else standardized(rows, asked)
 
 

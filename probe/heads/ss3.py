@@ -15,7 +15,7 @@ from probe.core.ragged import Ragged
 from probe.heads.shared.head import FloatArray, Head, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.streaming import check_stream
-from probe.heads.shared.token_rows import TokenRows, counts_of, vocabulary_of
+from probe.heads.shared.token_rows import TokenRows, counts_of, places_of, vocabulary_of
 
 Part = tuple[Ragged, IntArray]
 
@@ -44,6 +44,7 @@ class SS3(Head):
 
     Attributes:
         vocabulary_: (V,) ids of the words.
+        words_: The words themselves; of a run alone, which knows them.
         counts_: (V, K) tf.
         values_: (V, K) gv.
         sigma_, lambda_, rho_: The chosen ones.
@@ -181,14 +182,14 @@ class SS3(Head):
         for k in np.unique(codes):
             counts[:, k] += np.asarray(found[codes == k].sum(axis=0)).ravel()
         self.vocabulary_, self.counts_ = every, counts
+        self.__dict__.pop("words_", None)
 
     def _evaluate(self, candidate: tuple[float, float, float]) -> None:
         self.sigma_, self.lambda_, self.rho_ = candidate
         self.values_ = np.prod(global_values(self.counts_, *candidate), axis=0)
 
     def _votes(self, tokens: Ragged) -> NDArray[np.float64]:
-        places = np.searchsorted(self.vocabulary_, tokens.values).clip(max=len(self.vocabulary_) - 1)
-        known = self.vocabulary_[places] == tokens.values
+        places, known = places_of(tokens, self.vocabulary_)
         votes: NDArray[np.float64] = np.where(known[:, None], self.values_[places], 0.0)
         return np.where(votes > self.alpha, votes, 0.0)
 

@@ -19,7 +19,7 @@ from probe.core.ragged import Ragged
 from probe.heads.shared.head import FloatArray, Head, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.logistic import penalties
-from probe.heads.shared.token_rows import TokenRows, counts_of, vocabulary_of
+from probe.heads.shared.token_rows import TokenRows, counts_of, places_of, vocabulary_of
 
 Part = tuple[Ragged, IntArray]
 
@@ -42,6 +42,7 @@ class TfidfLinear(Head):
 
     Attributes:
         vocabulary_: (V,) ids of the tokens.
+        words_: The words themselves; of a run alone, which knows them.
         idf_: (V,) their weights.
         coef_: (K, V), or (1, V) for two classes.
         intercept_: (K,) or (1,).
@@ -126,6 +127,7 @@ class TfidfLinear(Head):
         """Yields each C, in ascending order, when the fitted attributes are its solution."""
         tokens, codes = part
         self.vocabulary_ = vocabulary_of(tokens)
+        self.__dict__.pop("words_", None)
         counts = counts_of(tokens, self.vocabulary_)
         weighting = TfidfTransformer().fit(counts)
         self.idf_ = weighting.idf_
@@ -140,6 +142,19 @@ class TfidfLinear(Head):
                 self.intercept_ = np.full(len(self.classes_), -np.inf)
                 self.coef_[seen], self.intercept_[seen] = coef, intercept
             yield C
+
+    def explain(self, X: Any) -> Ragged:
+        """What every token of every row adds to the logits, whose mean over classes is taken for 0: (M, K) of all.
+
+        The intercepts come on top.
+        """
+        tokens = self._check_rows(X, reset=False)[:]
+        places, known = places_of(tokens, self.vocabulary_)
+        weighted = counts_of(tokens, self.vocabulary_) @ sparse.diags_array(self.idf_)
+        lengths = np.sqrt(np.asarray(weighted.power(2).sum(axis=1)).ravel())
+        coef, _ = both_classes(self.coef_, self.intercept_)
+        weights = np.where(known, self.idf_[places], 0.0) / np.repeat(np.where(lengths > 0, lengths, 1), tokens.lengths)
+        return Ragged((coef - coef.mean(axis=0))[:, places].T * weights[:, None], tokens.lengths)
 
     def _logits(self, X: Any) -> FloatArray:
         weighted = counts_of(X, self.vocabulary_) @ sparse.diags_array(self.idf_)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, runtime_checkable
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
+from probe.core.ragged import Ragged
 
 
 @runtime_checkable
@@ -44,4 +45,28 @@ class HasBeside(Protocol):
 
     def beside(self, X: Any) -> Mapping[str, NDArray[Any]]:
         """By name what each of them says of rows, (N, K)."""
+        ...
+
+
+@runtime_checkable
+class VotesByWord(Protocol):
+    """A head whose scores of the classes are sums of what each word of a row says.
+
+    Attributes:
+        vocabulary_: (V,) ids of the words that it knows.
+    """
+
+    vocabulary_: IntArray
+
+    def explain(self, X: Any) -> Ragged:
+        """(M, K) what the words of all rows say of each class, one row after the other."""
+        ...
+
+
+@runtime_checkable
+class DecidesEarly(Protocol):
+    """A head that may know enough before a row ends."""
+
+    def decide_early(self, X: Any, target: Any) -> tuple[NDArray[Any], IntArray]:
+        """(N,) whether a class is ever ahead of all others, and (N,) after how many words it first is, or all."""
         ...

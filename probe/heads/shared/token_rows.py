@@ -44,10 +44,15 @@ def vocabulary_of(tokens: Ragged) -> IntArray:
     return np.unique(tokens.values).astype(np.int64)
 
 
+def places_of(tokens: Ragged, vocabulary: IntArray) -> tuple[IntArray, NDArray[np.bool_]]:
+    """(M,) where each id stands in a vocabulary, and whether it does; any place where it does not."""
+    places = np.searchsorted(vocabulary, tokens.values).clip(max=len(vocabulary) - 1)
+    return places, vocabulary[places] == tokens.values
+
+
 def counts_of(tokens: Ragged, vocabulary: IntArray) -> sparse.csr_matrix:
     """(N, V) how often each id of a vocabulary stands in each row; other ids are left out."""
-    columns = np.searchsorted(vocabulary, tokens.values).clip(max=len(vocabulary) - 1)
+    columns, known = places_of(tokens, vocabulary)
     rows: NDArray[Any] = np.repeat(np.arange(len(tokens)), tokens.lengths)
-    known = vocabulary[columns] == tokens.values
     ones = np.ones(int(known.sum()))
     return sparse.csr_matrix((ones, (rows[known], columns[known])), shape=(len(tokens), len(vocabulary)))

@@ -29,6 +29,17 @@ function neighbourList(run, found) {
   return list;
 }
 
+/* The words of a text by the class that they speak for; the darker, the more a word adds. */
+function wordVotes(run, [byClass, n], ahead) {
+  const most = Math.max(...byClass.flatMap(([, words]) => words.map(([, vote]) => vote)), 0), list = make("dl", { class: "votes" });
+  for (const [code, words] of byClass) {
+    const shown = words.map(([word, vote]) => make("span", { class: "vote", style: `--share:${(vote / most).toFixed(2)}`, title: `${word}: ${short(vote)}` }, word));
+    list.append(make("dt", {}, classOf(run, code)), make("dd", {}, ...(shown.length ? shown.flatMap((one) => [one, " "]) : ["no word"])));
+  }
+  const told = ahead === undefined ? plural(n, "word") : ahead === null ? `never ahead in ${plural(n, "word")}` : `first ahead after ${ahead} of ${plural(n, "word")}`;
+  return make("div", {}, list, make("small", { class: "soft" }, told));
+}
+
 function wrongRows(run) {
   const { detail } = run, { wrong, evidence, partition = "test" } = detail;
   if (!wrong?.length) return null;
@@ -38,11 +49,13 @@ function wrongRows(run) {
     const item = make("li", { class: "wrong" }, ...(shown ? [shown] : []), make("span", {}, words), make("small", { class: "soft" }, `row ${row}`));
     if (evidence?.attention) item.append(attentionMap(evidence.attention[at], evidence.grid));
     if (evidence?.neighbours) item.append(make("details", {}, make("summary", {}, "neighbours"), neighbourList(run, evidence.neighbours[at])));
+    if (evidence?.words) item.append(make("details", {}, make("summary", {}, "words"), wordVotes(run, evidence.words[at], evidence.ahead?.[at])));
     return item;
   });
   const found = [make("h4", {}, isNumber ? "Rows with the largest errors" : "Rows that it got most confidently wrong"), make("ul", { class: "wrongs" }, ...items)];
   if (evidence?.neighbours) found.push(make("p", { class: "soft" }, `The vote of each row rests on ${plural(evidence.k, "training row")}; the nearest are listed with their shares of the vote.`));
   if (evidence?.attention) found.push(make("p", { class: "soft" }, `Maps show where the head looks: ${evidence.n_maps > 1 ? `the mean of its ${evidence.n_maps} maps` : "its map"} over the tokens, of an image the patches that the backbone sees; beside them the smallest and the largest share.`));
+  if (evidence?.words) found.push(make("p", { class: "soft" }, `Words are listed under the class that they speak for, of each class those that add most to its score; the darker, the more.${evidence.ahead ? " A row could have been decided where the predicted class is first ahead of all others." : ""}`));
   if (evidence?.fault) found.push(make("p", { class: "soft" }, `What the predictions rest on is not shown: ${evidence.fault}.`));
   return found;
 }
