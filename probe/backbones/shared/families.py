@@ -150,9 +150,18 @@ def check_quantity(tap: str, quantity: str, layer: str, network: nn.Module, name
 
 def own_path(layer: str, network: nn.Module, blocks: Blocks | None) -> str:
     """The path of a layer, or of what an alias stands for; a layer that has the name itself goes first."""
-    if blocks is None or not ALIAS.fullmatch(layer) or layer in dict(network.named_modules()):
+    if blocks is None or not ALIAS.fullmatch(layer) or has_module(network, layer):
         return layer
     return blocks.path_of(layer)
+
+
+def has_module(network: nn.Module, path: str) -> bool:
+    """Whether there is a module by that name, without a walk through all of them: each tap asks in every batch."""
+    try:
+        network.get_submodule(path)
+    except AttributeError:
+        return False
+    return True
 
 
 def scale_of(block: nn.Module, names: tuple[str, ...]) -> Tensor | None:

@@ -259,7 +259,7 @@ class FrozenNetwork:
         """(N, ...) of (N, T, ...): unless told, at the first prefix token, or the mean where there is none."""
         if position:
             return self._reduce(values.flatten(2), f"{tap.partition(':')[0]}:{position}").unflatten(1, values.shape[2:])
-        return values[:, 0] if self._n_prefix(values.flatten(2), tap) else values.mean(1)
+        return values[:, 0].clone() if self._n_prefix(values.flatten(2), tap) else values.mean(1)
 
     def _reduce(self, output: Tensor, tap: str) -> Tensor:
         reduction = tap.partition(":")[2] or DEFAULT_REDUCTION
@@ -282,7 +282,7 @@ class FrozenNetwork:
                 raise InputError(
                     f"tap {tap}: backbone {self.name} has no prefix tokens there: use :mean instead of :cls"
                 )
-            return output[:, 0]
+            return output[:, 0].clone()  # a view would keep all tokens of each layer until the end
         return output[:, n_prefix:].mean(1)
 
     def _as_map(self, output: Tensor, tap: str) -> Tensor:

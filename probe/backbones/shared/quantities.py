@@ -12,15 +12,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import scaled_dot_product_attention
 
-from probe.backbones.shared.families import QUANTITIES, Blocks, Family, own_path, scale_of
-from probe.core.errors import InputError
+from probe.backbones.shared.attention_maps import attended, patterns_of
+from probe.backbones.shared.families import QUANTITIES, Blocks, Family, has_module, own_path, scale_of
 
 Read = Callable[[Tensor], Tensor]
 """(N, ...) of (N, T, ...): at the position that a tap asks for."""
-MOST_TOKENS = 64
-"""Of texts whose attention weights are read."""
 
 
 def listen_inside(backbone: Any, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None] | None:
@@ -30,7 +27,7 @@ def listen_inside(backbone: Any, tap: str, tapped: dict[str, Tensor]) -> Callabl
         backbone: A `FrozenNetwork`.
         tap: Expanded.
         tapped: Gets (N, H, d_h) of `heads`, (N, H, D) of `contribution`, (N, D) of `mlp`, (N, F) of `neurons`, and
-            (N, H, T, T) of `attn`.
+            (N, H, T, T) of `attn`, or its rows at a position (N, H, T).
 
     Returns:
         What ends it.
@@ -41,7 +38,7 @@ def listen_inside(backbone: Any, tap: str, tapped: dict[str, Tensor]) -> Callabl
     path = own_path(layer, backbone.network, blocks)
     if blocks is None or not path:
         return None
-    if path == "embed" and path not in dict(backbone.network.named_modules()):
+    if path == "embed" and not has_module(backbone.network, path):
         first = backbone.network.get_submodule(blocks.paths[0])
 
         def ahead(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
@@ -106,12 +103,13 @@ def _hooks(inside: Inside, quantity: str, read: Read, tap: str, tapped: dict[str
     def of_neurons(_: nn.Module, inputs: tuple[Any, ...]) -> None:
         tapped[tap] = read(inside.by_row(inputs[0]))
 
-    def of_patterns(_: nn.Module, __: Any, output: Any) -> None:
-        tapped[tap] = padded_patterns(output, backbone, tap)
+    def of_patterns(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any) -> None:
+        at = read if tap.count(":") > 1 else None
+        tapped[tap] = patterns_of(inside.attention, (args, kwargs, output), backbone, tap, at)
 
     counted = inside.block.register_forward_pre_hook(count, with_kwargs=True)
     if quantity == "attn":
-        return [inside.attention.register_forward_hook(of_patterns)]
+        return [counted, inside.attention.register_forward_hook(of_patterns, with_kwargs=True)]
     if quantity == "mlp":
         return [counted, inside.block.get_submodule(inside.family.mlp).register_forward_hook(of_mlp)]
     if quantity == "neurons":
@@ -132,33 +130,3 @@ def contributions(z: Tensor, matrix: Any) -> Tensor:
     weight = matrix.weight.T if type(matrix).__name__ == "Conv1D" else matrix.weight  # GPT-2 has it (in, out)
     with torch.autocast(z.device.type, enabled=False):
         return torch.einsum("nhd,ohd->nho", z.float(), weight.float().unflatten(1, z.shape[1:]))
-
-
-def attended(attention: nn.MultiheadAttention, x: Tensor) -> Tensor:
-    """(N, T, H, d_h) of self-attention on x."""
-    x = x if attention.batch_first else x.transpose(0, 1)
-    joint = nn.functional.linear(x, attention.in_proj_weight, attention.in_proj_bias)
-    q, k, v = joint.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
-    return scaled_dot_product_attention(q, k, v).transpose(1, 2)
-
-
-def padded_patterns(output: Any, backbone: Any, tap: str) -> Tensor:
-    """(N, H, T, T) attention weights of real tokens, zero elsewhere; T is the most that the backbone reads.
-
-    Raises:
-        InputError: The backbone reads images, or long texts, or the network gives none, as it does without a word where
-            attention is not eager.
-    """
-    n_tokens = getattr(backbone, "max_length", None)
-    if n_tokens is None or n_tokens > MOST_TOKENS:
-        raise InputError(
-            f"tap {tap} asks for attention weights, a number per pair of tokens, expected texts of at most "
-            f"{MOST_TOKENS} tokens: set backbone.max_length={MOST_TOKENS} or less, of a language model"
-        )
-    weights = output[1] if isinstance(output, tuple) and len(output) > 1 else None
-    if weights is None:
-        raise InputError(f"tap {tap} asks for attention weights, the network gives none: set backbone.attention=eager")
-    mask = backbone._group["attention_mask"]
-    kept = weights.float() * (mask[:, None, :, None] * mask[:, None, None, :])
-    missing = n_tokens - kept.shape[-1]
-    return nn.functional.pad(kept, (0, missing, 0, missing))

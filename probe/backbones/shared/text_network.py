@@ -144,7 +144,7 @@ class TextNetwork(FrozenNetwork):
         """(N, ...) of (N, T, ...) at a position of each text."""
         mask = self._group["attention_mask"]
         if position == "first":
-            return states[:, 0]
+            return states[:, 0].clone()  # a view would keep the states of all layers, and their memory cold
         if position == "mask":
             if "slot" not in self._group:
                 raise InputError(f"{what} of backbone {self.name} is read at the mask: set backbone.pooling=mask")

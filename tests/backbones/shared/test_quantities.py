@@ -2,34 +2,21 @@
 
 import json
 
-import open_clip
 import pytest
 import timm
 import torch
-from language_models import network, save
+from language_models import network
 from oracles import files_of
 from safetensors import safe_open
 from safetensors.torch import load_file
+from vision_transformers import VITS, open_clip_vit, positions_of, shake, timm_vit
 
-from probe.backbones.open_clip import OpenClipBackbone
 from probe.backbones.shared.families import FAMILIES, blocks_of, scale_of
-from probe.backbones.shared.huggingface_text import HuggingFaceTexts
 from probe.backbones.shared.text_network import TextNetwork
 from probe.backbones.timm import TimmBackbone
 from probe.core.errors import InputError
 
 PRE_NORM = ("llama", "mistral", "qwen2", "qwen3", "gpt2", "gpt_neo", "gpt_neox", "opt", "modernbert")
-SMALL = {"depth": 2, "embed_dim": 32, "num_heads": 4, "img_size": 32, "patch_size": 16}
-VITS = {
-    "vit_tiny_patch16_224": {},
-    "vit_base_patch16_siglip_224": {},
-    "vit_small_patch14_dinov2": {},
-    "vit_small_patch14_reg4_dinov2": {},
-    "deit3_small_patch16_224": {},
-    "beit_base_patch16_224": {"init_values": 0.5, "img_size": 224},
-    "eva02_tiny_patch14_224": {},
-    "vit_small_patch16_dinov3": {},
-}
 
 
 class Plain(TextNetwork):
@@ -45,15 +32,6 @@ class Plain(TextNetwork):
 
 def batch_of(ids):
     return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "length": torch.full((len(ids),), ids.shape[1])}
-
-
-def shake(made):
-    """Weights so large that no part is small beside the embeddings."""
-    torch.manual_seed(1)
-    with torch.no_grad():
-        for weight in made.parameters():
-            weight.normal_(0, 1 / weight[:1].numel() ** 0.5 if weight.ndim > 1 else 0.5)
-    return made
 
 
 def taps_at(position, n_blocks):
@@ -87,27 +65,15 @@ def test_embeddings_heads_biases_and_mlps_are_the_stream_before_the_final_norm(f
 
 @pytest.mark.parametrize("name", VITS)
 def test_the_same_holds_of_timms_vision_transformers(name):
-    options = {**SMALL, **VITS[name]}
-    size = options.pop("img_size")
-    images = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    positions = ("mean",) if "siglip" in name else ("cls", "mean")
-    taps = [tap for position in positions for tap in taps_at(position, 2)]
-    backbone = TimmBackbone(name, pretrained=False, img_size=size, model_kwargs=options, taps=taps)
-    shake(backbone.network)
+    positions = positions_of(name)
+    backbone, images = timm_vit(name, [tap for position in positions for tap in taps_at(position, 2)])
     for position in positions:
         assert_adds_up(backbone, images, position)
 
 
 @pytest.mark.parametrize("scaled", [False, True], ids=["plain", "LayerScale"])
 def test_the_same_holds_of_open_clips(tmp_path, scaled):
-    vision = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
-    vision |= {"ls_init_value": 0.5} if scaled else {}
-    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
-    name = f"probe-test-quantities-{scaled}"
-    (tmp_path / f"{name}.json").write_text(json.dumps({"embed_dim": 24, "vision_cfg": vision, "text_cfg": text}))
-    open_clip.add_model_config(tmp_path)
-    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    backbone = OpenClipBackbone(name, pretrained=None, taps=taps_at("cls", 2))
+    backbone, images = open_clip_vit(tmp_path, taps_at("cls", 2), scaled)
     assert_adds_up(backbone, images, "cls")
 
 
@@ -119,41 +85,6 @@ def test_the_heads_of_bert_add_up_to_its_attention_output():
     dense.register_forward_hook(lambda m, i, output: found.update(dense=output))
     given = backbone.extract(batch_of(torch.randint(5, 20, (2, 6))), ["blocks.1:contribution:last"])
     torch.testing.assert_close(given["blocks.1:contribution:last"].sum(1) + dense.bias, found["dense"][:, -1])
-
-
-@pytest.mark.parametrize("family", ["llama", "gpt_neox", "bert", "gpt2"])
-def test_attention_weights_times_values_are_the_heads(tmp_path, family):
-    save(tmp_path / family, family)
-    taps = ["blocks.1:attn", "blocks.1:heads:last"]
-    options = {"attention": "eager", "max_length": 12, "pooling": "last"}
-    backbone = HuggingFaceTexts(str(tmp_path / family), taps=taps, **options)
-    config = backbone.network.config
-    H = config.num_attention_heads
-    attention = blocks_of(backbone.network)
-    block = backbone.network.get_submodule(attention.paths[1])
-    values = {}
-
-    def keep(joint):
-        if family == "gpt_neox":  # interleaved by head
-            return joint.unflatten(-1, (H, 3, -1))[..., 2, :]
-        return joint.unflatten(-1, (3, H, -1))[..., 2, :, :] if family == "gpt2" else joint
-
-    where = {
-        "llama": "self_attn.v_proj", "bert": "attention.self.value", "gpt2": "attn.c_attn",
-        "gpt_neox": "attention.query_key_value",
-    }[family]  # fmt: skip
-    block.get_submodule(where).register_forward_hook(lambda m, i, output: values.update(v=keep(output)))
-    row = backbone.transform("the cat sat on a mat")
-    given = backbone.extract(backbone.collate([row]), backbone.taps)
-    v, n = values["v"], len(row["input_ids"])
-    if family in ("llama", "bert"):
-        shared = getattr(config, "num_key_value_heads", H)
-        v = v.unflatten(-1, (shared, -1)).repeat_interleave(H // shared, dim=2)
-    patterns = given["blocks.1:attn"]
-    assert patterns.shape == (1, H, 12, 12)
-    assert not patterns[:, :, n:].any()
-    expected = torch.einsum("ht,thd->hd", patterns[0, :, n - 1, :n], v[0])
-    torch.testing.assert_close(given["blocks.1:heads:last"][0], expected, rtol=1e-4, atol=1e-5)
 
 
 def test_swapping_two_heads_swaps_their_taps_alone():
@@ -218,18 +149,6 @@ def test_what_a_family_does_not_have_is_refused_with_what_it_has(family, tap, te
 def test_a_network_without_blocks_has_none():
     with pytest.raises(InputError, match=r"backbone timm/resnet10t-random has no list of blocks: name its own layers"):
         TimmBackbone("resnet10t", pretrained=False, taps=["embed"])
-
-
-def test_attention_weights_want_short_texts_and_eager_attention(tmp_path):
-    folder = str(save(tmp_path / "llama", "llama"))
-    with pytest.raises(InputError, match=r"the network gives none: set backbone\.attention=eager"):
-        _ = HuggingFaceTexts(folder, taps=["blocks.0:attn"], max_length=8, attention="sdpa").shapes
-    with pytest.raises(InputError, match=r"expected texts of at most 64 tokens: set backbone\.max_length=64 or less"):
-        _ = TimmBackbone("test_vit", pretrained=False, img_size=32, taps=["blocks.0:attn"]).shapes
-    with pytest.raises(InputError, match=r"attention is 'flash', expected eager or sdpa: set backbone\.attention so"):
-        HuggingFaceTexts(folder, attention="flash")
-    eager, plain = (HuggingFaceTexts(folder, attention=kind) for kind in ("eager", None))
-    assert eager.identity() != plain.identity()
 
 
 def read(path):
