@@ -16,6 +16,7 @@ from probe.backbones.shared.foreign_network import OUTPUT, ForeignNetwork
 from probe.backbones.shared.framing import of_processor
 from probe.backbones.shared.huggingface_text import HuggingFaceTexts
 from probe.backbones.shared.outputs import n_class_tokens
+from probe.backbones.shared.own_code import handed_over, own_code
 from probe.backbones.shared.pretrained import load_model
 from probe.core.errors import InputError
 from probe.core.geometry import Geometry, Size
@@ -140,6 +141,7 @@ class HuggingFaceBackbone(ForeignNetwork):
             raise InputError(MISSING)
         network, missing, self._processor = _load(name, pretrained, revision, seed)
         self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
+        self._handed_over = handed_over(network, name)
         self._masks = unmasked(network)
         self._n_detection_tokens = _n_detection_tokens(network)
         self._config = json.loads(network.config.to_json_string(use_diff=False))
@@ -176,7 +178,8 @@ class HuggingFaceBackbone(ForeignNetwork):
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         given = {"noise": torch.arange(self._masks, device=batch.device).expand(len(batch), -1)} if self._masks else {}
-        output = self.network(pixel_values=batch, **given)
+        with own_code(self._handed_over):
+            output = self.network(pixel_values=batch, **given)
         last = output.get("last_hidden_state")
         kinds = self._arranged(last) if isinstance(last, Tensor) and last.ndim in (3, 4) else {}
         pooled = output.get("pooler_output")

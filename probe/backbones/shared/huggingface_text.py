@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,22 +14,17 @@ from torch import Tensor
 from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.live_texts import LiveModel, body_of
 from probe.backbones.shared.output_words import OutputWords
+from probe.backbones.shared.own_code import handed_over, own_code
 from probe.backbones.shared.pretrained import cannot_be_had, is_decoder, load_model
+from probe.backbones.shared.sentence_transformers import sentence_transformers
 from probe.backbones.shared.text_network import TextNetwork
 from probe.backbones.shared.text_prompts import Chat, Prompt
-from probe.core.base import digest
+from probe.core.base import IntArray, digest
 from probe.core.errors import InputError
 from probe.core.texts import Text
 
 SIDES = ("right", "left")
 ATTENTIONS = ("eager", "sdpa")
-KNOWN_MODULES = ("Transformer", "Pooling", "Normalize")
-"""Of a folder of sentence-transformers."""
-POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "first",
-    "pooling_mode_lasttoken": "last",
-}
 UNLIMITED = 10**6
 """A tokenizer that knows no limit says a number beyond this."""
 
@@ -99,6 +94,7 @@ class HuggingFaceTexts(TextNetwork):
             misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
             said, self._facts = sentence_transformers(Path(name), pooling is not None), {"misfits": misfits}
             shown = f"{Path(name).name if Path(name).is_dir() else name}{'' if pretrained else '-random'}"
+        self._handed_over = handed_over(network, shown)
         if attention is not None:
             network.set_attn_implementation(attention)
         self._config = json.loads(network.config.to_json_string(use_diff=False))
@@ -122,6 +118,10 @@ class HuggingFaceTexts(TextNetwork):
             precision=precision,
             taps=taps,
         )
+
+    def _features(self, batch: Mapping[str, Tensor]) -> dict[str, Any]:
+        with own_code(self._handed_over):
+            return super()._features(batch)
 
     def transform(self, row: Any) -> dict[str, Tensor]:
         """Tokens of one text, (T,) each, and `length`, its tokens before it was cut."""
@@ -191,6 +191,11 @@ class HuggingFaceTexts(TextNetwork):
         """Tokens of a text before it is cut."""
         return int(self.transform(row)["length"])
 
+    def words_of(self, ids: IntArray, rows: Iterable[Any]) -> list[str]:
+        """The tokens as they are read; those that are no text of their own as the tokenizer calls them."""
+        names = self._tokenizer.convert_ids_to_tokens(ids.tolist())
+        return [self._tokenizer.convert_tokens_to_string([name]).strip() or name for name in names]
+
     def as_read(self, row: Any) -> str:
         """A text with what stands around it."""
         return " ".join(self._prompt.words(row if isinstance(row, Text) else Text(row))[0])
@@ -242,44 +247,6 @@ def longest(network: Any, tokenizer: Any) -> int:
         positions -= table.padding_idx + 1  # RoBERTa counts from behind the padding token
     told = [n for n in (positions, tokenizer.model_max_length) if isinstance(n, int) and 0 < n < UNLIMITED]
     return min(told, default=UNLIMITED)
-
-
-def sentence_transformers(folder: Path, pooled_otherwise: bool) -> dict[str, Any]:
-    """What a folder of sentence-transformers says: `pooling`, `normalize`, `max_length`; nothing of another folder.
-
-    Args:
-        folder: The folder.
-        pooled_otherwise: Whether the user says how to pool, so that the modules behind the network have no part.
-    """
-    if not (folder / "modules.json").is_file():
-        return {}
-    modules = _json(folder / "modules.json")
-    kinds = {str(module["type"]).rpartition(".")[2]: folder / module["path"] for module in modules}
-    said: dict[str, Any] = {"normalize": "Normalize" in kinds and not pooled_otherwise}
-    for file in ("sentence_bert_config.json", "sentence_roberta_config.json"):
-        if (folder / file).is_file():
-            said["max_length"] = _json(folder / file).get("max_seq_length")
-    if pooled_otherwise:
-        return said
-    asked = _json(kinds["Pooling"] / "config.json") if "Pooling" in kinds else {}
-    modes = [key for key, value in asked.items() if key.startswith("pooling_mode_") and value is True]
-    if unknown := [kind for kind in kinds if kind not in KNOWN_MODULES] or [m for m in modes if m not in POOLINGS]:
-        raise InputError(
-            f"{folder} pools by {', '.join(unknown)}, expected {', '.join([*KNOWN_MODULES[1:], *POOLINGS])} alone: set "
-            "backbone.pooling to read the states of the network itself"
-        )
-    if len(modes) > 1:
-        raise InputError(
-            f"{folder} pools in {len(modes)} ways ({', '.join(modes)}), expected one: set backbone.pooling"
-        )
-    return said | {"pooling": POOLINGS[modes[0]] if modes else None}
-
-
-def _json(file: Path) -> Any:
-    try:
-        return json.loads(file.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read ({error}): give the model's folder whole") from error
 
 
 def digest_of(tokenizer: Any) -> str:
