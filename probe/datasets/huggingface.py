@@ -1,4 +1,4 @@
-"""Image sets that the library `datasets` of Hugging Face reads: of the hub, saved to disk, or local files."""
+"""Images or texts that the library `datasets` of Hugging Face reads: of the hub, saved to disk, or local files."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from probe.core.words import counted
 from probe.datasets.shared.columns import IMAGE, LABEL, MASK, required
 from probe.datasets.shared.dictionaries import Coded
 from probe.datasets.shared.hub_rows import HuggingFacePartition
+from probe.datasets.shared.hub_sets import described, open_set, splits_of, values_of
+from probe.datasets.shared.hub_texts import OfTexts, table_of
 from probe.datasets.shared.labels import label_columns, read_class_names
 from probe.datasets.shared.mask_codes import Ignored, read_palette
 from probe.datasets.shared.mask_images import Pairs, masks_of
 from probe.datasets.shared.numbers import joined_classes, numbers_asked
 from probe.datasets.shared.partitions import content_cut, make_dataset
+from probe.datasets.shared.row_facts import know
+from probe.datasets.shared.shortening import Shortening
+from probe.datasets.shared.split_tables import fact_of
 from probe.datasets.shared.subsets import subset
-
-SPLITS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
-READERS = {
-    ".parquet": "parquet", ".arrow": "arrow", ".csv": "csv", ".json": "json", ".jsonl": "json", ".tar": "webdataset",
-}  # fmt: skip
-"""Suffix of a single file: the reader of `datasets`."""
+from probe.datasets.shared.text_rows import TextPartition
 
 
 def load(
@@ -49,6 +49,15 @@ def load(
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
     ordered: bool = False,
+    text_column: str | None = None,
+    pair_column: str | None = None,
+    span_columns: Sequence[str] | None = None,
+    shorten: Sequence[str] | None = None,
+    stop_words: str | Sequence[str] | None = None,
+    keep_words: Sequence[str] | None = None,
+    group_column: str | None = None,
+    session_column: str | None = None,
+    hardness_column: str | None = None,
 ) -> Dataset:
     """Reads whatever `datasets.load_dataset` or `load_from_disk` reads; needs `pip install 'probe-bench[datasets]'`.
 
@@ -79,14 +88,29 @@ def load(
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
         ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
+        text_column: Of sets of texts: by default the one of the names in `TEXT`, else the only one that holds strings;
+            rows are texts where no column holds images, or where it is given.
+        pair_column, span_columns, shorten, stop_words, keep_words: Of sets of texts, see `probe.datasets.texts.load`.
+        group_column: Rows of one document, patient, ... that no protocol divides, see `row_facts.FACTS`.
+        session_column, hardness_column: What else is known of each row.
     """
     if path is None:
         raise InputError("dataset=huggingface needs a path, none is given: set dataset.path=<hub id, folder or file>")
-    opened = _open(path, config_name, revision)
-    chosen = _splits(opened, path, splits, cut=test_fraction is not None)
+    opened = open_set(path, config_name, revision)
+    chosen = splits_of(opened, path, splits, cut=test_fraction is not None)
     found = {part: opened[split] for part, split in chosen.items()}
     features = found["train"].features
-    image = _image_column(features, image_column, path, mask_column)
+    if text_column and (of_images := image_column or mask_column):
+        raise InputError(
+            f"dataset.text_column is {text_column} and column {of_images} is said to hold images, expected one of the "
+            "two: leave the other out"
+        )
+    facts = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
+    taken = [*facts.values(), *label_columns(label_column), *label_columns(target_columns)]
+    has_images = bool(image_column or mask_column or _images_of(features))
+    of_texts = OfTexts(text_column, pair_column, span_columns, Shortening(shorten or (), stop_words, keep_words or ()))
+    texts = of_texts.found_in(features, path, taken, has_images=has_images)
+    image = (texts and texts.text) or _image_column(features, image_column, path, mask_column)
     of_labels = {"label_column": label_column, "map_labels": map_labels, "target_columns": target_columns}
     given = of_labels if mask_column else {"palette": palette, "background": background}
     if odd := [word for word, value in given.items() if value not in (None, False)]:
@@ -109,7 +133,7 @@ def load(
         map_labels=map_labels, unknown_labels=unknown_labels,
     )  # fmt: skip
     if asked:
-        columns = asked.among(path, _described(features), [name for name in features if name != image])
+        columns = asked.among(path, described(features), [name for name in features if name != image])
         coded = {column: _coded(found, chosen, column) for column in columns}
         raw = {part: {c: coded[c][part][0].values for c in columns} for part in found}
         labelled = asked.read(raw, path)
@@ -117,18 +141,23 @@ def load(
         columns = [_label_column(features, column, image, path) for column in label_columns(label_column)]
         coded = {column: _coded(found, chosen, column) for column in columns}
         labelled = joined_classes(coded, read_class_names(class_names), ignore_label, map_labels, unknown_labels)[0]
-    partitions: dict[str, Partition] = {
-        part: HuggingFacePartition(
-            rows, image, labelled.labels[part], [f"{part}:{row}" for row in range(len(rows))], _own(path)
+    partitions: dict[str, Partition] = {}
+    for part, rows in found.items():
+        ids, labels = [f"{part}:{row}" for row in range(len(rows))], labelled.labels[part]
+        partition: Partition = (
+            TextPartition(texts.rows(rows, part, path), labels, ids, labelled.target)
+            if texts
+            else HuggingFacePartition(rows, image, labels, ids, _own(path))
         )
-        for part, rows in found.items()
-    }
+        table = table_of(rows, [column for column in facts.values() if column], path)
+        partitions[part] = know(partition, {f: fact_of(table, column, part) for f, column in facts.items()}, part)
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], labelled.target, test_fraction)
-    called, left_out = name or Path(path).name, _unused(opened, chosen)
+    called, left_out = name or Path(path).name + (texts.suffix if texts else ""), _unused(opened, chosen)
     return make_dataset(
-        called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows="images", ordered=ordered
-    )
+        called, labelled.names, partitions, target=labelled.target, rows="texts" if texts else "images",
+        left_out=left_out + (texts.shorter.told if texts else []), ordered=ordered,
+    )  # fmt: skip
 
 
 def _unused(opened: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
@@ -140,7 +169,7 @@ def _unused(opened: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:
 def _pairs(rows: Any, image: str, mask: str, part: str, path: str) -> Pairs:
     """The images and the masks of a split."""
     fitting = _images_of(rows.features)
-    required(MASK, path, _described(rows.features), mask, [column for column in fitting if column != image])
+    required(MASK, path, described(rows.features), mask, [column for column in fitting if column != image])
     ids, nothing = [f"{part}:{row}" for row in range(len(rows))], np.zeros(len(rows), dtype=np.int64)
     images, masks = (HuggingFacePartition(rows, column, nothing, ids, _own(path)) for column in (image, mask))
     files = masks.files if images.files else []
@@ -167,80 +196,9 @@ def _coded(found: Mapping[str, Any], splits: Mapping[str, str], column: str) -> 
                 "with the same columns"
             )
     return {
-        part: [Coded(f"split {splits[part]}", _values(rows, column), _names(rows.features[column]))]
+        part: [Coded(f"split {splits[part]}", values_of(rows, column), _names(rows.features[column]))]
         for part, rows in found.items()
     }
-
-
-def _values(rows: Any, column: str) -> list[Any]:
-    """All values of a column, without decoding any image."""
-    return list(rows.select_columns([column]).with_format("arrow")[:].column(column).to_pylist())
-
-
-def _open(path: str, config_name: str | None, revision: str | None) -> Mapping[str, Any]:
-    """Splits by name."""
-    try:
-        import datasets
-    except ImportError as error:
-        raise InputError(
-            "dataset=huggingface needs the package datasets, which is not installed: "
-            "pip install 'probe-bench[datasets]'"
-        ) from error
-    if int(datasets.__version__.partition(".")[0]) < 4:  # whose sets may be scripts
-        raise InputError(
-            f"dataset=huggingface needs datasets 4 or newer, which runs no code of the sets, here is "
-            f"{datasets.__version__}: pip install -U datasets"
-        )
-    source = Path(path).expanduser()
-    saved = any((source / file).is_file() for file in ("dataset_dict.json", "state.json"))
-    if not source.exists() and (path.startswith((".", "/", "~")) or path.count("/") > 1):
-        raise InputError(f"dataset.path {path} is no file or folder, expected one, or an id on the hub: give its path")
-    try:
-        if saved:
-            opened = datasets.load_from_disk(str(source))
-        elif source.is_file():
-            if source.suffix not in READERS:  # others of the library's readers unpickle
-                raise InputError(f"file {path} is none of {', '.join(READERS)}: convert it, or give its folder")
-            opened = datasets.load_dataset(READERS[source.suffix], data_files=str(source))
-        else:
-            where = str(source) if source.exists() else path
-            opened = datasets.load_dataset(where, config_name, revision=revision)
-    except Exception as error:
-        # The library has exceptions of its own for each kind of source, and those of every reader and of the network.
-        reason = " ".join(str(error).split())[:300]
-        raise InputError(
-            f"datasets cannot load {path} ({type(error).__name__}: {reason}): mend dataset.path, config_name or "
-            "revision, or fetch the set where there is a network and give its folder"
-        ) from error
-    return opened if isinstance(opened, Mapping) else {"train": opened}
-
-
-def _splits(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | None, cut: bool) -> dict[str, str]:
-    """The name of each partition's split."""
-    there = list(opened)
-    if asked is None:
-        chosen = {part: n for part, names in SPLITS.items() if (n := next((n for n in names if n in there), None))}
-        if "test" not in chosen and "validation" in chosen and not cut:
-            chosen["test"] = chosen.pop("validation")
-    else:
-        chosen = dict(asked)
-    wrong = [f"{part}={name}" for part, name in chosen.items() if part not in SPLITS or name not in there]
-    if wrong:
-        raise InputError(
-            f"dataset.splits has {', '.join(wrong)}, expected {', '.join(SPLITS)} from the splits {', '.join(there)} "
-            f"of {path}: mend it"
-        )
-    if cut and "test" in chosen:
-        raise InputError(
-            f"{path} has the test split {chosen['test']}, dataset.test_fraction is for sets without one: leave it out, "
-            "or name other splits in dataset.splits"
-        )
-    if "train" not in chosen:
-        raise InputError(
-            f"{path} has the splits {', '.join(there)}, expected train and test: name them with "
-            f"dataset.splits='{{train: {there[0]}, test: {there[-1]}}}', or cut a part with dataset.test_fraction=0.2"
-        )
-    return chosen
 
 
 def _images_of(features: Mapping[str, Any]) -> list[str]:
@@ -257,13 +215,13 @@ def _images_of(features: Mapping[str, Any]) -> list[str]:
 def _image_column(features: Mapping[str, Any], asked: str | None, path: str, other: str | None) -> str:
     """The column of the images; `other` holds something else."""
     fitting = [name for name in _images_of(features) if name != other]
-    return required(IMAGE, path, _described(features), asked, fitting, by_kind=fitting)
+    return required(IMAGE, path, described(features), asked, fitting, by_kind=fitting)
 
 
 def _label_column(features: Mapping[str, Any], asked: str | None, image: str, path: str) -> str:
     fitting = [name for name in features if name != image]
     classes = [name for name in fitting if _names(features[name])]
-    return required(LABEL, path, _described(features), asked, fitting, by_kind=classes)
+    return required(LABEL, path, described(features), asked, fitting, by_kind=classes)
 
 
 def _names(kind: Any) -> list[str] | None:
@@ -272,12 +230,8 @@ def _names(kind: Any) -> list[str] | None:
     return names
 
 
-def _described(features: Mapping[str, Any]) -> dict[str, str]:
-    return {name: str(getattr(kind, "dtype", None) or type(kind).__name__) for name, kind in features.items()}
-
-
 def _columns(features: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in _described(features).items())
+    return ", ".join(f"{name} ({kind})" for name, kind in described(features).items())
 
 
 def _cut(train: Partition, target: Target, fraction: float) -> dict[str, Partition]:

@@ -9,8 +9,7 @@ from typing import Any
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
-from probe.core.texts import Text
-from probe.datasets.shared.columns import LABEL, Role, required
+from probe.datasets.shared.columns import LABEL, required
 from probe.datasets.shared.labels import join_columns, label_columns, numbers_or_names, read_class_names
 from probe.datasets.shared.numbers import classes, numbers_asked
 from probe.datasets.shared.partitions import make_dataset
@@ -21,11 +20,8 @@ from probe.datasets.shared.split_tables import Readers, column_of, fact_of, tabl
 from probe.datasets.shared.tables import Table, read_table
 from probe.datasets.shared.text_files import read_folder
 from probe.datasets.shared.text_rows import TextPartition
+from probe.datasets.shared.text_tables import TEXT, rows_of
 
-TEXT = Role(
-    "the texts", "text_column", ("text", "sentence"),
-    ("content", "review", "document", "body", "utterance", "question", "message", "tweet"),
-)  # fmt: skip
 TYPED = (".jsonl", ".ndjson", ".parquet")
 """Endings of tables whose values have types; others hold words."""
 
@@ -137,7 +133,7 @@ def load(
         found = classes(raw, str(source), given, ignore_label, map_labels, unknown_labels)
     partitions = {}
     for part, table in tables.items():
-        rows = [shorter(row) for row in _rows(table, part, text_key, pair_column, span_columns)]
+        rows = [shorter(row) for row in rows_of(table, part, text_key, pair_column, span_columns)]
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         numbered = [str(row) for row in range(len(rows))]
         partitions[part] = know(TextPartition(rows, found.labels[part], numbered, found.target), facts, part)
@@ -169,48 +165,6 @@ def _kind(values: Sequence[Any]) -> str:
     except ValueError:
         return "words"
     return "numbers"
-
-
-def _rows(table: Table, part: str, text: str, pair: str | None, span: Sequence[str] | None) -> Sequence[str | Text]:
-    texts = _texts(table, text, part)
-    if pair is None and span is None:
-        return texts
-    pairs = _texts(table, pair, part) if pair is not None else [None] * len(texts)
-    spans = _spans(table, span, part, texts) if span is not None else [None] * len(texts)
-    return [Text(*row) for row in zip(texts, pairs, spans, strict=True)]
-
-
-def _texts(table: Table, column: str, part: str) -> list[str]:
-    values = column_of(table, column)
-    odd = next((row for row, value in enumerate(values) if not isinstance(value, str)), None)
-    if odd is not None:
-        raise InputError(
-            f"row {odd} of {part} has {values[odd]!r} in column {column} of {table.source}, expected a text: fill it "
-            "in (an empty text will do), or leave the row out"
-        )
-    return values
-
-
-def _spans(table: Table, columns: Sequence[str], part: str, texts: Sequence[str]) -> list[tuple[int, int]]:
-    if isinstance(columns, str) or len(columns) != 2:
-        raise InputError(
-            f"dataset.span_columns is {columns!r}, expected two columns, where a span begins and where it ends: set "
-            "dataset.span_columns=[start,end]"
-        )
-    found = []
-    for row, ends in enumerate(zip(*(column_of(table, column) for column in columns), strict=True)):
-        try:
-            first, last = (int(end) for end in ends)
-        except (TypeError, ValueError):
-            first, last = -1, -1
-        if not 0 <= first < last <= len(texts[row]):
-            raise InputError(
-                f"row {row} of {part} has the span {ends[0]!r} to {ends[1]!r} in {table.source}, expected two whole "
-                f"numbers from 0 to {len(texts[row])}, the length of its text in characters, the first one smaller: "
-                "mend it"
-            )
-        found.append((first, last))
-    return found
 
 
 def _labels(table: Table, columns: Sequence[str], separator: str | None, tables: Mapping[str, Table]) -> Any:
