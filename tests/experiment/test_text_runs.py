@@ -108,3 +108,60 @@ def test_describe_tells_lengths_what_is_cut_and_an_example(files: Path) -> None:
     printed = render(facts)
     assert "median 14 a text, at most 14; 10 are read, 100 % of the texts are cut (of those looked at)" in printed
     assert f"example        {data.partitions['train'][0]}" in printed
+
+
+ODD = ["", " \t\n", "the cat " * 12_500, "🐈‍⬛ 👩🏽‍🚀 🇩🇪", "\u05d4\u05d7\u05ea\u05d5\u05dc \u202e\u0627\u0644\u0642\u0637\u202c", "a\0cat\0", "mat\u200d\ufeff", "ﬁ e\u0301"]
+
+
+@pytest.mark.parametrize("head", ["ridge", "tfidf_linear", "ss3"])
+def test_odd_texts_go_through_a_run_like_any_others(files: Path, tmp_path: Path, head: str) -> None:
+    """Nothing, 100,000 characters, emoji, right to left, NUL, marks alone: each gets a prediction of its own."""
+    rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(ODD * 6)]
+    rows = [{**row, "text": f"{row['text']}{' dog' * (i // 8)}" if row["text"].strip() else row["text"]} for i, row in enumerate(rows)]
+    (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for backbone in (("huggingface", {"name": str(files / "bert")}), ("raw", {"rows": "texts"})):
+        result = probe.run(
+            backbone, ("texts", {"path": str(tmp_path / "odd.jsonl")}), head, ("holdout", {"test_fraction": 0.25}),
+            cache=tmp_path / "cache", runs=tmp_path / "runs", quiet=True,
+        )  # fmt: skip
+        assert np.isfinite(result.predictions["logits"]).all()
+        assert len(result.predictions["row"]) == 12
+        assert result.record["leakage"]["test"] > 0
+        assert not any(result.record["skipped_rows"].values())
+
+
+@pytest.mark.parametrize("head", ["linear", "knn"])
+def test_several_labels_per_text(files: Path, tmp_path: Path, head: str) -> None:
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(120):
+        labels = [name for name in ("cat", "dog", "red") if rng.random() < 0.4]
+        rows.append({"text": " ".join(rng.permutation([*labels, *rng.choice(["the", "a", "on", "from"], 5)])), "labels": labels})
+    (tmp_path / "several.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = probe.run(
+        ("raw", {"rows": "texts", "n_words": 64}), ("texts", {"path": str(tmp_path / "several.jsonl")}), head, "holdout",
+        cache=tmp_path / "cache", runs=tmp_path / "runs", quiet=True,
+    )  # fmt: skip
+    assert result.metrics["mAP"].value > 0.8
+
+
+@pytest.mark.parametrize("column", ["grade", "n_words"])
+def test_from_easy_texts_to_hard_ones_by_a_column(tmp_path: Path, column: str) -> None:
+    rng = np.random.default_rng(0)
+    for part, n in (("train", 80), ("test", 40)):
+        rows = []
+        for i in range(n):
+            grade = int(rng.integers(0, 5))
+            own = WORDS[:8] if i % 2 else WORDS[8:]
+            words = [*rng.choice(own, 6 - grade), *rng.choice(WORDS, 2 * grade)]
+            rows.append({"text": " ".join(words), "label": "ab"[i % 2], "grade": grade, "n_words": len(words)})
+        (tmp_path / f"{part}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    def top1(train: str, test: str) -> float:
+        protocol = ("easy_to_hard", {"hardness": None, "train": train, "test": test})
+        dataset = ("texts", {"path": str(tmp_path), "hardness_column": column})
+        run = probe.run(("raw", {"rows": "texts", "n_words": 64}), dataset, "ridge", protocol,
+                        cache=tmp_path / "cache", runs=tmp_path / "runs", quiet=True)  # fmt: skip
+        return run.metrics["top1"].value
+
+    assert top1("easy", "easy") > top1("easy", "hard")
