@@ -24,7 +24,9 @@ class Words:
     def keep_in(self, head: AnyHead) -> None:
         """A fitted head knows its words by name: without the backbone a reader could make nothing of ids."""
         if isinstance(head, VotesByWord):
-            parts = ((self.dataset.partitions[r.partition], r.indices) for r in (self.split.train, self.split.validation))
+            parts = (
+                (self.dataset.partitions[r.partition], r.indices) for r in (self.split.train, self.split.validation)
+            )
             texts = (partition[int(row)] for partition, rows in parts for row in rows)
             head.words_ = self.backbone.words_of(head.vocabulary_, texts)  # type: ignore[attr-defined]
 

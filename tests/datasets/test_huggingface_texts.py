@@ -70,7 +70,9 @@ def test_pairs_and_spans_are_columns_too(tmp_path):
     path = saved(tmp_path / "pairs", columns)
     data = load(path, text_column="premise", pair_column="hypothesis", span_columns=["begin", "end"])
     assert data.partitions["train"][1] == Text("It shines", "dry", (3, 9))
-    with pytest.raises(InputError, match=r"shorten moves the characters of texts, and dataset\.span_columns marks some"):
+    with pytest.raises(
+        InputError, match=r"shorten moves the characters of texts, and dataset\.span_columns marks some"
+    ):
         load(path, text_column="premise", span_columns=["begin", "end"], shorten=["stop"])
 
 
@@ -80,11 +82,17 @@ def test_what_fits_no_texts_is_refused(tmp_path):
     rows = {"image": [None, None], "caption": ["a", "b"], "label": [0, 1]}
     path = str(tmp_path / "images")
     datasets.DatasetDict({"train": datasets.Dataset.from_dict(rows, features=images)}).save_to_disk(path)
-    with pytest.raises(InputError, match=r"dataset\.shorten is of texts, the rows of .* are images: leave it out, or set"):
+    with pytest.raises(
+        InputError, match=r"dataset\.shorten is of texts, the rows of .* are images: leave it out, or set"
+    ):
         load(path, shorten=["stop"])
     assert load(path, shorten=["stop"], text_column="caption").rows == "texts"
-    with pytest.raises(InputError, match=r"text_column is caption and column image is said to hold images, expected one"):
+    with pytest.raises(
+        InputError, match=r"text_column is caption and column image is said to hold images, expected one"
+    ):
         load(path, text_column="caption", image_column="image")
     two = saved(tmp_path / "two", {"first": ["a", "b"], "second": ["c", "d"], "label": [0, 1]})
-    with pytest.raises(InputError, match=r"2 columns that may hold the texts \(first, second\).*set dataset\.text_column"):
+    with pytest.raises(
+        InputError, match=r"2 columns that may hold the texts \(first, second\).*set dataset\.text_column"
+    ):
         load(two)

@@ -191,3 +191,16 @@ def test_a_grid_of_a_language_model_in_three_lines(tmp_path):
     assert result.grid.figure().axes
     assert "a choice" in repr(result.grid)
     assert result.metrics["top1"].value > 0.9
+
+
+def test_attention_heads_of_texts_are_cells_as_those_of_images_are(tmp_path):
+    model = save(tmp_path / "model", "gpt2")
+    texts = [" ".join(WORDS[9 * (i % 2) + j % 9] for j in range(i, i + 5)) for i in range(40)]
+    (tmp_path / "texts.csv").write_text("text,label\n" + "".join(f"{t},{'ab'[i % 2]}\n" for i, t in enumerate(texts)))
+    result = probe.run(
+        ("huggingface", {"name": str(model), "taps": ["blocks.*:heads"]}),
+        ("texts", {"path": str(tmp_path / "texts.csv")}), ("grid", {"Cs": [1.0]}), "holdout",
+        cache=tmp_path / "cache", runs=tmp_path / "runs", quiet=True,
+    )  # fmt: skip
+    assert result.grid.value.shape == (2, 4)
+    assert result.grid.columns == ("0", "1", "2", "3")

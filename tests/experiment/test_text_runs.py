@@ -110,14 +110,26 @@ def test_describe_tells_lengths_what_is_cut_and_an_example(files: Path) -> None:
     assert f"example        {data.partitions['train'][0]}" in printed
 
 
-ODD = ["", " \t\n", "the cat " * 12_500, "🐈‍⬛ 👩🏽‍🚀 🇩🇪", "\u05d4\u05d7\u05ea\u05d5\u05dc \u202e\u0627\u0644\u0642\u0637\u202c", "a\0cat\0", "mat\u200d\ufeff", "ﬁ e\u0301"]
+ODD = [
+    "",
+    " \t\n",
+    "the cat " * 12_500,
+    "🐈‍⬛ 👩🏽‍🚀 🇩🇪",
+    "\u05d4\u05d7\u05ea\u05d5\u05dc \u202e\u0627\u0644\u0642\u0637\u202c",
+    "a\0cat\0",
+    "mat\u200d\ufeff",
+    "ﬁ e\u0301",
+]
 
 
 @pytest.mark.parametrize("head", ["ridge", "tfidf_linear", "ss3"])
 def test_odd_texts_go_through_a_run_like_any_others(files: Path, tmp_path: Path, head: str) -> None:
     """Nothing, 100,000 characters, emoji, right to left, NUL, marks alone: each gets a prediction of its own."""
     rows = [{"text": text, "label": "ab"[i % 2]} for i, text in enumerate(ODD * 6)]
-    rows = [{**row, "text": f"{row['text']}{' dog' * (i // 8)}" if row["text"].strip() else row["text"]} for i, row in enumerate(rows)]
+    rows = [
+        {**row, "text": f"{row['text']}{' dog' * (i // 8)}" if row["text"].strip() else row["text"]}
+        for i, row in enumerate(rows)
+    ]
     (tmp_path / "odd.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     for backbone in (("huggingface", {"name": str(files / "bert")}), ("raw", {"rows": "texts"})):
         result = probe.run(
@@ -136,11 +148,13 @@ def test_several_labels_per_text(files: Path, tmp_path: Path, head: str) -> None
     rows = []
     for _ in range(120):
         labels = [name for name in ("cat", "dog", "red") if rng.random() < 0.4]
-        rows.append({"text": " ".join(rng.permutation([*labels, *rng.choice(["the", "a", "on", "from"], 5)])), "labels": labels})
+        rows.append(
+            {"text": " ".join(rng.permutation([*labels, *rng.choice(["the", "a", "on", "from"], 5)])), "labels": labels}
+        )
     (tmp_path / "several.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = probe.run(
-        ("raw", {"rows": "texts", "n_words": 64}), ("texts", {"path": str(tmp_path / "several.jsonl")}), head, "holdout",
-        cache=tmp_path / "cache", runs=tmp_path / "runs", quiet=True,
+        ("raw", {"rows": "texts", "n_words": 64}), ("texts", {"path": str(tmp_path / "several.jsonl")}), head,
+        "holdout", cache=tmp_path / "cache", runs=tmp_path / "runs", quiet=True,
     )  # fmt: skip
     assert result.metrics["mAP"].value > 0.8
 

@@ -51,7 +51,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def told(runs: Path) -> dict[str, Any]:
     records = read_folders([runs])
     page = page_data(build_table(records), records.frame, dataset_of)
-    return {head: next(r for r in page["runs"] if f"-{head}" in r["name"])["detail"] for head in ("ss3", "tfidf_linear")}
+    return {
+        head: next(r for r in page["runs"] if f"-{head}" in r["name"])["detail"] for head in ("ss3", "tfidf_linear")
+    }
 
 
 def texts_of(runs: Path, head: str) -> Any:
@@ -89,7 +91,11 @@ def test_what_tfidf_adds_up_to_is_its_logits(runs: Path) -> None:
 
 
 def test_a_row_could_have_been_decided_where_the_page_says(runs: Path, told: dict[str, Any]) -> None:
-    head, texts, raw = Head.load(next(runs.glob("*/*-ss3-*")) / "head.safetensors"), texts_of(runs, "ss3"), RawInput("texts")
+    head, texts, raw = (
+        Head.load(next(runs.glob("*/*-ss3-*")) / "head.safetensors"),
+        texts_of(runs, "ss3"),
+        RawInput("texts"),
+    )
     detail = told["ss3"]
 
     def ahead(words: list[str], code: int) -> bool:

@@ -1,4 +1,4 @@
-"""Attention weights, a number for each pair of tokens, of networks that compute them and of those that fuse them away."""
+"""Attention weights, a number for each pair of tokens: of networks that compute them, and of those that fuse them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What folders of sentence-transformers (Reimers, Gurevych, 2019, arXiv 1908.10084) say of a model beside its weights."""
+"""What a folder of sentence-transformers (Reimers, Gurevych, 2019, arXiv 1908.10084) says of a model."""
 
 from __future__ import annotations
 

@@ -13,6 +13,7 @@ import numpy as np
 from probe.core.base import Backbone, Dataset, Partition
 from probe.core.escaping import one_line
 from probe.core.terminal import bars
+from probe.core.texts import Text
 from probe.features.extraction.batches import n_bytes
 from probe.features.extraction.contribute import contribute
 from probe.features.extraction.finish import check_data, finish
@@ -130,6 +131,7 @@ def own_cores() -> int:
 def unit(rows: Partition) -> str:
     """What the progress bar counts."""
     try:
-        return " rows" if isinstance(rows[0], np.ndarray) else " images"
+        first = rows[0]
+        return " texts" if isinstance(first, str | Text) else " rows" if isinstance(first, np.ndarray) else " images"
     except Exception:  # whether a row that cannot be decoded stops the extraction is decided there
         return " images"

@@ -111,7 +111,9 @@ def test_images_of_many_tokens_and_layers_that_show_no_weights_are_refused():
         _ = timm_vit("vit_tiny_patch16_224", ["blocks.0:attn"], img_size=320)[0].shapes
     backbone, _ = timm_vit("vit_tiny_patch16_224", ["blocks.0:attn"])
     del backbone.network.blocks[0].attn.attn_drop
-    with pytest.raises(InputError, match=r"weights, which Attention of backbone .* does not show: tap :heads, :contrib"):
+    with pytest.raises(
+        InputError, match=r"weights, which Attention of backbone .* does not show: tap :heads, :contrib"
+    ):
         _ = backbone.shapes
     with pytest.raises(InputError, match=r"tap blocks\.0:attn asks for attn, backbone .* is of no family in which"):
         TimmBackbone("xcit_nano_12_p16_224", pretrained=False, taps=["blocks.0:attn"])

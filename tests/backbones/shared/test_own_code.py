@@ -28,7 +28,9 @@ def model(code):
 
     torch.manual_seed(0)
     sizes = {"hidden_size": 24, "intermediate_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2}
-    linear = {f"linear_{n}_head_dim": 6 for n in ("key", "value")} | {f"linear_num_{n}_heads": 2 for n in ("key", "value")}
+    linear = {f"linear_{n}_head_dim": 6 for n in ("key", "value")} | {
+        f"linear_num_{n}_heads": 2 for n in ("key", "value")
+    }
     types = ["linear_attention", "full_attention"]
     config = Qwen3_5TextConfig(
         **sizes, **linear, vocab_size=40, max_position_embeddings=32, num_hidden_layers=2, head_dim=8, layer_types=types
@@ -72,5 +74,7 @@ def test_installed_kernels_run_in_no_model(tmp_path, monkeypatch):
 def test_code_that_cannot_be_taken_out_is_refused():
     network = model(importlib.import_module(CODE))
     network.layers[0].linear_attn.chunk = type("chunk", (), {"__module__": "fla.ops", "__call__": lambda self: None})()
-    with pytest.raises(InputError, match=r"runs code of fla, which .*: pip uninstall flash-linear-attention, or pip in"):
+    with pytest.raises(
+        InputError, match=r"runs code of fla, which .*: pip uninstall flash-linear-attention, or pip in"
+    ):
         handed_over(network, "qwen")
