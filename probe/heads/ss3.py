@@ -37,7 +37,8 @@ class SS3(Head):
     depression detection over social media streams", Expert Systems with Applications 133, 2019, arXiv 1905.08772.
 
     Args:
-        sigmas, lambdas, rhos: Values to choose from on validation rows; `partial_fit` takes the middle ones.
+        sigmas, lambdas, rhos: Values to choose from on validation rows; `partial_fit` takes the middle ones, which are
+            those of the released code.
         alpha: Words whose value is not above it count for nothing.
         refit: Whether to count the validation rows too when the choice is made.
         random_state: Seeds the choice of validation rows where none are given.
@@ -51,6 +52,7 @@ class SS3(Head):
     """
 
     consumes: ClassVar[tuple[str, ...]] = ("token_ids",)
+    recipe: ClassVar[str] = "2"
     searches: ClassVar[Mapping[str, str]] = {"sigma": "sigmas", "lambda": "lambdas", "rho": "rhos"}
     unordered: ClassVar[tuple[str, ...]] = ("sigmas", "lambdas", "rhos")
     log_probabilities: bool = False
@@ -63,9 +65,9 @@ class SS3(Head):
 
     def __init__(
         self,
-        sigmas: Sequence[float] = (0.3, 0.45, 0.6),
-        lambdas: Sequence[float] = (0.5, 1.0, 2.0),
-        rhos: Sequence[float] = (0.5, 1.0, 2.0),
+        sigmas: Sequence[float] = (0.05, 0.2, 0.45, 0.6, 0.8),
+        lambdas: Sequence[float] = (0.1, 0.5, 2.0),
+        rhos: Sequence[float] = (0.5, 1.0, 4.0),
         alpha: float = 0.0,
         refit: bool = True,
         random_state: int | None = 0,

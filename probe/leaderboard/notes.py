@@ -60,8 +60,7 @@ def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame,
     for on, group in cells[cells["selected_on"] != ""].groupby("selected_on"):
         warning = ", and so too good" if "test" in str(on) else ""
         notes.append(f"† Selected on {on}, not on validation{warning}: {', '.join(sorted(group['row'].unique()))}.")
-    for dataset, n in frame[frame["leaked"] > 0].groupby("dataset")["leaked"].max().items():
-        notes.append(f"Leakage: {leaked(int(n), str(dataset))}.")
+    notes += [f"Leakage: {leaked(n, dataset)}." for dataset, n in copies(frame).items() if n]
     for dataset, n in frame[frame["divided"] > 0].groupby("dataset")["divided"].max().items():
         notes.append(f"Groups in more than one of training, validation and test: {int(n)} of {dataset}.")
     left_out = {phrase for phrases in set(frame["left_out"]) for phrase in json.loads(phrases)}
@@ -72,6 +71,13 @@ def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame,
             f"{counted(int((frame['skipped'] > 0).sum()), 'run')}."
         )
     return notes
+
+
+def copies(frame: pd.DataFrame) -> dict[str, int]:
+    """Of each dataset the test rows that are training rows too; folds test other rows each, so that theirs add up."""
+    once = frame.groupby(["dataset", "row", "column", "seed", "fold"])["leaked"].max()
+    most = once.groupby(["dataset", "row", "column", "seed"]).sum().groupby("dataset").max()
+    return {str(dataset): int(n) for dataset, n in most.items()}
 
 
 def incomplete(frame: pd.DataFrame) -> list[str]:

@@ -89,7 +89,7 @@ def test_the_choice_is_made_on_validation_rows_and_what_is_chosen_counts_all():
     X, y = topics()
     train, held = np.arange(100), np.arange(100, 150)
     head = SS3().fit(RowSubset(X, train), y[train], validation=(RowSubset(X, held), y[held]))
-    assert len(head.selection_["searched"]) == 27
+    assert len(head.selection_["searched"]) == 45
     best = max(head.selection_["searched"], key=lambda candidate: candidate["score"])
     alone = fixed(*(best[name] for name in ("sigma", "lambda", "rho")))
     assert (alone.fit(RowSubset(X, train), y[train]).predict(RowSubset(X, held)) == y[held]).mean() == best["score"]

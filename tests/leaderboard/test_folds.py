@@ -19,6 +19,7 @@ from probe.leaderboard.ranks import rank
 from probe.leaderboard.records import FOLD, FOLDS, unfolded
 from probe.leaderboard.statistics import Scores, intervals, mcnemar, scores
 from probe.leaderboard.table import build_table
+from probe.results.reader import read_result
 
 N, K = 250, 5
 
@@ -194,3 +195,11 @@ def test_intervals_of_folds_hold_new_draws_of_training_rows_and_equal_heads_are_
     outranked = np.mean([(rank([systems])[0].low > 1).any() for systems, _ in drawn])
     assert covered >= 0.97, covered
     assert max(apart, outranked) <= 0.04, (apart, outranked)
+
+
+def test_copies_among_test_rows_add_up_over_folds_and_not_over_heads(folded: Path) -> None:
+    of_head = {"linear": 3, "ncm": 4}
+    for path in folded.iterdir():
+        edit(path, leakage={"test": of_head[read_result(path)["labels"]["head"]]})
+    notes = build_table(read_folders([folded])).notes
+    assert f"Leakage: {4 * K} test rows of digits are copies of training rows." in notes
