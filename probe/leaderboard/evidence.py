@@ -109,7 +109,7 @@ def origins(array: Any) -> tuple[NDArray[Any], IntArray]:
 
 
 def _attention(head: Any, X: Any) -> dict[str, Any]:
-    """`attention`: of each row the mean of its `n_maps` maps, in hundredths of a per cent; `grid` is (height, width)."""
+    """`attention`: of each row the mean of its `n_maps` maps, in 1e-4; `grid` is (height, width)."""
     maps = head.attention(X)
     n_maps = maps.shape[1]
     mean = maps.mean(axis=1)[:, head.n_prefix_tokens if head.prefix else 0 :]
