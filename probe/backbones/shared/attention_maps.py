@@ -46,8 +46,11 @@ def patterns_of(
             f"tap {tap} asks for attention weights, a number per pair of tokens, of {n_tokens} tokens of backbone "
             f"{backbone.name}, expected at most {most}: choose smaller images (backbone.img_size) or larger patches"
         )
-    joint = isinstance(attention, nn.MultiheadAttention)
-    found = _of_joint(attention, args[0]) if joint else _again(attention, args, kwargs)
+    found = (
+        _of_joint(attention, args[0])
+        if isinstance(attention, nn.MultiheadAttention)
+        else _again(attention, args, kwargs)
+    )
     if found is None or found.ndim != 4 or found.shape[-2:] != (n_tokens, n_tokens):
         raise InputError(
             f"tap {tap} asks for attention weights, which {type(attention).__name__} of backbone {backbone.name} does "

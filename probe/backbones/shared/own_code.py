@@ -44,7 +44,7 @@ def handed_over(network: nn.Module, name: str) -> tuple[Place, ...]:
         )
     for part in parts:
         if getattr(part, "use_mambapy", False):  # a package likewise, asked for by the configuration
-            part.use_mambapy = False  # type: ignore[assignment]
+            part.use_mambapy = False
     return tuple((f, n) for f in files for n, value in vars(sys.modules[f]).items() if _own(value) is not None)
 
 
