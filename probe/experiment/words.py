@@ -28,10 +28,12 @@ class Words:
                 (self.dataset.partitions[r.partition], r.indices) for r in (self.split.train, self.split.validation)
             )
             texts = (partition[int(row)] for partition, rows in parts for row in rows)
-            head.words_ = self.backbone.words_of(head.vocabulary_, texts)  # type: ignore[attr-defined]
+            head.words_ = self.backbone.words_of(head.vocabulary_, texts)
 
 
 def words_behind(asked: Run, split: Split) -> Words | None:
     """Of a run on texts whose backbone tells its words."""
-    is_text = asked.backbone.reads == "texts" and isinstance(asked.backbone, NamesTokens)
-    return Words(asked.backbone, asked.dataset, split) if is_text else None
+    backbone = asked.backbone
+    if backbone.reads != "texts" or not isinstance(backbone, NamesTokens):
+        return None
+    return Words(backbone, asked.dataset, split)
