@@ -12,7 +12,18 @@ from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.words import counted
 from probe.core.writing import write_file
-from probe.leaderboard import advice, comparison, correlation, curves, gap, layers, naming, robustness, worst_group
+from probe.leaderboard import (
+    advice,
+    against,
+    comparison,
+    correlation,
+    curves,
+    gap,
+    layers,
+    naming,
+    robustness,
+    worst_group,
+)
 from probe.leaderboard.files import export
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.latex import CELLS
@@ -64,6 +75,11 @@ def parser() -> argparse.ArgumentParser:
         "--compare", nargs=2, metavar=("A", "B"),
         help="two rows, each by its fields, such as 'tiny linear': paired differences and tests in every column; "
         "--md, --csv, --json, --tex and --parquet then write these",
+    )  # fmt: skip
+    options.add_argument(
+        "--against", metavar="FIELD=VALUE",
+        help="every row against the one that differs from it in this field alone, such as head=linear: paired "
+        "differences in every column, and whether it beats that row",
     )  # fmt: skip
     options.add_argument(
         "--curves", action="store_true",
@@ -153,7 +169,9 @@ def _run(options: argparse.Namespace, dataset_of: DatasetOf | None) -> int:
         tell(*part.text(table, records.frame).splitlines())
     if options.correlate is not None:
         tell(*correlation.text(table, records.frame, _fields(options.correlate)).splitlines())
-    if not (options.compare or asked or options.correlate is not None):
+    if options.against is not None:
+        tell(*against.text(table, options.against).splitlines())
+    if not (options.compare or asked or options.against is not None or options.correlate is not None):
         tell(*terminal(table).splitlines())
     for kind in FILES:
         path = getattr(options, kind)

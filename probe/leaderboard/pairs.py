@@ -149,17 +149,23 @@ def compare(
         level: Of the interval.
         seed: Of the permutations.
     """
+    paired, half, p = difference_tested(a, b, column, level)
+    row_values = paired.by_row()
+    p_mcnemar = mcnemar(row_values) if binary else float("nan")
+    p_permutation = permutation(row_values.mean(axis=0), seed=seed)
+    n_folds = len(paired.seeds) if paired.n_folds else 0
+    low, high, n_seeds = paired.value - half, paired.value + half, len(row_values)
+    return Difference(paired.value, low, high, p, p_mcnemar, p_permutation, n_seeds, paired.n_rows, n_folds)
+
+
+def difference_tested(
+    a: Scores, b: Scores, column: Sequence[Scores] | None, level: float = LEVEL
+) -> tuple[Scores, float, float]:
+    """The difference of two systems, half the width of its interval, and the p of the test for rows and seeds."""
     paired = difference(a, b)
     if column is None or len(column) == 2:
         spread = spread_alone(a, b)
     else:
         spread = pair_law(pair_variances(column)).spread(column_variances([paired]))
     (half,), (p_one_side,) = spread.margin(level), spread.tail(np.abs([paired.value]))
-    low, high, p = paired.value - half, paired.value + half, min(1.0, 2 * float(p_one_side))
-    row_values = paired.by_row()
-    p_mcnemar = mcnemar(row_values) if binary else float("nan")
-    p_permutation = permutation(row_values.mean(axis=0), seed=seed)
-    n_folds = len(paired.seeds) if paired.n_folds else 0
-    return Difference(
-        paired.value, float(low), float(high), p, p_mcnemar, p_permutation, len(row_values), paired.n_rows, n_folds
-    )
+    return paired, float(half), min(1.0, 2 * float(p_one_side))

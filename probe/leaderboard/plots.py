@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 FORMATS = ("png", "svg", "pdf")
 MAX_ROWS = 60
+LETTERS = 12
+"""Of a title, in an inch."""
 
 
 def write_plots(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
@@ -176,7 +179,7 @@ def layers(table: Table, found: Sequence[Depth]) -> Figure | None:
     figure, panels = figure_of(width * len(found), max(3.6, 1.4 + 0.3 * longest), len(found))
     for panel, depth in zip(panels, found, strict=True):
         names, places = [figure_text(layer) for layer in depth.layers], np.arange(len(depth.layers))
-        panel.set_title(figure_text(depth.name), fontsize=9)
+        panel.set_title(fill(figure_text(depth.name), int(LETTERS * width)), fontsize=9)
         if depth.heads:
             _heat_map(figure, panel, depth, scale(table), title(table))
             panel.set_yticks(places, names, fontsize=8)

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from scipy.stats import t as student
 
+from probe.leaderboard import plots
 from probe.leaderboard.command import main, write_sweep_table
 from probe.leaderboard.index import read_folders
 from probe.leaderboard.layers import gather, over_runs
@@ -138,6 +140,18 @@ def test_the_command_the_pictures_and_the_page_show_choice_and_weights(
     records = read_folders([found])
     (shown,) = page_data(build_table(records), records.frame)["layers"]
     assert [(one["name"], one["places"]) for one in shown["chosen"]] == [("blocks.*:best", [0, 1])]
+
+
+def test_a_long_name_stays_inside_its_picture(found: Path) -> None:
+    records = read_folders([found])
+    table = build_table(records)
+    (depth,) = depths(found)
+    figure = plots.layers(table, [replace(depth, name=f"timm/{'very_' * 12}long linear, digits")])
+    assert figure is not None
+    figure.draw_without_rendering()
+    title = figure.axes[0].title.get_window_extent()
+    assert figure.bbox.x0 <= title.x0
+    assert title.x1 <= figure.bbox.x1
 
 
 def test_a_mixture_alone_shows_its_weights(add: Callable[..., Path], tmp_path: Path) -> None:
