@@ -10,9 +10,12 @@ from torch import Tensor
 from torch.nn.functional import softplus
 
 from probe.core.base import IntArray
+from probe.heads.linalg.active import ActiveCurvature
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.losses import LinearLoss, Preconditioner
 
+HARD = 20
+"""Products with one Hessian from which on its exact inverse is worth its cost."""
 LINE_STEPS = 8
 """Of Newton's method along a line; on a piecewise parabola a few end at its lowest point."""
 
@@ -74,11 +77,35 @@ class SquaredHinges(BinaryLosses):
 
     smooth: ClassVar[bool] = False
 
+    def __init__(self, features: EigenRows, targets: IntArray):
+        super().__init__(features, targets)
+        self._n_products = 0
+        self._curvature: ActiveCurvature | None = None
+
     def prior(self) -> Tensor:
         """Zero coefficients, and as intercepts the excess of rows with the label, as a share of all."""
         theta = torch.zeros(self.n_scores, self.features.rank + 1, dtype=self.features.dtype, device=self.signs.device)
         theta[:, -1] = 2 * self.counts.double() / self.n_known.double() - 1
         return theta
+
+    def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
+        self._n_products += 1
+        return super().hessian_product(theta, direction)
+
+    def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
+        """Once systems were hard, the inverse of the curvature itself.
+
+        Where few rows bend, they are not spread as all rows are, the less the larger C.
+        """
+        hard, self._n_products = self._n_products > HARD, 0
+        if self._curvature is None and hard and ActiveCurvature.fits(self.features, self.n_scores):
+            self._curvature = ActiveCurvature(self.features, self.n_rows, self.n_scores)
+        if self._curvature is not None and self.kept is not None:
+            self._curvature.update(self.kept != 0)
+            exact = self._curvature.preconditioner(C)
+            if exact is not None:
+                return exact
+        return super().preconditioner(theta, C)
 
     def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         signs = self.signs[rows]

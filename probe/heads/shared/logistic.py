@@ -78,9 +78,9 @@ class LogisticPath(Head):
         wrong = []
         if self.scaling not in SCALINGS:
             wrong.append(f"scaling is {self.scaling!r}, expected one of {', '.join(SCALINGS)}")
-        if not self.tol > 0:
+        if self.tol is not None and not self.tol > 0:
             wrong.append(f"tol is {self.tol!r}, expected a positive number")
-        if not self.max_iter >= 1:
+        if self.max_iter is not None and not self.max_iter >= 1:
             wrong.append(f"max_iter is {self.max_iter!r}, expected at least 1")
         if wrong:
             raise InputError("; ".join(wrong) + ": change the parameters of the head")

@@ -76,10 +76,7 @@ class MultinomialPath(LogisticPath):
         coefs, intercepts, solutions = self._solve(X, codes, self.Cs_[order])
         back = np.argsort(order)
         self.coefs_path_, self.intercepts_path_ = coefs[back], intercepts[back]
-        self.n_iter_ = np.array([s.n_iter for s in solutions])[back]
-        self.grad_norms_ = np.array([s.gradient_norm for s in solutions])[back]
-        if len(self.classes_) == 2:
-            self.grad_norms_ *= self.norm_of_two
+        self._keep_steps(solutions, back)
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
         self.C_ = float(self.Cs_[best])
         self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]
@@ -88,6 +85,13 @@ class MultinomialPath(LogisticPath):
         if self.refit and val_codes is not None:
             self._refit(RowStack([X, X_val]), np.concatenate([codes, val_codes]))
         return self
+
+    def _keep_steps(self, solutions: list[Solution], places: IntArray) -> None:
+        """Keeps what the solver did for each C, of solutions in another order."""
+        self.n_iter_ = np.array([s.n_iter for s in solutions])[places]
+        self.grad_norms_ = np.array([s.gradient_norm for s in solutions])[places]
+        if len(self.classes_) == 2:
+            self.grad_norms_ *= self.norm_of_two
 
     def at(self, candidate: Mapping[str, Any]) -> Self | None:
         """As it was fitted on the rows that the path was solved on, with another C of the path."""

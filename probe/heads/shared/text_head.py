@@ -53,7 +53,8 @@ class TextHead(Head):
         self.check_parameters()
         if blank := [k for k, name in enumerate(class_names) if not name.replace("_", " ").strip()]:
             raise InputError(
-                f"class {blank[0]} has no name, texts tell classes apart by theirs: name it in the dataset"
+                f"class {blank[0]} has no name, texts tell classes apart by theirs: set dataset.class_names to a list "
+                "that names all of them"
             )
         given = self.templates
         sentences = TEMPLATES[given] if isinstance(given, str) else given
