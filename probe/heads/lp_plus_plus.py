@@ -20,6 +20,8 @@ from probe.heads.shared.lbfgs import minimise
 from probe.heads.shared.text_head import TextHead, unit
 
 Weights = tuple[Tensor, Tensor, Tensor]
+LEAST_SPREAD = 0.01
+"""Of the probability of a class over rows, times the number of classes: rows that are right beyond doubt change it."""
 
 
 class LPPlusPlus(TextHead):
@@ -53,6 +55,7 @@ class LPPlusPlus(TextHead):
         selection_: What was searched; absent where nothing was.
     """
 
+    recipe: ClassVar[str] = "2"
     searches: ClassVar[Mapping[str, str]] = {"strength": "strengths"}
     unordered: ClassVar[tuple[str, ...]] = ("strengths",)
     coef_: NDArray[np.float64]
@@ -108,19 +111,26 @@ class LPPlusPlus(TextHead):
 
     def _path(self, rows: FloatArray, codes: IntArray, texts: FloatArray, strengths: Sequence[float]) -> list[Weights]:
         device = resolve_device(self.device)
-        F, T = (torch.from_numpy(array).to(device) for array in (rows, texts))
+        every, T = (torch.from_numpy(array).to(device) for array in (rows, texts))
         labels = torch.from_numpy(codes).to(device)
+        F, basis = in_eigenbasis(every)
+        T = T @ basis
         start = beginning(F, labels, T)
         weights, path, self.losses_ = start, [], []
         for strength in strengths:
+            scales = curvatures(F, T, weights, strength)
+            origin = weights
 
-            def objective(W: Tensor, b: Tensor, alpha: Tensor, strength: float = strength) -> Tensor:
+            def objective(
+                *steps: Tensor, strength: float = strength, origin: Weights = origin, scales: Weights = scales
+            ) -> Tensor:
+                W, b, alpha = moved(origin, steps, scales)
                 pull = (W - start[0]).square().sum() + (alpha - start[2]).square().sum()
                 return cross_entropy(F, labels, T, (W, b, alpha)) + strength / 2 * pull
 
-            W, b, alpha = minimise(objective, weights, self.max_iter)[0]
-            weights = (W, b, alpha)
-            path.append(weights)
+            steps = minimise(objective, [torch.zeros_like(part) for part in origin], self.max_iter)[0]
+            weights = moved(origin, steps, scales)
+            path.append((weights[0] @ basis.T, *weights[1:]))
             self.losses_.append(cross_entropy(F, labels, T, weights).item())
         return path
 
@@ -169,3 +179,37 @@ def cross_entropy(F: Tensor, labels: Tensor, T: Tensor, weights: Weights) -> Ten
     """Mean over rows (N, D) of the cross-entropy of the blended logits."""
     W, b, alpha = weights
     return functional.cross_entropy(F @ (W + alpha[:, None] * T).T + b, labels)
+
+
+def in_eigenbasis(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Rows (N, R) in an orthonormal basis (D, R) of what they span, along which they are uncorrelated.
+
+    Weights that are drawn back to a sum of rows are sums of rows, and no basis changes a length: the problem is the
+    same, of fewer numbers where rows are few.
+    """
+    span = torch.linalg.qr(rows.T)[0] if len(rows) < rows.shape[1] else None
+    inside = rows if span is None else rows @ span
+    turned = torch.linalg.eigh(inside.T @ inside)[1]
+    return inside @ turned, turned if span is None else span @ turned
+
+
+def curvatures(F: Tensor, T: Tensor, weights: Weights, strength: float) -> Weights:
+    """Steps in W, b and alpha along which the objective curves about alike: one over the roots of its curvatures.
+
+    Of each class and direction by itself, with rows and probabilities taken as independent.
+    """
+    W, b, alpha = weights
+    p = (F @ (W + alpha[:, None] * T).T + b).softmax(1)
+    spread = (p * (1 - p)).mean(0)
+    spread = spread.clamp(min=LEAST_SPREAD / len(spread))[:, None]
+    variances = F.square().mean(0)
+    floor = 1e-6 * variances.max()
+    of_alpha = (spread * variances * T.square()).sum(1)
+    parts = spread * variances.clamp(min=floor) + strength, spread[:, 0], of_alpha.clamp(min=floor) + strength
+    return parts[0].rsqrt(), parts[1].rsqrt(), parts[2].rsqrt()
+
+
+def moved(weights: Weights, steps: Sequence[Tensor], scales: Weights) -> Weights:
+    """The weights behind steps in units of the scales."""
+    W, b, alpha = (part + scale * step for part, step, scale in zip(weights, steps, scales, strict=True))
+    return W, b, alpha
