@@ -26,7 +26,7 @@ class Unlabelled(Head):
     `rankme` of the rows as they are, and `rankme_of_covariance`, the other published definition under that name, which
     centres them and squares singular values; `alpha_req`, the decay of the spectrum, best near 1; `nesum`;
     `intrinsic_dimension` (TwoNN) and `uniformity`, of at most `n_sample` rows, evenly spaced. From several views of
-    each row (`backbone.views`) also `lidar` and `alignment`, of as many rows. Equations and sources stand in
+    each row (`views.n`) also `lidar` and `alignment`, of as many rows. Equations and sources stand in
     `probe.metrics.shared.spectra`. Intervals are for new rows. Rows are read twice, in chunks: for their moments, and
     for the part that each has in what follows from these.
 

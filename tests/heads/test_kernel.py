@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import torch
@@ -121,6 +123,21 @@ def test_a_kernel_that_memory_cannot_hold_is_refused_before_it_is_made(monkeypat
         KernelProbe(max_exact=100_000).fit(X, y)
     with pytest.raises(InputError, match=r"20000 landmarks takes 16.1 GB .*: set head.n_landmarks to 46\d\d or less"):
         KernelProbe(n_landmarks=20_000).fit(X, y)
+
+
+def test_what_the_refusal_for_memory_names_fits(monkeypatch):
+    monkeypatch.setattr(kernel_head, "available_bytes", lambda device: 10**6)
+    monkeypatch.setattr(kernel_head, "BLOCK_VALUES", 2**10)
+    X, y = rings()
+    given, words = {"widths": [1.0], "alphas": [0.1]}, []
+    for _ in range(2):
+        with pytest.raises(InputError, match=r": set head\.(\w+) (?:below|to) (\d+)") as refused:
+            KernelProbe(**given).fit(X, y)
+        name, below, number = re.search(r"set head\.(\w+) (below|to) (\d+)", str(refused.value)).groups()
+        given[name] = int(number) - (below == "below")
+        words.append(name)
+    assert words == ["max_exact", "n_landmarks"]
+    assert KernelProbe(**given).fit(X, y).score(X, y) > 0.9
 
 
 def test_what_is_no_kernel_or_width_is_refused():
