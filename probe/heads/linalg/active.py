@@ -9,8 +9,9 @@ from probe.core.device import budget
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.losses import Preconditioner
 
-ACTIVE_BYTES, ACTIVE_PART = 2**29, 8
-"""Curvatures of all labels up to this size are held, on a GPU one part in so many of what is free."""
+ACTIVE_BYTES, ACTIVE_PART = 2**30, 8
+"""Curvatures of all labels and their inverses are held up to this size, on a GPU a part of so many of what is free."""
+TIMES_HELD = 2
 JITTER = 1e-5
 """On the diagonal, which is 1: the sums are of float32, from which rows were added and taken away."""
 
@@ -26,17 +27,22 @@ class ActiveCurvature:
         device, width = features.eigenvalues.device, features.rank + 1
         self._sums = torch.zeros(n_scores, width, width, dtype=features.dtype, device=device)
         self._active = torch.zeros(n_rows, n_scores, dtype=torch.bool, device=device)
+        self._inverses, self._scales = torch.empty_like(self._sums), self._sums.new_empty(n_scores, width)
+        self._C, self._inverted = 0.0, torch.zeros(n_scores, dtype=torch.bool, device=device)
 
     @staticmethod
     def fits(features: EigenRows, n_scores: int) -> bool:
         """Whether there is room for it, and rows to read at will."""
-        n_bytes = n_scores * (features.rank + 1) ** 2 * features.dtype.itemsize
+        n_bytes = TIMES_HELD * n_scores * (features.rank + 1) ** 2 * features.dtype.itemsize
         return features.held and n_bytes <= budget(str(features.eigenvalues.device), ACTIVE_BYTES, ACTIVE_PART)
 
     def update(self, active: Tensor) -> None:
         """Brings the sums to the rows that are active, (N, K)."""
         rows = self._features.chunk(slice(0, len(active)))
-        for k, (now, before) in enumerate(zip(active.T, self._active.T, strict=True)):
+        moved = (active != self._active).any(0)
+        self._inverted &= ~moved
+        for k in moved.nonzero()[:, 0].tolist():
+            now, before = active[:, k], self._active[:, k]
             changed = now != before
             if int(changed.sum()) > int(now.sum()):
                 self._sums[k] = 0
@@ -54,15 +60,27 @@ class ActiveCurvature:
         total[-1, :-1] += means
         total[-1, -1] += sign * len(rows)
 
+    def product(self, direction: Tensor) -> Tensor:
+        """2 times the sums, times a (K, R + 1) direction."""
+        return 2 * torch.bmm(self._sums, direction.to(self._sums.dtype)[:, :, None])[:, :, 0]
+
     def preconditioner(self, C: float) -> Preconditioner | None:
-        """Solves with 2 C times the sums, and 1 for each coefficient but the intercept; None if rounding forbids it."""
-        hessian = self._sums * (2 * C)
-        diagonal = hessian.diagonal(dim1=1, dim2=2)
-        diagonal[:, :-1] += 1
-        scale = diagonal.clamp(min=1e-30).rsqrt()
-        hessian = hessian * scale[:, :, None] * scale[:, None, :]
-        hessian.diagonal(dim1=1, dim2=2).add_(JITTER)
-        factor, failed = torch.linalg.cholesky_ex(hessian)
-        if failed.any():
-            return None
-        return lambda gradient: scale * torch.cholesky_solve((scale * gradient)[:, :, None], factor)[:, :, 0]
+        """Solves with 2 C times the sums, and 1 for each coefficient but the intercept; None if rounding forbids it.
+
+        Of labels whose rows stay as they are, the inverses at the same C stay too.
+        """
+        if C != self._C:
+            self._C, self._inverted = C, torch.zeros_like(self._inverted)
+        for k in (~self._inverted).nonzero()[:, 0].tolist():
+            hessian = self._sums[k] * (2 * C)
+            diagonal = hessian.diagonal()
+            diagonal[:-1] += 1
+            scale = diagonal.clamp(min=1e-30).rsqrt()
+            hessian = hessian * scale[:, None] * scale
+            hessian.diagonal().add_(JITTER)
+            factor, failed = torch.linalg.cholesky_ex(hessian)
+            if failed:
+                return None
+            self._inverses[k], self._scales[k], self._inverted[k] = torch.cholesky_inverse(factor), scale, True
+        scales, inverses = self._scales, self._inverses
+        return lambda gradient: scales * torch.bmm(inverses, (scales * gradient)[:, :, None])[:, :, 0]

@@ -89,23 +89,26 @@ class SquaredHinges(BinaryLosses):
         return theta
 
     def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
+        if self._curvature is not None:
+            return self._curvature.product(direction)
         self._n_products += 1
         return super().hessian_product(theta, direction)
 
     def preconditioner(self, theta: Tensor, C: float) -> Preconditioner:
-        """Once systems were hard, the inverse of the curvature itself.
+        """Once systems were hard, the inverse of the curvature itself, which then takes part in products too.
 
         Where few rows bend, they are not spread as all rows are, the less the larger C.
         """
         hard, self._n_products = self._n_products > HARD, 0
         if self._curvature is None and hard and ActiveCurvature.fits(self.features, self.n_scores):
             self._curvature = ActiveCurvature(self.features, self.n_rows, self.n_scores)
+        exact = None
         if self._curvature is not None and self.kept is not None:
             self._curvature.update(self.kept != 0)
             exact = self._curvature.preconditioner(C)
-            if exact is not None:
-                return exact
-        return super().preconditioner(theta, C)
+        if exact is None:
+            self._curvature = None
+        return super().preconditioner(theta, C) if exact is None else exact
 
     def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
         signs = self.signs[rows]
