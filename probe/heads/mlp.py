@@ -21,6 +21,9 @@ from probe.heads.shared.standardized import statistics
 from probe.heads.shared.together import Candidate, State, Trained
 from probe.heads.shared.together_head import TogetherHead
 
+LEAST_STEPS = 10
+"""Of an epoch."""
+
 
 @dataclass(frozen=True)
 class Width(Candidate):
@@ -75,7 +78,7 @@ class MLP(TogetherHead):
         weight_decays: Decoupled, of W1 and W2, to choose from.
         epochs: Passes over the rows after which the learning rate is zero.
         patience: Training ends after so many epochs in which no candidate did better.
-        batch_size: Rows per step.
+        batch_size: Rows per step, and at most a tenth of all: of few rows an epoch would be one step.
         warmup_epochs: In which the learning rate rises.
         refit: Whether the chosen candidate is trained again on training and validation rows.
         random_state: Seeds W1, the batches and, without validation rows, the choice of a tenth as such.
@@ -89,6 +92,7 @@ class MLP(TogetherHead):
         selection_: What was searched; absent where nothing was.
     """
 
+    recipe: ClassVar[str] = "2"
     searches: ClassVar[Mapping[str, str]] = {"width": "widths", **TogetherHead.searches}
     unordered: ClassVar[tuple[str, ...]] = ("widths", *TogetherHead.unordered)
     width_: int
@@ -138,6 +142,9 @@ class MLP(TogetherHead):
         self.width_ = int(max(self.widths))
         self._choose(RowReader({"pooled": X, "codes": codes}), held)
         return self
+
+    def _rows_per_step(self, n_rows: int) -> int:
+        return min(self.batch_size, max(1, n_rows // LEAST_STEPS))
 
     def _candidates(self) -> list[Candidate]:
         listed = itertools.product(self.widths, self.learning_rates, self.weight_decays)

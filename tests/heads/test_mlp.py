@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from known_bayes import correlated, curved, excess_in_standard_errors
+from sklearn.datasets import load_iris
 
 from probe.core.errors import InputError
 from probe.heads.linear import LinearProbe
@@ -86,6 +87,13 @@ def test_statistics_are_those_of_all_rows_and_leave_what_never_varies():
     mean, deviation = statistics(X)
     np.testing.assert_allclose(mean, X.mean(axis=0), rtol=1e-6)
     np.testing.assert_allclose(deviation, [X[:, 0].std(), 1, X[:, 2].std()], rtol=1e-6)
+
+
+def test_few_rows_are_seen_in_more_than_one_step_an_epoch():
+    X, y = load_iris(return_X_y=True)
+    head = MLP(widths=[16], learning_rates=[0.01]).fit(X[::2], y[::2])
+    assert head.score(X[1::2], y[1::2]) > 0.92
+    assert [head._rows_per_step(n) for n in (5, 75, 5000)] == [1, 7, 128]
 
 
 def test_poisoned_test_rows_change_no_fit(fitted):

@@ -92,6 +92,10 @@ class TogetherHead(ModuleHead):
             "chosen": dict(vars(chosen)),
         }
 
+    def _rows_per_step(self, n_rows: int) -> int:
+        """How many rows a step sees of so many."""
+        return min(self.batch_size, n_rows)
+
     def _train(
         self,
         rows: RowReader,
@@ -100,11 +104,11 @@ class TogetherHead(ModuleHead):
         stop_after: int | None = None,
     ) -> list[Trained]:
         device = resolve_device(self.device)
-        batch_size = min(self.batch_size, len(rows))
+        batch_size = self._rows_per_step(len(rows))
         widest = longest_row(rows.arrays["tokens"]) if "tokens" in rows.arrays else 0
         one_row = as_tensors(rows[np.array([widest])], "cpu")
         check_training_memory(self._first(), one_row, len(candidates), batch_size, device)
-        course = Course(self.epochs, self.batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
+        course = Course(self.epochs, batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
         return train_together(self._first, candidates, rows, validation, course, device, self._objective())
 
     def _objective(self) -> CrossEntropy:
