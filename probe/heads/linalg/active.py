@@ -12,6 +12,7 @@ from probe.heads.linalg.losses import Preconditioner
 ACTIVE_BYTES, ACTIVE_PART = 2**30, 8
 """Curvatures of all labels and their inverses are held up to this size, on a GPU a part of so many of what is free."""
 TIMES_HELD = 2
+"""The sums and their inverses."""
 JITTER = 1e-5
 """On the diagonal, which is 1: the sums are of float32, from which rows were added and taken away."""
 
