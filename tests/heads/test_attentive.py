@@ -136,6 +136,10 @@ def contract_case():
     return {"epochs": 6, "learning_rates": (3e-2,), "weight_decays": (1e-3,), "batch_size": 32}
 
 
+def number_case():
+    return {**contract_case(), "options": {"n_queries": 1}, "epochs": 2}
+
+
 def small(**parameters):
     """A head that trains in a moment."""
     defaults = {"epochs": 6, "learning_rates": (1e-2,), "weight_decays": (1e-3,), "batch_size": 32}

@@ -9,7 +9,8 @@ from timm.optim import Lamb, Lars
 from torch.nn import functional
 
 from probe.heads.linear import LinearProbe
-from probe.heads.linear_sgd import SOLVERS, LinearSGD
+from probe.heads.linear_sgd import LinearSGD
+from probe.heads.shared.linear_sgd_solver import SOLVERS
 
 
 def digits(n=600):

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 
 from probe.core.errors import InputError
 
+CONSTANT = 1e-10
+"""Variance of what never varies, at most, as a share of the squared mean: rounding."""
 Mask = Tensor | None
 Pooled = tuple[Tensor, Tensor]
 """The vector of each row, (B, W), and its attention maps, (B, Q, T): one for each query, or each head."""
@@ -111,7 +113,7 @@ class RunningNorm(nn.Module):
 
     def forward(self, x: Tensor, mask: Mask = None) -> Tensor:
         if not self.training:
-            return (x - self.running_mean) * (self.running_var + self.eps).rsqrt()
+            return self._normed(x, self.running_mean, self.running_var)
         axes = tuple(range(x.ndim - 1))
         there = torch.ones_like(x[..., :1]) if mask is None else mask[..., None].to(x.dtype)
         n = there.sum()
@@ -122,4 +124,9 @@ class RunningNorm(nn.Module):
             share = (1 / self.n_batches).clamp(min=0.1)
             self.running_mean += share * (mean - self.running_mean)
             self.running_var += share * (variance * n / (n - 1).clamp(min=1) - self.running_var)
-        return (x - mean) * (variance + self.eps).rsqrt()
+        return self._normed(x, mean, variance)
+
+    def _normed(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
+        """0 of what never varies: its mean moves with the weights, and eps would make much of how far the mean lags."""
+        constant = variance <= CONSTANT * mean.square()
+        return ((x - mean) * (variance + self.eps).rsqrt()).masked_fill(constant, 0)
