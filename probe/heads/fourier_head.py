@@ -20,7 +20,8 @@ ADDED = 1e-5
 class FourierHead(BinnedHead):
     """p(z) = 1/2 + Re sum_{k=1}^N (c_k / c_0) exp(i k pi z) on [-1, 1], c_k = sum_l a_{l+k} conj(a_l), a linear in f.
 
-    As an autocorrelation, c makes p a density whatever a is (Fejér and Riesz). The probability of a bin is p at its
+    As an autocorrelation, c makes p = |sum_l a_l exp(i l pi z)|^2 / (2 c_0) a density whatever a is (Fejér and Riesz).
+    The probability of a bin is p at its
     centre, over their sum; the fewer the frequencies N, the smoother. Minimises the mean cross-entropy of the bins plus
     gamma 4 pi^2 mean sum_k k^2 |c_k|^2; see `BinnedHead` for how. N is chosen.
 
@@ -78,45 +79,70 @@ class FourierHead(BinnedHead):
         return 2 * (int(value) + 1)
 
     def _log_odds(self, outputs: Tensor) -> Tensor:
-        return log_probabilities(autocorrelation(outputs), self.n_bins)
+        return log_probabilities(outputs, self.n_bins)
 
-    def _penalty(self, outputs: Tensor) -> Tensor | float:
-        return penalty(autocorrelation(outputs), self.gamma)
+    def _mean_loss(self, outputs: Tensor, bins: Tensor) -> Tensor:
+        # Its values at 2 N + 1 places are all that there is to |A|^2, whose mean is c_0. The probabilities sum to 1
+        # before 1e-5 is added to each: of all bins but a row's own no logarithm is needed.
+        values = power(outputs, centres(outputs.shape[1] - 1, outputs))
+        to_bins = _interpolation(outputs, centres(self.n_bins, outputs))
+        own = (values * to_bins[bins]).sum(dim=1) / (self.n_bins * values.mean(dim=1))
+        found = float(np.log1p(self.n_bins * ADDED)) - (own + ADDED).log().mean()
+        return found + penalty(values, self.gamma) if self.gamma else found
 
 
-def autocorrelation(outputs: Tensor) -> Tensor:
-    """c_0 … c_N, (rows, N + 1) complex, of outputs (rows, 2 (N + 1)): real parts of a, then imaginary ones."""
+def power(outputs: Tensor, z: Tensor) -> Tensor:
+    """|A(z)|^2 = 2 c_0 p(z) at the places z in [-1, 1], A(z) = sum_l a_l exp(i l pi z): (rows, places).
+
+    Nowhere 0 to the bit, so that a row whose outputs are has the uniform density.
+
+    Args:
+        outputs: (rows, 2 (N + 1)), the real parts of a before the imaginary ones.
+        z: (places,).
+    """
     import torch
 
-    n = outputs.shape[1] // 2
-    a = torch.complex(outputs[:, :n], outputs[:, n:])
-    return torch.stack([(a[:, k:] * a[:, : n - k].conj()).sum(dim=1) for k in range(n)], dim=1)
+    angles = np.pi * torch.arange(outputs.shape[1] // 2, dtype=z.dtype)[:, None] * z
+    cosine, sine = angles.cos(), angles.sin()
+    parts = outputs @ torch.cat([torch.cat([cosine, -sine]), torch.cat([sine, cosine])], dim=1)
+    return parts.square().unflatten(1, (2, -1)).sum(dim=1) + torch.finfo(z.dtype).tiny
 
 
-def density(c: Tensor, z: Tensor) -> Tensor:
-    """p at the places z in [-1, 1], (rows, places)."""
+def centres(n_bins: int, like: Tensor) -> Tensor:
+    """(bins,) of bins of equal width."""
     import torch
 
-    k = torch.arange(1, c.shape[1], dtype=z.dtype)
-    waves = torch.exp(1j * np.pi * k[:, None] * z)
-    scaled = c[:, 1:] / c[:, :1].real.clamp_min(torch.finfo(z.dtype).tiny)
-    found: Tensor = 0.5 + (scaled @ waves.to(scaled.dtype)).real
-    return found
+    return (2 * torch.arange(n_bins, dtype=like.dtype) + 1) / n_bins - 1
 
 
-def log_probabilities(c: Tensor, n_bins: int) -> Tensor:
+def log_probabilities(outputs: Tensor, n_bins: int) -> Tensor:
     """log(probability + 1e-5) of bins of equal width, (rows, bins)."""
+    values = power(outputs, centres(n_bins, outputs))
+    return (values / values.sum(dim=1, keepdim=True) + ADDED).log()
+
+
+def penalty(values: Tensor, gamma: float) -> Tensor:
+    """gamma 4 pi^2 times the mean over rows of sum_k k^2 |c_k|^2, of coefficients that are not normalised.
+
+    By Parseval, that of the integral of the squared slope of |A|^2, whose mean over 2 N + 1 places is exact.
+
+    Args:
+        values: (rows, 2 N + 1) of |A|^2 at the centres of as many bins.
+        gamma: Its weight.
+    """
     import torch
 
-    centres = (2 * torch.arange(n_bins, dtype=c.real.dtype) + 1) / n_bins - 1
-    values = density(c, centres)
-    return torch.log(values / values.sum(dim=1, keepdim=True) + ADDED)
+    places = values.shape[1]
+    z = centres(places, values)
+    k = torch.arange(1, places // 2 + 1, dtype=z.dtype)[:, None, None]
+    slopes = -2 / places * (k * np.pi * (k * np.pi * (z[:, None] - z)).sin()).sum(dim=0)
+    return gamma * 2 / places * (values @ slopes.T).square().sum(dim=1).mean()
 
 
-def penalty(c: Tensor, gamma: float) -> Tensor:
-    """gamma 4 pi^2 times the mean over rows of sum_k k^2 |c_k|^2, of coefficients that are not normalised."""
+def _interpolation(outputs: Tensor, z: Tensor) -> Tensor:
+    """(places, 2 N + 1) what gives |A|^2 at the places z from its values at the centres of 2 N + 1 bins."""
     import torch
 
-    k = torch.arange(c.shape[1], dtype=c.real.dtype)
-    found: Tensor = gamma * 4 * np.pi**2 * (k**2 * c.abs() ** 2).sum(dim=1).mean()
-    return found
+    known = centres(outputs.shape[1] - 1, z)
+    k = torch.arange(1, len(known) // 2 + 1, dtype=z.dtype)[:, None, None]
+    return (1 + 2 * (k * np.pi * (z[:, None] - known)).cos().sum(dim=0)) / len(known)

@@ -61,9 +61,11 @@ class BinnedHead(NumberHead):
         """Of the squared weights, at one of the values."""
         return DECAY
 
-    def _penalty(self, outputs: Tensor) -> Tensor | float:
-        """What the loss has besides, from the outputs (N, W) of the layer."""
-        return 0.0
+    def _mean_loss(self, outputs: Tensor, bins: Tensor) -> Tensor:
+        """Of rows in these bins, (N,), from the outputs (N, W) of the layer; by default their mean cross-entropy."""
+        import torch
+
+        return torch.nn.functional.cross_entropy(self._log_odds(outputs), bins)
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,) or (N, Q), and chooses among the candidates."""
@@ -157,9 +159,7 @@ class BinnedHead(NumberHead):
 
         def loss() -> Tensor:
             steps.zero_grad()
-            outputs = rows @ layer.T
-            found = torch.nn.functional.cross_entropy(self._log_odds(outputs), codes) + self._penalty(outputs)
-            found = found + decay * (layer[:, :-1] ** 2).sum()
+            found = self._mean_loss(rows @ layer.T, codes) + decay * (layer[:, :-1] ** 2).sum()
             found.backward()
             return found
 
