@@ -17,6 +17,8 @@ from probe.heads.shared.numbers import LinearNumbers, Numbers, Part
 
 NOTHING_SAID = 4.0
 """Squared error of a row that says nothing of the others, as a share of the variance."""
+COLUMNS_AT_ONCE = 256
+"""Of predictions, over penalties."""
 
 
 class RidgeNumbers(LinearNumbers):
@@ -123,10 +125,15 @@ def residuals_by_penalty(solver: LeastSquares, alphas: Numbers, rows: Part, leav
     rotated = (np.asarray(rows[0], dtype=np.float64) - solver.mean) @ solver.vectors
     centred = rows[1] - solver.y_mean
     inverses = 1 / (solver.values[:, None] + alphas)
-    leverages = rotated**2 @ inverses if leave_one_out else np.zeros((len(rotated), len(alphas)))
-    for a, inverse in enumerate(inverses.T):
-        residuals = centred - rotated @ (inverse[:, None] * solver.cross)
-        if leave_one_out:
-            freedom = 1 - 1 / solver.n_rows - leverages[:, a]
-            residuals = residuals / np.where(freedom > LEAST_FREEDOM, freedom, np.nan)[:, None]
-        yield residuals
+    freedom = np.ones((len(rotated), len(alphas)))
+    if leave_one_out:
+        freedom -= 1 / solver.n_rows + rotated**2 @ inverses
+        freedom[freedom <= LEAST_FREEDOM] = np.nan
+    # Predictions of several penalties are one product: those of a few columns alone would be thin, and slow.
+    at_once = max(1, COLUMNS_AT_ONCE // centred.shape[1])
+    for start in range(0, len(alphas), at_once):
+        some = inverses[:, start : start + at_once]
+        forms = some[:, :, None] * solver.cross[:, None]
+        predicted = rotated @ forms.reshape(len(some), some.shape[1] * centred.shape[1])
+        for a, of_penalty in enumerate(np.split(predicted, some.shape[1], axis=1), start):
+            yield (centred - of_penalty) / freedom[:, a, None]
