@@ -22,8 +22,7 @@ MISSING = "backbone=huggingface_series needs a model, none is given: set backbon
 POOLINGS = ("mean", "variates")
 ASIDE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
 """Where weights came from and which version wrote the file say nothing about the features."""
-LEAST_SCALE = 1e-10
-WORDS = "MeanScaleUniformBins"
+WORDS, ENCODER = "MeanScaleUniformBins", "seq2seq"
 
 
 class SeriesModel(FrozenNetwork):
@@ -51,6 +50,7 @@ class SeriesModel(FrozenNetwork):
     """
 
     reads = "series"
+    recipe = "2"  # Chronos scales series of every magnitude
 
     def __init__(
         self,
@@ -142,29 +142,47 @@ def _timesfm(config: Any, network: Any, series: Tensor) -> Tensor:
 
 
 def _chronos(config: Any, network: Any, series: Tensor) -> Tensor:
-    """Numbers over their mean magnitude, in bins of equal width, as words of a T5 encoder with its last word behind."""
+    """Numbers as words of a T5 encoder."""
     facts = config.chronos_config
-    options, special = facts["tokenizer_kwargs"], int(facts["n_special_tokens"])
-    n_bins = int(facts["n_tokens"]) - special - 1
-    centres = torch.linspace(float(options["low_limit"]), float(options["high_limit"]), n_bins)
-    edges = torch.cat([torch.tensor([-1e20]), (centres[1:] + centres[:-1]) / 2, torch.tensor([1e20])]).double()
-    # In double precision: a number at the edge of a bin would go where the order of a sum puts it.
-    variates = _apart(series[:, -int(facts["context_length"]) :]).double().contiguous()
-    scale = variates.abs().mean(dim=1, keepdim=True)
-    scaled = variates / torch.where(scale > LEAST_SCALE, scale, 1.0)
-    words = torch.bucketize(scaled, edges.to(scaled.device), right=True) + special
-    words = words.clamp(0, int(facts["n_tokens"]) - 1)
-    if facts.get("use_eos_token", True):
-        words = nn.functional.pad(words, (0, 1), value=int(facts["eos_token_id"]))
+    words = chronos_words(_apart(series[:, -int(facts["context_length"]) :]), facts)
     states: Tensor = network.get_encoder()(input_ids=words, attention_mask=torch.ones_like(words)).last_hidden_state
     return states.mean(dim=1).reshape(len(series), series.shape[2], -1)
 
 
+def chronos_words(series: Tensor, facts: Mapping[str, Any]) -> Tensor:
+    """(N, T + 1) token ids of series (N, T): numbers over their mean magnitude, in bins of equal width; a last word.
+
+    In double precision, where the released code has single: a number at the edge of a bin would go where the order of a
+    sum puts it.
+
+    Args:
+        series: Finite.
+        facts: The `chronos_config` of a model, a map of its tokenizer.
+    """
+    options, special = facts["tokenizer_kwargs"], int(facts["n_special_tokens"])
+    n_bins = int(facts["n_tokens"]) - special - 1
+    centres = torch.linspace(float(options["low_limit"]), float(options["high_limit"]), n_bins)
+    edges = torch.cat([torch.tensor([-1e20]), (centres[1:] + centres[:-1]) / 2, torch.tensor([1e20])]).double()
+    variates = series.double().contiguous()
+    scale = variates.abs().mean(dim=1, keepdim=True)
+    scaled = variates / torch.where(scale > 0, scale, 1.0)
+    words = torch.bucketize(scaled, edges.to(scaled.device), right=True) + special
+    words = words.clamp(0, int(facts["n_tokens"]) - 1)
+    if facts.get("use_eos_token", True):
+        words = nn.functional.pad(words, (0, 1), value=int(facts["eos_token_id"]))
+    return words
+
+
 def _check_words(config: Any) -> None:
-    """Refuses a Chronos that makes words in another way."""
-    made = getattr(config, "chronos_config", {"tokenizer_class": WORDS}).get("tokenizer_class")
+    """Refuses a Chronos that makes words in another way, or has no encoder."""
+    facts = getattr(config, "chronos_config", None)
+    if facts is None:
+        return
+    made, kind = facts.get("tokenizer_class"), facts.get("model_type", ENCODER)
     if made != WORDS:
         raise InputError(f"a Chronos model makes words by {made}, expected {WORDS}: give one of the chronos-t5 models")
+    if kind != ENCODER:
+        raise InputError(f"a Chronos model is {kind}, expected one with an encoder: give one of the chronos-t5 models")
 
 
 READERS: dict[str, Callable[[Any, Any, Tensor], Tensor]] = {

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from probe.backbones.huggingface_series import MISSING, SeriesModel
+from probe.backbones.huggingface_series import MISSING, SeriesModel, chronos_words
 from probe.core.errors import InputError
 
 transformers = pytest.importorskip("transformers")
@@ -105,6 +105,72 @@ def test_chronos_reads_numbers_over_their_mean_magnitude():
     assert seen["input_ids"].tolist() == [[*expected, 1]]
     with pytest.raises(InputError, match="makes words by ChronosBolt, expected MeanScaleUniformBins"):
         SeriesModel(folder("chronos", tokenizer_class="ChronosBolt"))
+    with pytest.raises(InputError, match="is causal, expected one with an encoder: give one of the chronos-t5 models"):
+        SeriesModel(folder("chronos", model_type="causal"))
+
+
+def drawn_config(kind, seed):
+    """A configuration of sizes drawn at random, and its context."""
+    rng = np.random.default_rng(seed)
+    heads, patch = int(rng.integers(1, 4)), int(rng.integers(2, 9))
+    context = patch * int(rng.integers(3, 9))
+    layers = {"num_hidden_layers": int(rng.integers(1, 4)), "num_attention_heads": heads}
+    if kind == "patchtst":
+        sizes = {"context_length": context, "patch_length": patch, "patch_stride": int(rng.integers(1, patch + 1)),
+                 "d_model": 8 * heads, "ffn_dim": 24, "scaling": ["std", "mean", None][seed % 3],
+                 "use_cls_token": False, "do_mask_input": seed % 2 == 0}  # fmt: skip
+        return transformers.PatchTSTConfig(**layers, **sizes), context
+    sizes = {"patch_length": patch, "context_length": context, "horizon_length": patch, "head_dim": 8,
+             "hidden_size": 8 * heads, "intermediate_size": 24}  # fmt: skip
+    return transformers.TimesFmConfig(**layers, **sizes), context
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("kind", ["patchtst", "timesfm"])
+def test_features_of_any_configuration_are_those_of_the_model_whatever_stands_beside_a_row(kind, seed):
+    torch.manual_seed(seed)
+    path, (made, context) = tempfile.mkdtemp(), drawn_config(kind, seed)
+    model = transformers.AutoModel.from_config(made).eval()
+    model.save_pretrained(path)
+    backbone = SeriesModel(path)
+    rows = series(context, context + 7, max(3, context // 3), context - 1, channels=3)
+    together = features(backbone, rows, "tokens")
+    assert together.shape == (4, 3, made.d_model if kind == "patchtst" else made.hidden_size)
+    torch.testing.assert_close(torch.cat([features(backbone, [row], "tokens") for row in rows]), together, atol=1e-5,
+                               rtol=1e-4)  # fmt: skip
+    for row, found in zip(rows, together, strict=True):
+        whole = torch.tensor(row[-context:].T, dtype=torch.float32)
+        n_patches = -(-whole.shape[1] // made.patch_length)
+        missing = context - whole.shape[1]
+        padded = torch.nn.functional.pad(whole, (missing, 0))
+        there = (torch.arange(context) >= missing).expand_as(padded)
+        with torch.no_grad():
+            if kind == "patchtst":
+                model.do_mask_input, model.masking = False, torch.nn.Identity()
+                states = model(past_values=padded[..., None], past_observed_mask=there[..., None]).last_hidden_state[
+                    :, 0
+                ]
+            else:  # padded to its whole context, as it was trained; patches of nothing say nothing
+                states = model(past_values=padded, past_values_padding=(~there).float(),
+                               freq=torch.zeros(3, 1, dtype=torch.int32)).last_hidden_state[:, -n_patches:]  # fmt: skip
+        torch.testing.assert_close(found, states.mean(dim=1), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("row", "expected"),
+    [
+        ([0.1, -2.5, 3.25, 0.0, 7.75, -0.3, 1000.0], [2049, 2047, 2052, 2049, 2056, 2049, 2991]),
+        ([0.0, 0.0, 0.0], [2049, 2049, 2049]),
+        ([1e-12, -3e-12, 2e-12], [2117, 1844, 2185]),
+        ([5.0, 5.0, 5.0], [2185, 2185, 2185]),
+        ([-1000.0, 0.001, 1.0, *[0.01] * 40], [3, 2049, 2055, *[2049] * 40]),
+    ],
+)
+def test_words_are_those_of_the_released_tokenizer(row, expected):
+    # By MeanScaleUniformBins of chronos-forecasting 2.3.2.
+    facts = {**CHRONOS, "n_tokens": 4096}
+    assert chronos_words(torch.tensor([row]), facts).tolist() == [[*expected, 1]]
+    assert chronos_words(torch.tensor([row]), facts | {"use_eos_token": False}).tolist() == [expected]
 
 
 def test_weights_variates_and_normalisation_are_part_of_the_identity():
