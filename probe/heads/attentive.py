@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
 import torch
@@ -15,24 +15,27 @@ from probe.core.arrays import RowReader, row_chunks
 from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.heads.shared import att_svm, poolings
+from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.masks import check_both_masked, with_mask
-from probe.heads.shared.module_head import Batch, as_tensors
+from probe.heads.shared.module_head import ModuleHead
+from probe.heads.shared.module_solver import Batch, as_tensors
 from probe.heads.shared.objectives import BinaryCrossEntropy
 from probe.heads.shared.poolings.parts import Pooled, Pooling, RunningNorm
 from probe.heads.shared.several_labels import SeveralLabels
-from probe.heads.shared.together_head import TogetherHead
+from probe.heads.shared.together_solver import TogetherSolver
 from probe.heads.shared.token_moments import check_patches
+from probe.heads.shared.trained_numbers import TrainedNumbers
 
 
 class AttentiveModule(nn.Module):
-    """Logits of tokens (B, T, D): a pooling, perhaps a BatchNorm without scale and shift, a linear classifier."""
+    """Logits, or means, of tokens (B, T, D): a pooling, perhaps a BatchNorm without scale and shift, a linear layer."""
 
-    def __init__(self, pool: Pooling, n_classes: int, *, batch_norm: bool = True, n_dropped: int = 0):
+    def __init__(self, pool: Pooling, n_outputs: int, *, batch_norm: bool = True, n_dropped: int = 0):
         super().__init__()
         self.pool, self.n_dropped = pool, n_dropped
         self.bn = RunningNorm(pool.width) if batch_norm else nn.Identity()
-        self.classifier = nn.Linear(pool.width, n_classes)
+        self.classifier = nn.Linear(pool.width, n_outputs)
 
     def pooled(self, batch: Batch) -> Pooled:
         """The vector of each row and its attention maps."""
@@ -47,46 +50,10 @@ class AttentiveModule(nn.Module):
         return self.classifier(self.bn(self.pooled(batch)[0]))
 
 
-class Attentive(TogetherHead):
-    """Attention over the tokens of a row, then BatchNorm, then a linear classifier; trained by AdamW.
-
-    Every (learning rate, weight decay) is trained at once and stopped at its best epoch on the validation rows; the
-    best of all is trained again on training and validation rows for as many epochs. Without validation rows a tenth of
-    the training rows is held out to choose on; a single candidate is then trained for all epochs.
-
-    X is (N, T, D), or a mapping of `tokens` and `mask`, (N, T) booleans that are True where there is a token: what
-    stands elsewhere changes nothing.
-
-    The equations and sources of each kind stand in `probe/heads/shared/poolings/`. The protocol is that of efficient
-    probing (Psomas et al., ICLR 2026, arXiv 2506.10178), but for AdamW in the place of LARS, features extracted once in
-    the place of augmented images, and a choice on rows that are not reported.
-
-    Args:
-        kind: `ep`, `aim`, `abmilp`, `simpool`, `esimpool`, `map`, `cae`, `coca`, `clip` or `jepa`.
-        options: Of the kind, such as `{n_queries: 8}` of `ep`; null: as published.
-        batch_norm: Whether a BatchNorm without scale and shift stands ahead of the classifier; AIM's own stands on the
-            tokens, V-JEPA has none.
-        prefix: Whether prefix tokens such as CLS are pooled besides the patches.
-        n_prefix_tokens: How many tokens stand before the patches. A fact about the features and not a choice: the
-            experiment sets it from the backbone.
-        epochs: Passes over the rows; the learning rate falls along half a cosine to zero.
-        patience: Training ends after so many epochs in which no candidate did better than before.
-        learning_rates: Peak learning rates to choose from.
-        weight_decays: Decoupled decays of matrices and queries to choose from.
-        batch_size: Rows per step.
-        warmup_epochs: Epochs of linear warm-up, at most half of all.
-        refit: Train again on train + validation with what was chosen.
-        random_state: Seed of the initial weights and the order of the rows.
-        device: `auto`, `cpu` or `cuda`.
-
-    Attributes:
-        n_epochs_: For how many epochs the weights were trained.
-        selection_: Candidates with their scores and epochs; absent where nothing was searched.
-    """
+class AttentiveSolver(TogetherSolver):
+    """What `Attentive` and `AttentiveNumbers` share."""
 
     consumes: ClassVar[tuple[str, ...]] = ("tokens",)
-    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels")
-    reads_unknown: ClassVar[bool] = True
 
     @property
     def takes_mask(self) -> bool:
@@ -125,14 +92,11 @@ class Attentive(TogetherHead):
         self.random_state = random_state
         self.device = device
 
-    def for_target(self, target: str) -> Attentive:
-        return AttentiveLabels(**self.get_params(deep=False)) if target == "labels" else self
-
     def check_parameters(self) -> None:
         super().check_parameters()
         poolings.check_options(self.kind, self.options or {})
 
-    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Attentive:
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Trains all candidates on (X, y) and chooses among them on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
@@ -149,7 +113,7 @@ class Attentive(TogetherHead):
         pool = poolings.pooling(
             self.kind, self.options or {}, token_width=self.widths_["tokens"], n_tokens=self.n_tokens_ - dropped
         )
-        return AttentiveModule(pool, len(self.classes_), batch_norm=self.batch_norm, n_dropped=dropped)
+        return AttentiveModule(pool, self.n_outputs, batch_norm=self.batch_norm, n_dropped=dropped)
 
     def _check_rows(self, X: Any, *, reset: bool) -> RowReader:
         """Tokens, and their mask where one is given, as a reader of rows."""
@@ -159,10 +123,10 @@ class Attentive(TogetherHead):
         check_patches(rows.arrays["tokens"].shape[1], dropped)
         return with_mask(given, rows, dropped)
 
-    def _logits(self, X: Any) -> FloatArray:
-        logits = super()._logits(X)
-        _check_finite(logits, "logits")
-        return logits
+    def _outputs(self, X: Any) -> FloatArray:
+        found = super()._outputs(X)
+        _check_finite(found, "outputs")
+        return found
 
     @torch.no_grad()
     def attention(self, X: Any) -> FloatArray:
@@ -182,6 +146,53 @@ class Attentive(TogetherHead):
             _check_finite(maps, "attention", part.start)
             found.append(maps)
         return np.concatenate(found)
+
+
+class Attentive(ModuleHead, AttentiveSolver):
+    """Attention over the tokens of a row, then BatchNorm, then a linear classifier; trained by AdamW.
+
+    Every (learning rate, weight decay) is trained at once and stopped at its best epoch on the validation rows; the
+    best of all is trained again on training and validation rows for as many epochs. Without validation rows a tenth of
+    the training rows is held out to choose on; a single candidate is then trained for all epochs.
+
+    X is (N, T, D), or a mapping of `tokens` and `mask`, (N, T) booleans that are True where there is a token: what
+    stands elsewhere changes nothing.
+
+    Of several labels, and of numbers to predict, see `AttentiveLabels` and `AttentiveNumbers`.
+
+    The equations and sources of each kind stand in `probe/heads/shared/poolings/`. The protocol is that of efficient
+    probing (Psomas et al., ICLR 2026, arXiv 2506.10178), but for AdamW in the place of LARS, features extracted once in
+    the place of augmented images, and a choice on rows that are not reported.
+
+    Args:
+        kind: `ep`, `aim`, `abmilp`, `simpool`, `esimpool`, `map`, `cae`, `coca`, `clip` or `jepa`.
+        options: Of the kind, such as `{n_queries: 8}` of `ep`; null: as published.
+        batch_norm: Whether a BatchNorm without scale and shift stands ahead of the classifier; AIM's own stands on the
+            tokens, V-JEPA has none.
+        prefix: Whether prefix tokens such as CLS are pooled besides the patches.
+        n_prefix_tokens: How many tokens stand before the patches. A fact about the features and not a choice: the
+            experiment sets it from the backbone.
+        epochs: Passes over the rows; the learning rate falls along half a cosine to zero.
+        patience: Training ends after so many epochs in which no candidate did better than before.
+        learning_rates: Peak learning rates to choose from.
+        weight_decays: Decoupled decays of matrices and queries to choose from.
+        batch_size: Rows per step.
+        warmup_epochs: Epochs of linear warm-up, at most half of all.
+        refit: Train again on train + validation with what was chosen.
+        random_state: Seed of the initial weights and the order of the rows.
+        device: `auto`, `cpu` or `cuda`.
+
+    Attributes:
+        n_epochs_: For how many epochs the weights were trained.
+        selection_: Candidates with their scores and epochs; absent where nothing was searched.
+    """
+
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "labels", "number")
+    reads_unknown: ClassVar[bool] = True
+
+    def for_target(self, target: str) -> AnyHead:
+        kind = {"labels": AttentiveLabels, "number": AttentiveNumbers}.get(target)
+        return self if kind is None else kind(**self.get_params(deep=False))
 
     @torch.no_grad()
     def att_svm(self, X: Any, y: ArrayLike) -> att_svm.AttSVM:
@@ -239,6 +250,13 @@ class AttentiveLabels(SeveralLabels, Attentive):
 
     def _objective(self) -> BinaryCrossEntropy:
         return BinaryCrossEntropy()
+
+
+class AttentiveNumbers(TrainedNumbers, AttentiveSolver):
+    """The same with a mean for each column in the place of logits, down the squared error.
+
+    `head=attentive` stands for it on numbers, with the same parameters; it has no yaml of its own.
+    """
 
 
 def _check_finite(values: FloatArray, name: str, first_row: int = 0) -> None:

@@ -13,13 +13,14 @@ from torch import Tensor, nn
 from probe.core.arrays import RowReader
 from probe.core.errors import InputError
 from probe.heads.shared.head import Validation, check_lazy
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_head import ModuleHead
+from probe.heads.shared.module_solver import Batch
 from probe.heads.shared.multi_focal import head_tail_balance, modifiers, multi_focal, recalled
 from probe.heads.shared.objectives import BinaryCrossEntropy
 from probe.heads.shared.several_labels import SeveralLabels
 from probe.heads.shared.standardized import statistics
 from probe.heads.shared.together import Trained
-from probe.heads.shared.together_head import TogetherHead
+from probe.heads.shared.together_solver import TogetherSolver
 
 UNKNOWN = ("ignore", "negative")
 HELPERS = ("head", "tail")
@@ -87,7 +88,7 @@ class MultiFocal(BinaryCrossEntropy):
         return total / balance.shape[1]
 
 
-class Comic(SeveralLabels, TogetherHead):
+class Comic(SeveralLabels, ModuleHead, TogetherSolver):
     """A linear classifier trained down the multi-focal loss, with recalled labels, and a balance of head and tail.
 
     The loss of a label of a row is -omega [y (1 - p)^g+ ln p + (1 - y) (1 - q)^(g- + omega) ln q] with q = min(1, 1 - p

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from probe.heads.shared.dense_head import DenseHead, Standardised
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_solver import Batch
 
 
 class DenseLinear(DenseHead):

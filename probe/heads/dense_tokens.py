@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from probe.core.errors import InputError
 from probe.heads.shared.dense_head import DenseHead, Standardised
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_solver import Batch
 
 
 class DenseTokens(DenseHead):

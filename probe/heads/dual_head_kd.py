@@ -16,8 +16,9 @@ from probe.core.arrays import RowReader, row_chunks
 from probe.core.errors import InputError
 from probe.heads.shared.distillation import TwoHeads, binary_kl_norm, dual_backward, softmax_kd
 from probe.heads.shared.head import Validation
-from probe.heads.shared.minibatch import MinibatchHead
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.minibatch import MinibatchSolver
+from probe.heads.shared.module_head import ModuleHead
+from probe.heads.shared.module_solver import Batch
 
 ARMS = ("ce", "kd", "single", "dual")
 ALIGNMENTS = ("none", "released", "shared")
@@ -25,7 +26,7 @@ AUXILIARIES = ("linear", "mlp")
 TEACHER_SCALINGS = ("none", "standard")
 
 
-class DualHeadKD(MinibatchHead):
+class DualHeadKD(ModuleHead, MinibatchSolver):
     """Learns from labels with one head and from a teacher's logits with another: gamma CE(s1, y) + alpha L(s2, t).
 
     Both heads stand on a small trunk (`trunk_depth` times LayerNorm, Linear, GELU); the main head predicts.

@@ -20,7 +20,7 @@ from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.linalg.newton import solve_path, warn_unconverged
 from probe.heads.shared.head import FloatArray, Head, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
-from probe.heads.shared.module_head import as_tensors
+from probe.heads.shared.module_solver import as_tensors
 from probe.heads.shared.token_moments import (
     check_moment_options,
     check_patches,

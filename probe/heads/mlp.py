@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -15,11 +15,14 @@ from torch.nn import functional
 
 from probe.core.arrays import RowReader
 from probe.core.errors import InputError
+from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import Validation, check_lazy
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_head import ModuleHead
+from probe.heads.shared.module_solver import Batch
 from probe.heads.shared.standardized import statistics
 from probe.heads.shared.together import Candidate, State, Trained
-from probe.heads.shared.together_head import TogetherHead
+from probe.heads.shared.together_solver import TogetherSolver
+from probe.heads.shared.trained_numbers import TrainedNumbers
 
 LEAST_STEPS = 10
 """Of an epoch."""
@@ -42,9 +45,9 @@ class OneHiddenLayer(nn.Module):
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, mean: Tensor, deviation: Tensor, width: int, n_classes: int):
+    def __init__(self, mean: Tensor, deviation: Tensor, width: int, n_outputs: int):
         super().__init__()
-        self.hidden, self.output = nn.Linear(len(mean), width), nn.Linear(width, n_classes)
+        self.hidden, self.output = nn.Linear(len(mean), width), nn.Linear(width, n_outputs)
         for zero in (self.hidden.bias, self.output.weight, self.output.bias):
             nn.init.zeros_(zero)
         self.register_buffer("mask", torch.ones(width))
@@ -62,39 +65,11 @@ class OneHiddenLayer(nn.Module):
         return found
 
 
-class MLP(TogetherHead):
-    """A classifier with one hidden layer of GELU units, trained by AdamW on cross-entropy in mini-batches.
+class MLPSolver(TogetherSolver):
+    """What `MLP` and `MLPNumbers` share."""
 
-    Logits are W2 GELU(W1 z + b1) + b2, z the features at mean 0 and variance 1 over the rows trained on. Every width,
-    learning rate and weight decay is trained at the same time, on the same batches; each is kept at its best epoch on
-    the validation rows, and the best of them (accuracy, then log loss) is trained again with these for as long. Without
-    validation rows a stratified tenth stands in for them.
-
-    What it has above `linear` is what the features say only together; where it has nothing, read `linear`.
-
-    Args:
-        widths: Numbers of hidden units to choose from.
-        learning_rates: To choose from; they fall along a half cosine.
-        weight_decays: Decoupled, of W1 and W2, to choose from.
-        epochs: Passes over the rows after which the learning rate is zero.
-        patience: Training ends after so many epochs in which no candidate did better.
-        batch_size: Rows per step, and at most a tenth of all: of few rows an epoch would be one step.
-        warmup_epochs: In which the learning rate rises.
-        refit: Whether the chosen candidate is trained again on training and validation rows.
-        random_state: Seeds W1, the batches and, without validation rows, the choice of a tenth as such.
-        device: `cpu`, `cuda`, or `auto`.
-
-    Attributes:
-        hidden_weight_, hidden_bias_, output_weight_, output_bias_: Of the chosen network.
-        mean_, deviation_: (D,) of the rows that it was trained on.
-        width_: Of its hidden layer.
-        n_epochs_: For which it was trained.
-        selection_: What was searched; absent where nothing was.
-    """
-
-    recipe: ClassVar[str] = "2"
-    searches: ClassVar[Mapping[str, str]] = {"width": "widths", **TogetherHead.searches}
-    unordered: ClassVar[tuple[str, ...]] = ("widths", *TogetherHead.unordered)
+    searches: ClassVar[Mapping[str, str]] = {"width": "widths", **TogetherSolver.searches}
+    unordered: ClassVar[tuple[str, ...]] = ("widths", *TogetherSolver.unordered)
     width_: int
     mean_: NDArray[np.float32]
     deviation_: NDArray[np.float32]
@@ -130,7 +105,7 @@ class MLP(TogetherHead):
                 f"widths is {self.widths!r}, expected whole numbers from 1: change the parameters of the head"
             )
 
-    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> MLP:
+    def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Trains all candidates on (X, y) and chooses among them on the validation rows."""
         self.check_parameters()
         X, codes = self._check_fit(X, y)
@@ -157,7 +132,7 @@ class MLP(TogetherHead):
 
     def _module(self) -> OneHiddenLayer:
         mean, deviation = torch.from_numpy(self.mean_), torch.from_numpy(self.deviation_)
-        return OneHiddenLayer(mean, deviation, self.width_, len(self.classes_))
+        return OneHiddenLayer(mean, deviation, self.width_, self.n_outputs)
 
     def _keep(self, trained: Trained, candidate: Candidate) -> None:
         """Without the hidden units that a narrow network leaves unused."""
@@ -168,3 +143,49 @@ class MLP(TogetherHead):
             state |= {name: state[name][:n] for name in ("hidden.weight", "hidden.bias", "mask")}
             state["output.weight"] = state["output.weight"][:, :n]
         super()._keep(Trained(trained.score, trained.epochs, state), candidate)
+
+
+class MLP(ModuleHead, MLPSolver):
+    """One hidden layer of GELU units, trained by AdamW on cross-entropy in mini-batches.
+
+    Logits are W2 GELU(W1 z + b1) + b2, z the features at mean 0 and variance 1 over the rows trained on. Every width,
+    learning rate and weight decay is trained at the same time, on the same batches; each is kept at its best epoch on
+    the validation rows, and the best of them (accuracy, then log loss) is trained again with these for as long. Without
+    validation rows a stratified tenth stands in for them.
+
+    Of numbers to predict it goes down, and is judged by, the squared error: see `MLPNumbers`.
+
+    What it has above `linear` is what the features say only together; where it has nothing, read `linear`.
+
+    Args:
+        widths: Numbers of hidden units to choose from.
+        learning_rates: To choose from; they fall along a half cosine.
+        weight_decays: Decoupled, of W1 and W2, to choose from.
+        epochs: Passes over the rows after which the learning rate is zero.
+        patience: Training ends after so many epochs in which no candidate did better.
+        batch_size: Rows per step, and at most a tenth of all: of few rows an epoch would be one step.
+        warmup_epochs: In which the learning rate rises.
+        refit: Whether the chosen candidate is trained again on training and validation rows.
+        random_state: Seeds W1, the batches and, without validation rows, the choice of a tenth as such.
+        device: `cpu`, `cuda`, or `auto`.
+
+    Attributes:
+        hidden_weight_, hidden_bias_, output_weight_, output_bias_: Of the chosen network.
+        mean_, deviation_: (D,) of the rows that it was trained on.
+        width_: Of its hidden layer.
+        n_epochs_: For which it was trained.
+        selection_: What was searched; absent where nothing was.
+    """
+
+    recipe: ClassVar[str] = "2"
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "number")
+
+    def for_target(self, target: str) -> AnyHead:
+        return MLPNumbers(**self.get_params(deep=False)) if target == "number" else self
+
+
+class MLPNumbers(TrainedNumbers, MLPSolver):
+    """The same network with a mean for each column in the place of logits, down the squared error.
+
+    `head=mlp` stands for it on numbers, with the same parameters and attributes; it has no yaml of its own.
+    """

@@ -13,10 +13,12 @@ from torch.nn import functional
 from probe.core.arrays import RowReader
 from probe.core.errors import InputError
 from probe.core.ragged import MASK
+from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import Validation
 from probe.heads.shared.masks import check_both_masked, with_mask
-from probe.heads.shared.minibatch import MinibatchHead
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.minibatch import MinibatchSolver
+from probe.heads.shared.module_head import ModuleHead
+from probe.heads.shared.module_solver import Batch
 from probe.heads.shared.token_moments import (
     check_moment_options,
     check_patches,
@@ -27,6 +29,7 @@ from probe.heads.shared.token_moments import (
     split_groups,
     unit_columns,
 )
+from probe.heads.shared.trained_numbers import TrainedNumbers
 
 FEW_TOKENS = 32
 """Up to so many the moment maps are cheaper as products of their factors than as maps."""
@@ -45,13 +48,13 @@ def reduced_side(d: int) -> int:
 
 
 class MomentProbingModule(nn.Module):
-    """Logits from `pooled` (B, D) and `tokens` (B, T, D): the mean of a first-order and a second-order classifier."""
+    """Logits, or means, from `pooled` (B, D) and `tokens` (B, T, D): of a first-order and a second-order classifier."""
 
     def __init__(
         self,
         pooled_width: int,
         token_width: int,
-        n_classes: int,
+        n_outputs: int,
         *,
         layout: str = "vit",
         second_moment: str = "as_released",
@@ -74,8 +77,8 @@ class MomentProbingModule(nn.Module):
         )
         # 1e-6 is the eps of the released convolutional backbones; pooled maps vary little enough for it to show.
         self.pooled_norm = nn.LayerNorm(pooled_width, eps=1e-6) if layout == "cnn" else nn.Identity()
-        self.first = nn.Linear(pooled_width, n_classes)
-        self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_classes)
+        self.first = nn.Linear(pooled_width, n_outputs)
+        self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_outputs)
 
     def factors(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Factors of the cross moments of neighbouring groups over tokens where the mask is True, (B, P, T, d) each."""
@@ -104,41 +107,8 @@ class MomentProbingModule(nn.Module):
         return (self.first(self.pooled_norm(batch["pooled"])) + second.to(tokens.dtype)) / 2
 
 
-class MomentProbing(MinibatchHead):
-    """Classifies the first two moments of a row's tokens: y = (W1 m1 + b1 + W2 m2 + b2) / 2.
-
-    m1 is the pooled feature; m2 are cross moments of the projected tokens: `n_groups` groups of channels, one
-    LayerNorm for all of them, C_h = 1/T sum_t x_h(t) x_{h+1}(t)^T, columns at unit norm, two strided convolutions.
-
-    Source: Gao, Wang, Lin, Zhu, Hu, Zhou, "Tuning Pre-trained Model via Moment Probing", ICCV 2023, arXiv 2307.11342.
-    Departures: features are cached, so no augmentation of the images and no stochastic depth in the trunk, with which
-    the published numbers were reached; any width and number of groups (a single group is paired with itself);
-    the `centred` second moment, which is the covariance that the paper writes, beside the `as_released` one.
-
-    Args:
-        layout: `vit`: contiguous groups, prefix tokens left out of m2. `cnn`: interleaved groups, a LayerNorm before
-            the first classifier; tokens are the flattened map.
-        second_moment: `as_released` subtracts one mean per row and group, `centred` one per row and channel.
-        hidden_width: Width of the projection of the tokens.
-        n_groups: Groups of channels, a divisor of `hidden_width`; a group has at least 7 channels.
-        n_prefix_tokens: How many tokens stand before the patches. A fact about the features and not a choice: the
-            experiment sets it from the backbone.
-        epochs: Numbers of epochs to choose from on validation.
-        learning_rates: Peak learning rates to choose from on validation.
-        batch_size: Rows per step.
-        weight_decay: Decoupled decay of the matrices.
-        warmup_epochs: Epochs of linear warm-up, at most half of them all.
-        label_smoothing: Mass of the target that is spread over all classes.
-        ema_decay: Decay of the moving average of the weights that predicts; null switches it off.
-        products: What training multiplies on the way from the tokens: `float32`, or `bfloat16`, several times faster
-            where the processor has such products. Gradients of the first steps are held to those of float32;
-            predictions are float32.
-        early_drop: Train candidates no further that validation has ruled out, after a quarter, a half or three
-            quarters of the epochs.
-        refit: Train again on train + validation with what was chosen.
-        random_state: Seed of the initial weights and the order of the rows.
-        device: `auto`, `cpu` or `cuda`.
-    """
+class MomentProbingSolver(MinibatchSolver):
+    """What `MomentProbing` and `MomentProbingNumbers` share."""
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled", "tokens")
 
@@ -208,8 +178,6 @@ class MomentProbing(MinibatchHead):
             )
         if self.products not in PRODUCTS:
             raise InputError(f"products is {self.products!r}: choose one of {list(PRODUCTS)}")
-        if not 0 <= self.label_smoothing < 1:
-            raise InputError(f"label_smoothing is {self.label_smoothing}, expected [0, 1): choose 0 to switch it off")
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)
@@ -220,7 +188,7 @@ class MomentProbing(MinibatchHead):
         return MomentProbingModule(
             self.widths_["pooled"],
             self.widths_["tokens"],
-            len(self.classes_),
+            self.n_outputs,
             layout=self.layout,
             second_moment=self.second_moment,
             hidden_width=self.hidden_width,
@@ -239,7 +207,8 @@ class MomentProbing(MinibatchHead):
         return loss
 
     def _loss(self, module: MomentProbingModule, batch: Batch) -> Tensor:
-        return functional.cross_entropy(module(batch), batch["codes"], label_smoothing=self.label_smoothing)
+        """Mean over the rows of a batch."""
+        raise NotImplementedError
 
     def _check_products(self, module: MomentProbingModule, batch: Batch) -> None:
         """Holds the gradients on the parameters to those of float32."""
@@ -254,3 +223,73 @@ class MomentProbing(MinibatchHead):
                 f"products={given} gives gradients that are {apart:.0%} off those of float32 in step "
                 f"{module.n_checked}, expected at most {MOST_APART:.0%}: set head.products=float32"
             )
+
+
+class MomentProbing(ModuleHead, MomentProbingSolver):
+    """Classifies the first two moments of a row's tokens: y = (W1 m1 + b1 + W2 m2 + b2) / 2.
+
+    m1 is the pooled feature; m2 are cross moments of the projected tokens: `n_groups` groups of channels, one
+    LayerNorm for all of them, C_h = 1/T sum_t x_h(t) x_{h+1}(t)^T, columns at unit norm, two strided convolutions.
+
+    Of numbers to predict see `MomentProbingNumbers`.
+
+    Source: Gao, Wang, Lin, Zhu, Hu, Zhou, "Tuning Pre-trained Model via Moment Probing", ICCV 2023, arXiv 2307.11342.
+    Departures: features are cached, so no augmentation of the images and no stochastic depth in the trunk, with which
+    the published numbers were reached; any width and number of groups (a single group is paired with itself);
+    the `centred` second moment, which is the covariance that the paper writes, beside the `as_released` one.
+
+    Args:
+        layout: `vit`: contiguous groups, prefix tokens left out of m2. `cnn`: interleaved groups, a LayerNorm before
+            the first classifier; tokens are the flattened map.
+        second_moment: `as_released` subtracts one mean per row and group, `centred` one per row and channel.
+        hidden_width: Width of the projection of the tokens.
+        n_groups: Groups of channels, a divisor of `hidden_width`; a group has at least 7 channels.
+        n_prefix_tokens: How many tokens stand before the patches. A fact about the features and not a choice: the
+            experiment sets it from the backbone.
+        epochs: Numbers of epochs to choose from on validation.
+        learning_rates: Peak learning rates to choose from on validation.
+        batch_size: Rows per step.
+        weight_decay: Decoupled decay of the matrices.
+        warmup_epochs: Epochs of linear warm-up, at most half of them all.
+        label_smoothing: Mass of the target that is spread over all classes.
+        ema_decay: Decay of the moving average of the weights that predicts; null switches it off.
+        products: What training multiplies on the way from the tokens: `float32`, or `bfloat16`, several times faster
+            where the processor has such products. Gradients of the first steps are held to those of float32;
+            predictions are float32.
+        early_drop: Train candidates no further that validation has ruled out, after a quarter, a half or three
+            quarters of the epochs.
+        refit: Train again on train + validation with what was chosen.
+        random_state: Seed of the initial weights and the order of the rows.
+        device: `auto`, `cpu` or `cuda`.
+    """
+
+    fits: ClassVar[tuple[str, ...]] = ("one_class", "number")
+
+    def for_target(self, target: str) -> AnyHead:
+        return MomentProbingNumbers(**self.get_params(deep=False)) if target == "number" else self
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        if not 0 <= self.label_smoothing < 1:
+            raise InputError(f"label_smoothing is {self.label_smoothing}, expected [0, 1): choose 0 to switch it off")
+
+    def _loss(self, module: MomentProbingModule, batch: Batch) -> Tensor:
+        return functional.cross_entropy(module(batch), batch["codes"], label_smoothing=self.label_smoothing)
+
+
+class MomentProbingNumbers(TrainedNumbers, MomentProbingSolver):
+    """The same with a mean for each column in the place of logits, down the squared error.
+
+    `head=moment_probing` stands for it on numbers, with the same parameters; it has no yaml of its own.
+    """
+
+    def check_parameters(self) -> None:
+        super().check_parameters()
+        if self.label_smoothing:
+            raise InputError(
+                f"label_smoothing is {self.label_smoothing}, and numbers to predict have no classes to spread over: "
+                "set head.label_smoothing=0"
+            )
+
+    def _loss(self, module: MomentProbingModule, batch: Batch) -> Tensor:
+        return self._objective().loss(module(batch)[None], batch)

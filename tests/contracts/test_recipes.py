@@ -141,7 +141,9 @@ def test_a_head_of_numbers_gives_the_numbers_of_its_recipe(path):
     rng = np.random.default_rng(0)
     X = rng.normal(size=(36, 8))
     Y = X[:, :2] + rng.normal(size=(36, 2))
-    X = X.reshape(36, 2, 4) if head.consumes == ("cells",) else X
+    shapes = {"pooled": (8,), "cells": (2, 4), "tokens": (2, 4)}
+    kinds = {kind: X.reshape(36, *shapes[kind]) for kind in head.consumes}
+    X = kinds if len(kinds) > 1 else kinds[head.consumes[0]]
     check(f"number/{path.stem}", recipe_of(type(head)), head.fit(X, Y).predict(X)[:4].ravel())
 
 

@@ -12,8 +12,19 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
-from probe.heads.linear_sgd import SOLVERS, LinearSGD
+from probe.heads.linear_sgd import LinearSGD, LinearSGDNumbers
+from probe.heads.ols import OrdinaryLeastSquares
 from probe.heads.shared import spherical
+from probe.heads.shared.linear_sgd_solver import SOLVERS
+
+
+def number_case():
+    """What fits numbers in a second, for `tests/contracts/test_number_heads.py`."""
+    return {"scaling": "standard", "lrs": [0.01, 0.05], "epochs": 15}
+
+
+def coupled_columns():
+    """All columns have one learning rate, and random coefficients begin each."""
 
 
 def digits():
@@ -192,3 +203,43 @@ def test_z_loss_of_two_classes_and_unknown_losses_are_refused():
         LinearSGD(loss="z").fit(X, y)
     with pytest.raises(InputError, match="loss is 'hinge', expected one of softmax, z, spherical, taylor"):
         LinearSGD(loss="hinge").fit(X, y)
+
+
+def test_long_training_on_numbers_comes_to_least_squares():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(400, 5))
+    Y = 100 + X @ rng.normal(size=(5, 2)) * [1, 1000] + rng.normal(size=(400, 2))
+    expected = OrdinaryLeastSquares().fit(X, Y).predict(X)
+    for solver in ("sgd", "adamw"):
+        head = (
+            LinearSGD(solver, lrs=[0.05], scaling="standard", epochs=40, batch_size=100).for_target("number").fit(X, Y)
+        )
+        assert isinstance(head, LinearSGDNumbers)
+        assert (np.abs(head.predict(X) - expected) / Y.std(axis=0)).max() < 0.05
+
+
+def test_the_learning_rate_of_smallest_squared_error_wins_and_is_trained_on_both():
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 4)).astype(np.float32)
+    y = X @ [1.0, 2, 3, 4] + rng.normal(size=300)
+    head = (
+        LinearSGD(lrs=[1e-5, 0.02], batch_size=50)
+        .for_target("number")
+        .fit(X[:200], y[:200], validation=(X[200:], y[200:]))
+    )
+    assert head.lr_ == 0.02
+    assert head.scores_[0] < -0.7
+    assert head.scores_[1] > -0.1
+    alone = LinearSGD(lrs=[0.02], batch_size=50).for_target("number").fit(X, y)
+    np.testing.assert_allclose(head.predict(X), alone.predict(X), atol=0.15)
+    before = head.before_refit()
+    errors = (y[200:] - before.predict(X[200:])) ** 2
+    assert head.scores_[1] == pytest.approx(-errors.mean() / y[:200].var(), rel=1e-3)
+
+
+def test_a_loss_of_classes_is_refused_for_numbers_and_the_remedy_works():
+    head = LinearSGD(loss="spherical").for_target("number")
+    X = np.eye(4)
+    with pytest.raises(InputError, match=r"numbers to predict have the squared error: set head\.loss=softmax"):
+        head.fit(X, np.arange(4.0))
+    assert len(head.set_params(loss="softmax").fit(X, np.arange(4.0)).predict(X)) == 4

@@ -14,6 +14,15 @@ def contract_case():
     return {"widths": (8,), "learning_rates": (0.1,), "epochs": 12, "batch_size": 64}
 
 
+def number_case():
+    """What fits numbers in a second, for `tests/contracts/test_number_heads.py`."""
+    return {"widths": [8], "learning_rates": [0.03], "epochs": 15, "batch_size": 64}
+
+
+def coupled_columns():
+    """All columns share the hidden layer."""
+
+
 def rings(n=600, seed=0):
     """Two classes that no line tells apart: near the middle, and around it."""
     rng = np.random.default_rng(seed)

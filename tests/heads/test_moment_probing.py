@@ -170,6 +170,10 @@ def contract_case():
     return {"hidden_width": 14, "n_groups": 2, "epochs": (3,), "learning_rates": (1e-2,), "warmup_epochs": 1}
 
 
+def number_case():
+    return {"hidden_width": 14, "n_groups": 2, "epochs": (2,), "learning_rates": (1e-2,), "warmup_epochs": 1}
+
+
 def test_moments_equal_numpy_computed_by_hand():
     module = MomentProbingModule(12, 12, 3, hidden_width=21, n_groups=3, second_moment="centred").double()
     tokens = random_batch()["tokens"].astype(np.float64)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_solver import Batch
 
 
 def binary_kl_norm(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:

@@ -15,23 +15,23 @@ from torch import Tensor, nn
 from probe.core.arrays import RowReader, row_chunks
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
-from probe.heads.shared.head import FloatArray
 from probe.heads.shared.held_out import HELD_OUT, hold_out
-from probe.heads.shared.module_head import Batch, ModuleHead
+from probe.heads.shared.module_solver import Batch, ModuleSolver
+from probe.heads.shared.objectives import Score
 from probe.heads.shared.training import Recipe, Student, ruled_out, train
 
 
-class MinibatchHead(ModuleHead):
-    """Base class of the heads that train a torch module by mini-batches.
+class MinibatchSolver(ModuleSolver):
+    """Base class of what trains a torch module by mini-batches, beside that of its target.
 
-    A subclass gives `_module()` and `_backward(module, batch)`, where batch holds
-    the consumed kinds, `codes`, and whatever else `fit` put beside them, and has the parameters `epochs`,
-    `learning_rates` (sequences, searched), `batch_size`, `weight_decay`, `warmup_epochs`, `refit`, `random_state` and
-    `device`.
+    A subclass gives `_module()` and `_backward(module, batch)`, where batch holds the consumed kinds, `codes`, and
+    whatever else `fit` put beside them, and has the parameters `epochs`, `learning_rates` (sequences, searched),
+    `batch_size`, `weight_decay`, `warmup_epochs`, `refit`, `random_state` and `device`.
 
-    The candidate with the highest accuracy on the validation rows wins, the lower log-loss where two are equal.
-    Without validation rows a tenth of the training rows is held out to choose on, and the winner trained again on
-    all of them; where no class has a row to spare, the first of each sequence is taken.
+    The candidate with the highest accuracy on the validation rows wins, the lower log-loss where two are equal; of
+    numbers that of the smallest squared error. Without validation rows a tenth of the training rows is held out to
+    choose on, and the winner trained again on all of them; where there is no row to spare, the first of each sequence
+    is taken.
 
     All candidates learn from one read of the rows. With `early_drop` those that the rows to choose on have ruled out
     (see `ruled_out`) after a quarter, a half or three quarters of their epochs, warm-up over, are trained no further:
@@ -83,9 +83,8 @@ class MinibatchHead(ModuleHead):
             recipe, student = self._select(recipes, rows, validation)
         if validation is None or self.refit or student is None:
             if validation is not None and self.refit:
-                # A class that no training row has cannot be learnt from the validation rows either.
-                known = np.flatnonzero(np.asarray(validation.arrays["codes"]) >= 0)
-                rows = rows.stacked(validation.subset(known))
+                known = self._learnable(np.asarray(validation.arrays["codes"]))
+                rows = rows.stacked(validation.subset(np.flatnonzero(known)))
             (student,) = self._train([recipe], rows)
         if not all(torch.isfinite(value).all() for value in student.module.state_dict().values()):
             raise InputError(
@@ -100,12 +99,12 @@ class MinibatchHead(ModuleHead):
     ) -> tuple[Recipe, Student | None]:
         on = "validation"
         if validation is None:
-            on, held = HELD_OUT, hold_out(np.asarray(rows.arrays["codes"]), self.random_state)
+            on, held = HELD_OUT, hold_out(self._strata(np.asarray(rows.arrays["codes"])), self.random_state)
             rows, validation = rows.subset(np.flatnonzero(~held)), rows.subset(np.flatnonzero(held))
         trained, judge = [], functools.partial(self._drop_early, validation) if self.early_drop else None
-        if len(validation):
+        if len(validation) and len(rows) > 1:
             trained = self._train(recipes, rows, judge)
-        scores = [self._score(self._logits_of(student.module, validation), validation) for student in trained]
+        scores = [self._score(student.module, validation) for student in trained]
         finished = [i for i, student in enumerate(trained) if student.dropped_after is None]
         best = max(finished, key=lambda i: scores[i]) if trained else 0
         self.selection_ = {
@@ -137,29 +136,26 @@ class MinibatchHead(ModuleHead):
 
     def _drop_early(self, validation: RowReader, students: list[Student]) -> None:
         """Drops those that are far behind another of as many epochs."""
-        codes = np.asarray(validation.arrays["codes"])
         for _, alike in itertools.groupby(students, key=lambda student: student.recipe.epochs):
             rivals = list(alike)
             n_epochs, done = rivals[0].recipe.epochs, len(rivals[0].losses)
             quarters = {math.ceil(n_epochs * part / 4) for part in (1, 2, 3)}
             if done not in quarters or done < rivals[0].recipe.warmup_epochs or len(rivals) < 2:
                 continue
-            logits = [self._logits_of(student.as_of_now(), validation) for student in rivals]
-            right = np.stack([(values.argmax(axis=1) == codes) & np.isfinite(values).all(axis=1) for values in logits])
-            for student, out in zip(rivals, ruled_out(right), strict=True):
+            outputs = [self._outputs_of(student.as_of_now(), validation) for student in rivals]
+            losses = self._objective().losses(torch.stack(outputs), self._codes_of(validation))
+            for student, out in zip(rivals, ruled_out(losses), strict=True):
                 if out:
                     student.drop()
 
-    def _logits_of(self, module: nn.Module, rows: RowReader) -> FloatArray:
-        return np.concatenate([self._module_logits(module, rows[part]) for part in row_chunks(rows)])
+    def _outputs_of(self, module: nn.Module, rows: RowReader) -> Tensor:
+        found = [self._module_outputs(module, rows[part]) for part in row_chunks(rows)]
+        return torch.from_numpy(np.concatenate(found)).double()
+
+    def _score(self, module: nn.Module, rows: RowReader) -> Score:
+        (score,) = self._objective().scores([(self._outputs_of(module, rows)[None], self._codes_of(rows))])
+        return score
 
     @staticmethod
-    def _score(logits: FloatArray, rows: RowReader) -> tuple[float, float]:
-        """Accuracy, then the negative log-loss; the worst there is where the training diverged."""
-        codes = np.asarray(rows.arrays["codes"])
-        if not np.isfinite(logits).all():
-            return 0.0, -math.inf
-        known = np.flatnonzero(codes >= 0)
-        log_probabilities = torch.log_softmax(torch.from_numpy(logits[known]).double(), dim=1).numpy()
-        log_loss = -log_probabilities[np.arange(len(known)), codes[known]].sum()
-        return float((logits.argmax(axis=1) == codes).mean()), -float(log_loss)
+    def _codes_of(rows: RowReader) -> Tensor:
+        return torch.from_numpy(np.asarray(rows.arrays["codes"]))

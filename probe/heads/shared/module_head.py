@@ -1,80 +1,35 @@
-"""Heads that are a torch module: its weights are fitted attributes, its outputs the logits."""
+"""Heads of classes that are a torch module: its outputs are the logits."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
+from numpy.typing import NDArray
 
-from probe.core.arrays import RowReader
 from probe.core.base import IntArray
-from probe.core.device import full_precision, resolve_device
-from probe.core.errors import InputError
-from probe.heads.shared.head import FloatArray, Head, Validation
-
-Batch = dict[str, Tensor]
+from probe.heads.shared.head import FloatArray, Head
+from probe.heads.shared.module_solver import ModuleSolver
+from probe.heads.shared.objectives import CrossEntropy, Objective
 
 
-def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.float32) -> Batch:
-    """Arrays or tensors on a device; floats as `dtype`, converted there, integers as they are."""
-    tensors = {name: torch.as_tensor(array).to(device) for name, array in batch.items()}
-    return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+class ModuleHead(Head, ModuleSolver):
+    """On classes: one logit for each, judged by accuracy."""
 
+    @property
+    def n_outputs(self) -> int:
+        return len(self.classes_)
 
-class ModuleHead(Head):
-    """Base class of the heads that train a torch module.
+    def _objective(self) -> Objective:
+        return CrossEntropy()
 
-    A subclass gives `_module()`, sized by fitted attributes, which takes a batch: the consumed kinds as tensors. The
-    trained weights and buffers become fitted attributes, `main.weight` as `main_weight_`.
-    """
+    def _strata(self, codes: IntArray) -> IntArray:
+        return codes
 
-    draws_views: ClassVar[bool] = True
-    device: str
-
-    def _module(self) -> nn.Module:
-        raise NotImplementedError
-
-    def _validation_rows(self, validation: Validation | None) -> tuple[dict[str, Any], IntArray] | None:
-        """Checked kinds and codes of the validation rows, None where there are none."""
-        if validation is None or len(np.asarray(validation[1])) == 0:
-            return None
-        X, y = validation
-        arrays, codes = self._by_kind(self._check_rows(X, reset=False)), self._validation_codes(y)
-        if len(next(iter(arrays.values()))) != len(codes):
-            raise InputError(f"validation has {len(codes)} labels for other rows: give one label per row")
-        return arrays, codes
-
-    def _by_kind(self, X: Any) -> dict[str, Any]:
-        return X.arrays if isinstance(X, RowReader) else {self.consumes[0]: X}
-
-    def _set_weights(self, state: Mapping[str, Tensor]) -> None:
-        """Makes the weights of a module fitted attributes."""
-        for name, value in state.items():
-            setattr(self, name.replace(".", "_") + "_", value.detach().cpu().numpy())
-        self.weights_ = [name.replace(".", "_") + "_" for name in state]
-
-    @torch.no_grad()
-    def _module_logits(self, module: nn.Module, chunk: dict[str, Any]) -> FloatArray:
-        parameter = next(module.parameters())
-        with full_precision():
-            return module(as_tensors(chunk, str(parameter.device), parameter.dtype)).cpu().numpy()
-
-    def _loaded(self, chunk: dict[str, Any]) -> nn.Module:
-        """The fitted module, in the precision of a chunk and in eval mode."""
-        with torch.device("meta"):
-            module = self._module()
-        state = {
-            name: torch.from_numpy(getattr(self, name.replace(".", "_") + "_")).reshape(value.shape)
-            for name, value in module.state_dict().items()
-        }
-        module.load_state_dict(state, assign=True)
-        # Doubles in, doubles out: a row's logits then do not depend on the rows beside it at float32 precision.
-        double = all(array.dtype == np.float64 for array in chunk.values() if array.dtype.kind == "f")
-        return module.eval().to(resolve_device(self.device), torch.float64 if double else torch.float32)
+    def _learnable(self, codes: IntArray) -> NDArray[np.bool_]:
+        """A class that no training row has cannot be learnt from the validation rows either."""
+        known: NDArray[np.bool_] = codes >= 0
+        return known
 
     def _logits(self, X: Any) -> FloatArray:
-        chunk = X if isinstance(X, dict) else {self.consumes[0]: np.require(X, requirements=["C", "W"])}
-        return self._module_logits(self._loaded(chunk), chunk)
+        return self._outputs(X)

@@ -7,26 +7,44 @@ from collections.abc import Iterable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_solver import Batch
 from probe.metrics.multilabel import mean_average_precision
 
 Score = tuple[float, float]
 WORST: Score = (0.0, -math.inf)
+WORST_OF_NUMBERS: Score = (-np.finfo(np.float32).max.item(), -math.inf)
+"""A finite score, which a record can hold."""
 Parts = Iterable[tuple[Tensor, Tensor]]
-"""Logits (L, n, K) of L candidates, as doubles, and the codes of the same rows."""
+"""Logits (L, n, K), or means, of L candidates, as doubles, and the codes of the same rows."""
 
 
-class CrossEntropy:
-    """Of one class per row, codes (n,), -1 for a class that no training row had."""
+class Objective:
+    """A loss, and what tells which candidate is better."""
 
     def begin(self, epoch: int) -> None:
         """Says which epoch comes, from 0 on."""
 
     def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         """The sum over candidates of the mean over rows, so that the gradient of each is that of its own mean."""
+        raise NotImplementedError
+
+    def scores(self, parts: Parts) -> list[Score]:
+        """Of each candidate how good it is on rows, the larger the better, and what decides between equal ones."""
+        raise NotImplementedError
+
+    def losses(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        """(L, n) by which candidates are compared row by row."""
+        raise NotImplementedError
+
+
+class CrossEntropy(Objective):
+    """Of one class per row, codes (n,), -1 for a class that no training row had."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
         codes = batch["codes"].expand(len(logits), -1)
         return functional.cross_entropy(logits.flatten(0, 1), codes.flatten(), reduction="sum") / codes.shape[1]
 
@@ -45,6 +63,11 @@ class CrossEntropy:
             (float(right / n_rows), -float(loss)) if np.isfinite(loss) else WORST
             for right, loss in zip(n_right, losses, strict=True)
         ]
+
+    def losses(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        """1 where a row is wrong, or has a logit that is not finite."""
+        right = (logits.argmax(2) == codes) & logits.isfinite().all(2)
+        return (~right).double().cpu().numpy()
 
 
 class BinaryCrossEntropy(CrossEntropy):
@@ -71,3 +94,26 @@ class BinaryCrossEntropy(CrossEntropy):
             else WORST
             for one, loss in zip(found, losses, strict=True)
         ]
+
+
+class SquaredError(Objective):
+    """Of numbers, codes (n, Q), mean over columns; candidates are judged by it, the smaller the better."""
+
+    def loss(self, logits: Tensor, batch: Batch) -> Tensor:
+        return (logits - batch["codes"]).square().sum() / batch["codes"].numel()
+
+    def scores(self, parts: Parts) -> list[Score]:
+        n_rows, squares = 0, np.zeros(1)
+        for logits, codes in parts:
+            n_rows += len(codes)
+            squares = squares + self._errors(logits, codes).sum(1).cpu().numpy()
+        return [(-float(error), 0.0) if np.isfinite(error) else WORST_OF_NUMBERS for error in squares / n_rows]
+
+    def losses(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        """The squared error of each row."""
+        most = -WORST_OF_NUMBERS[0]
+        return self._errors(logits, codes).nan_to_num(nan=most, posinf=most).cpu().numpy()
+
+    @staticmethod
+    def _errors(logits: Tensor, codes: Tensor) -> Tensor:
+        return (logits.double() - codes).square().mean(2)

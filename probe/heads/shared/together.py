@@ -19,8 +19,8 @@ from torch.func import functional_call, vmap
 from probe.core.arrays import CHUNK_BYTES, RowReader, row_chunks
 from probe.core.device import full_precision, resident_rows
 from probe.core.terminal import epochs
-from probe.heads.shared.module_head import Batch, as_tensors
-from probe.heads.shared.objectives import CrossEntropy, Score
+from probe.heads.shared.module_solver import Batch, as_tensors
+from probe.heads.shared.objectives import CrossEntropy, Objective, Score
 from probe.heads.shared.training import batches, schedule
 
 State = dict[str, Tensor]
@@ -60,7 +60,7 @@ class Trained:
     """A candidate at its best epoch on the validation rows; without these, at its last.
 
     Attributes:
-        score: Accuracy there (mAP, of several labels), then the negative log-loss; the worst where training diverged.
+        score: Of the objective, such as accuracy and then the negative log-loss; the worst where training diverged.
         epochs: How many it was trained for.
         state: Parameters and buffers.
     """
@@ -80,7 +80,7 @@ class SuitsCandidates(Protocol):
 class Copies:
     """One module as many times as there are candidates, from the same first weights, with an AdamW for each."""
 
-    def __init__(self, module: nn.Module, candidates: Sequence[Candidate], objective: CrossEntropy, device: str):
+    def __init__(self, module: nn.Module, candidates: Sequence[Candidate], objective: Objective, device: str):
         self.module, self.n, self.objective = module.to(device), len(candidates), objective
 
         def stacked(value: Tensor) -> Tensor:
@@ -154,7 +154,7 @@ def train_together(
     validation: RowReader | None,
     course: Course,
     device: str,
-    objective: CrossEntropy | None = None,
+    objective: Objective | None = None,
 ) -> list[Trained]:
     """Trains every candidate; with validation rows each is kept at its best epoch there.
 
@@ -174,7 +174,7 @@ def train_together(
     n_steps, n_warmup = course.epochs * steps_per_epoch, min(course.warmup_epochs, course.epochs / 2) * steps_per_epoch
     scheduler = torch.optim.lr_scheduler.LambdaLR(copies.optimizer, lambda step: schedule(step, n_steps, n_warmup))
     rng = np.random.default_rng(course.seed)
-    best = [Trained((-1.0, -math.inf), 0, {}) for _ in candidates]
+    best = [Trained((-math.inf, -math.inf), 0, {}) for _ in candidates]
     stop = course.epochs if validation is not None else course.stop_after or course.epochs
     with full_precision():
         for epoch in epochs(stop):

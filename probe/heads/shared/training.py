@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from probe.core.arrays import RowReader
 from probe.core.device import ResidentRows, full_precision, resident_rows
 from probe.core.terminal import epochs
-from probe.heads.shared.module_head import Batch, as_tensors
+from probe.heads.shared.module_solver import Batch, as_tensors
 
 Backward = Callable[[nn.Module, Batch], Tensor]
 """Computes the loss of a batch, leaves its gradients on the parameters and returns it."""
@@ -171,11 +171,10 @@ def train(
     return students
 
 
-def ruled_out(right: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """(L,) which candidates are worse than the most accurate one beyond doubt, from (L, N) rows that each has right.
+def ruled_out(losses: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+    """(L,) which candidates are worse than the best one beyond doubt, from the (L, N) losses of each row.
 
-    McNemar's statistic of the rows that only one of the two has right, above 3 standard errors.
+    By more than 3 standard errors of the paired difference; where a loss is 1 of a wrong row, that is McNemar's test.
     """
-    best = right[right.sum(axis=1).argmax()]
-    won, lost = (best & ~right).sum(axis=1), (~best & right).sum(axis=1)
-    return won - lost > 3 * np.sqrt(won + lost)
+    behind = losses - losses[losses.sum(axis=1).argmin()]
+    return behind.sum(axis=1) > 3 * np.sqrt((behind**2).sum(axis=1))

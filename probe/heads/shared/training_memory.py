@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from probe.core.device import free_bytes
 from probe.core.errors import InputError
 from probe.heads.linalg.recycled import KEPT, KEPT_BYTES
-from probe.heads.shared.module_head import Batch
+from probe.heads.shared.module_solver import Batch
 
 WEIGHTS = 6
 """Times that weights lie in memory: themselves, gradients, two moments of AdamW, the best epoch, one on its way."""

@@ -100,8 +100,8 @@ def test_ruled_out_is_who_is_behind_by_three_standard_errors():
     right[1, :55] = True  # five rows that only the best has: 2.2 standard errors
     right[2, :50] = True  # ten: 3.2
     right[3, 30:90] = True  # thirty each: no difference
-    assert ruled_out(right).tolist() == [False, False, True, False]
-    assert not ruled_out(right[:, :0]).any()
+    assert ruled_out(1.0 - right).tolist() == [False, False, True, False]
+    assert not ruled_out(1.0 - right[:, :0]).any()
 
 
 @pytest.mark.parametrize("early_drop", [False, True])

@@ -9,23 +9,20 @@ from typing import ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from probe.core.arrays import RowReader
-from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
 from probe.core.ragged import longest_row
 from probe.heads.shared.held_out import HELD_OUT, hold_out
-from probe.heads.shared.module_head import ModuleHead, as_tensors
-from probe.heads.shared.objectives import CrossEntropy
+from probe.heads.shared.module_solver import ModuleSolver, as_tensors
 from probe.heads.shared.together import Candidate, Course, Trained, train_together
 from probe.heads.shared.training_memory import check_training_memory
 
 
-class TogetherHead(ModuleHead):
-    """Base class of the heads that search learning rate and weight decay in one tensor program.
+class TogetherSolver(ModuleSolver):
+    """Base class of what searches learning rate and weight decay in one tensor program, beside that of its target.
 
     A subclass gives `_module()`, calls `_choose` with readers of its rows, and has the parameters `learning_rates`,
     `weight_decays` (searched), `epochs`, `patience`, `batch_size`, `warmup_epochs`, `refit`, `random_state`, `device`.
@@ -67,7 +64,7 @@ class TogetherHead(ModuleHead):
         if validation is None and len(candidates) > 1:
             held, on = hold_out(self._strata(np.asarray(rows.arrays["codes"])), self.random_state), HELD_OUT
             train, chosen_on = rows.subset(np.flatnonzero(~held)), rows.subset(np.flatnonzero(held))
-        if chosen_on is None or not len(chosen_on):
+        if chosen_on is None or not len(chosen_on) or len(train) < 2:
             middle = candidates[len(candidates) // 2]
             if len(candidates) > 1:
                 self._note("nothing, for want of rows", [], middle)
@@ -110,18 +107,6 @@ class TogetherHead(ModuleHead):
         check_training_memory(self._first(), one_row, len(candidates), batch_size, device)
         course = Course(self.epochs, batch_size, self.warmup_epochs, self.patience, self.random_state, stop_after)
         return train_together(self._first, candidates, rows, validation, course, device, self._objective())
-
-    def _objective(self) -> CrossEntropy:
-        return CrossEntropy()
-
-    def _strata(self, codes: IntArray) -> IntArray:
-        """Of the rows, for a held-out tenth."""
-        return codes
-
-    def _learnable(self, codes: IntArray) -> NDArray[np.bool_]:
-        """A class that no training row has cannot be learnt from the validation rows either."""
-        known: NDArray[np.bool_] = codes >= 0
-        return known
 
     def _keep(self, trained: Trained, candidate: Candidate) -> None:
         """Makes the weights of a candidate the fitted attributes; refuses those that are not finite."""
