@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import bdtr
 
+from probe.core.base import IntArray
 from probe.metrics.shared.influences import FISHER, LOGARITHM, SHARE_LEFT, Scale, above, concordance, studentized
 from probe.metrics.shared.intervals import LEVEL, QUANTILES, FloatArray, Interval, mean_of
 from probe.metrics.shared.metric import OF_THE_TARGET, Metric, Statistic
@@ -33,6 +34,25 @@ def mean_absolute_error(scores: NumberScores) -> Statistic:
     """MAE: mean of |e|."""
     values = absolute_error(scores)
     return float(values.mean()), (values - values.mean()) / len(values)
+
+
+def errors_by_group(scores: NumberScores, groups: IntArray) -> list[list[Interval]]:
+    """MAE of each column, in its own unit, among the rows of each group 0..G-1; intervals are for new rows of it.
+
+    An interval has no end where a group has one row.
+
+    Args:
+        scores: Of the test rows.
+        groups: (N,) numbers of their groups, each with a row.
+    """
+    errors, order = np.abs(scores.errors), np.argsort(groups, kind="stable")
+    parts = np.split(errors[order], np.cumsum(np.bincount(groups))[:-1])
+    return [[_mean_error(column) for column in part.T] for part in parts]
+
+
+def _mean_error(errors: FloatArray) -> Interval:
+    value = float(errors.mean())
+    return studentized(value, (errors - value) / len(errors), None, LOGARITHM)
 
 
 def rmse(true: FloatArray, predicted: FloatArray) -> Statistic:

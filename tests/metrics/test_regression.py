@@ -191,3 +191,25 @@ def test_what_cannot_be_scored_is_refused(predicted, true, text):
 def frozen_case():
     """A few numbers of this family, for `tests/contracts/test_recipes.py`."""
     return measured(*some(40, columns=2))
+
+
+def test_errors_of_groups_are_their_own_means_and_a_row_alone_has_no_interval():
+    true, predicted = some(n=60, columns=2)
+    groups = np.append(np.arange(59) % 3, 3)
+    found = regression.errors_by_group(read(predicted, true), groups)
+    for g, intervals in enumerate(found):
+        expected = np.abs(true - predicted)[groups == g].mean(axis=0)
+        assert [interval.value for interval in intervals] == pytest.approx(expected.tolist())
+    assert all(interval.low < interval.value < interval.high for interval in found[0])
+    assert found[3][0].high == np.inf
+
+
+def test_intervals_of_errors_in_groups_hold_the_truth():
+    rng, inside = np.random.default_rng(0), []
+    groups, scales = np.repeat(np.arange(5), 20), np.arange(1, 6)
+    for _ in range(300):
+        errors = rng.normal(size=100) * scales[groups]
+        found = regression.errors_by_group(read(np.zeros(100), errors), groups)
+        truth = scales * np.sqrt(2 / np.pi)
+        inside += [one.low <= t <= one.high for (one,), t in zip(found, truth, strict=True)]
+    assert 0.92 < np.mean(inside) < 0.97

@@ -42,10 +42,10 @@ def studentized(value: float, derivative: FloatArray, groups: IntArray | None, s
     n = len(parts)
     with np.errstate(divide="ignore", over="ignore"):
         steepness = slope(np.float64(value))
+        if n < 2:  # whose derivatives sum to 0, which is no lack of spread
+            return Interval(value, -np.inf, np.inf)
         if not np.isfinite(steepness) or not (parts**2).sum() > EDGE**2 * value**2:
             return Interval(value, value, value)
-        if n < 2:
-            return Interval(value, -np.inf, np.inf)
         half = stdtrit(n - 1, QUANTILES[1]) * steepness * np.sqrt((parts**2).sum() * n / (n - 1))
         low, high = (float(back(there(value) + sign * half)) for sign in (-1, 1))
     return Interval(value, min(low, value), max(high, value))

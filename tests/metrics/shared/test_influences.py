@@ -19,6 +19,7 @@ def test_intervals_stay_on_their_scale():
 
 def test_one_group_leaves_everything_open_and_no_spread_no_width():
     assert studentized(1.0, np.array([0.5, -0.2]), np.array([7, 7])).high == np.inf
+    assert studentized(1.0, np.array([0.25, -0.25]), np.array([7, 7])).high == np.inf
     assert studentized(1.0, np.zeros(3), None) == studentized(1.0, np.zeros(3), np.array([0, 0, 1]))
     assert studentized(1.0, np.array([0.1, -0.1]), None, FISHER).high == 1.0
 
