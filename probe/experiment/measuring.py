@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from probe.core.base import Dataset, IntArray, Rows
 from probe.core.source import UNKNOWN, source_digest
 from probe.core.targets import full_width
+from probe.experiment.by_group import by_group
 from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_numbers, jackknife
 from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
@@ -30,9 +31,10 @@ from probe.metrics.quantiles import QuantileScores
 from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, graded, score, tuned
 from probe.metrics.shared.scores.mask import MaskScores
+from probe.metrics.shared.scores.number import NumberScores
 from probe.metrics.tadpole import LEVEL as HALF
 from probe.metrics.tadpole import HalfIntervals
-from probe.protocols.shared.groups import groups_among, shared_groups
+from probe.protocols.shared.groups import group_names, groups_among, shared_groups
 from probe.protocols.shared.unseen import HidesClasses
 
 
@@ -113,8 +115,10 @@ def _gather_of_labels(
         found.more["thresholds"] = found.scores["thresholds"].thresholds.tolist()
     if target.ordered:
         found.scores["graded"] = replace(graded(of_rows, learnt), groups=test_groups)
-    trained = Rows(drawn.split.train.partition, rows.train.rows)
-    shared = shared_groups(asked.dataset, trained, tested(drawn), Rows(drawn.split.test.partition, rows.test.rows))
+    trained, tests = (
+        Rows(p.partition, r.rows) for p, r in ((drawn.split.train, rows.train), (drawn.split.test, rows.test))
+    )
+    shared = shared_groups(asked.dataset, trained, tested(drawn), tests)
     if shared and target.name == "one_class":
         found.scores["groups"] = OfGroups(of_rows, *shared)
     if isinstance(asked.protocol, HidesClasses):
@@ -122,6 +126,8 @@ def _gather_of_labels(
         seen[asked.protocol.unseen_classes(asked.dataset, asked.seed)] = False
         found.scores["seen"] = OfSeen(of_rows, seen)
         found.more["gzsl"] = zero_shot.record(found.scores["seen"], asked.dataset.class_names)
+    if isinstance(of_rows, NumberScores) and test_groups is not None:
+        found.more["by_group"] = by_group(of_rows, group_names(tested(drawn), tests))
     if isinstance(of_rows, MaskScores):
         found.more.update(of_masks(of_rows, learnt, asked.dataset, asked.backbone, rows.test.rows))
     if fitted.tasks:

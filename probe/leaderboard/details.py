@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from probe.core.escaping import one_line
 from probe.core.targets import recorded
 from probe.core.targets.number import columns_of
 from probe.metrics.shared.bins import N_BINS, equal_width_bins
@@ -118,6 +119,18 @@ def by_class(classes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {
         "iou": [[round(c["iou"][key], 5) for key in ("value", "low", "high")] if "iou" in c else None for c in classes],
         "share": [round(c["train_share"], 6) for c in classes],
+    }
+
+
+def by_group(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Of each group of test rows its name, how many there are, and of each column MAE and its ends where it has any."""
+    keys = ("value", "low", "high")
+    return {
+        "n_groups": told["n_groups"],
+        "groups": [
+            [one_line(g["name"]), g["test_rows"], [_short([mae[k] for k in keys if k in mae]) for mae in g["mae"]]]
+            for g in told["of"]
+        ],
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
 from probe.core.images import read_image
-from probe.leaderboard.details import by_class, detail, searched
+from probe.leaderboard.details import by_class, by_group, detail, searched
 from probe.leaderboard.records import METRIC
 from probe.results.reader import read_file, read_predictions, read_result
 from probe.results.schema import HEAD, OVERLAYS
@@ -124,7 +125,7 @@ def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _collapse(told: Mapping[str, Any] | None) -> dict[str, dict[str, float]] | None:
+def _collapse(told: Mapping[str, Any] | None) -> dict[str, dict[str, float | None]] | None:
     """NC1 to NC4 of the training and of the test rows, where the run measured them."""
     parts = {part: values for part, values in (told or {}).items() if isinstance(values, Mapping)}
     return {part: {name: digits(value) for name, value in v.items()} for part, v in parts.items()} or None
@@ -136,6 +137,8 @@ def _drawing(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     drawn = detail(read_predictions(run["folder"], result), result["dataset"])
     if drawn is not None and result.get("classes"):
         drawn |= by_class(result["classes"])
+    if drawn is not None and result.get("by_group"):
+        drawn |= by_group(result["by_group"])
     if drawn is not None and OVERLAYS in result["files"]:
         drawn["overlays"] = embedded(read_image(read_file(run["folder"], OVERLAYS, result), OVERLAYS))
     return {"detail": drawn, "searched": searched(result.get("selection"))}
@@ -162,6 +165,6 @@ def width_of(folder: str) -> int | None:
         return None
 
 
-def digits(value: float) -> float:
-    """As many of a number as a reader can use."""
-    return float(f"{value:.6g}")
+def digits(value: float) -> float | None:
+    """As many of a number as a reader can use; None of one that is not finite, such as the end of an open interval."""
+    return float(f"{value:.6g}") if math.isfinite(value) else None

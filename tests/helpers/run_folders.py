@@ -11,11 +11,13 @@ import numpy as np
 from PIL import Image
 
 from probe.core.tensors import to_bytes
+from probe.experiment.by_group import by_group
 from probe.metrics import evaluate
 from probe.metrics.dense import by_class
 from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import restored, score
 from probe.metrics.shared.scores.mask import ImageTally
+from probe.metrics.shared.scores.number import read
 from probe.results.schema import OVERLAYS, PREDICTIONS, RESULT, SCHEMA, dumps, file_facts, run_facts
 
 DETERMINANTS = ("config", "labels", "seed", "dataset", "protocol", "backbone", "head", "calibrate", "own_metrics")
@@ -198,6 +200,8 @@ def write_numbers(root: Path, head: str = "ols", noise: float = 0.1) -> Path:
                "interval_width": {"value": 4.0, "low": 4.0, "high": 4.0}}  # fmt: skip
     result = make_result("tiny", head, "heights", 0, predictions, 1, class_names=["height"], metrics=metrics)
     result["dataset"] |= {"target": "number", "units": ["cm"]}
+    names = np.array(10 * ["north"] + 9 * ["south"] + ["alone"])
+    result["by_group"] = by_group(read(predicted, true), names)
     folder = root / f"numbers-{head}"
     folder.mkdir(parents=True)
     (folder / PREDICTIONS).write_bytes(to_bytes(predictions))

@@ -108,6 +108,9 @@ def test_runs_of_other_targets_are_views_of_the_same_page(tmp_path: Path) -> Non
     (run,) = [run for run in data["runs"] if run["column"] == "heights"]
     assert run["detail"]["kind"] == "number"
     assert run["detail"]["wrong"][0][0] == 7  # the largest error
+    assert [[name, rows, len(mae[0])] for name, rows, mae in run["detail"]["groups"]] == [
+        ["alone", 1, 1], ["north", 10, 3], ["south", 9, 3],
+    ]  # fmt: skip
 
 
 def test_the_page_names_no_address_that_it_would_fetch(file: Path) -> None:

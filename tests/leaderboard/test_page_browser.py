@@ -353,6 +353,11 @@ def test_browser_draws_numbers_with_their_intervals_and_scores_by_layer(tab: Any
     assert "true 7, predicted 9.9" in tab.locator("#detail .wrong").first.inner_text()
     marks = tab.locator("#against-0 .mark")
     assert "predicted 9.9, interval 8.9 to 12.9" in marks.nth(7).get_attribute("aria-label")
+    groups = tab.get_by_role("region", name="Mean absolute error of each group")
+    names = [text.split()[0] for text in groups.locator("tbody tr").all_inner_texts()]
+    assert names[0] == "north"
+    assert set(names) == {"north", "south", "alone"}
+    assert groups.inner_text().count(" to ") == 2
     assert tab.locator("#layers .mark").count() == 3
 
 

@@ -1,4 +1,4 @@
-/* Numbers to predict: predicted against true with intervals, residuals, and how they are spread. */
+/* Numbers to predict: predicted against true with intervals, residuals, how they are spread, and errors by group. */
 function drawAgainst(box, column, name, rows) {
   const { low, high } = column, unit = column.unit ? ` (${column.unit})` : "";
   const plot = frame(box, { label: `Predicted against true: ${name}`, height: 320, x: { values: column.true, label: `true${unit}` },
@@ -38,6 +38,19 @@ function drawSpread(box, column, name) {
   walkable(plot.svg);
 }
 
+function groupTable(detail, k, unit) {
+  const order = detail.groups.map((_, i) => i).sort((a, b) => detail.groups[b][2][k][0] - detail.groups[a][2][k][0]);
+  const largest = Math.max(...detail.groups.map((group) => group[2][k][0])) || 1;
+  const lines = order.map((i) => {
+    const [name, rows, errors] = detail.groups[i], [value, low, high] = errors[k], bar = make("i", { class: "bar", "aria-hidden": "true" });
+    bar.style.setProperty("--share", `${(100 * value) / largest}%`);
+    return [name, make("span", { class: "share" }, bar, short(value)), make("span", { class: "whole" }, low === undefined ? "–" : `${short(low)} to ${short(high)}`), rows.toLocaleString("en")];
+  });
+  const found = make("div", { class: "tall", tabindex: "0", role: "region", "aria-label": "Mean absolute error of each group" },
+    tableOf("", ["group", `mean |true less predicted|${unit ? `, ${unit}` : ""}`, "95 %", "test rows"], lines));
+  return detail.n_groups > order.length ? [found, make("p", { class: "soft" }, `The ${order.length} groups with the most test rows, of ${detail.n_groups}.`)] : [found];
+}
+
 function numberDrawings(run, detail) {
   const found = [];
   detail.columns.forEach((column, k) => {
@@ -47,6 +60,7 @@ function numberDrawings(run, detail) {
       const box = make("div", { id: `${id}-${k}`, class: "plot" });
       found.push([drawing(`${title}: ${name}`, box), () => act(box)]);
     }
+    if (detail.groups) found.push([drawing(`Error by group, the worst first: ${name}`, ...groupTable(detail, k, column.unit))]);
   });
   return found;
 }

@@ -29,9 +29,17 @@ def groups_among(dataset: Dataset, rows: Rows) -> IntArray | None:
     return None if found is None else found[rows.indices]
 
 
+def group_names(dataset: Dataset, rows: Rows) -> NDArray[np.str_]:
+    """Names of the groups of some rows, none where the partition has none; their numbers hold within it alone."""
+    partition = dataset.partitions[rows.partition]
+    if not isinstance(partition, Grouped) or partition.groups is None:
+        return np.empty(0, np.str_)
+    return np.asarray(partition.groups)[rows.indices].astype(np.str_)
+
+
 def groups_across(dataset: Dataset, parts: Sequence[Rows]) -> IntArray | None:
     """Those of rows of one or several partitions, one part behind the other; rows that name none are one group each."""
-    names = [_names(dataset, rows) for rows in parts]
+    names = [group_names(dataset, rows) for rows in parts]
     if not any(len(found) for found in names):
         return None
     filled = [
@@ -46,8 +54,8 @@ def shared_groups(dataset: Dataset, trained: Rows, other: Dataset, tested: Rows)
 
     None where some of the groups that test never train, such as new patients, or where there is one group alone.
     """
-    known, counts = np.unique(_names(dataset, trained), return_counts=True)
-    names = _names(other, tested)
+    known, counts = np.unique(group_names(dataset, trained), return_counts=True)
+    names = group_names(other, tested)
     if len(known) < 2 or not len(names) or not np.isin(names, known).all():
         return None
     return np.searchsorted(known, names).astype(np.int64), counts
@@ -161,15 +169,7 @@ def divided_groups(dataset: Dataset, split: Split, *, tests: bool = True) -> int
     if groups_of(dataset, split.train.partition) is None:
         return None
     parts = [rows for name, rows in split.parts.items() if tests or name != "test"]
-    return len(_shared([_names(dataset, rows) for rows in parts]))
-
-
-def _names(dataset: Dataset, rows: Rows) -> NDArray[np.str_]:
-    """Names of the groups of some rows: numbers of groups mean something within one partition only."""
-    partition = dataset.partitions[rows.partition]
-    if not isinstance(partition, Grouped) or partition.groups is None:
-        return np.empty(0, np.str_)
-    return np.asarray(partition.groups)[rows.indices].astype(np.str_)
+    return len(_shared([group_names(dataset, rows) for rows in parts]))
 
 
 def _shared(parts: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
