@@ -114,6 +114,11 @@ def test_no_circle_of_imports_between_modules() -> None:
     assert not edges, f"modules that import each other: {sorted(edges)}"
 
 
+def test_whether_labels_are_a_matrix_is_asked_in_the_room_of_targets_alone() -> None:
+    asking = [p for p in MODULES if re.search(r"\b(labels|targets|codes|y)\.ndim == 2", p.read_text())]
+    assert {p.parent for p in asking} == {PACKAGE / "core" / "targets"}
+
+
 def test_few_modules_stand_beside_the_rooms() -> None:
     assert {p.stem for p in PACKAGE.glob("*.py")} <= set(BESIDE)
 

@@ -1,5 +1,6 @@
 """Numbers to predict, from the file to the table."""
 
+import itertools
 import json
 import os
 import re
@@ -42,6 +43,7 @@ from probe.protocols.holdout import Holdout
 from probe.protocols.label_noise import LabelNoise
 from probe.protocols.long_tail import LongTail
 from probe.protocols.official import Official
+from probe.protocols.recorded import Recorded
 from probe.protocols.rows import RandomRows
 from probe.results.schema import dumps
 from probe.trackers.wandb import tables
@@ -151,6 +153,26 @@ def test_other_protocols_run(folder: Path, tmp_path: Path, protocol: Any) -> Non
     assert result["metrics"]["mae"]["value"] < 75
 
 
+def test_recorded_rows_give_the_same_numbers(folder: Path, tmp_path: Path) -> None:
+    first = in_process(folder, tmp_path / "drawn", protocol=Holdout(), save_rows=True)
+    (rows,) = (tmp_path / "drawn").glob("*/rows.json")
+    again = in_process(folder, tmp_path / "recorded", protocol=Recorded(str(rows)))
+    assert again["metrics"] == first["metrics"]
+
+
+def test_shuffled_numbers_leave_nothing_to_learn(folder: Path, tmp_path: Path) -> None:
+    result = in_process(folder, tmp_path, shuffle_labels=True)
+    assert result["shuffle_labels"]
+    assert result["metrics"]["r2_against_training"]["value"] < 0.1
+
+
+def test_more_rows_make_a_learning_curve(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for n, seed in itertools.product((20, 60, 150), (0, 1)):
+        in_process(folder, tmp_path, protocol=RandomRows(n=n), seed=seed, head=OrdinaryLeastSquares())
+    assert main([str(tmp_path), "--curves"]) == 0
+    assert "r2" in capsys.readouterr().out
+
+
 def test_easy_to_hard_runs_where_the_dataset_knows_what_is_hard(folder: Path, tmp_path: Path) -> None:
     data = sklearn.load("diabetes")
     for partition in data.partitions.values():
@@ -223,7 +245,7 @@ def test_another_dataset_with_the_same_columns_can_test(folder: Path, tmp_path: 
     ("changes", "text"),
     [
         ({"head": LinearProbe()}, "diabetes has numbers to predict, head linear fits one class per row or several lab"),
-        ({"head": LinearProbe()}, "choose one of .*mean, median, ols, .*ridge, sklearn"),
+        ({"head": LinearProbe()}, "choose one of .*mean, median, .*ols, .*ridge, sklearn"),
         ({"head": TrainingMean(), "dataset": sklearn.load("iris")}, "one class per row, head mean fits numbers"),
         ({"head": SklearnHead()}, "head.estimator is 'sklearn.svm.SVC', expected the import path of a regressor"),
         ({"protocol": ClassIncremental()}, "protocol class_incremental draws by class: choose one of cross_validation"),
