@@ -5,8 +5,11 @@ Shapes: B rows, T tokens, D features, W width of the projection, G groups, d = W
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import torch
 from torch import Tensor
+from torch.autograd import Function
 
 from probe.core.errors import InputError
 
@@ -78,11 +81,53 @@ def unit_columns(left: Tensor, right: Tensor, eps: float = 1e-12) -> Tensor:
     |left^T r|^2 = r^T (left left^T) r, in double precision: its square root keeps half of the digits where tokens
     cancel. Columns of zeros are those of `normalize_columns`.
     """
-    wide, columns = left.double(), right.double()
-    squares = (columns * ((wide @ wide.transpose(2, 3)) @ columns)).sum(dim=2, keepdim=True)
-    alive = squares > eps**2
-    scale = torch.where(alive, torch.where(alive, squares, 1.0).rsqrt(), 0.0)
-    return right * scale.to(right.dtype)
+    return cast(Tensor, _UnitColumns.apply(left, right, eps))
+
+
+class _UnitColumns(Function):
+    @staticmethod
+    def forward(ctx: Any, left: Tensor, right: Tensor, eps: float) -> Tensor:
+        wide, columns = left.double(), right.double()
+        seen = (wide @ wide.mT) @ columns
+        squares = (columns * seen).sum(dim=2, keepdim=True)
+        alive = squares > eps**2
+        scale = torch.where(alive, torch.where(alive, squares, 1.0).rsqrt(), 0.0)
+        ctx.save_for_backward(wide, columns, seen, scale)
+        return right * scale.to(right.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor, Tensor, None]:
+        """The scale is (r^T K r)^(-1/2), K = left left^T: its slope along K r is minus its cube."""
+        wide, columns, seen, scale = ctx.saved_tensors
+        slope = slopes[0].double()  # once: products of mixed precision are slow
+        cubed = -scale.pow(3) * (columns * slope).sum(dim=2, keepdim=True)
+        of_left = ((columns * cubed) @ columns.mT) @ wide
+        of_right = slope.mul_(scale).addcmul_(seen, cubed)
+        return of_left.to(slopes[0].dtype), of_right.to(slopes[0].dtype), None
+
+
+def windows(factor: Tensor) -> Tensor:
+    """The three entries of every window of stride 2 along the last axis, (B, P, 3, T, n) from (B, P, T, d)."""
+    return cast(Tensor, _Windows.apply(factor))
+
+
+class _Windows(Function):
+    """Copies of every second entry, forwards and backwards: the gradient of `unfold` takes as long as a product."""
+
+    @staticmethod
+    def forward(ctx: Any, factor: Tensor) -> Tensor:
+        ctx.width = factor.shape[3]
+        last = 2 * ((ctx.width - 3) // 2) + 1
+        return torch.stack([factor[..., a : a + last : 2] for a in range(3)], dim=2)
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> Tensor:
+        first, middle, end = slopes[0].unbind(2)
+        factor, last = first.new_zeros(*first.shape[:3], ctx.width), 2 * first.shape[3] - 1
+        factor[..., :last:2] = first
+        factor[..., 1 : 1 + last : 2] = middle
+        factor[..., 2 : 2 + last : 2] += end  # where the next window begins
+        return factor
 
 
 def convolve_product(left: Tensor, right: Tensor, kernel: Tensor) -> Tensor:
@@ -97,9 +142,9 @@ def convolve_product(left: Tensor, right: Tensor, kernel: Tensor) -> Tensor:
         kernel: w, (O, P, 3, 3).
     """
     B, P, T, _ = left.shape
-    rows = left.unfold(3, 3, 2).permute(0, 1, 4, 2, 3).reshape(B, P * 3 * T, -1)
+    rows = windows(left).view(B, P * 3 * T, -1)
     n = rows.shape[2]
-    columns = torch.einsum("opab,nptjb->npatjo", kernel, right.unfold(3, 3, 2)).reshape(B, P * 3 * T, -1)
+    columns = torch.einsum("opab,npbtj->npatjo", kernel, windows(right)).reshape(B, P * 3 * T, -1)
     return (rows.transpose(1, 2) @ columns).view(B, n, n, -1).permute(0, 3, 1, 2)
 
 

@@ -39,6 +39,18 @@ def test_unit_columns_are_those_of_the_product(n_tokens):
     )
 
 
+@pytest.mark.parametrize("n_tokens", [1, 5])
+def test_gradients_of_unit_columns_are_those_of_the_product(n_tokens):
+    left, right = (factor.detach().clone().requires_grad_() for factor in factors(n_tokens))
+    with torch.no_grad():
+        right[:, :, :, 3] = 0
+    found = left.transpose(2, 3) @ unit_columns(left, right)
+    expected = normalize_columns(left.transpose(2, 3) @ right)
+    weights = torch.randn_like(expected)
+    for a, b in zip(*(torch.autograd.grad(C, (left, right), weights) for C in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 def test_norms_of_columns_whose_tokens_nearly_cancel_keep_their_digits():
     # Two tokens that differ by a thousandth on one side, and are opposite on the other.
     left = torch.randn(1, 1, 1, 8, dtype=torch.float64).repeat(1, 1, 2, 1)
