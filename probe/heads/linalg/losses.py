@@ -22,7 +22,8 @@ MANY_SCORES, LEAST_ROWS = 2048, 256
 CHUNK_BYTES = 64 * 2**20
 """Rows per chunk, counted in float64."""
 KEEP_BYTES = 3 * 2**29
-"""Residuals up to this size are kept between a gradient and its Hessian products, larger ones computed again."""
+"""Residuals up to this size are kept between a gradient and its Hessian products, those of up to twice as many in
+bfloat16 where the features come in it too, larger ones computed again."""
 LOGITS_BYTES = 2**29
 """Logits up to this size are kept as well: a path needs those of two solutions and of the point in work."""
 KEEP_PART, LOGITS_PART = 3, 12
@@ -58,8 +59,10 @@ class LinearLoss(ABC):
         self.kept: Tensor | None = None
         self.logits: Tensor | None = None
         self._logits_bytes = budget(str(device), LOGITS_BYTES, LOGITS_PART)
-        if n_rows * n_scores * features.dtype.itemsize <= budget(str(device), KEEP_BYTES, KEEP_PART):
-            self.kept = torch.empty(n_rows, n_scores, dtype=features.dtype, device=device)
+        room = budget(str(device), KEEP_BYTES, KEEP_PART)
+        for dtype in (features.dtype, features.coarse_dtype):
+            if self.kept is None and n_rows * n_scores * dtype.itemsize <= room:
+                self.kept = torch.empty(n_rows, n_scores, dtype=dtype, device=device)
 
     @abstractmethod
     def prior(self) -> Tensor:
@@ -112,12 +115,17 @@ class LinearLoss(ABC):
         return theta.new_empty(self.n_rows, self.n_scores) if size <= self._logits_bytes else None
 
     def residuals(self, rows: slice, theta: Tensor) -> Tensor:
-        """Residuals at the theta of the last `value_and_gradient`."""
+        """Residuals at the theta of the last `value_and_gradient`, as exact as a Hessian needs them."""
         if self.kept is not None:
-            return self.kept[rows]
+            kept = self.kept[rows]
+            return kept if kept.dtype == self.features.dtype else self._widened(rows, kept.to(self.features.dtype))
         theta = theta.to(self.features.dtype)
         W = self.features.enter(theta[:, :-1])
         return self._residuals(rows, torch.addmm(theta[:, -1], self.features.chunk(rows), W.T))[0]
+
+    def _widened(self, rows: slice, residuals: Tensor) -> Tensor:
+        """Residuals that were rounded, with what must hold between them; may change them."""
+        return residuals
 
     def hessian_product(self, theta: Tensor, direction: Tensor) -> Tensor:
         """The Hessian at theta, the last point of `value_and_gradient`, times a (K, R + 1) direction.

@@ -50,6 +50,12 @@ class MultinomialLoss(LinearLoss):
         residuals /= others + own
         return residuals.scatter_(1, codes, -others / (others + own)), losses
 
+    def _widened(self, rows: slice, residuals: Tensor) -> Tensor:
+        # Those of a row sum to zero: else a Hessian would see scores that all move alike.
+        codes = self.codes[rows]
+        residuals.scatter_(1, codes, 0)
+        return residuals.scatter_(1, codes, -residuals.sum(1, keepdim=True))
+
     def _curve(self, rows: slice, residuals: Tensor, moves: Tensor) -> Tensor:
         codes = self.codes[rows]
         moves -= moves.gather(1, codes)

@@ -108,3 +108,23 @@ def test_many_classes_end_at_the_same_optimum_without_a_matrix_of_classes(monkey
         assert all(solution.converged for solution in found)
         for C, a, b in zip(Cs, found, expected, strict=True):
             assert a.value == pytest.approx(b.value, abs=2e-8 * C * 200)
+
+
+def test_residuals_kept_in_bfloat16_move_no_optimum_and_no_score_that_all_share(monkeypatch):
+    monkeypatch.setattr(eigen, "fast_bfloat16", lambda device: True)
+    rng = np.random.default_rng(0)
+    codes = np.concatenate([np.arange(30), rng.integers(30, size=170)])
+    X = (rng.standard_normal((30, 8))[codes] + rng.standard_normal((200, 8))).astype(np.float32)
+    features, Cs = EigenRows(X), [0.01, 1.0]
+    exact = MultinomialLoss(features, codes, 30)
+    monkeypatch.setattr(losses, "KEEP_BYTES", 2 * 200 * 30)
+    narrow = MultinomialLoss(features, codes, 30)
+    assert (exact.kept.dtype, narrow.kept.dtype) == (torch.float32, torch.bfloat16)
+    pairs = zip(*(solve_path(loss, Cs, tol=1e-6, max_iter=50) for loss in (exact, narrow)), strict=True)
+    for C, (expected, found) in zip(Cs, pairs, strict=True):
+        assert found.converged
+        assert found.value == pytest.approx(expected.value, abs=2e-6 * C * 200)
+    theta = narrow.prior()
+    narrow.value_and_gradient(theta)
+    alike = torch.ones_like(theta)
+    assert narrow.hessian_product(theta, alike).abs().max() < 1e-5 * exact.counts.max()
