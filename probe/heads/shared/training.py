@@ -25,6 +25,10 @@ Backward = Callable[[nn.Module, Batch], Tensor]
 """Computes the loss of a batch, leaves its gradients on the parameters and returns it."""
 
 
+LARGEST_RETURNED = 2**25 - 2**13
+"""Bytes: 32 MiB with room for what the allocator writes beside a block."""
+
+
 @dataclass(frozen=True)
 class Recipe:
     """How one module is trained. Warm-up counts in epochs; decay spares biases and normalisation weights."""
@@ -52,6 +56,16 @@ def batches(rows: RowReader | ResidentRows, batch_size: int, rng: np.random.Gene
         yield rows[np.sort(part)]
 
 
+def keep_freed_memory(device: str) -> None:
+    """Lets a process keep what one step frees for the next, which would fault it in page by page again.
+
+    The C library of Linux gives memory back where more than twice the largest block that was ever returned lies free,
+    blocks of up to 32 MiB counted: one that is returned here moves the bound to 64 MiB. Others pay a moment for it.
+    """
+    if device == "cpu":
+        torch.empty(LARGEST_RETURNED, dtype=torch.uint8)
+
+
 class Student:
     """A module in training: its optimizer, the schedule of its learning rate, its moving average, its random numbers.
 
@@ -72,11 +86,8 @@ class Student:
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
         self._optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=recipe.learning_rate, fused=True)
         self._steps_per_epoch = math.ceil(n_rows / recipe.batch_size)
-        n_steps = recipe.epochs * self._steps_per_epoch
-        n_warmup = min(recipe.warmup_epochs, recipe.epochs / 2) * self._steps_per_epoch
-        self._scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self._optimizer, lambda step: schedule(step, n_steps, n_warmup)
-        )
+        self._n_steps = recipe.epochs * self._steps_per_epoch
+        self._n_warmup = min(recipe.warmup_epochs, recipe.epochs / 2) * self._steps_per_epoch
         smoothed = recipe.ema_decay is not None
         self._average = {name: p.detach().clone() for name, p in self._named} if smoothed else {}
         torch.manual_seed(recipe.seed)
@@ -92,10 +103,12 @@ class Student:
         torch.set_rng_state(self._random[0])
         if self.device.startswith("cuda"):
             torch.cuda.set_rng_state(self._random[1], self.device)
+        rate = self.recipe.learning_rate * schedule(self._step, self._n_steps, self._n_warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
         self._optimizer.zero_grad(set_to_none=True)
         self._total += backward(self.module, batch).detach()
         self._optimizer.step()
-        self._scheduler.step()
         self._step += 1
         for name, p in self._named if self._average else ():
             decay = min(float(self.recipe.ema_decay or 0), (1 + self._step) / (10 + self._step))
@@ -152,6 +165,7 @@ def train(
         device: That computes.
         judge: Sees those that learn after each epoch, and may drop some.
     """
+    keep_freed_memory(device)
     rows = resident_rows(reader.arrays, device) or reader
     batch_size, rng = recipes[0].batch_size, np.random.default_rng(recipes[0].seed)
     with full_precision(), torch.random.fork_rng(devices=[device] if device.startswith("cuda") else []):
