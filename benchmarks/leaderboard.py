@@ -35,12 +35,13 @@ N_TEST = 500
 
 
 def make_runs(root: Path, n_runs: int) -> None:
-    for backbone in range(n_runs // (HEADS * DATASETS * SEEDS)):
+    n_backbones = n_runs // (HEADS * DATASETS * SEEDS)
+    for backbone in range(n_backbones):
         for head in range(HEADS):
             for dataset in range(DATASETS):
                 for seed in range(SEEDS):
                     write_run(root, f"backbone{backbone}", f"head{head}", f"data{dataset}", seed, n_test=N_TEST,
-                              skill=0.1 * backbone + 0.05 * head)  # fmt: skip
+                              skill=2 * backbone / n_backbones + 0.05 * head)  # fmt: skip
     time.sleep(3)  # files that were just written are not kept in the index
 
 

@@ -47,6 +47,7 @@ def load(
     attention: str | None = None,
     precision: str = "float32",
     taps: Sequence[str] = (),
+    compile: bool = False,
 ) -> HuggingFaceBackbone | HuggingFaceTexts:
     """A model of images (`HuggingFaceBackbone`) or of texts (`HuggingFaceTexts`), as its configuration says.
 
@@ -70,6 +71,7 @@ def load(
         attention: Of texts: `eager` or `sdpa`; null is what the model takes.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork` and `TextNetwork`.
+        compile: Of images: whether the forward pass is compiled, see `ImageNetwork`.
     """
     if name is None:
         raise InputError(MISSING)
@@ -82,6 +84,11 @@ def load(
     what = reads or _reads(name, revision)
     if what not in ("images", "texts"):
         raise InputError(f"reads is {reads!r}, expected images or texts: set backbone.reads to one of them")
+    if what == "texts" and compile:
+        raise InputError(
+            f"huggingface model {name} reads texts, of which no two batches are equally long, and a program is made for "
+            "one length: set backbone.compile=false"
+        )
     given, others = (of_texts, of_images) if what == "texts" else (of_images, of_texts)
     if odd := [option for option, value in others.items() if value is not None]:
         raise InputError(
@@ -89,6 +96,7 @@ def load(
             f"read {'images' if what == 'texts' else 'texts'}: leave it out"
         )
     given = {option: value for option, value in given.items() if value is not None}
+    given |= {"compile": True} if compile else {}
     made: Any = HuggingFaceTexts if what == "texts" else HuggingFaceBackbone
     return made(name, **shared, **given)
 
@@ -123,6 +131,7 @@ class HuggingFaceBackbone(ForeignNetwork):
         layout: `channels_first`, `channels_last`, or `sequence` for tokens on no grid; null to find out.
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
+        compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
     def __init__(
@@ -136,6 +145,7 @@ class HuggingFaceBackbone(ForeignNetwork):
         layout: str | None = None,
         precision: str = "float32",
         taps: Sequence[str] = (),
+        compile: bool = False,
     ):
         if name is None:
             raise InputError(MISSING)
@@ -159,6 +169,7 @@ class HuggingFaceBackbone(ForeignNetwork):
             layout=layout,
             grid=(probe.shape[-2] // patch, probe.shape[-1] // patch) if isinstance(patch, int) else None,
             n_channels=probe.shape[-3],
+            compile=compile,
         )
 
     def transform(self, row: Any) -> Tensor:

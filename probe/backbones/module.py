@@ -63,6 +63,7 @@ class ModuleBackbone(ForeignNetwork):
         precision: `float32` or `bfloat16`.
         taps: Further layers, see `FrozenNetwork`.
         trust: Whether a saved network may run the code that its file holds, or torch.hub that of a repository.
+        compile: Whether the forward pass is compiled, see `ImageNetwork`; not of a saved program.
     """
 
     def __init__(
@@ -84,6 +85,7 @@ class ModuleBackbone(ForeignNetwork):
         precision: str = "float32",
         taps: Sequence[str] = (),
         trust: bool = False,
+        compile: bool = False,
     ):
         if target is None:
             raise InputError("backbone=module needs a target, none is given: set backbone.target=package.module:name")
@@ -119,6 +121,11 @@ class ModuleBackbone(ForeignNetwork):
         layers = [tap for tap in taps if tap not in KINDS]
         if layers and isinstance(network, Program):
             raise InputError(f"{target} has no layers to tap, taps has {layers}: leave them out, or import its code")
+        if compile and isinstance(network, Program):
+            raise InputError(
+                f"{target} is a saved program, which runs as it was saved and cannot be compiled anew: set "
+                "backbone.compile=false, or import its code"
+            )
         super().__init__(
             network,
             name=_name(target, network, checkpoint),
@@ -130,6 +137,7 @@ class ModuleBackbone(ForeignNetwork):
             layout=layout,
             n_channels=len(mean) if self._own_transform is None else _n_channels(self._own_transform, size),
             normalisation=None if transform else Normalisation(mean, std),
+            compile=compile,
         )
 
     @staticmethod

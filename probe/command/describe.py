@@ -12,11 +12,12 @@ import numpy as np
 from probe.command.mask_facts import beside_masks, mask_facts, told, with_legend
 from probe.core.base import Backbone, CountsTokens, Dataset, Notes
 from probe.core.escaping import one_line
+from probe.core.ragged import Ragged
 from probe.core.rows import check_rows, rows_of, series_lengths
 from probe.core.words import counted
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
+from probe.experiment.forecast import row_bytes
 from probe.features.extraction.batches import collate
-from probe.features.layout import requested_dtypes, stored_dtype
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -64,7 +65,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     start = time.perf_counter()
     features = backbone.extract(batches[0], backbone.kinds)
     first_seconds = time.perf_counter() - start
-    shapes = {kind: tuple(value.shape[1:]) for kind, value in features.items()}
+    shapes = {kind: _shape(value) for kind, value in features.items()}
     forward_seconds = _forward_seconds(backbone, batches) / len(rows)
     compiled = None
     if program:
@@ -85,7 +86,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "masks": mask_facts(backbone, dataset, shapes),
         "series": _series(dataset) if rows_of(dataset) == "series" else None,
         "shapes": shapes,
-        "bytes_per_kind": {kind: total * _row_bytes(kind, shape) for kind, shape in shapes.items()},
+        "bytes_per_kind": {kind: total * row_bytes(kind, shape) for kind, shape in shapes.items()},
         "layers": list(getattr(backbone, "layers", ())),
         "dataset": dataset.name,
         "rows": n_rows,
@@ -133,9 +134,11 @@ def _series(dataset: Dataset) -> dict[str, int]:
     }
 
 
-def _row_bytes(kind: str, shape: tuple[int, ...]) -> int:
-    dtype = stored_dtype(requested_dtypes({kind: None})[kind], 1 + len(shape))
-    return math.prod(shape) * np.dtype(dtype).itemsize
+def _shape(features: Any) -> tuple[int, ...]:
+    """Of one row; where rows differ in length, of one of the mean length, rounded up."""
+    if not isinstance(features, Ragged):
+        return tuple(features.shape[1:])
+    return (math.ceil(len(features.values) / max(1, len(features))), *features.values.shape[1:])
 
 
 def render(facts: dict[str, Any]) -> str:

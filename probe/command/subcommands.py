@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from probe.command import config as building
 from probe.command import recorded
-from probe.core.errors import InputError
+from probe.core.errors import InputError, ProbeError
 from probe.core.terminal import tell
 from probe.core.writing import write_file
 
@@ -107,29 +108,46 @@ def dataset_of(record: Mapping[str, Any]) -> Dataset:
 
 
 def describe(argv: Sequence[str]) -> int:
-    """Says what a run would cost and shows a few images as the backbone sees them; extracts nothing."""
+    """Says what a run or a sweep would cost and shows a few images as the backbone sees them; extracts nothing."""
+    from probe.command import forecasts
     from probe.command.describe import contact_sheet, describe, render
     from probe.core.device import resolve_device
+    from probe.core.files import cache_root
     from probe.core.images import EXTENSIONS
 
     parser = argparse.ArgumentParser("probe describe", description=describe.__doc__)
-    parser.add_argument("overrides", nargs="*", help="those of a run: backbone=… dataset=… device=…")
+    parser.add_argument("overrides", nargs="*", help="those of a run: backbone=… dataset=… head=…, or of a sweep")
+    parser.add_argument("-m", "--multirun", action="store_true", help="as for a sweep; choices say so themselves")
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
     options = parser.parse_args(argv)
     if options.sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet is {options.sheet}, expected a name that ends in {', '.join(sorted(EXTENSIONS))}")
-    config = building.readable(building.compose(options.overrides, options.config_dir), options.overrides)
-    building.check(config)
-    dataset, backbone = building.dataset_of(config), building.backbone_of(config)
-    facts = describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)
-    tell(*render(facts).splitlines())
+    facts, needs = {}, []
+    for config in [_readable(job, options.config_dir) for job in forecasts.jobs_of(options.overrides)]:
+        dataset, backbone = building.dataset_of(config), building.backbone_of(config)
+        pair = json.dumps([config[part] for part in ("backbone", "dataset", "views", "limit")], default=str)
+        if pair not in facts:
+            facts[pair] = describe(backbone.to(resolve_device(config["device"])), dataset, options.batch_size)
+            tell(*render(facts[pair]).splitlines(), *[""] * (len(facts) > 1))
+        try:
+            needs.append(forecasts.needs_of(config, facts[pair]))
+        except ProbeError as error:
+            tell(f"no run         {error}")
+    minutes, cache = sum(one["minutes"] for one in facts.values()), config["cache"] or cache_root()
+    tell(*(f"{name:14} {text}" for name, text in forecasts.lines(needs, minutes, Path(cache)).items()))
     sheet = contact_sheet(backbone.to("cpu"), dataset)
     if sheet is not None:
         write_file(options.sheet, sheet.save)
         tell(f"pictures       {options.sheet}")
     return 0
+
+
+def _readable(words: Sequence[str], config_dir: str | None) -> Any:
+    config = building.readable(building.compose(words, config_dir), words)
+    building.check(config)
+    return config
 
 
 def check(argv: Sequence[str]) -> int:

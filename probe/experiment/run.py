@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from probe.core.device import resolve_device
-from probe.experiment import calibration, identity
+from probe.experiment import calibration, forecast, identity
 from probe.experiment.checks import (
     check_calibrate,
     check_fit,
@@ -176,6 +176,8 @@ def name(drawn: Drawn) -> Named:
 def carry_out(named: Named, fitted: Fitted | None = None) -> Fitted | None:
     """Step 4: features, fit, scores, and the run folder, all or nothing; returns a fit that serves other test rows."""
     started = time.perf_counter()
+    if fitted is None and (doubt := forecast.doubt(named.drawn)):
+        warnings.warn(doubt, stacklevel=2)
     rows = read_rows(named.drawn)
     fitted = fit_run(named, rows) if fitted is None else tested_on(fitted, named, rows)
     shared = kept(fitted) if fits_once(named) else None

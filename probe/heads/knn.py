@@ -11,9 +11,10 @@ from numpy.typing import ArrayLike
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from probe.core.arrays import Scaled
+from probe.core.arrays import CHUNK_BYTES, Scaled
 from probe.core.base import IntArray
 from probe.heads.shared.base import AnyHead
+from probe.heads.shared.forecast import DOUBLE, SINGLE, Forecast, Shapes
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.nearest_numbers import KNearestNumbers
 from probe.heads.shared.neighbours import METRICS, Found
@@ -27,6 +28,8 @@ LEAVE_ONE_OUT_ROWS = 10_000
 SEARCH_VALUES = 2**23
 """Neighbours of all queries that are searched for at once."""
 VOTE_VALUES = 2**22
+NEIGHBOUR_BYTES, ROOM_BYTES = 64, 40 * 2**20
+"""Of one neighbour of a query while it is searched for, and of the products of one thread."""
 Candidate = dict[str, Any]
 
 
@@ -97,6 +100,20 @@ class KNearest(RowsHead):
 
     def check_parameters(self) -> None:
         check_votes(self)
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        import torch
+
+        (width,) = shapes["pooled"]
+        k = min(max(self.ks), n_rows)
+        queries = min(n_rows, LEAVE_ONE_OUT_ROWS)
+        at_once = min(queries, CHUNK_BYTES // (SINGLE * width), SEARCH_VALUES // (k + 1))
+        vectors = SINGLE * width * (4 * at_once + 3 * min(n_rows, 8192))
+        found = len(self.metrics) * at_once * k * NEIGHBOUR_BYTES
+        votes = 4 * DOUBLE * min(VOTE_VALUES, at_once * n_classes)
+        judged = 4 * DOUBLE * queries * len(self._candidates())
+        rooms = torch.get_num_threads() * ROOM_BYTES
+        return Forecast(vectors + found + votes + judged + rooms, float(queries) * n_rows * width)
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Fits on X (N, D) and y (N,), and chooses on the validation rows if given, else leaving one out."""

@@ -13,6 +13,7 @@ from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
 from probe.core.terminal import passing
+from probe.heads.shared.forecast import Forecast, Shapes, of_moments, of_span
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 from probe.heads.shared.one_pass import BLOCK_BYTES
@@ -78,6 +79,12 @@ class LinearDiscriminant(MomentsHead):
     def partial_fit(self, X: Any, y: ArrayLike, classes: ArrayLike | None = None) -> Self:
         """Adds rows to those seen so far; equals `fit` on all of them. The first call names all `classes`."""
         return super().partial_fit(X, y, classes)
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        (width,) = shapes["pooled"]
+        if spans_little(n_rows, width) and self.shrinkage not in ("none", 0):
+            return of_span(n_rows, width, n_classes)
+        return of_moments(n_rows, width, n_classes, full=8)
 
     def check_parameters(self) -> None:
         if isinstance(self.shrinkage, str):

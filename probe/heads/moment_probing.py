@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar, Self, cast
 
+import numpy as np
 import torch
 from numpy.typing import ArrayLike
+from sklearn.base import clone
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -14,6 +16,7 @@ from probe.core.arrays import RowReader
 from probe.core.errors import InputError
 from probe.core.ragged import MASK
 from probe.heads.shared.base import AnyHead
+from probe.heads.shared.forecast import Forecast, Shapes
 from probe.heads.shared.head import Validation
 from probe.heads.shared.masks import check_both_masked, with_mask
 from probe.heads.shared.minibatch import MinibatchSolver
@@ -30,6 +33,7 @@ from probe.heads.shared.token_moments import (
     unit_columns,
 )
 from probe.heads.shared.trained_numbers import TrainedNumbers
+from probe.heads.shared.training_memory import of_training
 
 FEW_TOKENS = 32
 """Up to so many the moment maps are cheaper as products of their factors than as maps."""
@@ -178,6 +182,15 @@ class MomentProbingSolver(MinibatchSolver):
             )
         if self.products not in PRODUCTS:
             raise InputError(f"products is {self.products!r}: choose one of {list(PRODUCTS)}")
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        head = clone(self)
+        head.classes_, head.widths_ = np.arange(n_classes), {kind: shape[-1] for kind, shape in shapes.items()}
+        recipes = self._recipes()
+        with torch.random.fork_rng(devices=[]):
+            module = head._module()
+        epochs = sum(recipe.epochs for recipe in recipes) + max(recipe.epochs for recipe in recipes)
+        return of_training(module, shapes, n_rows, len(recipes), self.batch_size, epochs)
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)

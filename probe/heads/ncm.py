@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
+from probe.heads.shared.forecast import Forecast, Shapes, of_moments
 from probe.heads.shared.head import FloatArray
 from probe.heads.shared.moments import ClassMoments, MomentsHead
 
@@ -50,6 +51,9 @@ class NearestClassMean(MomentsHead):
     def check_parameters(self) -> None:
         if self.metric not in ("euclidean", "cosine"):
             raise InputError(f"metric={self.metric!r} is unknown: set metric to euclidean or cosine")
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        return of_moments(n_rows, shapes["pooled"][0], n_classes)
 
     def _new_moments(self) -> ClassMoments:
         self.check_parameters()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,6 +14,7 @@ from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.terminal import passing
 from probe.heads.shared.base import AnyHead
+from probe.heads.shared.forecast import Forecast, Shapes, of_moments, of_span
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.moments import ClassMoments, Float64Array, MomentsHead, eigenbasis
 from probe.heads.shared.number_moments import LEAST_FREEDOM, LEAVE_ONE_OUT_ROWS
@@ -91,6 +93,14 @@ class RidgeProbe(MomentsHead):
             self._moments = moments
         self._set_linear_form(moments, basis)
         return self
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        (width,) = shapes["pooled"]
+        if 2 * n_rows <= width:
+            return of_span(n_rows, width, n_classes)
+        found = of_moments(n_rows, width, n_classes, full=6)
+        judged = 2 * min(n_rows, LEAVE_ONE_OUT_ROWS) * width * (width + len(self._check_alphas()) * n_classes)
+        return replace(found, products=found.products + judged)
 
     @property
     def chooses_in_stream(self) -> bool:

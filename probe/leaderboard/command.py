@@ -152,7 +152,8 @@ def main(argv: list[str], dataset_of: DatasetOf | None = None) -> int:
 
 def _run(options: argparse.Namespace, dataset_of: DatasetOf | None) -> int:
     records = read_folders(options.folders)
-    records = Records(where(records.frame, options.where), records.problems, records.notes)
+    if options.where:
+        records = Records(where(records.frame, options.where), records.problems, records.notes)
     columns = _fields(options.columns or ",".join(COLUMNS))
     if not options.columns and (options.curves or options.gap):
         columns = sweep_columns(records)

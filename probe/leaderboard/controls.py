@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from probe.leaderboard.leads import resample
 from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances
-from probe.leaderboard.ranks import N_RESAMPLES, resample
+from probe.leaderboard.ranks import N_RESAMPLES
 from probe.leaderboard.seeds import LEVEL
 from probe.leaderboard.statistics import Scores, spread
 from probe.metrics.shared.metric import Metric

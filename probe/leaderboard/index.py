@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from probe.core.errors import InputError
 from probe.core.files import Stamp
+from probe.core.hashing import hash_bytes
 from probe.core.writing import write_file
-from probe.leaderboard.records import Problem, Records, read_run
+from probe.leaderboard.records import Problem, Read, Records, read_run
 from probe.results.reader import failure, walk
 from probe.results.schema import PREDICTIONS, RESULT
 
@@ -56,18 +57,27 @@ def _load(path: Path) -> pd.DataFrame:
     return frame.drop(columns="index_version")
 
 
-def _save(frame: pd.DataFrame, path: Path, started_ns: int) -> None:
-    """Writes rows whose files had come to rest; a folder that cannot be written to gets no index."""
+def _save(frame: pd.DataFrame, path: Path, started_ns: int) -> bool:
+    """Writes rows whose files had come to rest, and says whether these are all of them.
+
+    A folder that cannot be written to gets no index.
+    """
     at_rest = frame[list(STAMPS)].map(lambda text: Stamp(*map(int, text.split())).settled(started_ns))
     settled = frame[at_rest.all(axis=1)]
-    if not settled.empty:
-        with suppress(OSError):
-            rows = settled.assign(index_version=VERSION)
-            write_file(path, lambda part: rows.to_parquet(part, index=False))
+    if settled.empty:
+        return False
+    with suppress(OSError):
+        rows = settled.assign(index_version=VERSION)
+        write_file(path, lambda part: rows.to_parquet(part, index=False))
+        return len(settled) == len(frame)
+    return False
 
 
-def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
-    """All runs under one folder: from its index where their files are unchanged, else from the files."""
+def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
+    """All runs under one folder: from its index where their files are unchanged, else from the files.
+
+    The last is the digest of the index, where it holds these runs and no others.
+    """
     import pandas as pd
 
     started_ns = time.time_ns()
@@ -96,9 +106,15 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem]]:
             problems.append(Problem(folder, str(error)))
     frame = pd.concat([kept.iloc[unchanged], pd.DataFrame(fresh)], ignore_index=True) if fresh and unchanged else (
         pd.DataFrame(fresh) if fresh else kept.iloc[unchanged].reset_index(drop=True))  # fmt: skip
-    if (fresh or len(unchanged) < len(kept)) and len(frame):
-        _save(frame, root / INDEX, started_ns)
-    return frame, problems
+    changed = bool(fresh) or len(unchanged) < len(kept)
+    whole = _save(frame, root / INDEX, started_ns) if changed and len(frame) else not changed
+    return frame, problems, _digest(root / INDEX) if whole else ""
+
+
+def _digest(path: Path) -> str:
+    with suppress(OSError):
+        return hash_bytes(path.read_bytes())
+    return ""
 
 
 def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
@@ -126,12 +142,13 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
     absent = [str(root) for root in roots if not root.is_dir()]
     if absent:
         raise InputError(f"there is no folder {', '.join(absent)}: give folders that hold runs, such as runs")
-    frames, problems = [], []
+    frames, problems, digests = [], [], []
     single = [root for root in roots if (root / RESULT).exists()]
-    for root, (frame, wrong) in [
+    for root, (frame, wrong, *told) in [
         (Path(), _read_single(single)),
         *((root, _read_folder(root)) for root in roots if root not in set(single)),
     ]:
+        digests += told
         problems += wrong
         if len(frame):
             paths = frame["path"].tolist()
@@ -150,4 +167,5 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
     once = frame.loc[~frame["digest"].duplicated()].sort_values(["name", "digest"], ignore_index=True)
     copies = len(frame) - len(once)
     notes = [f"{copies} copies of runs were counted once"] if copies else []
-    return Records(once, sorted(set(problems), key=lambda problem: problem.folder), notes)
+    read = Read(roots[0], digests[0], once) if len(roots) == 1 and digests and digests[0] else None
+    return Records(once, sorted(set(problems), key=lambda problem: problem.folder), notes, read)

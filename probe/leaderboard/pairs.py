@@ -90,6 +90,46 @@ def squared_distances(vectors: NDArray[Any]) -> FloatArray:
     return np.where(distances > 1e-6 * (squares[:, None] + squares[None, :]), distances, 0.0)
 
 
+class PairTests:
+    """The paired one-sided tests of all pairs of a column, with the seeds' scatter learnt from all pairs.
+
+    Args:
+        column: S systems.
+        sign: 1 where more is better, else -1.
+    """
+
+    def __init__(self, column: Sequence[Scores], sign: float):
+        self._upper = np.triu_indices(len(column), 1)
+        self._found = pair_variances(column).at(self._upper)
+        self._law = learn(self._found, len(column) - 1.0)
+        means = sign * np.array([system.value for system in column])
+        self._lead = means[:, None] - means[None, :]
+
+    def better(self, tail: float) -> NDArray[np.bool_]:
+        """(S, S) whether the system of the row is better than that of the column, at a one-sided level."""
+        lead, better = self._lead[self._upper], np.zeros(self._lead.shape, bool)
+        told = self._law.exceeded(self._found, np.abs(lead), tail)
+        better[self._upper], better.T[self._upper] = told & (lead > 0), told & (lead < 0)
+        return better
+
+    def ahead(self, systems: NDArray[Any], z: float) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Pairs of a system and one of `systems`, (P,) each, of which the first may be ahead by z standard errors."""
+        first, place = np.nonzero(self._lead[:, systems] > 0)
+        second = systems[place]
+        errors = np.sqrt(self._found.both[self._places(first, second)])
+        may_be = self._lead[first, second] >= z * (1 - 1e-9) * errors
+        return first[may_be], second[may_be]
+
+    def tail(self, first: NDArray[Any], second: NDArray[Any]) -> FloatArray:
+        """(P,) one-sided p-values of pairs of which the first is ahead."""
+        return self._law.spread(self._found.at(self._places(first, second))).tail(self._lead[first, second])
+
+    def _places(self, a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+        """Where pairs stand in the upper triangle."""
+        low, high = np.minimum(a, b), np.maximum(a, b)
+        return low * len(self._lead) - low * (low + 1) // 2 + high - low - 1
+
+
 @dataclass(frozen=True)
 class Difference:
     """A minus B on one dataset: same test rows, same seeds.

@@ -47,6 +47,21 @@ class Problem:
     reason: str
 
 
+@dataclass(frozen=True)
+class Read:
+    """What an index holds, all of it and nothing else.
+
+    Attributes:
+        folder: Where the index lies.
+        digest: Of the index.
+        frame: Its runs.
+    """
+
+    folder: Path
+    digest: str
+    frame: pd.DataFrame
+
+
 @dataclass
 class Records:
     """Complete runs, one row each, and the folders that were left out.
@@ -55,11 +70,13 @@ class Records:
         frame: One row per run; columns are those of `record`, and `folder`, the run's path as it was reached.
         problems: Folders that look like runs and cannot be counted.
         notes: What a reader should know, such as copies that were counted once.
+        read: The index that the runs came from, where they are those of one.
     """
 
     frame: pd.DataFrame
     problems: list[Problem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    read: Read | None = None
 
 
 def read_run(folder: str | Path) -> dict[str, Any]:

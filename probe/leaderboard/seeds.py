@@ -31,6 +31,11 @@ LEAST_REST = 1e-4
 """Where rows hardly differ from seed to seed, the unit is this part of the scatter of the means."""
 N_LEARNT_FROM = 4000
 CHUNK_VALUES = 2**22
+N_ALL = 4000
+"""Up to so many means each is tested by itself."""
+N_NODES = 24
+MARGIN = 1e-3
+"""Around bounds of the grid: the law of one mean is learnt from all others, which hang a little on its own seeds."""
 TINY = 1e-300
 
 
@@ -89,14 +94,17 @@ class Spread:
         return probability
 
     def margin(self, level: float = LEVEL) -> FloatArray:
-        """(M,) half-widths of the two-sided intervals: the error whose tail is (1 - level) / 2, by bisection."""
-        z = float(ndtri((1 + level) / 2))
+        """(M,) half-widths of the two-sided intervals: the error whose tail is (1 - level) / 2."""
+        return self.around((1 - level) / 2, float(ndtri((1 + level) / 2)), 60)[1]
+
+    def around(self, tail: float, z: float, n_halvings: int) -> tuple[FloatArray, FloatArray]:
+        """(M,) bounds below and above the error that has this tail, by bisection; `z` is that of a standard normal."""
         low, high = z * np.sqrt(self.known), z * np.sqrt(self.known + self.rest * (self.factors[-1] - 1))
-        for _ in range(60):
+        for _ in range(n_halvings):
             middle = (low + high) / 2
-            beyond = self.tail(middle) > (1 - level) / 2
+            beyond = self.tail(middle) > tail
             low, high = np.where(beyond, middle, low), np.where(beyond, high, middle)
-        return high
+        return low, high
 
 
 @dataclass(frozen=True)
@@ -131,6 +139,39 @@ class Law:
             weights[part] = own / own.sum(axis=1, keepdims=True)
         return Spread(both, rest, self.factors, weights)
 
+    def exceeded(self, found: Variances, error: FloatArray, tail: float) -> NDArray[np.bool_]:
+        """(M,) whether an error is so large that its tail is at most `tail`, as `spread(found).tail(error)` has it.
+
+        The error at which this begins, in units of the known, rises with rest / known and with seeds / rest. Of many
+        means it is computed on a grid of the two alone; only means between the bounds of their cell are looked at.
+        """
+        told, doubtful = np.zeros(len(error), bool), np.ones(len(error), bool)
+        rest, known = _unit(found)
+        for freedom in np.unique(found.freedom[rest > 0]) if tail > TINY else ():
+            at = np.flatnonzero((rest > 0) & (found.freedom == freedom))
+            if len(at) > N_ALL:
+                low, high = self._begins(rest[at] / known[at], found.seeds[at] / rest[at], freedom, tail)
+                units = error[at] / np.sqrt(known[at])
+                told[at], doubtful[at] = units > high, (units >= low) & (units <= high)
+        places = np.flatnonzero(doubtful)
+        told[places] = self.spread(found.at(places)).tail(error[places]) <= tail
+        return told
+
+    def _begins(
+        self, share: FloatArray, ratio: FloatArray, freedom: float, tail: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """(M,) bounds of the errors that have this tail, of means whose known variance is 1."""
+        shares, ratios = _nodes(share), _nodes(ratio)
+        unit = np.ones(len(ratios))
+        weights = self.spread(Variances(unit, unit, ratios, np.full(len(ratios), freedom))).weights
+        grid = Spread(
+            np.ones(len(shares) * len(ratios)), shares.repeat(len(ratios)), self.factors,
+            np.tile(weights, (len(shares), 1)),
+        )  # fmt: skip
+        low, high = (x.reshape(len(shares), -1) for x in grid.around(tail, -float(ndtri(tail)), 24))
+        i, j = (np.searchsorted(nodes[1:-1], x, "right") for nodes, x in ((shares, share), (ratios, ratio)))
+        return low[i, j] * (1 - MARGIN), high[i + 1, j + 1] * (1 + MARGIN)
+
 
 def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:
     """The law of a column.
@@ -162,6 +203,12 @@ def _unit(found: Variances) -> tuple[FloatArray, FloatArray]:
     """(M,) rest, and what is known where seeds add nothing."""
     rest = np.where(found.freedom > 0, np.maximum(found.rest, LEAST_REST * found.seeds), 0.0)
     return rest, np.maximum(found.both, rest)
+
+
+def _nodes(values: FloatArray) -> FloatArray:
+    """Quantiles of some of the values, from the least to the largest of all."""
+    some = np.quantile(values[:: max(1, len(values) // N_ALL)], np.linspace(0, 1, N_NODES))
+    return np.concatenate([[values.min()], some[1:-1], [values.max()]])
 
 
 def _grid(ratio: FloatArray, freedom: NDArray[Any]) -> FloatArray:

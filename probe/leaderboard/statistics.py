@@ -144,6 +144,26 @@ def scores(
     return replace(found, n_tested=sizes, n_folds=n_folds, inflation=1 + n_tested / n_learnt)
 
 
+def scores_of_systems(values: Sequence[Sequence[FloatArray]], seeds: Sequence[Sequence[int]]) -> list[Scores]:
+    """`scores` of systems whose runs all test the same rows in order and are no folds.
+
+    Args:
+        values: Of each system R arrays (N,).
+        seeds: Of each system R seeds.
+    """
+    found: list[Scores | None] = [None] * len(values)
+    for n_seeds in {len(of_system) for of_system in seeds}:
+        places = [i for i, of_system in enumerate(seeds) if len(of_system) == n_seeds]
+        order = np.argsort(np.array([seeds[i] for i in places]), axis=1, kind="stable")
+        table = np.array([[values[i][run] for run in runs] for i, runs in zip(places, order.tolist(), strict=True)])
+        means = table.mean(axis=2)
+        table -= means[:, :, None]
+        table /= table[0].size
+        for i, runs, own, shares in zip(places, order.tolist(), means, table, strict=True):
+            found[i] = Scores(tuple(int(seeds[i][run]) for run in runs), own, shares)
+    return [one for one in found if one is not None]
+
+
 def column_variances(column: Sequence[Scores]) -> Variances:
     """Of the means of the systems of a column."""
     found = [system.variance for system in column]

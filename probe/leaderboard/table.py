@@ -3,34 +3,33 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from dataclasses import field as dataclass_field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
 from probe.core.words import counted
+from probe.leaderboard import kept_table
 from probe.leaderboard.controls import control_notes, held_against_controls
+from probe.leaderboard.kept_table import Made
 from probe.leaderboard.notes import table_notes
-from probe.leaderboard.records import METRIC, Problem, Records, has_bits, metric_of, row_values
+from probe.leaderboard.records import METRIC, Problem, Records, metric_of
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
+from probe.leaderboard.row_scores import row_scores
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.standings import ranked
-from probe.leaderboard.statistics import Scores, intervals, scores
+from probe.leaderboard.statistics import Scores, intervals
 from probe.metrics.shared.metric import Metric, known
-from probe.metrics.shared.scores import restored
-from probe.results.reader import read_predictions
 
 if TYPE_CHECKING:
     import pandas as pd
 
 ROWS, COLUMNS = ("backbone", "head"), ("dataset",)
-RUN_FIELDS = (
-    "number", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target", "n_folds", "n_learnt",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ class Table:
     column_names: list[str]
     notes: list[str]
     problems: list[Problem]
-    scores: dict[tuple[str, str], Scores]
+    scores: Mapping[tuple[str, str], Scores]
     labels: Mapping[str, str] = dataclass_field(default_factory=dict)
 
     def named(self, name: str) -> str:
@@ -94,28 +93,65 @@ def build_table(
         InputError: Results that cannot be compared would share a column, or fields or the metric do not exist.
     """
     metric = metric or default_metrics(records.frame)[0]
+    key = kept_table.key_of(records, metric, list(rows), list(columns))
+    if made := kept_table.load(records, key):
+        measure = measures(records.frame)[metric]
+        found: Mapping[tuple[str, str], Scores] = kept_table.LateScores(
+            lambda: _behind(_told_apart(records, metric, rows, columns), made.cells)
+        )
+    else:
+        start = time.perf_counter()
+        runs = _told_apart(records, metric, rows, columns)
+        made, found = _made(runs, columns)
+        measure = runs.measure
+        if time.perf_counter() - start > kept_table.SECONDS:
+            kept_table.save(records, key, made)
+    names, notes = natural(set(made.cells["column"])), [*made.notes, *records.notes]
+    shown = (metric, measure, made.rows, tuple(columns), made.cells, made.ranking, names, notes)
+    return Table(*shown, records.problems, found)
+
+
+class _Runs(NamedTuple):
+    """The runs that have the metric, told apart: with their row and column."""
+
+    frame: pd.DataFrame
+    measure: Metric
+    rows: tuple[str, ...]
+    notes: list[str]
+
+
+def _told_apart(records: Records, metric: str, rows: Sequence[str], columns: Sequence[str]) -> _Runs:
     frame, measure, lacking = _with_metric(add_fields(records.frame, [*rows, *columns]), metric)
     frame = frame.assign(column=joined(frame, columns))
     refuse_clashes(frame, columns)
     frame, rows, kept_apart = tell_apart(frame.assign(row=joined(frame, rows)), tuple(rows))
-    all_scores = _all_scores(frame, measure)
+    return _Runs(frame, measure, rows, [*kept_apart, *lacking])
+
+
+def _made(runs: _Runs, columns: Sequence[str]) -> tuple[Made, dict[tuple[str, str], Scores]]:
+    frame, measure, rows, notes = runs
+    all_scores = row_scores(frame, measure)
     cells = _cells(frame, all_scores, measure, [*rows, *columns])
-    if measure.better == "target":
-        goals = cells.set_index(["row", "column"])["goal"]
-        all_scores = {key: distances(found, float(goals[key])) for key, found in all_scores.items()}
+    all_scores = _from_goals(all_scores, measure, cells)
     cells = held_against_controls(frame, cells, all_scores, measure.better == "higher")
     cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher")
-    notes = [
-        *table_notes(frame, cells, ranking, measure),
-        *control_notes(cells, measure),
-        *kept_apart,
-        *lacking,
-        *records.notes,
-    ]
-    names = natural(set(cells["column"]))
-    return Table(
-        metric, measure, tuple(rows), tuple(columns), cells, ranking, names, notes, records.problems, all_scores
-    )
+    notes = [*table_notes(frame, cells, ranking, measure), *control_notes(cells, measure), *notes]
+    return Made(cells, ranking, notes, tuple(rows)), all_scores
+
+
+def _behind(runs: _Runs, cells: pd.DataFrame) -> dict[tuple[str, str], Scores]:
+    """The row values behind the cells of a table that was made before."""
+    return _from_goals(row_scores(runs.frame, runs.measure), runs.measure, cells)
+
+
+def _from_goals(
+    all_scores: dict[tuple[str, str], Scores], measure: Metric, cells: pd.DataFrame
+) -> dict[tuple[str, str], Scores]:
+    """The scores; of a metric whose best value is a target the distances from it."""
+    if measure.better != "target":
+        return all_scores
+    goals = cells.set_index(["row", "column"])["goal"]
+    return {key: distances(found, float(goals[key])) for key, found in all_scores.items()}
 
 
 def default_metrics(frame: pd.DataFrame) -> list[str]:
@@ -124,81 +160,40 @@ def default_metrics(frame: pd.DataFrame) -> list[str]:
     return [name for name in shown if f"{METRIC}{name}" in frame.columns] or shown[:1]
 
 
+def measures(frame: pd.DataFrame) -> dict[str, Metric]:
+    """What the metrics of all runs are, by name."""
+    there = {name.removeprefix(METRIC): frame[name].notna().to_numpy() for name in frame if name.startswith(METRIC)}
+    own = frame["own_metrics"].to_numpy()
+    return {name: metric_of({"own_metrics": own[has.argmax()]}, name) for name, has in there.items() if has.any()}
+
+
 def _with_metric(frame: pd.DataFrame, name: str) -> tuple[pd.DataFrame, Metric, list[str]]:
     """The runs that have the metric, what it is, and a word on those that do not have it."""
-    there = {column.removeprefix(METRIC): column for column in frame.columns if column.startswith(METRIC)}
-    found = {other: frame[frame[column].notna()] for other, column in there.items()}
-    measures = {other: metric_of({"own_metrics": runs["own_metrics"].iloc[0]}, other) for other, runs in found.items()}
-    can = ", ".join(other for other, measure in measures.items() if measure.can_rank)
-    if name not in measures:
+    known_here = measures(frame)
+    can = ", ".join(other for other, measure in known_here.items() if measure.can_rank)
+    if name not in known_here:
         raise InputError(f"no run has the metric {name!r}: choose one of {can}")
-    if not measures[name].can_rank:
+    if not known_here[name].can_rank:
         raise InputError(
-            f"metric {name!r} cannot rank, for {measures[name].unranked}: choose one of {can}; each run shows it"
+            f"metric {name!r} cannot rank, for {known_here[name].unranked}: choose one of {can}; each run shows it"
         )
-    if len({json.dumps(json.loads(told).get(name)) for told in found[name]["own_metrics"].unique()}) > 1:
+    has = frame[METRIC + name].notna()
+    if len({json.dumps(json.loads(told).get(name)) for told in frame.loc[has, "own_metrics"].unique()}) > 1:
         raise InputError(
             f"the runs do not agree on what metric {name!r} is, or its code was edited between them: run them again, "
             "or select some with --where"
         )
-    lacking = frame[frame[there[name]].isna()]
-    words = [f"Without {name}: {counted(len(lacking), 'run')}, on {', '.join(sorted(lacking['dataset'].unique()))}."]
-    return found[name].reset_index(drop=True), measures[name], words if len(lacking) else []
+    if has.all():
+        return frame, known_here[name], []
+    lacking = frame[~has]
+    words = f"Without {name}: {counted(len(lacking), 'run')}, on {', '.join(sorted(lacking['dataset'].unique()))}."
+    return frame[has].reset_index(drop=True), known_here[name], [words]
 
 
 def distances(system: Scores, goal: float) -> Scores:
     """How far a system's mean is from a goal, to first order: its values less the goal, with the sign of its own."""
     sign = -1.0 if system.value < goal else 1.0
     return replace(system, means=sign * (system.means - goal), influences=sign * system.influences)
-
-
-def _all_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Scores]:
-    """Row values of every cell, by (row, column); within a column all on common places for the test rows."""
-    number = frame["seed"] * frame["n_folds"].clip(lower=1) + frame["fold"]
-    frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
-    runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
-    cells: dict[str, dict[str, list[int]]] = {}
-    for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
-        cells.setdefault(column, {}).setdefault(row, []).append(i)
-    found: dict[tuple[str, str], Scores] = {}
-    for column, systems in sorted(cells.items()):
-        members = [i for systems_runs in systems.values() for i in systems_runs]
-        values = {i: _values(runs[i], metric) for i in members}
-        looked_at = {i: ~np.isnan(v) for i, v in values.items()}
-        places, n_rows = _places(runs, members, looked_at)
-        for row, own in sorted(systems.items()):
-            where = None if places is None else [places[i] for i in own]
-            told, learnt = [values[i][looked_at[i]] for i in own], np.mean([runs[i][8] for i in own])
-            found[row, column] = scores(told, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
-    return found
-
-
-def _places(
-    runs: Any, members: Sequence[int], looked_at: dict[int, NDArray[np.bool_]]
-) -> tuple[dict[int, Any] | None, int]:
-    """Places of each run's test rows among all of its column, None where all test the same; and how many there are.
-
-    Rows that the metric does not look at are none of them.
-    """
-    same = len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members)
-    if same and all(mask.all() for mask in looked_at.values()):
-        return None, int(runs[members[0]][2])
-    tested = {i: read_predictions(runs[i][3])["row"][looked_at[i]] for i in members}
-    every = np.unique(np.concatenate(list(tested.values())))
-    return {i: np.searchsorted(every, rows) for i, rows in tested.items()}, len(every)
-
-
-def _values(run: Any, metric: Metric) -> Any:
-    """(N,) values of the test rows of a run, their mean exactly the recorded metric."""
-    _, _, n_scored, folder, correct, _, target, _, _, recorded = run
-    if has_bits(metric):
-        return np.unpackbits(np.frombuffer(correct, np.uint8), count=n_scored).astype(np.float64)
-    try:
-        predictions = read_predictions(folder)
-        values = row_values(metric, predictions, restored(predictions, target))
-    except InputError as error:
-        raise InputError(f"{folder}: {error}, or make the run again with force=true") from None
-    return values + (recorded - np.nanmean(values))
 
 
 def _cells(

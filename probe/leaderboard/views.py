@@ -11,9 +11,9 @@ from probe.core.errors import InputError
 from probe.core.escaping import one_line
 from probe.leaderboard.export import title
 from probe.leaderboard.pairwise import differences
-from probe.leaderboard.records import METRIC, Records, metric_of
+from probe.leaderboard.records import METRIC, Records
 from probe.leaderboard.select import natural
-from probe.leaderboard.table import Table, build_table
+from probe.leaderboard.table import Table, build_table, measures
 from probe.metrics.shared.metric import OF_THE_TARGET, Metric
 
 if TYPE_CHECKING:
@@ -60,13 +60,6 @@ def _others(table: Table, frame: pd.DataFrame) -> list[str]:
     found = {name: one for name, one in measures(frame).items() if one.can_rank and name != table.metric}
     # What other kinds of target are shown by comes first: its rows stand in no other view.
     return sorted(found, key=lambda name: not found[name].shown)
-
-
-def measures(frame: pd.DataFrame) -> dict[str, Metric]:
-    """What the metrics of all runs are, by name."""
-    names = [column.removeprefix(METRIC) for column in frame.columns if column.startswith(METRIC)]
-    own = {name: frame.loc[frame[METRIC + name].notna(), "own_metrics"] for name in names}
-    return {name: metric_of({"own_metrics": told.iloc[0]}, name) for name, told in own.items() if len(told)}
 
 
 def measure_facts(measure: Metric) -> dict[str, Any]:

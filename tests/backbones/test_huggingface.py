@@ -7,7 +7,7 @@ import pytest
 import torch
 from PIL import Image
 
-from probe.backbones.huggingface import HuggingFaceBackbone
+from probe.backbones.huggingface import HuggingFaceBackbone, load
 from probe.core.errors import InputError
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -212,3 +212,19 @@ def contract_case():
     transformers.ViTModel(config).save_pretrained(folder)
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)
     return {"name": folder}
+
+
+@pytest.mark.slow  # compiles
+@pytest.mark.parametrize("model", ["vit", "mae", "yolos"])
+def test_models_of_images_are_compiled_near_what_they_give_as_they_are(transformers, tmp_path, monkeypatch, model):
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    save(transformers, tmp_path / model, model)
+    images = torch.randn(40, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    eager, fast = (load(str(tmp_path / model), compile=flag) for flag in (False, True))
+    with torch.inference_mode():
+        expected, found = (backbone.extract(images, list(backbone.kinds)) for backbone in (eager, fast))
+    assert list(found) == list(expected)
+    for kind in found:
+        torch.testing.assert_close(found[kind], expected[kind], rtol=1e-3, atol=1e-4)
+    assert fast.identity() == {**eager.identity(), "compiled": True}

@@ -18,6 +18,7 @@ from probe.command import subcommands as commands
 from probe.command.describe import contact_sheet, describe, render
 from probe.core.base import Dataset
 from probe.core.errors import DoesNotFit
+from probe.core.ragged import Ragged
 from probe.core.targets.labels import Labels
 from probe.datasets import gaussians, shapes, sklearn
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
@@ -216,3 +217,50 @@ def test_masks_stand_beside_what_the_backbone_sees():
     assert not changed[train.masks[0] == 0].any()
     flipped = np.asarray(contact_sheet(MultiView(TinyBackbone(pretrained=False), n=2, kind="flips"), data))
     np.testing.assert_array_equal(flipped[:96, 194 + 96 : 194 + 192], flipped[:96, 96:192][:, ::-1])
+
+
+SMALL = ["backbone=tiny", "backbone.pretrained=false", "dataset=digits", "device=cpu", "limit=50"]
+
+
+def told(words, capsys, tmp_path):
+    """The lines of the command by their names."""
+    assert commands.describe([*SMALL, *words, "--sheet", str(tmp_path / "sheet.png")]) == 0
+    return dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if " " in line)
+
+
+def test_disk_memory_and_minutes_of_a_run_are_foretold(capsys, tmp_path):
+    lines = told(["head=lda", "+cache=" + str(tmp_path)], capsys, tmp_path)
+    assert lines["disk"].startswith(f"features that are read take 0 MB, {tmp_path} has ")
+    assert lines["memory"].startswith("about ")
+    assert lines["memory"].endswith("to fit LinearDiscriminant on 50 rows")
+    assert lines["fit"].startswith("at least ")
+    assert "sweep" not in lines
+    assert told(["head=linear_sgd"], capsys, tmp_path)["memory"].startswith("perhaps (it does not say)")
+
+
+def test_a_sweep_is_foretold_as_a_whole_and_what_cannot_be_run_is_said(capsys, tmp_path):
+    lines = told(["-m", "head=lda,ncm,label_words", "seed=0,1"], capsys, tmp_path)
+    assert lines["sweep"].startswith("4 runs, about ")
+    assert lines["no"].startswith("run ")
+    assert "LinearDiscriminant" in lines["memory"]
+
+
+def test_what_will_not_fit_is_told_with_the_way_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("probe.experiment.forecast.available_bytes", lambda device: 2**20)
+    monkeypatch.setattr("probe.command.forecasts.free_bytes", lambda folder: 1000)
+    lines = told(["head=lda"], capsys, tmp_path)
+    assert "MB of memory and cpu has 1 MB left: take fewer rows (limit=<number>)" in lines["memory"]
+    assert "has 0 MB free: make room (probe cache prune --older-than 30d)" in lines["disk"]
+
+
+def test_rows_that_differ_in_length_count_with_their_mean_length():
+    class Words(IdentityBackbone):
+        kinds = ("tokens",)
+
+        def extract(self, batch, kinds):
+            lengths = torch.arange(1, len(batch) + 1)
+            return {"tokens": Ragged(torch.ones(int(lengths.sum()), 4), lengths)}
+
+    facts = describe(Words(), gaussians.load(n_train=100, n_test=50), batch_size=16)
+    assert facts["shapes"] == {"tokens": (9, 4)}
+    assert facts["bytes_per_kind"] == {"tokens": 150 * 9 * 4 * 2}

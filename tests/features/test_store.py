@@ -1,6 +1,7 @@
 """The feature store, one process at a time."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,20 @@ def test_tokens_of_rows_that_differ_in_length_are_stored_as_bytes_too(store, bac
     assert array.dtype == np.float32
     np.testing.assert_allclose(array[:], exact[:], atol=4 / 127)
     assert (array[:] != exact[:]).any()
+
+
+def test_rows_that_differ_in_length_are_refused_where_the_disk_cannot_hold_them(
+    store, backbone, make_dataset, monkeypatch
+):
+    whole = get(store, backbone, make_dataset(100), [RAGGED]).arrays[RAGGED]
+    n_bytes = sum(len(whole[row]) * 64 * 2 for row in range(100))
+    usage = shutil.disk_usage(store.root)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=n_bytes))  # and as much for segments
+    shutil.rmtree(store.root)
+    with pytest.raises(StoreError, match=r"features of 100 rows need .* MiB and the cache has .* MiB free: make room"):
+        get(store, backbone, make_dataset(100), [RAGGED])
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=3 * n_bytes))
+    assert len(get(store, backbone, make_dataset(100), [RAGGED]).arrays[RAGGED]) == 100
 
 
 @pytest.mark.parametrize(

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
+from scipy.special import ndtr, ndtri
 
+from probe.leaderboard import seeds
+from probe.leaderboard.leads import resample
+from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances
 from probe.leaderboard.ranks import rank
-from probe.leaderboard.statistics import Scores, scores
+from probe.leaderboard.statistics import Scores, scores, spread
 
 
 def gather(values: np.ndarray) -> Scores:
@@ -60,3 +65,48 @@ def test_seeds_that_scatter_widen_the_ranks_unless_all_scatter_alike() -> None:
     assert rank([alike])[0].high.tolist() == [1, 2, 3]
     apart = [around(p, scatter) for p, scatter in zip((0.80, 0.75, 0.70), (up, down, other), strict=True)]
     assert rank([apart])[0].high.tolist() == [3, 3, 3]
+
+
+def ranked_in_full(columns: list[list[Scores]], level: float = 0.95, n_resamples: int = 200) -> list[tuple]:
+    """`rank` without bounds: every pair's tail, and every lead of every resample."""
+    rng = np.random.default_rng(0)
+    tails, largest = [], []
+    for column in columns:
+        by_seed, upper = influences_by_seed(column), np.triu_indices(len(column), 1)
+        found = pair_variances(column, by_seed)
+        means = np.array([system.value for system in column])
+        lead, tail = means[:, None] - means, np.full((len(column), len(column)), 0.5)
+        tail[upper] = tail.T[upper] = pair_law(found).spread(found.at(upper)).tail(np.abs(lead[upper]))
+        tails.append(np.where(lead > 0, tail, 1 - tail))
+        deviations, errors = resample(by_seed.sum(axis=1), spread(column).added, n_resamples, rng)
+        inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
+        largest.append(((deviations[:, None, :] - deviations[:, :, None]) * inverse).max(axis=2))
+    least = float(ndtri((1 + level) / 2))
+    all_pairs = float(np.quantile(np.max([of_column.max(axis=1) for of_column in largest], axis=0), level))
+    found = []
+    for tail, of_column in zip(tails, largest, strict=True):
+        better = tail <= ndtr(-max(all_pairs, least))
+        one_side = ndtr(-np.maximum(np.quantile(of_column, level, axis=0), least))
+        found.append((~(tail <= one_side).any(axis=0), 1 + better.sum(axis=0), len(tail) - better.sum(axis=1)))
+    return found
+
+
+@pytest.mark.parametrize(("n_systems", "n_seeds", "spread_of"), [(40, 1, 0.3), (120, 3, 0.2), (120, 5, 0.05)])
+def test_bounds_change_no_rank(n_systems: int, n_seeds: int, spread_of: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "N_ALL", 100)  # what is a part of many pairs is one of few here
+    rng = np.random.default_rng(n_systems + n_seeds)
+    hard = rng.uniform(size=(1, 1, 150))
+    columns = []
+    for _ in range(2):
+        skill = 0.7 + spread_of * rng.uniform(-1, 1, (n_systems, 1, 1)) + 0.02 * rng.normal(size=(n_systems, n_seeds, 1))
+        right = (hard + 0.2 * rng.normal(size=(n_systems, n_seeds, 150)) < skill).astype(float)
+        right[1] = right[0]
+        right[2] = 1
+        column = [gather(one) for one in right]
+        if n_seeds > 1:
+            column[3] = gather(right[3, :2])
+        columns.append(column)
+    for (maybe_best, low, high), ranking in zip(ranked_in_full(columns), rank(columns, n_resamples=200), strict=True):
+        np.testing.assert_array_equal(ranking.low, low)
+        np.testing.assert_array_equal(ranking.high, high)
+        np.testing.assert_array_equal(ranking.maybe_best, maybe_best)

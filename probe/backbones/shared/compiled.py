@@ -1,14 +1,17 @@
 """The forward pass of a network as a compiled program: the same numbers to rounding, in less time.
 
 Compiled programs lie in the cache folder (`compiled`), or where `TORCHINDUCTOR_CACHE_DIR` says, and serve all processes
-that ask for the same one: workers, ranks, jobs of a sweep. They are code: who can write there can run code here.
+that ask for the same one: workers, ranks, jobs of a sweep. They are code, which torch unpickles and loads: a folder that
+others could have written to is refused.
 """
 
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ from probe.core.files import cache_root
 N_ROWS = {"cpu": 32, "cuda": 128}
 """Rows of every call: a program is made for one size, and a row's numbers do not hang on how many came along."""
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
+OTHERS_WRITE, OTHERS_ENTER = stat.S_IWGRP | stat.S_IWOTH, stat.S_IXGRP | stat.S_IXOTH
 
 Features = dict[str, Tensor]
 
@@ -30,22 +34,61 @@ def n_rows(device: str) -> int:
 
 
 def share_artefacts() -> None:
-    """Has compiled programs lie in the cache folder, unless the environment names another place."""
+    """Has compiled programs lie in the cache folder, unless the environment names another place.
+
+    Raises:
+        InputError: Others can write there.
+    """
     from torch._inductor.runtime.cache_dir_utils import default_cache_dir
 
     # torch writes its own default there as soon as it is asked.
     if os.environ.get(FOLDER) in (None, default_cache_dir()):
         os.environ[FOLDER] = str(cache_root() / "compiled")
+    check_private(Path(os.environ[FOLDER]))
+
+
+def check_private(folder: Path) -> None:
+    """Makes a folder for this user alone, and refuses one into which others could have put something.
+
+    All that lies in it belongs to this user. The folders above belong to this user or to root, and nobody else may
+    rename what lies in them. Where files have no owners, as on Windows, nothing is looked at.
+
+    Raises:
+        InputError: Another user can write there, or owns something on the way.
+    """
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not hasattr(os, "getuid"):
+        return
+    here, user = folder.resolve(), os.getuid()
+    reached = bool(here.stat().st_mode & OTHERS_ENTER)
+    inside = [Path(top, name) for top, folders, files in os.walk(here) for name in (*folders, *files)]
+    odd = [here] if _is_open(here, {user}) else []
+    odd += [path for path in here.parents if _is_open(path, {user, 0})]
+    odd += [path for path in inside if path.lstat().st_uid != user or (reached and _is_open(path, {user}))]
+    if odd:
+        raise InputError(
+            f"compiled programs are code and would be read from {here}, but {odd[0]} can be written by other users: "
+            f"set {FOLDER} to a folder that is yours alone (mkdir -m 700), or backbone.compile=false"
+        )
+
+
+def _is_open(path: Path, owners: set[int]) -> bool:
+    """Whether others than these users own a path, or can write to it or exchange what lies in it."""
+    facts = path.lstat()
+    if facts.st_uid not in owners:
+        return True
+    guarded = stat.S_ISLNK(facts.st_mode) or (stat.S_ISDIR(facts.st_mode) and facts.st_mode & stat.S_ISVTX)
+    return bool(facts.st_mode & OTHERS_WRITE) and not guarded
 
 
 def check_compiler(name: str) -> None:
-    """Refuses a machine without a compiler for the processor.
+    """Refuses a machine without a compiler for the processor, and a folder of programs that others can write to.
 
     Args:
         name: Of the backbone.
 
     Raises:
-        InputError: There is none.
+        InputError: There is none, or such a folder.
     """
     from torch._inductor.cpp_builder import get_cpp_compiler
     from torch._inductor.exc import InvalidCxxCompiler
@@ -57,6 +100,7 @@ def check_compiler(name: str) -> None:
             f"backbone {name} is to be compiled and there is no C++ compiler here (g++, or what CXX names): install "
             "one, or set backbone.compile=false"
         ) from None
+    share_artefacts()
 
 
 class Compiled:

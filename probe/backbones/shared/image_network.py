@@ -94,6 +94,7 @@ class ImageNetwork(FrozenNetwork):
     def _asked_for(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Tensor]:
         if self._program is None:
             return super()._asked_for(batch, kinds)
+        _ = self.shapes  # a network that is seen for the first time notes how its outputs lie
         taps, found = [kind for kind in kinds if kind in self._taps], dict[str, Tensor]()
         if len(taps) < len(kinds):
             found |= self._run(batch, [], self._program)

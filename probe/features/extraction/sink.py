@@ -43,13 +43,16 @@ class ArrayFiles:
         """The size of the whole file of a kind."""
         return HEADER_BYTES + self.plan.n_rows * int(np.prod(row_shape)) * self.dtype(kind, row_shape).itemsize
 
-    def check_room(self, row_shapes: Mapping[str, tuple[int, ...]]) -> None:
+    def check_room(self, row_shapes: Mapping[str, tuple[int, ...]], ragged_bytes: float = 0.0) -> None:
         """Refuses to begin what the disk cannot hold. It may still fill up later; then what is finished is kept.
 
-        Of kinds of which rows differ in length nobody knows the size before the end.
+        Args:
+            row_shapes: Of the kinds of which all rows have one shape.
+            ragged_bytes: What is still to be written of others, as far as the first rows tell.
         """
         new = [kind for kind in row_shapes if not (self.folder / array_file(kind)).exists()]
-        needed, free = sum(self.bytes(kind, row_shapes[kind]) for kind in new), shutil.disk_usage(self.folder).free
+        needed = sum(self.bytes(kind, row_shapes[kind]) for kind in new) + ragged_bytes
+        free = shutil.disk_usage(self.folder).free
         if needed > free:
             raise StoreError(
                 f"features of {self.plan.n_rows} rows need {needed / 2**20:.1f} MiB and the cache has "
@@ -134,6 +137,11 @@ class SegmentFiles:
             file.close()
 
 
+def written_bytes(folder: Path) -> int:
+    """What all writers have put into segments so far."""
+    return sum(path.stat().st_size for path in folder.glob("*.segment"))
+
+
 class Sink:
     """Writes blocks in the background, in the order: rows, disk, journal."""
 
@@ -143,6 +151,7 @@ class Sink:
         self.segments = SegmentFiles(writer.work.folder / "writers", writer.id)
         self._queue: queue.Queue[tuple[int, Arrays, Mapping[int, str], float] | None] = queue.Queue(maxsize=4)
         self._error: BaseException | None = None
+        self._has_room = False
         self._thread = threading.Thread(target=self._run, daemon=True)
 
     def __enter__(self) -> Self:
@@ -186,8 +195,12 @@ class Sink:
         even = {kind: rows for kind, rows in arrays.items() if not isinstance(rows, Ragged)}
         ragged = {kind: rows for kind, rows in arrays.items() if isinstance(rows, Ragged)}
         flat = {kind: ragged[kind].values if kind in ragged else even[kind] for kind in arrays}
-        if not self.files.files:
-            self.files.check_room({kind: rows.shape[1:] for kind, rows in even.items()})
+        if not self._has_room:
+            self._has_room = True
+            per_row = sum(rows.values.nbytes for rows in ragged.values()) / max(1, len(next(iter(arrays.values()))))
+            # Segments, and the arrays that they become before they go.
+            left = max(0.0, 2 * self.plan.n_rows * per_row - written_bytes(self.segments.folder))
+            self.files.check_room({kind: rows.shape[1:] for kind, rows in even.items()}, left)
         for kind, rows in even.items():
             self.files.write(kind, self.plan.rows(number)[0], rows)
         return Block(

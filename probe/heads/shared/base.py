@@ -18,6 +18,7 @@ from probe.core.finite import check_finite
 from probe.core.kinds import KINDS
 from probe.core.lazy import Layers
 from probe.heads.shared import saving
+from probe.heads.shared.forecast import Forecast, Shapes, of_rows
 
 Validation = tuple[Any, ArrayLike]
 FloatArray = NDArray[np.floating[Any]]
@@ -140,6 +141,16 @@ class AnyHead(BaseEstimator):
     def at(self, candidate: Mapping[str, Any]) -> Self | None:
         """The head as it was fitted for another candidate of its search; None where only a new fit would tell."""
         return None
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        """What `fit` will take; a head that says nothing of itself is taken to hold its rows, and as much again.
+
+        Args:
+            n_rows: That train and validate.
+            shapes: Of one row of each kind that it consumes, such as `{"pooled": (512,)}`.
+            n_classes: Or labels, or columns of numbers.
+        """
+        return of_rows(n_rows, shapes)
 
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with; `fit` does so too."""

@@ -13,16 +13,21 @@ from probe.core.arrays import CHUNK_BYTES, RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
-from probe.heads.linalg.eigen import read_rows
+from probe.heads.linalg.eigen import HOLD_BYTES, read_rows
+from probe.heads.linalg.losses import KEEP_BYTES, LOGITS_BYTES
 from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
+from probe.heads.shared.forecast import DOUBLE, EIGEN_PRODUCTS, HALF, SINGLE, Forecast, Shapes
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.logistic import LogisticPath, penalties
-from probe.heads.shared.training_memory import check_path_memory
+from probe.heads.shared.training_memory import check_path_memory, path_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+PASSES = 60
+"""Products of rows and scores that solving for one C takes, about."""
 
 
 class MultinomialPath(LogisticPath):
@@ -49,6 +54,18 @@ class MultinomialPath(LogisticPath):
         self._fit_path(RowSubset(X, train), codes[train], RowSubset(X, spared), codes[spared])
         self.selection_["on"] = HELD_OUT
         return self
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        (width,) = shapes["pooled"]
+        rank, n_Cs = min(n_rows, width), len(penalties(self.Cs))
+        rows = n_rows * rank
+        held = SINGLE * rows <= HOLD_BYTES
+        scores = SINGLE * n_rows * n_classes
+        kept = scores * (scores <= KEEP_BYTES) + min(3 * scores, LOGITS_BYTES)
+        solving = (SINGLE + HALF) * rows * held + kept + path_bytes(rank, n_classes, n_Cs, SINGLE) + DOUBLE * width * rank
+        rotating = DOUBLE * (6 * width**2 if rank == width else 2 * rows + 4 * rank**2)
+        products = float(rows * width + 2 * EIGEN_PRODUCTS * rank**3) + PASSES * (n_Cs + 1) * rows * n_classes
+        return Forecast(max(solving, rotating) + 2 * CHUNK_BYTES, products)
 
     def _n_candidates(self, X: Any) -> int:
         """How many there are to choose from."""

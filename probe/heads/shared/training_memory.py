@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from probe.core.device import free_bytes
+from probe.core.arrays import CHUNK_BYTES
 from probe.core.errors import InputError
+from probe.core.memory import available_bytes
 from probe.heads.linalg.recycled import KEPT, KEPT_BYTES
+from probe.heads.shared.forecast import Forecast, Shapes
 from probe.heads.shared.module_solver import Batch
 
 WEIGHTS = 6
@@ -20,19 +20,10 @@ VECTORS = 16
 """Coefficients that Newton steps have in work at once."""
 OF_A_SOLUTION = 3
 """Of each penalty: the solution, its gradient, the coefficients for rows as given."""
+PASSES_OF_A_STEP = 3
+"""Forward, and backward to activations and to weights."""
 SPARE = 2
 """What a step takes beside the tensors that it keeps for its gradients, as a factor."""
-
-
-def available_bytes(device: str) -> int:
-    """Bytes that a device, or this machine, can still give; without limit where that cannot be known."""
-    if device.startswith("cuda"):
-        return free_bytes(device)
-    try:
-        facts = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
-        return int(facts["MemAvailable"].split()[0]) * 1024
-    except (OSError, KeyError, ValueError):
-        return sys.maxsize
 
 
 def kept_bytes(module: nn.Module, batch: Batch) -> int:
@@ -63,8 +54,7 @@ def check_path_memory(n_rows: int, width: int, n_classes: int, n_penalties: int,
     Raises:
         InputError: With the memory needed and the number of penalties that fits.
     """
-    one, available = itemsize * n_classes * (min(n_rows, width) + 1), available_bytes(device)
-    working, each = one * VECTORS + min(4 * KEPT_BYTES, 4 * KEPT * one), one * OF_A_SOLUTION
+    (working, each), available = _path_bytes(min(n_rows, width), n_classes, itemsize), available_bytes(device)
     if working + n_penalties * each <= available:
         return
     fitting = (available - working) // each
@@ -73,6 +63,18 @@ def check_path_memory(n_rows: int, width: int, n_classes: int, n_penalties: int,
         f"{(working + n_penalties * each) / 1e9:.3g} GB for coefficients and {device} has {available / 1e9:.3g} GB "
         "free: " + (f"set head.Cs to at most {fitting} values" if fitting > 0 else "choose head=ncm or fewer features")
     )
+
+
+def path_bytes(rank: int, n_classes: int, n_penalties: int, itemsize: int) -> int:
+    """Bytes that the coefficients of a path take while it is solved."""
+    working, each = _path_bytes(rank, n_classes, itemsize)
+    return working + n_penalties * each
+
+
+def _path_bytes(rank: int, n_classes: int, itemsize: int) -> tuple[int, int]:
+    """Those that are in work, and those of each solution."""
+    one = itemsize * n_classes * (rank + 1)
+    return one * VECTORS + min(4 * KEPT_BYTES, 4 * KEPT * one), one * OF_A_SOLUTION
 
 
 def check_training_memory(module: nn.Module, one_row: Batch, n_candidates: int, batch_size: int, device: str) -> None:
@@ -88,10 +90,7 @@ def check_training_memory(module: nn.Module, one_row: Batch, n_candidates: int, 
     Raises:
         InputError: With the memory needed and the batch size, or the number of candidates, that fits.
     """
-    two_rows: dict[str, Any] = {name: torch.cat([value, value]) for name, value in one_row.items()}
-    per_row = SPARE * (kept_bytes(module, two_rows) - kept_bytes(module, one_row))
-    weights = WEIGHTS * sum(value.nbytes for value in module.state_dict().values())
-    available = available_bytes(device)
+    (weights, per_row), available = training_bytes(module, one_row), available_bytes(device)
     needed = n_candidates * (weights + batch_size * per_row)
     if needed <= available:
         return
@@ -105,3 +104,37 @@ def check_training_memory(module: nn.Module, one_row: Batch, n_candidates: int, 
         f"and {device} has {available / 1e9:.1f} GB free: "
         + (" or ".join(remedies) or "take a smaller pooling, fewer candidates and a smaller batch_size")
     )
+
+
+def training_bytes(module: nn.Module, one_row: Batch) -> tuple[int, int]:
+    """Bytes that training one candidate takes: those of its weights, and those of each row of a batch."""
+    two_rows: dict[str, Any] = {name: torch.cat([value, value]) for name, value in one_row.items()}
+    per_row = SPARE * (kept_bytes(module, two_rows) - kept_bytes(module, one_row))
+    return WEIGHTS * sum(value.nbytes for value in module.state_dict().values()), per_row
+
+
+def of_training(
+    module: nn.Module, shapes: Shapes, n_rows: int, n_candidates: int, batch_size: int, n_epochs: int
+) -> Forecast:
+    """Of a head that trains a module by mini-batches, its candidates one after the other in each step.
+
+    Args:
+        module: Untrained, on the CPU; its buffers may change.
+        shapes: Of one row of each kind that it reads.
+        n_rows: That train and validate.
+        n_candidates: That have weights at once.
+        batch_size: Rows per step.
+        n_epochs: Of all candidates and the refit together.
+    """
+    from torch.utils.flop_counter import FlopCounterMode
+
+    one_row = {kind: torch.zeros(1, *shape) for kind, shape in shapes.items()}
+    weights, per_row = training_bytes(module, one_row)
+    with FlopCounterMode(display=False) as counter:
+        module(one_row)
+    row_bytes = sum(value.nbytes for value in one_row.values())
+    at_once = min(n_rows, CHUNK_BYTES // row_bytes)
+    products = counter.get_total_flops() / 2
+    passes = PASSES_OF_A_STEP * n_epochs * n_rows
+    return Forecast(n_candidates * weights + max(batch_size * per_row, at_once * (per_row // SPARE + row_bytes)),
+                    passes * products)  # fmt: skip

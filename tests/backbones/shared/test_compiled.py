@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 import probe
+from probe.backbones.module import ModuleBackbone
 from probe.backbones.shared import compiled, image_network
 from probe.backbones.shared.compiled import Compiled
 from probe.backbones.shared.image_network import ImageNetwork
@@ -129,6 +130,73 @@ def test_a_network_that_cannot_be_compiled_is_told_of_the_way_out():
     message = r"^backbone odd cannot be compiled on this machine \(no such operator\): set backbone.compile=false$"
     with pytest.raises(InputError, match=message):
         program(images(2))
+
+
+@pytest.fixture
+def programs(tmp_path, monkeypatch):
+    """Where programs would lie; folders above it are as the test makes them."""
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv(compiled.FOLDER, raising=False)
+    return tmp_path / "cache" / "compiled"
+
+
+def test_programs_lie_in_a_folder_of_their_user_alone(programs):
+    compiled.share_artefacts()
+    assert os.environ[compiled.FOLDER] == str(programs)
+    assert programs.stat().st_mode & 0o777 == 0o700
+    (programs / "made").mkdir()
+    (programs / "made").chmod(0o777)  # nobody else gets there
+    compiled.share_artefacts()
+
+
+@pytest.mark.parametrize("opened", [".", "..", "inside"])
+def test_programs_that_others_could_have_written_are_refused_and_the_way_out_works(programs, tmp_path, opened):
+    compiled.share_artefacts()
+    (programs / "inside").mkdir()
+    programs.chmod(0o755)
+    os.chmod(programs / opened, 0o777)
+    message = f"can be written by other users: set {compiled.FOLDER} to a folder that is yours alone"
+    with pytest.raises(InputError, match=message):
+        TinyBackbone(compile=True)
+    assert TinyBackbone(compile=False).kinds
+    os.environ[compiled.FOLDER] = str(tmp_path / "own")
+    assert TinyBackbone(compile=True).program_rows
+
+
+def test_programs_of_another_user_are_refused(programs, monkeypatch):
+    compiled.share_artefacts()
+    user = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: user + 1)
+    with pytest.raises(InputError, match="can be written by other users"):
+        compiled.share_artefacts()
+
+
+def test_a_folder_in_which_nobody_moves_what_is_not_his_may_be_above_it(programs):
+    compiled.share_artefacts()
+    programs.parent.chmod(0o1777)
+    compiled.share_artefacts()
+
+
+def mean_of_pixels():
+    """A network of one's own, as backbone.target names it."""
+    return nn.Sequential(nn.Conv2d(3, 8, 4, 4), nn.GELU())
+
+
+def test_networks_of_ones_own_are_compiled_too(both):
+    target = f"{__name__}:mean_of_pixels"
+    eager, fast = (ModuleBackbone(target, size=16, compile=flag) for flag in (False, True))
+    found = [backbone.extract(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), ["pooled", "map"]) for backbone in (eager, fast)]
+    torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
+    assert fast.identity() == {**eager.identity(), "compiled": True}
+
+
+def test_a_saved_program_is_not_compiled_and_runs_as_it_is(tmp_path):
+    path = tmp_path / "saved.ts"
+    torch.jit.trace(mean_of_pixels().eval(), torch.zeros(1, 3, 16, 16)).save(path)
+    given = {"size": 16, "trust": True}
+    with pytest.raises(InputError, match=r"cannot be compiled anew: set backbone.compile=false"):
+        ModuleBackbone(str(path), compile=True, **given)
+    assert ModuleBackbone(str(path), compile=False, **given).kinds
 
 
 @pytest.mark.slow

@@ -245,6 +245,12 @@ def test_the_model_says_what_is_wrong(tmp_path, folders):
         load(folders["bert"]).transform(3)
 
 
+def test_texts_are_not_compiled_and_the_way_out_works(folders):
+    with pytest.raises(InputError, match=r"no two batches are equally long.*: set backbone.compile=false"):
+        load(str(folders["bert"]), compile=True)
+    assert load(str(folders["bert"]), compile=False).kinds
+
+
 def test_a_model_of_images_is_read_as_before(tmp_path):
     import transformers
 

@@ -1,0 +1,121 @@
+"""How far chance alone carries systems ahead of each other: the largest standardised leads in resampled test rows.
+
+Only quantiles of largest leads are asked for, so most pairs and resamples need not be looked at: a lead is at most the
+distance between the highest deviation of some systems and the lowest of others, over the least error among their pairs.
+Where this bound is below what other pairs have reached at the quantile already, nothing there can move it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.leaderboard.pairs import squared_distances
+from probe.leaderboard.seeds import FloatArray
+
+BLOCK = 2**20
+"""Counts of resampled rows at once: few and large products, since threads of small ones wait for each other."""
+TILE = 16
+"""Systems that are bounded together."""
+Floats = NDArray[np.float32]
+
+
+def resample(
+    influences: NDArray[Any], seeds: FloatArray, n_resamples: int, rng: np.random.Generator
+) -> tuple[Floats, Floats]:
+    """(B, S) deviations of the systems' means from their values, and (S, S) standard errors of their differences.
+
+    Args:
+        influences: (S, N) of the test rows on the means over seeds.
+        seeds: (S,) variance that seeds add to that of the rows.
+        n_resamples: B.
+        rng: Of the resamples.
+    """
+    n_systems, n_rows = influences.shape
+    deviations = rng.standard_normal((n_resamples, n_systems), dtype=np.float32) * np.sqrt(seeds).astype(np.float32)
+    step = min(n_resamples, max(1, BLOCK // n_rows))
+    offsets = np.arange(step, dtype=np.int32)[:, None] * np.int32(n_rows)
+    for start in range(0, n_resamples, step):
+        n = min(step, n_resamples - start)
+        drawn = rng.integers(0, n_rows, size=(n, n_rows), dtype=np.int32) + offsets[:n]
+        counts = np.bincount(drawn.ravel(), minlength=n * n_rows).reshape(n, n_rows).astype(np.float32)
+        # Influences sum to zero, so counts and counts - 1 give the same deviation.
+        deviations[start : start + n] += counts @ influences.T
+    errors = np.sqrt(squared_distances(influences) + seeds[:, None] + seeds[None, :])
+    return deviations, errors.astype(np.float32)
+
+
+class Leads:
+    """The standardised leads of S systems over each other in B resamples.
+
+    Args:
+        deviations: (B, S), as `resample` gives them.
+        errors: (S, S), as `resample` gives them.
+        values: (S,) of the systems. Those of similar values have similar errors, so that bounds of theirs are close.
+    """
+
+    def __init__(self, deviations: Floats, errors: Floats, values: FloatArray):
+        order = np.argsort(values, kind="stable")
+        self._place = np.argsort(order)
+        self._deviations = np.ascontiguousarray(deviations.T[order])
+        errors = errors[order][:, order]
+        self._inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
+        self._starts = np.arange(0, len(order), TILE)
+        self._high = np.maximum.reduceat(self._deviations, self._starts, axis=0)
+        self._low = np.minimum.reduceat(self._deviations, self._starts, axis=0)
+        self._steepest = np.maximum.reduceat(self._inverse, self._starts, axis=1)
+
+    def raise_largest(self, largest: Floats, level: float) -> None:
+        """Raises (B,) to the largest lead of any pair, exactly where the quantile of this level rests on it."""
+        np.maximum(largest, self._of_extremes(), out=largest)
+        steepest = np.maximum.reduceat(self._steepest, self._starts, axis=0)
+        for i, start in enumerate(self._starts):
+            floor = _floor(largest, level)
+            bounds = np.maximum(self._high[i] - self._low[i:], self._high[i:] - self._low[i])
+            bounds *= steepest[i, i:, None]
+            above = bounds > floor
+            for j in np.flatnonzero(above.any(axis=1)):
+                at = np.flatnonzero(above[j])
+                found = self._of_tiles(start, self._starts[i + j], at)
+                largest[at] = np.maximum(largest[at], found)
+
+    def quantile_over(self, system: int, level: float) -> Any:
+        """The quantile of the largest lead of any other system over one."""
+        s = self._place[system]
+        bounds = ((self._high - self._deviations[s]) * self._steepest[s][:, None]).max(axis=0)
+        largest, n = np.zeros_like(bounds), len(bounds)
+        first = np.argsort(-bounds)[: 2 * (n - _place(n, level))]
+        largest[first] = self._over(s, first)
+        rest = np.setdiff1d(np.flatnonzero(bounds > _floor(largest, level)), first)
+        largest[rest] = self._over(s, rest)
+        return np.quantile(largest, level)
+
+    def _of_extremes(self) -> Floats:
+        """(B,) lead of the system of the highest deviation over that of the lowest."""
+        high, low = self._deviations.argmax(axis=0), self._deviations.argmin(axis=0)
+        resamples = np.arange(len(high))
+        return (self._deviations[high, resamples] - self._deviations[low, resamples]) * self._inverse[high, low]
+
+    def _of_tiles(self, i: int, j: int, at: NDArray[Any]) -> Floats:
+        """The largest lead in some resamples between systems of two tiles, either way."""
+        a, b = slice(i, i + TILE), slice(j, j + TILE)
+        leads = self._deviations[a][:, None, at] - self._deviations[b][:, at]
+        leads *= self._inverse[a, b, None]
+        return np.abs(leads, out=leads).reshape(-1, len(at)).max(axis=0)
+
+    def _over(self, s: int, at: NDArray[Any]) -> Floats:
+        """The largest lead of any other system over one, in some resamples."""
+        leads = (np.take(self._deviations, at, axis=1) - self._deviations[s, at]) * self._inverse[s][:, None]
+        return np.maximum(leads.max(axis=0), 0)
+
+
+def _place(n: int, level: float) -> int:
+    """Where the sorted values begin on which a quantile rests, at most."""
+    return max(0, int(level * (n - 1)) - 1)
+
+
+def _floor(values: Floats, level: float) -> Any:
+    place = _place(len(values), level)
+    return np.partition(values, place)[place]

@@ -1,0 +1,87 @@
+"""What every test row adds to the cells of a table: from the bits in the index, or from the predictions of the runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from probe.core.errors import InputError
+from probe.leaderboard.records import METRIC, has_bits, row_values
+from probe.leaderboard.statistics import Scores, scores, scores_of_systems
+from probe.metrics.shared.metric import Metric
+from probe.metrics.shared.scores import restored
+from probe.results.reader import read_predictions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+RUN_FIELDS = (
+    "number", "dataset.test_rows", "n_scored", "folder", "correct", "skipped", "dataset.target", "n_folds", "n_learnt",
+)  # fmt: skip
+
+
+def row_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Scores]:
+    """Row values of every cell, by (row, column); within a column all on common places for the test rows."""
+    number = frame["seed"] * frame["n_folds"].clip(lower=1) + frame["fold"]
+    frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
+    runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
+    cells: dict[str, dict[str, list[int]]] = {}
+    for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
+        cells.setdefault(column, {}).setdefault(row, []).append(i)
+    found: dict[tuple[str, str], Scores] = {}
+    for column, systems in sorted(cells.items()):
+        systems = dict(sorted(systems.items()))
+        members = [i for own in systems.values() for i in own]
+        values = _bits(runs, members) if has_bits(metric) else {i: _values(runs[i], metric) for i in members}
+        looked_at = {} if has_bits(metric) else {i: ~np.isnan(v) for i, v in values.items()}
+        places, n_rows = _places(runs, members, looked_at)
+        if places is None and not any(runs[i][7] for i in members):
+            seeds = [[runs[i][0] for i in own] for own in systems.values()]
+            told = scores_of_systems([[values[i] for i in own] for own in systems.values()], seeds)
+            found |= {(row, column): one for row, one in zip(systems, told, strict=True)}
+            continue
+        for row, own in systems.items():
+            where = None if places is None else [places[i] for i in own]
+            of_rows = [values[i][looked_at[i]] if looked_at else values[i] for i in own]
+            learnt = np.mean([runs[i][8] for i in own])
+            found[row, column] = scores(of_rows, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
+    return found
+
+
+def _places(
+    runs: Any, members: Sequence[int], looked_at: Mapping[int, NDArray[np.bool_]]
+) -> tuple[dict[int, Any] | None, int]:
+    """Places of each run's test rows among all of its column, None where all test the same; and how many there are.
+
+    Rows that the metric does not look at are none of them; where nothing is said, it looks at all.
+    """
+    same = len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members)
+    if same and all(mask.all() for mask in looked_at.values()):
+        return None, int(runs[members[0]][2])
+    tested = {i: read_predictions(runs[i][3])["row"] for i in members}
+    tested = {i: rows[looked_at[i]] if looked_at else rows for i, rows in tested.items()}
+    every = np.unique(np.concatenate(list(tested.values())))
+    return {i: np.searchsorted(every, rows) for i, rows in tested.items()}, len(every)
+
+
+def _bits(runs: Any, members: Sequence[int]) -> dict[int, NDArray[np.float64]]:
+    """(N,) whether each test row was right, of every run, as the index has it."""
+    if len({runs[i][2] for i in members}) > 1:
+        return {i: value for i in members for value in _bits(runs, [i]).values()}
+    packed = np.frombuffer(b"".join(runs[i][4] for i in members), np.uint8).reshape(len(members), -1)
+    values = np.unpackbits(packed, axis=1, count=runs[members[0]][2]).astype(np.float64)
+    return dict(zip(members, values, strict=True))
+
+
+def _values(run: Any, metric: Metric) -> Any:
+    """(N,) values of the test rows of a run, their mean exactly the recorded metric."""
+    _, _, _, folder, _, _, target, _, _, recorded = run
+    try:
+        predictions = read_predictions(folder)
+        values = row_values(metric, predictions, restored(predictions, target))
+    except InputError as error:
+        raise InputError(f"{folder}: {error}, or make the run again with force=true") from None
+    return values + (recorded - np.nanmean(values))
