@@ -106,7 +106,8 @@ def _forward_seconds(backbone: Backbone, batches: list[Any]) -> float:
     for batch in batches:
         given = backbone.extract(batch, backbone.kinds)
     # Moving a value waits for the device.
-    float(next(iter(given.values())).flatten()[0])
+    first = next(iter(given.values()))
+    float((first.values if isinstance(first, Ragged) else first).flatten()[0])
     return time.perf_counter() - start
 
 

@@ -121,7 +121,7 @@ def describe(argv: Sequence[str]) -> int:
     parser.add_argument("--sheet", type=Path, default=Path("contact_sheet.png"), help="where the pictures go")
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--config-dir", help="a folder with yamls of your own, as for a run")
-    options = parser.parse_args(argv)
+    options = parser.parse_intermixed_args(argv)
     if options.sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet is {options.sheet}, expected a name that ends in {', '.join(sorted(EXTENSIONS))}")
     facts, needs = {}, []

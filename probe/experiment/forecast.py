@@ -12,6 +12,7 @@ from probe.core.device import resolve_device
 from probe.core.memory import available_bytes
 from probe.experiment.reading import MEAN, sources
 from probe.experiment.request import Drawn
+from probe.features.extraction.batches import collate
 from probe.features.layout import requested_dtypes, stored_dtype
 from probe.heads.shared.forecast import Forecast
 
@@ -51,11 +52,18 @@ def row_bytes(kind: str, shape: Sequence[int]) -> int:
 
 def doubt(drawn: Drawn) -> str | None:
     """A sentence on a run whose fit will not find the memory that its head is known to take; None of any other."""
-    asked = drawn.checked.asked
-    if not isinstance(asked.backbone, Tapped):
-        return None
-    found = of_fit(drawn, asked.backbone.shapes)
+    found = of_fit(drawn, _shapes(drawn))
     return None if found is None or found.is_guess else too_large(drawn, found)
+
+
+def _shapes(drawn: Drawn) -> Shapes:
+    """Of one row of each kind: what the backbone says, else what it gives of the first row."""
+    asked = drawn.checked.asked
+    if isinstance(asked.backbone, Tapped):
+        return asked.backbone.shapes
+    train = asked.dataset.partitions["train"]
+    given = asked.backbone.extract(collate(asked.backbone, [asked.backbone.transform(train[0])]), asked.backbone.kinds)
+    return {kind: tuple(value.shape[1:]) for kind, value in given.items()}
 
 
 def too_large(drawn: Drawn, found: Forecast) -> str | None:

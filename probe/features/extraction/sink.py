@@ -195,7 +195,7 @@ class Sink:
         even = {kind: rows for kind, rows in arrays.items() if not isinstance(rows, Ragged)}
         ragged = {kind: rows for kind, rows in arrays.items() if isinstance(rows, Ragged)}
         flat = {kind: ragged[kind].values if kind in ragged else even[kind] for kind in arrays}
-        if not self._has_room:
+        if arrays and not self._has_room:
             self._has_room = True
             per_row = sum(rows.values.nbytes for rows in ragged.values()) / max(1, len(next(iter(arrays.values()))))
             # Segments, and the arrays that they become before they go.

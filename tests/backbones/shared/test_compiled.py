@@ -190,6 +190,7 @@ def test_networks_of_ones_own_are_compiled_too(both):
     assert fast.identity() == {**eager.identity(), "compiled": True}
 
 
+@pytest.mark.filterwarnings("ignore::FutureWarning")  # of tracing
 def test_a_saved_program_is_not_compiled_and_runs_as_it_is(tmp_path):
     path = tmp_path / "saved.ts"
     torch.jit.trace(mean_of_pixels().eval(), torch.zeros(1, 3, 16, 16)).save(path)
