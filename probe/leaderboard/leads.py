@@ -19,6 +19,8 @@ BLOCK = 2**20
 """Counts of resampled rows at once: few and large products, since threads of small ones wait for each other."""
 TILE = 16
 """Systems that are bounded together."""
+N_SOME = 64
+"""Systems that are looked at for a bound on the quantile of all."""
 Floats = NDArray[np.float32]
 
 
@@ -59,7 +61,8 @@ class Leads:
     def __init__(self, deviations: Floats, errors: Floats, values: FloatArray):
         order = np.argsort(values, kind="stable")
         self._place = np.argsort(order)
-        self._deviations = np.ascontiguousarray(deviations.T[order])
+        self._by_resample = deviations[:, order]
+        self._deviations = np.ascontiguousarray(self._by_resample.T)
         errors = errors[order][:, order]
         self._inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
         self._starts = np.arange(0, len(order), TILE)
@@ -80,6 +83,12 @@ class Leads:
                 at = np.flatnonzero(above[j])
                 found = self._of_tiles(start, self._starts[i + j], at)
                 largest[at] = np.maximum(largest[at], found)
+
+    def least_quantile_over(self, system: int, level: float) -> Any:
+        """At most the quantile of the largest lead of any other system over one: that of some of the others."""
+        s, some = self._place[system], slice(None, None, max(1, len(self._place) // N_SOME))
+        leads = (self._by_resample[:, some] - self._deviations[s][:, None]) * self._inverse[s, some]
+        return np.quantile(np.maximum(leads.max(axis=1), 0), level)
 
     def quantile_over(self, system: int, level: float) -> Any:
         """The quantile of the largest lead of any other system over one."""
@@ -107,8 +116,10 @@ class Leads:
 
     def _over(self, s: int, at: NDArray[Any]) -> Floats:
         """The largest lead of any other system over one, in some resamples."""
-        leads = (np.take(self._deviations, at, axis=1) - self._deviations[s, at]) * self._inverse[s][:, None]
-        return np.maximum(leads.max(axis=0), 0)
+        leads = self._by_resample[at]
+        leads -= self._deviations[s, at][:, None]
+        leads *= self._inverse[s]
+        return np.maximum(leads.max(axis=1), 0)
 
 
 def _place(n: int, level: float) -> int:

@@ -90,9 +90,11 @@ def _behind(tests: PairTests, leads: Leads, better: NDArray[np.bool_], level: fl
     open_to_doubt = np.flatnonzero(~better.any(axis=0))
     found = np.zeros(len(better), bool)
     ahead, behind = tests.ahead(open_to_doubt, least)
+    smallest = np.ones(len(better))
+    np.minimum.at(smallest, behind, tests.tail(ahead, behind))
     for system in np.unique(behind):
-        quantile = leads.quantile_over(system, level)
-        one_side = ndtr(-np.maximum(quantile, least))
-        places = ahead[behind == system]
-        found[system] = (tests.tail(places, np.full(len(places), system)) <= one_side).any()
+        for quantile in (leads.least_quantile_over, leads.quantile_over):
+            found[system] = smallest[system] <= ndtr(-np.maximum(quantile(system, level), least))
+            if not found[system]:
+                break
     return found

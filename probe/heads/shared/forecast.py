@@ -43,7 +43,7 @@ def of_moments(n_rows: int, width: int, n_classes: int, *, full: int = 0) -> For
     import torch
 
     n_threads = torch.get_num_threads()
-    sums = DOUBLE * n_classes * width * (n_threads + 2)
+    sums = DOUBLE * n_classes * width * (n_threads + 1)
     blocks = (PASS_BYTES if full else BLOCK_BYTES) * n_threads
     products = n_rows * width * (width if full else 1.0) + 2 * EIGEN_PRODUCTS * width**3 * bool(full)
     return Forecast(sums + blocks + DOUBLE * full * width**2, products)

@@ -133,7 +133,7 @@ def of_training(
     with FlopCounterMode(display=False) as counter:
         module(one_row)
     row_bytes = sum(value.nbytes for value in one_row.values())
-    at_once = min(n_rows, CHUNK_BYTES // row_bytes)
+    at_once = min(n_rows // 10, CHUNK_BYTES // row_bytes) if n_candidates > 1 else 0
     products = counter.get_total_flops() / 2
     passes = PASSES_OF_A_STEP * n_epochs * n_rows
     return Forecast(n_candidates * weights + max(batch_size * per_row, at_once * (per_row // SPARE + row_bytes)),
