@@ -7,6 +7,7 @@ Where this bound is below what other pairs have reached at the quantile already,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -84,22 +85,23 @@ class Leads:
                 found = self._of_tiles(start, self._starts[i + j], at)
                 largest[at] = np.maximum(largest[at], found)
 
-    def least_quantile_over(self, system: int, level: float) -> Any:
-        """At most the quantile of the largest lead of any other system over one: that of some of the others."""
+    def quantiles_over(self, system: int, level: float) -> Iterator[tuple[Any, Any]]:
+        """Bounds below and above the quantile of the largest lead of any other system over one, ever closer.
+
+        The last two are the quantile itself.
+        """
         s, some = self._place[system], slice(None, None, max(1, len(self._place) // N_SOME))
         leads = (self._by_resample[:, some] - self._deviations[s][:, None]) * self._inverse[s, some]
-        return np.quantile(np.maximum(leads.max(axis=1), 0), level)
-
-    def quantile_over(self, system: int, level: float) -> Any:
-        """The quantile of the largest lead of any other system over one."""
-        s = self._place[system]
+        largest = np.maximum(leads.max(axis=1), 0)
+        yield np.quantile(largest, level), np.inf
         bounds = ((self._high - self._deviations[s]) * self._steepest[s][:, None]).max(axis=0)
-        largest, n = np.zeros_like(bounds), len(bounds)
+        n = len(bounds)
         first = np.argsort(-bounds)[: 2 * (n - _place(n, level))]
         largest[first] = self._over(s, first)
+        yield np.quantile(largest, level), np.quantile(np.maximum(bounds, 0), level)
         rest = np.setdiff1d(np.flatnonzero(bounds > _floor(largest, level)), first)
         largest[rest] = self._over(s, rest)
-        return np.quantile(largest, level)
+        yield (np.quantile(largest, level),) * 2
 
     def _of_extremes(self) -> Floats:
         """(B,) lead of the system of the highest deviation over that of the lowest."""

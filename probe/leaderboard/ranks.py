@@ -93,8 +93,8 @@ def _behind(tests: PairTests, leads: Leads, better: NDArray[np.bool_], level: fl
     smallest = np.ones(len(better))
     np.minimum.at(smallest, behind, tests.tail(ahead, behind))
     for system in np.unique(behind):
-        for quantile in (leads.least_quantile_over, leads.quantile_over):
-            found[system] = smallest[system] <= ndtr(-np.maximum(quantile(system, level), least))
-            if not found[system]:
+        for low, high in leads.quantiles_over(system, level):
+            found[system] = smallest[system] <= ndtr(-np.maximum(high, least))
+            if found[system] or smallest[system] > ndtr(-np.maximum(low, least)):
                 break
     return found

@@ -108,9 +108,10 @@ def plain_views(frame: pd.DataFrame, ranked: Sequence[Table], cells: Mapping[str
         cells: Row of the page -> column -> cell.
     """
     known = {one.metric for one in ranked}
+    room = MAX_PLAIN_CELLS // max(1, sum(map(len, cells.values())))
     found = []
     for name, measure in measures(frame).items():
-        if name in known:
+        if name in known or len(found) == room:
             continue
         at = frame.loc[frame[METRIC + name].notna(), ["name", METRIC + name, *_goal(measure)]]
         values = {run: rest for run, *rest in at.itertuples(index=False, name=None)}
@@ -119,8 +120,7 @@ def plain_views(frame: pd.DataFrame, ranked: Sequence[Table], cells: Mapping[str
             for of_row in cells.values()
         ]
         found.append(_plain_view(ranked[0], measure, told))
-    room = MAX_PLAIN_CELLS // max(1, sum(map(len, cells.values())))
-    return found[:room]
+    return found
 
 
 def _goal(measure: Metric) -> list[str]:

@@ -1,5 +1,5 @@
 /* The table. Its rows are made once for each set of columns, and only put into order afterwards. */
-const PAGE = 50;
+const PAGE = 50, STEP = 200;
 let shownRows = PAGE, made = { key: "", head: "", rows: new Map(), ranges: [] };
 
 function heading(label, by, firstDown, kind = "") {
@@ -91,9 +91,12 @@ function drawTable() {
   $("all-rows").textContent = `Show all ${lines.length}`;
 }
 
+/* Many rows come some at a time, so that the page answers in between; whoever sorts or filters meanwhile ends it. */
 function showMore(count) {
-  shownRows = count;
+  const next = Math.min(count, shownRows + STEP);
+  shownRows = next;
   drawTable();
+  if (next < count && !$("more").hidden) requestAnimationFrame(() => setTimeout(() => { if (shownRows === next) showMore(count); }, 0));
 }
 
 function openRow(place) {
