@@ -2,8 +2,8 @@
 
     python benchmarks/page.py [--rows 1000] [--columns 20] [--seeds 1] [--keep FOLDER] [--shots FOLDER]
 
-Makes runs of so many rows, columns and seeds (or takes those of `--keep`), writes the page as `probe leaderboard --html`
-does, and prints its size and seconds: to write it, to open it until the table stands and until the plots do, and from
+Makes runs of so many rows, columns and seeds (or takes those of `--keep`), writes the page as
+`probe leaderboard --html` does, and prints its size and seconds: to write it, to open it until the table stands and until the plots do, and from
 a click to the next picture for sorting by a column, filtering, opening a row, showing all rows. `--shots` leaves
 pictures of it at the size of a desktop and of a phone. Needs Chromium and playwright.
 """
@@ -37,6 +37,7 @@ STEPS = {
     "show all rows": ("#all-rows", "element.click()"),
     "sort all rows": ("thead button[data-sort^='c:']", "element.click()"),
 }
+
 
 def make_runs(root: Path, n_rows: int, n_columns: int, n_seeds: int) -> None:
     for row in range(n_rows):

@@ -86,8 +86,8 @@ def load(
         raise InputError(f"reads is {reads!r}, expected images or texts: set backbone.reads to one of them")
     if what == "texts" and compile:
         raise InputError(
-            f"huggingface model {name} reads texts, of which no two batches are equally long, and a program is made for "
-            "one length: set backbone.compile=false"
+            f"huggingface model {name} reads texts, of which no two batches are equally long, and a program is made "
+            "for one length: set backbone.compile=false"
         )
     given, others = (of_texts, of_images) if what == "texts" else (of_images, of_texts)
     if odd := [option for option, value in others.items() if value is not None]:

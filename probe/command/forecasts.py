@@ -122,7 +122,9 @@ def lines(needs: Sequence[Needs], minutes: float, folder: Path) -> dict[str, str
         more = f", and {counted(unknown, 'fit')} of unknown length" if unknown else ""
         found["fit"] = f"at least {duration(60 * sum(fits))}, by a product timed here{more}"
     if len(needs) > 1:
-        found["sweep"] = f"{counted(len(needs), 'run')}, about {duration(60 * (minutes + sum(fits)))} one after the other"
+        found["sweep"] = (
+            f"{counted(len(needs), 'run')}, about {duration(60 * (minutes + sum(fits)))} one after the other"
+        )
     return found
 
 
@@ -130,5 +132,3 @@ def free_bytes(folder: Path) -> int:
     """Of the disk that a folder lies on, or would."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     return shutil.disk_usage(there).free
-
-

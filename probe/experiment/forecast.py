@@ -74,8 +74,8 @@ def too_large(drawn: Drawn, found: Forecast) -> str | None:
         return None
     n_rows = len(drawn.split.train) + len(drawn.split.validation)
     return (
-        f"fitting {type(drawn.checked.head).__name__} on {n_rows:,} rows takes about {gigabytes(found.bytes)} of memory "
-        f"and {device} has {gigabytes(available)} left: take fewer rows (limit=<number>), another head such as "
+        f"fitting {type(drawn.checked.head).__name__} on {n_rows:,} rows takes about {gigabytes(found.bytes)} of "
+        f"memory and {device} has {gigabytes(available)} left: take fewer rows (limit=<number>), another head such as "
         "head=ncm, or a machine with more"
     )
 

@@ -75,14 +75,14 @@ class Leads:
         """Raises (B,) to the largest lead of any pair, exactly where the quantile of this level rests on it."""
         np.maximum(largest, self._of_extremes(), out=largest)
         steepest = np.maximum.reduceat(self._steepest, self._starts, axis=0)
-        for i, start in enumerate(self._starts):
+        for i, start in enumerate(self._starts.tolist()):
             floor = _floor(largest, level)
             bounds = np.maximum(self._high[i] - self._low[i:], self._high[i:] - self._low[i])
             bounds *= steepest[i, i:, None]
             above = bounds > floor
             for j in np.flatnonzero(above.any(axis=1)):
                 at = np.flatnonzero(above[j])
-                found = self._of_tiles(start, self._starts[i + j], at)
+                found = self._of_tiles(start, int(self._starts[i + j]), at)
                 largest[at] = np.maximum(largest[at], found)
 
     def quantiles_over(self, system: int, level: float) -> Iterator[tuple[Any, Any]]:

@@ -61,7 +61,9 @@ def rank(
         leads[-1].raise_largest(largest, level)
     # Never easier than the test of one pair, so that what is told apart here is different for `compare` too.
     all_pairs = max(float(np.quantile(largest, level)), float(ndtri((1 + level) / 2)))
-    return [_ranking(column, of_column, sign, all_pairs, level) for column, of_column in zip(columns, leads, strict=True)]
+    return [
+        _ranking(column, of_column, sign, all_pairs, level) for column, of_column in zip(columns, leads, strict=True)
+    ]
 
 
 def _leads(column: Sequence[Scores], sign: float, n_resamples: int, rng: np.random.Generator) -> Leads:

@@ -10,7 +10,13 @@ from probe.experiment import forecast
 @pytest.fixture
 def given(tmp_path):
     X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
-    return {"dataset": (X, np.arange(60) % 3), "head": "lda", "protocol": "holdout", "runs": tmp_path, "cache": tmp_path / "cache"}
+    return {
+        "dataset": (X, np.arange(60) % 3),
+        "head": "lda",
+        "protocol": "holdout",
+        "runs": tmp_path,
+        "cache": tmp_path / "cache",
+    }
 
 
 def test_a_run_that_will_not_fit_is_told_of_in_one_sentence_and_carried_out(given, monkeypatch):

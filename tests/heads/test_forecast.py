@@ -67,7 +67,12 @@ print(head.forecast(n_rows, shapes, n_classes).bytes, peak[0] - before)
         ("ridge", "RidgeProbe", "", [(4000, 2000, 10, 0), (6000, 3000, 100, 0)]),
         ("knn", "KNearest", "", [(8000, 512, 10, 0), (20_000, 1024, 100, 0)]),
         ("linear", "LinearProbe", "Cs=[1e-3, 1e-2], tol=1e-2", [(50_000, 512, 10, 0), (10_000, 1024, 200, 0)]),
-        ("moment_probing", "MomentProbing", "epochs=[1], learning_rates=[1e-3]", [(600, 256, 10, 16), (600, 512, 100, 64)]),
+        (
+            "moment_probing",
+            "MomentProbing",
+            "epochs=[1], learning_rates=[1e-3]",
+            [(600, 256, 10, 16), (600, 512, 100, 64)],
+        ),
     ],
 )
 def test_the_memory_of_a_fit_is_foretold_within_a_factor_of_one_and_a_half(module, name, options, sizes, tmp_path):

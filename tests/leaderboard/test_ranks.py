@@ -98,7 +98,9 @@ def test_bounds_change_no_rank(n_systems: int, n_seeds: int, spread_of: float, m
     hard = rng.uniform(size=(1, 1, 150))
     columns = []
     for _ in range(2):
-        skill = 0.7 + spread_of * rng.uniform(-1, 1, (n_systems, 1, 1)) + 0.02 * rng.normal(size=(n_systems, n_seeds, 1))
+        skill = (
+            0.7 + spread_of * rng.uniform(-1, 1, (n_systems, 1, 1)) + 0.02 * rng.normal(size=(n_systems, n_seeds, 1))
+        )
         right = (hard + 0.2 * rng.normal(size=(n_systems, n_seeds, 150)) < skill).astype(float)
         right[1] = right[0]
         right[2] = 1

@@ -1,8 +1,8 @@
 """The forward pass of a network as a compiled program: the same numbers to rounding, in less time.
 
 Compiled programs lie in the cache folder (`compiled`), or where `TORCHINDUCTOR_CACHE_DIR` says, and serve all processes
-that ask for the same one: workers, ranks, jobs of a sweep. They are code, which torch unpickles and loads: a folder that
-others could have written to is refused.
+that ask for the same one: workers, ranks, jobs of a sweep. They are code, which torch unpickles and loads: a folder
+that others could have written to is refused.
 """
 
 from __future__ import annotations

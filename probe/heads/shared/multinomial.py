@@ -62,7 +62,9 @@ class MultinomialPath(LogisticPath):
         held = SINGLE * rows <= HOLD_BYTES
         scores = SINGLE * n_rows * n_classes
         kept = scores * (scores <= KEEP_BYTES) + min(3 * scores, LOGITS_BYTES)
-        solving = (SINGLE + HALF) * rows * held + kept + path_bytes(rank, n_classes, n_Cs, SINGLE) + DOUBLE * width * rank
+        solving = (
+            (SINGLE + HALF) * rows * held + kept + path_bytes(rank, n_classes, n_Cs, SINGLE) + DOUBLE * width * rank
+        )
         rotating = DOUBLE * (6 * width**2 if rank == width else 2 * rows + 4 * rank**2)
         products = float(rows * width + 2 * EIGEN_PRODUCTS * rank**3) + PASSES * (n_Cs + 1) * rows * n_classes
         return Forecast(max(solving, rotating) + 2 * CHUNK_BYTES, products)

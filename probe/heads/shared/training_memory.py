@@ -22,6 +22,8 @@ OF_A_SOLUTION = 3
 """Of each penalty: the solution, its gradient, the coefficients for rows as given."""
 PASSES_OF_A_STEP = 3
 """Forward, and backward to activations and to weights."""
+IN_A_STEP = 2
+"""Times that a step takes what it is refused for at the least: gradients of as much, and room of the libraries."""
 SPARE = 2
 """What a step takes beside the tensors that it keeps for its gradients, as a factor."""
 
@@ -136,5 +138,5 @@ def of_training(
     at_once = min(n_rows // 10, CHUNK_BYTES // row_bytes) if n_candidates > 1 else 0
     products = counter.get_total_flops() / 2
     passes = PASSES_OF_A_STEP * n_epochs * n_rows
-    return Forecast(n_candidates * weights + max(batch_size * per_row, at_once * (per_row // SPARE + row_bytes)),
-                    passes * products)  # fmt: skip
+    working = max(IN_A_STEP * batch_size * per_row, at_once * (per_row // SPARE + row_bytes))
+    return Forecast(n_candidates * weights + working, passes * products)

@@ -185,7 +185,9 @@ def mean_of_pixels():
 def test_networks_of_ones_own_are_compiled_too(both):
     target = f"{__name__}:mean_of_pixels"
     eager, fast = (ModuleBackbone(target, size=16, compile=flag) for flag in (False, True))
-    found = [backbone.extract(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), ["pooled", "map"]) for backbone in (eager, fast)]
+    found = [
+        backbone.extract(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), ["pooled", "map"]) for backbone in (eager, fast)
+    ]
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
     assert fast.identity() == {**eager.identity(), "compiled": True}
 
