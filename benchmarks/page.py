@@ -3,9 +3,10 @@
     python benchmarks/page.py [--rows 1000] [--columns 20] [--seeds 1] [--keep FOLDER] [--shots FOLDER]
 
 Makes runs of so many rows, columns and seeds (or takes those of `--keep`), writes the page as
-`probe leaderboard --html` does, and prints its size and seconds: to write it, to open it until the table stands and until the plots do, and from
-a click to the next picture for sorting by a column, filtering, opening a row, showing all rows. `--shots` leaves
-pictures of it at the size of a desktop and of a phone. Needs Chromium and playwright.
+`probe leaderboard --html` does, and prints its size and seconds: to write it, to open it until the table stands and
+until the plots do, and from a click to the next picture for sorting by a column, filtering, opening a row, showing all
+rows. `--shots` leaves pictures of it at the size of a desktop and of a phone. Needs Chromium
+and playwright.
 """
 
 from __future__ import annotations
