@@ -120,7 +120,7 @@ def lines(needs: Sequence[Needs], minutes: float, folder: Path) -> dict[str, str
     if fits:
         unknown = len(needs) - len(fits)
         more = f", and {counted(unknown, 'fit')} of unknown length" if unknown else ""
-        found["fit"] = f"at least {duration(60 * sum(fits))}, by a product timed here{more}"
+        found["fit"] = f"about {duration(60 * sum(fits))}, by a product timed here{more}"
     if len(needs) > 1:
         found["sweep"] = (
             f"{counted(len(needs), 'run')}, about {duration(60 * (minutes + sum(fits)))} one after the other"
