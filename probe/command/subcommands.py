@@ -124,7 +124,8 @@ def describe(argv: Sequence[str]) -> int:
     options = parser.parse_intermixed_args(argv)
     if options.sheet.suffix.lower() not in EXTENSIONS:
         raise InputError(f"--sheet is {options.sheet}, expected a name that ends in {', '.join(sorted(EXTENSIONS))}")
-    facts, needs = {}, []
+    facts: dict[str, dict[str, Any]] = {}
+    needs: list[forecasts.Needs] = []
     for config in [_readable(job, options.config_dir) for job in forecasts.jobs_of(options.overrides)]:
         dataset, backbone = building.dataset_of(config), building.backbone_of(config)
         pair = json.dumps([config[part] for part in ("backbone", "dataset", "views", "limit")], default=str)

@@ -117,7 +117,7 @@ def _digest(path: Path) -> str:
     return ""
 
 
-def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
+def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem], str]:
     """Runs whose folders were given themselves, as a sweep does; no index stands for them."""
     import pandas as pd
 
@@ -127,7 +127,7 @@ def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem]]:
             found.append(read_run(folder) | {"path": os.path.normpath(folder)} | dict.fromkeys(STAMPS, ""))
         except InputError as error:
             problems.append(Problem(str(folder), str(error)))
-    return pd.DataFrame(found), problems
+    return pd.DataFrame(found), problems, ""
 
 
 def read_folders(folders: Iterable[str | Path]) -> Records:
@@ -144,11 +144,11 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
         raise InputError(f"there is no folder {', '.join(absent)}: give folders that hold runs, such as runs")
     frames, problems, digests = [], [], []
     single = [root for root in roots if (root / RESULT).exists()]
-    for root, (frame, wrong, *told) in [
+    for root, (frame, wrong, told) in [
         (Path(), _read_single(single)),
         *((root, _read_folder(root)) for root in roots if root not in set(single)),
     ]:
-        digests += told
+        digests.append(told)
         problems += wrong
         if len(frame):
             paths = frame["path"].tolist()
@@ -167,5 +167,5 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
     once = frame.loc[~frame["digest"].duplicated()].sort_values(["name", "digest"], ignore_index=True)
     copies = len(frame) - len(once)
     notes = [f"{copies} copies of runs were counted once"] if copies else []
-    read = Read(roots[0], digests[0], once) if len(roots) == 1 and digests and digests[0] else None
+    read = Read(roots[0], digests[-1], once) if len(roots) == 1 and digests[-1] else None
     return Records(once, sorted(set(problems), key=lambda problem: problem.folder), notes, read)

@@ -95,9 +95,10 @@ def build_table(
     metric = metric or default_metrics(records.frame)[0]
     key = kept_table.key_of(records, metric, list(rows), list(columns))
     if made := kept_table.load(records, key):
+        cells = made.cells
         measure = measures(records.frame)[metric]
         found: Mapping[tuple[str, str], Scores] = kept_table.LateScores(
-            lambda: _behind(_told_apart(records, metric, rows, columns), made.cells)
+            lambda: _behind(_told_apart(records, metric, rows, columns), cells)
         )
     else:
         start = time.perf_counter()
@@ -162,7 +163,9 @@ def default_metrics(frame: pd.DataFrame) -> list[str]:
 
 def measures(frame: pd.DataFrame) -> dict[str, Metric]:
     """What the metrics of all runs are, by name."""
-    there = {name.removeprefix(METRIC): frame[name].notna().to_numpy() for name in frame if name.startswith(METRIC)}
+    there = {
+        name.removeprefix(METRIC): frame[name].notna().to_numpy() for name in frame.columns if name.startswith(METRIC)
+    }
     own = frame["own_metrics"].to_numpy()
     return {name: metric_of({"own_metrics": own[has.argmax()]}, name) for name, has in there.items() if has.any()}
 

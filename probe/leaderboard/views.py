@@ -109,7 +109,7 @@ def plain_views(frame: pd.DataFrame, ranked: Sequence[Table], cells: Mapping[str
     """
     known = {one.metric for one in ranked}
     room = MAX_PLAIN_CELLS // max(1, sum(map(len, cells.values())))
-    found = []
+    found: list[dict[str, Any]] = []
     for name, measure in measures(frame).items():
         if name in known or len(found) == room:
             continue
