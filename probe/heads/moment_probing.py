@@ -185,7 +185,9 @@ class MomentProbingSolver(MinibatchSolver):
 
     def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
         head = clone(self)
-        head.classes_, head.widths_ = np.arange(n_classes), {kind: shape[-1] for kind, shape in shapes.items()}
+        head.widths_ = {kind: shape[-1] for kind, shape in shapes.items()}
+        # One stands for columns of numbers, of which there are few.
+        head.classes_ = head.y_mean_ = np.arange(max(1, n_classes))
         recipes = self._recipes()
         with torch.random.fork_rng(devices=[]):
             module = head._module()

@@ -13,10 +13,10 @@ from sklearn.svm import LinearSVC
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.memory import available_bytes
 from probe.core.terminal import lasting
 from probe.heads.linalg.newton import Solution
 from probe.heads.shared.head import FloatArray
-from probe.heads.shared.training_memory import available_bytes
 
 Float64Array = NDArray[np.float64]
 OF_A_NUMBER = 8 + 16

@@ -14,12 +14,12 @@ from probe.core.arrays import RowStack, RowSubset
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
+from probe.core.memory import available_bytes
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.kernel_path import KernelPath
 from probe.heads.shared.ridge_numbers import penalties
-from probe.heads.shared.training_memory import available_bytes
 
 BLOCK_VALUES = 2**23
 """Entries of the kernel between new rows and those that are kept, at once."""
