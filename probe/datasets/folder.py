@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
-from probe.core.images import EXTENSIONS
 from probe.core.texts import one_spelling
 from probe.core.words import counted
+from probe.datasets.shared.files_below import check_link, files_below, is_image
 from probe.datasets.shared.labels import read_class_names
 from probe.datasets.shared.partitions import ImageFiles, make_dataset
 from probe.datasets.shared.sources import PARTITION_WORDS, passed_over
@@ -116,10 +116,10 @@ def _files(root: Path, name: str, follow_links: bool) -> tuple[dict[str, list[st
     """Image files of each class, as sorted paths below the root, and the files that are no images."""
     folder = root / name
     inside = os.path.realpath(root)
-    _check_link(folder, inside, follow_links)
+    check_link(folder, inside, follow_links)
     entries = [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
-    foreign = [entry.name for entry in entries if entry.is_file() and not _is_image(entry.name)]
-    loose = [entry.name for entry in entries if entry.is_file() and _is_image(entry.name)]
+    foreign = [entry.name for entry in entries if entry.is_file() and not is_image(entry.name)]
+    loose = [entry.name for entry in entries if entry.is_file() and is_image(entry.name)]
     if loose:
         raise InputError(
             f"{folder} holds {counted(len(loose), 'image')} beside its class folders ({sorted(loose)[0]}), "
@@ -128,43 +128,10 @@ def _files(root: Path, name: str, follow_links: bool) -> tuple[dict[str, list[st
         )
     classes = {}
     for c in sorted(entry.name for entry in entries if entry.is_dir()):
-        files = list(_files_below(folder / c, inside, follow_links, ()))
-        classes[c] = sorted(p.relative_to(root).as_posix() for p in files if _is_image(p.name))
-        foreign += [p.name for p in files if not _is_image(p.name)]
+        files = list(files_below(folder / c, inside, follow_links))
+        classes[c] = sorted(p.relative_to(root).as_posix() for p in files if is_image(p.name))
+        foreign += [p.name for p in files if not is_image(p.name)]
     return classes, foreign
-
-
-def _files_below(folder: Path, inside: str, follow_links: bool, above: tuple[str, ...]) -> Iterator[Path]:
-    """All files below a folder, hidden ones aside; links of images are checked."""
-    real = os.path.realpath(folder)
-    if real in above:
-        raise InputError(f"{folder} is a symbolic link to a folder above it, expected no loops: remove the link")
-    _check_link(folder, inside, follow_links)
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _files_below(folder / entry.name, inside, follow_links, (*above, real))
-            else:
-                if entry.is_symlink() and _is_image(entry.name):
-                    _check_link(folder / entry.name, inside, follow_links)
-                yield folder / entry.name
-
-
-def _check_link(path: Path, inside: str, follow_links: bool) -> None:
-    real = os.path.realpath(path)
-    if not os.path.exists(real):
-        raise InputError(f"{path} is a symbolic link to {real}, which does not exist: remove or mend the link")
-    if not follow_links and os.path.commonpath([inside, real]) != inside:
-        raise InputError(
-            f"{path} is a symbolic link out of the dataset's folder, to {real}: copy what it points to, or set "
-            "dataset.follow_links=true if it is meant to be there"
-        )
-
-
-def _is_image(name: str) -> bool:
-    return os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
 def _without(root: Path, found: dict[str, dict[str, list[str]]], ignored: str) -> dict[str, dict[str, list[str]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,12 @@ import numpy as np
 
 from probe.core.base import Dataset
 from probe.core.errors import InputError
-from probe.core.images import EXTENSIONS, upright_size
+from probe.core.images import upright_size
 from probe.core.targets.mask import Mask
+from probe.core.texts import one_spelling
 from probe.core.words import counted
 from probe.datasets.shared.columns import IMAGE, MASK, Role, required
+from probe.datasets.shared.files_below import files_below, is_image
 from probe.datasets.shared.labels import read_class_names
 from probe.datasets.shared.mask_codes import Ignored, read_palette
 from probe.datasets.shared.mask_images import Pairs, masks_of
@@ -42,6 +45,7 @@ def load(
     palette: str | Mapping[str, Any] | None = None,
     ignore_label: Ignored = 255,
     background: str | None = None,
+    follow_links: bool = False,
 ) -> Dataset:
     """Reads `<path>/images/train/**/<image>` with `<path>/masks/train/**/<image>.png`, or files named in a table.
 
@@ -63,6 +67,8 @@ def load(
             file with such a line for each, `128 64 128 road`.
         ignore_label: A code, a class, or several: pixels of these count nowhere.
         background: The class that is no object, left out of `f1_foreground`; by default the one called background.
+        follow_links: Symbolic links that lead out of the folder are refused unless this is true; links inside it are
+            followed either way. Files that a table names are read wherever they are.
     """
     if path is None:
         raise InputError("dataset=masks needs a folder or a table, none is given: set dataset.path=<folder>")
@@ -71,7 +77,7 @@ def load(
         raise InputError(f"dataset.path {path} is not there, expected a folder or a table: give its path")
     groups: dict[str, Any] = {}
     if root.is_dir():
-        called, found, left_out = root.resolve().name, *_of_folders(root, images, masks, mask_suffix)
+        called, found, left_out = root.resolve().name, *_of_folders(root, images, masks, mask_suffix, follow_links)
     else:
         called, columns = root.stem, (image_column, mask_column, partition_column, group_column)
         found, groups, left_out = _of_table(root, columns)
@@ -99,7 +105,7 @@ def _pairs(root: Path, images: list[str], masks: list[str]) -> Pairs:
     )
 
 
-def _of_folders(root: Path, images: str, masks: str, suffix: str) -> tuple[Names, list[str]]:
+def _of_folders(root: Path, images: str, masks: str, suffix: str, follow_links: bool) -> tuple[Names, list[str]]:
     """The files of each partition, below the two folders or beside them, and what is left over."""
     above = [entry.name for entry in sorted(root.iterdir()) if (entry / images).is_dir() and (entry / masks).is_dir()]
     folders = {f"{part}/{images}": f"{part}/{masks}" for part in above if part.lower() in PART_OF}
@@ -123,10 +129,12 @@ def _of_folders(root: Path, images: str, masks: str, suffix: str) -> tuple[Names
         )
     found, left_out, lacking = Names(), [], []
     for place, beside in folders.items():
-        pictures, foreign = _below(root, place)
-        drawn, more = _below(root, beside)
-        by_stem = {_stem(file, beside): file for file in drawn}
-        wanted = {file: f"{_stem(file, place)}{suffix}" for file in pictures}
+        pictures, foreign = _below(root, place, follow_links)
+        drawn, more = _below(root, beside, follow_links)
+        if not pictures:
+            raise InputError(f"{root / place} holds no image, expected some: add them, or remove the folder")
+        by_stem = _by_stem(root, drawn, beside)
+        wanted = {file: f"{_stem(file, place)}{one_spelling(suffix)}" for file in pictures}
         lacking += [(file, f"{beside}/{stem}.png") for file, stem in wanted.items() if stem not in by_stem]
         found[parts[place]] = pictures, [by_stem.get(stem, "") for stem in wanted.values()]
         alone = len(by_stem) - len(set(wanted.values()) & by_stem.keys())
@@ -140,16 +148,27 @@ def _of_folders(root: Path, images: str, masks: str, suffix: str) -> tuple[Names
     return found, left_out
 
 
-def _below(root: Path, folder: str) -> tuple[list[str], list[str]]:
-    """Image files below a folder, by path from the root in order, and the names of other files; hidden ones aside."""
-    files = [p for p in sorted((root / folder).rglob("*")) if p.is_file() and not p.name.startswith(".")]
-    is_image = [p.suffix.lower() in EXTENSIONS for p in files]
-    found = [p.relative_to(root).as_posix() for p, image in zip(files, is_image, strict=True) if image]
-    return found, [p.name for p, image in zip(files, is_image, strict=True) if not image]
+def _below(root: Path, folder: str, follow_links: bool) -> tuple[list[str], list[str]]:
+    """Image files below a folder, by path from the root in order, and the names of other files."""
+    there = os.path.lexists(root / folder)
+    files = sorted(files_below(root / folder, os.path.realpath(root), follow_links)) if there else []
+    found = [p.relative_to(root).as_posix() for p in files if is_image(p.name)]
+    return found, [p.name for p in files if not is_image(p.name)]
 
 
 def _stem(file: str, folder: str) -> str:
-    return Path(file).relative_to(folder).with_suffix("").as_posix()
+    """The path below a folder without an extension, in one spelling of accents."""
+    return one_spelling(Path(file).relative_to(folder).with_suffix("").as_posix())
+
+
+def _by_stem(root: Path, files: Sequence[str], folder: str) -> dict[str, str]:
+    found: dict[str, str] = {}
+    for file in files:
+        if (other := found.setdefault(_stem(file, folder), file)) != file:
+            raise InputError(
+                f"{root} has two masks of one image, {other} and {file}, expected one: remove or rename the other"
+            )
+    return found
 
 
 def _of_table(file: Path, columns: Sequence[str | None]) -> tuple[Names, dict[str, Any], list[str]]:

@@ -278,3 +278,69 @@ def test_a_mask_that_cannot_be_decoded_is_no_image_to_skip(tmp_path):
         InputError, match=r"masks/train/d\.png .* is no image of the formats.*: mend this mask, or remove"
     ):
         load(str(root))
+
+
+def test_a_mask_that_ends_too_early_is_named_and_an_image_can_be_skipped(tmp_path):
+    root = write(tmp_path)
+    whole = (root / "masks/train/a.png").read_bytes()
+    large = save(tmp_path / "large.png", as_codes(np.random.default_rng(0).integers(0, 3, (64, 64)))).read_bytes()
+    (root / "masks/train/a.png").write_bytes(large[: len(large) // 2])
+    with pytest.raises(InputError, match=r"masks/train/a\.png .*: mend this mask, or remove it and its image"):
+        load(str(root))
+    (root / "masks/train/a.png").write_bytes(whole)
+    image = (root / "images/train/a.jpg").read_bytes()
+    (root / "images/train/a.jpg").write_bytes(image[: len(image) // 2])
+    train = load(str(root)).partitions["train"]
+    with pytest.raises(InputError, match=r"images/train/a\.jpg .*features\.on_error=skip"):
+        train[0]
+
+
+def test_names_may_be_anything_that_a_file_can_be_called(tmp_path):
+    odd = ["-rf .v2", "a,b;'c'", "50 %d {x}", "<b>", "caf\u00e9", "\U0001f98a", "new\nline", " "]
+    masks = {name: [[k % 3, 1, 2]] for k, name in enumerate(odd)}
+    root = write(tmp_path / "odd", {"train": masks, "test": TEST})
+    apart = root / "masks/train/cafe\u0301.png"
+    (root / "masks/train/caf\u00e9.png").rename(apart)  # as macOS writes it
+    (root / "images/train/.hidden").mkdir()
+    save(root / "images/train/.hidden/x.png", as_codes([[1]]))
+    data = load(str(root))
+    by_name = dict(zip(data.partitions["train"].ids, held(data), strict=True))
+    assert by_name == {f"images/train/{name}.jpg": codes for name, codes in masks.items()}
+
+
+def test_two_masks_of_one_image_are_refused(tmp_path):
+    root = write(tmp_path)
+    save(root / "masks/train/a.bmp", as_codes(CODES["a"]))
+    with pytest.raises(InputError, match=r"two masks of one image, masks/train/a\.bmp and masks/train/a\.png"):
+        load(str(root))
+
+
+def test_a_partition_without_an_image_is_refused(tmp_path):
+    root = write(tmp_path)
+    (root / "images/test/e.jpg").unlink()
+    with pytest.raises(InputError, match=r"images/test holds no image, expected some"):
+        load(str(root))
+
+
+@pytest.mark.parametrize("folder", ["images", "masks"])
+def test_links_out_of_the_folder_are_refused_unless_wanted(tmp_path, folder):
+    root = write(tmp_path / "scenes")
+    (moved,) = root.glob(f"{folder}/train/a.*")
+    outside = moved.rename(tmp_path / moved.name)
+    moved.symlink_to(outside)
+    with pytest.raises(InputError, match=r"a\.\w+ is a symbolic link out of.*dataset\.follow_links=true"):
+        load(str(root))
+    assert held(load(str(root), follow_links=True)) == list(CODES.values())
+    outside.unlink()
+    with pytest.raises(InputError, match=r"a\.\w+ is a symbolic link to .*, which does not exist"):
+        load(str(root))
+
+
+def test_links_inside_are_followed_and_loops_refused(tmp_path):
+    root = write(tmp_path)
+    for folder, end in (("images", "jpg"), ("masks", "png")):
+        (root / folder / f"train/z.{end}").symlink_to(root / folder / f"train/a.{end}")
+    assert held(load(str(root)))[-1] == CODES["a"]
+    (root / "images/train/up").symlink_to(root / "images/train", target_is_directory=True)
+    with pytest.raises(InputError, match="up is a symbolic link to a folder above it"):
+        load(str(root))
