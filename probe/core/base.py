@@ -276,6 +276,13 @@ class DrawsByShare(Protocol):
 
 
 @runtime_checkable
+class DrawsByShown(Protocol):
+    """A protocol that says whether it draws rows of each class where a row shows several, such as those of pixels."""
+
+    by_shown: bool
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A partition whose rows belong to groups, (N,), which are not to be torn apart."""
 

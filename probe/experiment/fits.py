@@ -12,7 +12,7 @@ import numpy as np
 
 from probe import heads, protocols
 from probe.core import targets
-from probe.core.base import Dataset, DrawsByShare, DrawsByStratum, SplitProtocol
+from probe.core.base import Dataset, DrawsByShare, DrawsByShown, DrawsByStratum, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
 from probe.core.targets.labels import has_unknown
@@ -68,7 +68,7 @@ def _check_unknown(request: Run, has: str) -> None:
 def _check_test_on(other: Dataset, target: Target, has: str) -> None:
     given = f"dataset {other.name} has {other.target.phrase}"
     if not other.target.transfers:
-        raise InputError(f"{given}: test_on takes one class per row, or numbers to predict")
+        raise InputError(f"{given}: test_on takes one class per row, numbers to predict or masks")
     if target.transfers and other.target.name != target.name:
         raise InputError(f"{has}, {given}: give a dataset to test_on that has {target.phrase}")
 
@@ -82,6 +82,8 @@ def _stands_in(kind: Any, target: Target) -> bool:
 def _draws(protocol: Any, target: Target) -> bool:
     """Whether a protocol, or a class of such, draws by what takes the place of classes."""
     if target.even and isinstance(protocol, DrawsByShare) and protocol.by_share is True:
+        return True
+    if target.shows_several and isinstance(protocol, DrawsByShown) and protocol.by_shown is True:
         return True
     return isinstance(protocol, DrawsByStratum) and not protocol.by_class
 

@@ -10,7 +10,8 @@ import numpy as np
 from probe.core.base import Dataset, Split
 from probe.core.errors import InputError
 from probe.protocols.shared.checks import check_fraction
-from probe.protocols.shared.draws import priorities, ranks_in_class
+from probe.protocols.shared.draws import first_of_each, priorities, ranks_in_class
+from probe.protocols.shared.strata import classes_shown
 from probe.protocols.shared.validation import split_drawn
 
 
@@ -18,7 +19,9 @@ from probe.protocols.shared.validation import split_drawn
 class FewShot:
     """Draws k rows of every class, and nothing else is known: the validation rows are among them.
 
-    Of numbers to predict, k rows of every tenth of the rows by size.
+    Of numbers to predict, k rows of every tenth of the rows by size. Of masks, k images of every class: the first k of
+    those that show it, in one order of all images that the seed draws. An image counts for each class that it shows, so
+    that there are at most k K of them.
 
     The draws of one seed are nested in k. Below k = 5 hyper-parameters are chosen by folds of the drawn rows.
 
@@ -31,6 +34,7 @@ class FewShot:
     validation_fraction: float = 0.2
     name: ClassVar[str] = "few_shot"
     by_share: ClassVar[bool] = True
+    by_shown: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)
@@ -39,12 +43,18 @@ class FewShot:
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
+        shown = classes_shown(dataset, "train")
         labels = np.asarray(dataset.partitions["train"].labels)
-        counts = np.bincount(labels, minlength=len(dataset.class_names))
+        counts = np.bincount(labels, minlength=len(dataset.class_names)) if shown is None else shown.shown.sum(axis=0)
         if self.k > counts.min():
+            names = dataset.class_names if shown is None else shown.class_names
             raise InputError(
-                f"k is {self.k}, but class {dataset.class_names[counts.argmin()]} of dataset {dataset.name} has only "
-                f"{counts.min()} training rows: set protocol.k to {counts.min()} or less"
+                f"k is {self.k}, but class {names[counts.argmin()]} of dataset {dataset.name} has only {counts.min()} "
+                f"training rows: set protocol.k to {counts.min()} or less"
             )
-        ranks = ranks_in_class(labels, priorities(len(labels), dataset.fingerprint, seed, "train"))
-        return split_drawn(dataset, np.flatnonzero(ranks < self.k), seed, self.validation_fraction)
+        priority = priorities(len(labels), dataset.fingerprint, seed, "train")
+        if shown is None:
+            rows = np.flatnonzero(ranks_in_class(labels, priority) < self.k)
+        else:
+            rows = first_of_each(shown.shown, priority, self.k)
+        return split_drawn(dataset, rows, seed, self.validation_fraction)

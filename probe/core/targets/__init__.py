@@ -40,8 +40,9 @@ class Target(ABC):
         phrase: How an error says it of a dataset: `dataset x has <phrase>`.
         exclusive: Whether each row has exactly one of the classes. Else protocols see strata in their place.
         even: Whether each stratum is a share of the rows, so that some rows of each are a draw of the whole range.
+        shows_several: Whether a row shows several classes, which `shown_classes` tells.
         transfers: Whether labels of another dataset can be told in terms of these, for `test_on`.
-        calibrates: Whether held-out rows can give sets or intervals that hold labels at a chosen rate.
+        calibrates: Whether held-out rows can say how far outputs are to be believed.
         constant_head: The head that says the same of every row, the control of those that look at features.
         least_names: How many names a dataset has at least.
         ordered: Whether the dataset declares that classes or numbers are grades.
@@ -52,6 +53,7 @@ class Target(ABC):
     phrase: ClassVar[str]
     exclusive: ClassVar[bool] = False
     even: ClassVar[bool] = False
+    shows_several: ClassVar[bool] = False
     transfers: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     constant_head: ClassVar[str] = "majority_class"
@@ -129,6 +131,10 @@ class Target(ABC):
     def facts(self) -> dict[str, Any]:
         """What a record says of it beside its name."""
         return {}
+
+    def shown_classes(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """(N, K) marks the classes that each row shows, of a target whose rows show several."""
+        raise NotImplementedError(self.name)
 
     def described(self, labels: NDArray[Any], class_names: Sequence[str]) -> tuple[str, str, str]:
         """For `probe describe`: how many of what there are, the name of a line on the training rows, and the line."""

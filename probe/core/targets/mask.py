@@ -61,6 +61,9 @@ class Mask(Target):
     name: ClassVar[str] = "mask"
     phrase: ClassVar[str] = "a class per pixel"
     ignored_phrase: ClassVar[str] = "without a labelled pixel"
+    shows_several: ClassVar[bool] = True
+    transfers: ClassVar[bool] = True
+    calibrates: ClassVar[bool] = True
 
     ignored_codes: tuple[int, ...] = ()
     background: int | None = None
@@ -98,9 +101,14 @@ class Mask(Target):
         found: Codes = order[(labels[:, order] > 0).argmax(axis=1)].astype(np.int64)
         return found
 
+    def shown_classes(self, labels: NDArray[Any]) -> NDArray[np.bool_]:
+        """Those that have a pixel."""
+        found: NDArray[np.bool_] = labels > 0
+        return found
+
     def counts(self, labels: NDArray[Any], n_classes: int) -> Codes:
         """(K,) images that show each class."""
-        found: Codes = (labels > 0).sum(axis=0)
+        found: Codes = self.shown_classes(labels).sum(axis=0)
         return found
 
     @property

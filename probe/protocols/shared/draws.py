@@ -41,6 +41,21 @@ def ranks_in_class(labels: IntArray, priority: NDArray[np.uint64]) -> IntArray:
     return ranks
 
 
+def first_of_each(shown: NDArray[np.bool_], priority: NDArray[np.uint64], k: int) -> IntArray:
+    """Rows, ascending, that are among the first k of those that show some class, by one order of all rows.
+
+    Those of a smaller k are among them, and the order of the classes does not matter.
+
+    Args:
+        shown: (N, K) which classes each row shows.
+        priority: (N,) by which rows are ordered.
+        k: Rows per class, no more than any class has.
+    """
+    order = np.argsort(priority, kind="stable")
+    in_order = shown[order]
+    return np.sort(order[(in_order & (in_order.cumsum(axis=0) <= k)).any(axis=1)])
+
+
 def order_by_class(labels: IntArray, priority: NDArray[np.uint64]) -> IntArray:
     """Row numbers, class after class, at random within each class, (N,).
 

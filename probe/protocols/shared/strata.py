@@ -60,6 +60,27 @@ def labels_of(dataset: Dataset, partition: str) -> NDArray[Any]:
     return np.asarray(origin.partitions[partition].labels)
 
 
+@dataclass(frozen=True)
+class Shown:
+    """Which classes rows show, each any number of them.
+
+    Attributes:
+        shown: (N, K).
+        class_names: Of these K, which are not the strata.
+    """
+
+    shown: NDArray[np.bool_]
+    class_names: tuple[str, ...]
+
+
+def classes_shown(dataset: Dataset, partition: str) -> Shown | None:
+    """The classes that the rows of a partition show; None where a row has one class, or shows none by itself."""
+    origin = getattr(dataset, "origin", None) or dataset
+    if not origin.target.shows_several:
+        return None
+    return Shown(origin.target.shown_classes(labels_of(dataset, partition)), origin.class_names)
+
+
 def seen_strata(dataset: Dataset, split: Split) -> IntArray:
     """(N,) classes of the rows of the partition that trains, as those that train see them; their strata where numbers.
 
