@@ -60,16 +60,20 @@ def settings(level: float) -> dict[str, float]:
     return {"fraction": FRACTION, "level": level}
 
 
-def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) -> IntArray:
+def hold_out(dataset: Dataset, split: Split, seed: int, level: float | None = LEVEL) -> IntArray:
     """A seeded fifth of the training rows, stratified by class; every class keeps a row to train on.
 
     Where the dataset names groups, whole groups are held out. Rows that validate stay what they are: the head chooses
     on them, so they cannot calibrate it.
 
+    Args:
+        level: Of the sets or intervals; None where there are none, and a single row will do.
+
     Raises:
         InputError: The level is none, or they would be too few for a conformal set at it.
     """
-    check_level(level)
+    if level is not None:
+        check_level(level)
     labels = np.asarray(dataset.partitions[split.train.partition].labels)
     seen = seen_strata(dataset, split)
     rows = split.train.indices
@@ -80,8 +84,12 @@ def hold_out(dataset: Dataset, split: Split, seed: int, level: float = LEVEL) ->
     if (groups := groups_among(dataset, split.train)) is not None:
         chance = priorities(int(groups.max()) + 1, dataset.fingerprint, seed, "calibration")
         held = rows[held_out_groups(seen[rows], groups, FRACTION, chance)]
-    needed = rows_needed(level)
-    if len(held) < needed:
+    if level is None and not len(held):
+        raise InputError(
+            f"calibrate=true holds out a fifth of the training rows, which is none of {len(rows)}: train on more rows, "
+            "or set calibrate=false"
+        )
+    if level is not None and len(held) < (needed := rows_needed(level)):
         raise InputError(
             f"calibrate=true holds out {len(held)} of {len(rows)} training rows, sets at {100 * level:g} % need "
             f"{needed}: train on more rows, or set calibrate=false or a lower conformal_level"
@@ -126,7 +134,8 @@ def calibrate(
     for name, by_class in (("sets", False), ("class_conditional_sets", True)):
         limits = thresholds_of(scored, y[inside], n_classes, level, class_conditional=by_class)
         scores[name] = SetScores(prediction_sets(logits, limits), test.y)
-    compared = sorted(m.name.removeprefix("scaled_") for m in known().values() if m.reads == "scaled")
+    of_class = [m for m in known().values() if m.reads == "scaled" and "one_class" in m.targets]
+    compared = sorted(m.name.removeprefix("scaled_") for m in of_class)
     before = measure({"rows": score(logits, test.y)}, [known()[name] for name in ("top1", *compared)], seed)
     record = {
         "n_held_out": len(inside),
@@ -209,14 +218,21 @@ def fit_without(
     head: AnyHead, rows: ReadRows, held: NDArray[np.bool_], strata: IntArray, groups: IntArray | None
 ) -> AnyHead:
     """The head fitted on the training rows that are not held out, and chosen without them."""
-    y, folds, outside = rows.train.y, rows.folds, np.flatnonzero(~held)
-    if folds is not None and groups is not None:
-        folds = grouped_folds(strata[outside], groups[outside])
-    elif folds is not None:
-        # Never the last row of a class.
-        folds = np.where(np.bincount(strata[outside])[strata[outside]] > 1, folds[outside], -1)
+    y, outside = rows.train.y, np.flatnonzero(~held)
+    folds = without_lone_rows(rows.folds, strata, outside, groups)
     validation = rows.validation.X, rows.validation.y
     return fit(clone(head), (rows_of(rows.train.X, outside), y[outside]), validation, folds, {})
+
+
+def without_lone_rows(
+    folds: IntArray | None, strata: IntArray, rows: IntArray, groups: IntArray | None
+) -> IntArray | None:
+    """Folds of some of the training rows, which never hold the last row of a class out."""
+    if folds is None:
+        return None
+    if groups is not None:
+        return grouped_folds(strata[rows], groups[rows])
+    return np.where(np.bincount(strata[rows])[strata[rows]] > 1, folds[rows], -1)
 
 
 def chosen(head: AnyHead) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 
 from probe.core.base import Backbone
 from probe.core.targets.mask import HasMasks
-from probe.experiment.dense import geometries_of, upsampled_classes
+from probe.experiment.dense import geometries_of, likeliest, upsampled
 from probe.heads.shared.dense_labels import class_shares
 from probe.metrics.dense import iou, mean_ratio, of_images, shown
 from probe.metrics.shared.scores import score
@@ -42,7 +42,7 @@ def ceiling(part: HasMasks, rows: Sequence[int], backbone: Backbone, grid: tuple
             for geometry in geometries
         ]
         shares = [values.T.reshape(n_classes, *grid) for values in logits]
-        found = upsampled_classes(shares, geometries, height, width)
+        found = likeliest(upsampled(shares, geometries, height, width))
         tallies.append(ImageTally.of(found, mask, n_classes))
         labels.append(np.bincount(mask[mask < n_classes], minlength=n_classes))
     scores = score(tallies, np.array(labels, dtype=np.int64), "mask")

@@ -35,7 +35,7 @@ def check_fit(head: AnyHead, backbone: Backbone, reads: Mapping[str, Any]) -> No
     if missing:
         raise DoesNotFit(
             f"head {head_name(head)} reads {', '.join(missing.values())}, backbone {backbone.name} gives "
-            f"{list(backbone.kinds)}: {_remedy(missing, backbone)}"
+            f"{list(backbone.kinds)}: {_remedy(missing, backbone, head)}"
         )
     if isinstance(backbone, MultiView) and backbone.use == "draw" and not head.draws_views:
         raise DoesNotFit(
@@ -84,9 +84,10 @@ def check_rows_of(request: Run) -> None:
         check_rows(request.teacher.backbone, request.dataset)
 
 
-def _remedy(missing: Mapping[str, str], backbone: Backbone) -> str:
+def _remedy(missing: Mapping[str, str], backbone: Backbone, head: AnyHead) -> str:
     """The overrides with which a backbone gives what a head reads, or another head that reads what it gives."""
-    instead = ", or head=linear, which reads pooled" if "pooled" in backbone.kinds else ""
+    pooled = "pooled" in backbone.kinds and "mask" not in head.fits  # of masks every head reads the map
+    instead = ", or head=linear, which reads pooled" if pooled else ""
     if not isinstance(backbone, Tapped) or not backbone.shapes:
         return f"it has no layers to tap, set another backbone{instead}"
     layers = {kind: tap_of("<layer>", read) or read for kind, read in missing.items()}

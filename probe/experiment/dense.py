@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -219,7 +219,19 @@ def prediction(head: Any, part: Part, place: int) -> NDArray[np.int64]:
 
 
 def predictions(head: Any, part: Part) -> Iterator[NDArray[np.int64]]:
-    """(H, W) class of each pixel of some images, in order; one chunk of images is computed at a time."""
+    """(H, W) class of each pixel of some images, in order."""
+    for bands in logits_of_pixels(head, part):
+        yield head.classes_[likeliest(bands)]
+
+
+def likeliest(bands: Iterable[tuple[slice, torch.Tensor]]) -> NDArray[np.int64]:
+    """(H, W) number of the class with the largest logit."""
+    found: NDArray[np.int64] = np.concatenate([logits.argmax(0).numpy() for _, logits in bands])
+    return found
+
+
+def logits_of_pixels(head: Any, part: Part) -> Iterator[Iterator[tuple[slice, torch.Tensor]]]:
+    """Logits of the pixels of some images, as `upsampled` has them; one chunk of images is computed at a time."""
     places = part.places
     assert places is not None
     n = len(places.masks)
@@ -231,14 +243,13 @@ def predictions(head: Any, part: Part) -> Iterator[NDArray[np.int64]]:
         for place, i in enumerate(numbers):
             height, width = places.masks[int(i)].shape
             geometries = geometries_of(places.backbone, (width, height))
-            codes = upsampled_classes([of_view[place] for of_view in logits], geometries, height, width)
-            yield head.classes_[codes]
+            yield upsampled([of_view[place] for of_view in logits], geometries, height, width)
 
 
-def upsampled_classes(
+def upsampled(
     logits: Sequence[NDArray[Any]], geometries: Sequence[Geometry], height: int, width: int
-) -> NDArray[np.int64]:
-    """(H, W) number of the class with the largest logit, averaged over the views that show the pixel.
+) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Logits (K, rows, W) of the pixels of an image, averaged over the views that show them, in bands of its rows.
 
     The first view, of the image as it is, counts everywhere: a pixel that no view shows has the nearest of its places.
     """
@@ -246,7 +257,6 @@ def upsampled_classes(
 
     grids = [torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32)) for values in logits]
     step = max(1, BAND_BYTES // (4 * len(grids[0]) * width))
-    found = np.empty((height, width), np.int64)
     shown = [geometry.shows(height, width) for geometry in geometries[1:]]
     for start in range(0, height, step):
         band = slice(start, min(start + step, height))
@@ -256,5 +266,4 @@ def upsampled_classes(
             inside = torch.from_numpy(shows[band])
             total = total + torch.where(inside, geometry.spread(grid, height, width, band), 0.0)
             n = n + inside
-        found[band] = (total / n).argmax(0).numpy()
-    return found
+        yield band, total / n

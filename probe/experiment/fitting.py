@@ -74,11 +74,15 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
             head = fit_head(head, rows, extras)
     clocks.append(time.perf_counter())
     logits, scores = predict_run(head, drawn, rows)
-    maps = None if rows.test.places is None else partial(prediction, head, rows.test)
     clocks.append(time.perf_counter())
     seconds = dict(zip(("fit", "predict"), np.diff(clocks).tolist(), strict=True))
     chosen = None if tasks else chosen_on(head, rows, extras, target, n_classes)
-    return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds, maps)
+    return Fitted(unfitted, head, logits, scores, chosen, tasks, seconds, maps_of(head, rows))
+
+
+def maps_of(head: AnyHead, rows: ReadRows) -> Callable[[int], NDArray[Any]] | None:
+    """What a fitted head says of the pixels of a test image, by its place; None where rows are no images with masks."""
+    return None if rows.test.places is None else partial(prediction, head, rows.test)
 
 
 def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[Any, Mapping[str, Any]]:
@@ -104,7 +108,7 @@ def groups_to_balance(drawn: Drawn, rows: ReadRows) -> dict[str, Any]:
 def fit_head(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRAS) -> AnyHead:
     """Fits a head on the training rows of a run, and has it choose on what there is to choose on."""
     validation = rows.validation.X, rows.validation.targets
-    return fit(head, (rows.train.X, rows.train.targets), validation, rows.folds, extras)
+    return fit(head, (rows.train.X, rows.train.targets), validation, rows.train.in_views(rows.folds), extras)
 
 
 def with_prompts(checked: Checked) -> AnyHead:

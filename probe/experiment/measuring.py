@@ -19,6 +19,7 @@ from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import measured_cells
 from probe.experiment.ood import detect
+from probe.experiment.pixel_calibration import calibrate_pixels
 from probe.experiment.pixels import of_masks
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Drawn
@@ -129,7 +130,7 @@ def _gather_of_labels(
     if isinstance(of_rows, NumberScores) and test_groups is not None:
         found.more["by_group"] = by_group(of_rows, group_names(tested(drawn), tests))
     if isinstance(of_rows, MaskScores):
-        found.more.update(of_masks(of_rows, learnt, asked.dataset, asked.backbone, rows.test.rows))
+        found.more.update(of_masks(of_rows, learnt, tested(drawn), asked.backbone, rows.test.rows))
     if fitted.tasks:
         found.scores["tasks"] = fitted.tasks.scores
         found.more["tasks"] = fitted.tasks.record
@@ -167,6 +168,9 @@ def _gather_calibrated(
     if target.exclusive:
         n_classes = len(asked.dataset.class_names)
         calibrated = calibrate(unfitted, rows, held, n_classes=n_classes, seed=0, level=level, groups=groups)
+    elif rows.test.places is not None:
+        n_classes = len(asked.dataset.class_names)
+        calibrated = calibrate_pixels(unfitted, rows, held, n_classes=n_classes, groups=groups, test_groups=test_groups)
     elif target.name == "labels":
         calibrated = calibrate_labels(unfitted, rows, held, level=level, groups=groups)
     else:

@@ -55,6 +55,10 @@ class Part:
         """What a head is fitted on: the labels, or of images with masks these as the backbone sees them."""
         return self.y if self.places is None else self.places.seen
 
+    def in_views(self, values: IntArray | None) -> IntArray | None:
+        """A value for each row of X, from one for each label: those of an image hold for all of its views."""
+        return values if values is None or self.places is None else np.tile(values, len(self.X) // len(self.y))
+
 
 NO_ROWS = Part(None, np.empty(0, np.int64), np.empty(0, np.int64))
 
@@ -154,10 +158,12 @@ def read(drawn: Drawn) -> ReadRows:
     )
     test = select(features, split.test, head.consumes, masked=head.takes_mask)
     if has_masks(asked.dataset):
-        parts = zip((train, validation, test), (split.train, split.validation, split.test), strict=True)
-        train, validation, test = (
-            in_places(part, rows.partition, asked.dataset, asked.backbone) for part, rows in parts
+        train, validation = (
+            in_places(part, rows.partition, asked.dataset, asked.backbone)
+            for part, rows in ((train, split.train), (validation, split.validation))
         )
+        tested = drawn.elsewhere.dataset if drawn.elsewhere else asked.dataset
+        test = in_places(test, split.test.partition, tested, asked.backbone)
     folds = None if split.folds is None else split.folds[np.isin(split.train.indices, train.rows)]
     rows = ReadRows(features, train, validation, test, folds, words=words_behind(asked, split))
     return rows if has_many_layers(head, asked) else standardized(rows, asked)
@@ -221,8 +227,7 @@ def fetch(
 ) -> Features:
     """Features of a partition under the names that the head knows; all tapped layers are extracted in one pass."""
     wanted = sources(consumed, reads)
-    dataset = request.dataset if request.test_on is None or partition != PARTITION else request.test_on
-    found = _stored(request, backbone, dataset, partition, [kind for kind, _ in wanted])
+    found = _stored(request, backbone, _dataset_of(request, partition), partition, [kind for kind, _ in wanted])
     seen: Mapping[str, Any] = found.arrays
     if isinstance(backbone, MultiView):
         drawn = backbone.use == "draw"
@@ -238,8 +243,12 @@ def fetch(
 def fetch_map(request: Run, partition: str) -> Features:
     """The map that heads of masks read, of all views, one below the other."""
     kinds = [kind for kind, _ in sources(("map",), request.reads)]
-    found = _stored(request, request.backbone, request.dataset, partition, kinds)
+    found = _stored(request, request.backbone, _dataset_of(request, partition), partition, kinds)
     return replace(found, arrays={"map": map_of([found.arrays[kind] for kind in kinds], kinds, request.backbone)})
+
+
+def _dataset_of(request: Run, partition: str) -> Dataset:
+    return request.dataset if request.test_on is None or partition != PARTITION else request.test_on
 
 
 def _stored(request: Run, backbone: Backbone, dataset: Dataset, partition: str, kinds: Sequence[str]) -> Features:

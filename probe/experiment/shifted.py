@@ -9,7 +9,7 @@ from dataclasses import replace
 from typing import Any
 
 from probe.core.errors import InputError
-from probe.experiment.fitting import Fitted, predict_run
+from probe.experiment.fitting import Fitted, maps_of, predict_run
 from probe.experiment.reading import ReadRows
 from probe.experiment.request import Named, Run
 from probe.protocols.shared.tasks import ComesInTasks
@@ -65,4 +65,4 @@ def tested_on(fitted: Fitted, named: Named, rows: ReadRows) -> Fitted:
     fitted = kept(fitted)
     logits, scores = predict_run(fitted.head, named.drawn, rows)
     seconds = {**fitted.seconds, "predict": time.perf_counter() - started}
-    return replace(fitted, logits=logits, scores=scores, seconds=seconds)
+    return replace(fitted, logits=logits, scores=scores, seconds=seconds, maps=maps_of(fitted.head, rows))

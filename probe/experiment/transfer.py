@@ -9,7 +9,9 @@ import numpy as np
 
 from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
+from probe.core.targets.mask import HasMasks, Mask
 from probe.core.texts import one_spelling
+from probe.datasets.shared.mask_rows import RecodedPartition
 from probe.protocols.shared.checks import listing
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ class Transfer:
 
     Attributes:
         dataset: The other dataset.
+            Of images with masks these go by the classes of the first already.
         codes: Code of each of its classes in the first dataset, -1 where none of its test rows has the class; of
             numbers, the place in it of each column of the first.
     """
@@ -41,7 +44,9 @@ class Transfer:
 
     def features(self, features: Features) -> Features:
         """Its features with labels of the first dataset."""
-        labels = features.labels
+        labels, test = features.labels, self.dataset.partitions[PARTITION]
+        if isinstance(test, HasMasks):
+            return replace(features, labels=np.asarray(test.labels))
         if self.dataset.target.exclusive:
             return replace(features, labels=self.codes[labels])
         return replace(features, labels=labels[:, self.codes] if len(self.codes) > 1 else labels)
@@ -63,10 +68,11 @@ def transfer(dataset: Dataset, other: Dataset) -> Transfer:
         raise InputError(
             f"dataset {other.name} cannot be tested on: {'; '.join(problems)}: mend the data or its labels"
         )
-    if not other.target.exclusive:
+    masks = isinstance(other.partitions[PARTITION], HasMasks)
+    if not masks and not other.target.exclusive:
         return Transfer(other, _places(dataset, other))
     known = {one_spelling(name): code for code, name in enumerate(dataset.class_names)}
-    tested = np.unique(labels)
+    tested = np.flatnonzero(labels.sum(axis=0)) if masks else np.unique(labels)
     unknown = [other.class_names[k] for k in tested if one_spelling(other.class_names[k]) not in known]
     if unknown:
         raise InputError(
@@ -75,7 +81,16 @@ def transfer(dataset: Dataset, other: Dataset) -> Transfer:
         )
     codes = np.full(len(other.class_names), -1, dtype=np.int64)
     codes[tested] = [known[one_spelling(other.class_names[k])] for k in tested]
-    return Transfer(other, codes)
+    return Transfer(_told_as(dataset, other, codes) if masks else other, codes)
+
+
+def _told_as(dataset: Dataset, other: Dataset, codes: IntArray) -> Dataset:
+    """The test images of another dataset with masks of the classes of the first."""
+    assert isinstance(dataset.target, Mask)
+    assert isinstance(other.target, Mask)
+    target = Mask(other.target.ignored_codes, dataset.target.background)
+    test = RecodedPartition(other.partitions[PARTITION], codes, len(dataset.class_names))
+    return replace(other, class_names=dataset.class_names, partitions={PARTITION: test}, target=target)
 
 
 def _places(dataset: Dataset, other: Dataset) -> IntArray:

@@ -188,7 +188,9 @@ def test_few_images_choose_on_folds_of_images(asked):
 
 
 def test_backbones_without_a_map_are_refused_by_name(asked):
-    with pytest.raises(DoesNotFit, match=r"head ncm reads map, backbone raw gives \['pooled'\]"):
+    with pytest.raises(
+        DoesNotFit, match=r"head ncm reads map, backbone raw gives \['pooled'\]: it has no .*, set another backbone$"
+    ):
         check(asked(NearestClassMean(), backbone=RawInput(), reads={}))
 
 

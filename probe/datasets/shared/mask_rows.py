@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from probe.core.base import DigestsRows, IntArray, Partition, digest
 from probe.core.hashing import hash_arrays
-from probe.core.targets.mask import Masks
+from probe.core.targets.mask import Masks, mask_dtype
 from probe.datasets.shared.partitions import check_lengths
+from probe.datasets.shared.row_facts import keep_facts
 from probe.datasets.shared.subsets import subset
 
 
@@ -58,6 +59,56 @@ class ArrayMasks:
     def fingerprint(self) -> str:
         """Digest of all codes."""
         return hash_arrays({"masks": self.codes})
+
+
+class RecodedMasks:
+    """Masks whose classes go by other codes.
+
+    Args:
+        whole: The masks.
+        codes: (K',) for each of their classes its code among the others, -1 where its pixels are to have no label.
+        n_classes: K, of the others.
+    """
+
+    def __init__(self, whole: Masks, codes: IntArray, n_classes: int):
+        self.whole, dtype = whole, mask_dtype(n_classes)
+        self.table = np.full(np.iinfo(np.uint16).max + 1, np.iinfo(dtype).max, dtype=dtype)
+        self.table[np.flatnonzero(codes >= 0)] = codes[codes >= 0]
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, row: int) -> NDArray[Any]:
+        return self.table[self.whole[row]]
+
+    def rows(self, indices: IntArray) -> MaskRows:
+        """Those of some of the images."""
+        return MaskRows(self, indices)
+
+
+class RecodedPartition:
+    """Images with masks whose classes go by the codes of another dataset; all else is as it was.
+
+    Args:
+        whole: A partition of images with masks.
+        codes, n_classes: As `RecodedMasks` has them.
+    """
+
+    def __init__(self, whole: Any, codes: IntArray, n_classes: int):
+        self.whole, self.masks = whole, RecodedMasks(whole.masks, codes, n_classes)
+        self.labels = np.zeros((len(whole), n_classes), dtype=np.int64)
+        self.labels[:, codes[codes >= 0]] = np.asarray(whole.labels)[:, codes >= 0]
+        self.ids: Sequence[str] = whole.ids
+        self.fingerprint: str = digest([whole.fingerprint, codes.tolist(), n_classes])
+        if isinstance(whole, DigestsRows):
+            self.row_digests = whole.row_digests
+        keep_facts(self, whole, np.arange(len(whole)))
+
+    def __len__(self) -> int:
+        return len(self.whole)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.whole[row]
 
 
 class MaskPartition:

@@ -58,5 +58,7 @@ def views_of(target: str, name: str) -> Views:
         found: Views = importlib.import_module(f"{__package__}.{target}")
     except ModuleNotFoundError as error:
         phrase = named(target).phrase
-        raise InputError(f"{name} has {phrase}, which no ensemble is known for: leave it out") from error
+        raise InputError(
+            f"{name} has {phrase}, of which a run keeps no outputs that could be combined: leave it out"
+        ) from error
     return found
