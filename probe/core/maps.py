@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 
 from probe.core.arrays import read_rows
 from probe.core.base import IntArray
@@ -92,6 +93,53 @@ class PlaceRows:
         maps = read_rows(self.maps, images) if len(images) else np.empty((0, *self.maps.shape[1:]), self.dtype)
         by_place = maps.reshape(len(maps), self.shape[1], self.per_image).transpose(0, 2, 1)
         return np.ascontiguousarray(by_place[rows, places % self.per_image])
+
+
+class PixelRows:
+    """Pixels of maps (N, C, h, w) as rows (n, C) of float32 or finer, read when they are asked for.
+
+    Bilinear between the centres of the places, as `torch.nn.functional.interpolate` has it without aligned corners.
+
+    Args:
+        maps: An array, or what looks like one.
+        images: (n,) number of each row's map.
+        at: (n, 2) where its pixel lies, down and to the right, in places: the first reaches from 0 to 1.
+    """
+
+    def __init__(self, maps: Any, images: IntArray, at: NDArray[np.float32]):
+        self.maps, self.images, self.at = maps, images, at
+        self.dtype = np.result_type(maps.dtype, np.float32)
+        self.shape = (len(images), maps.shape[1])
+        self.ndim = 2
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        import torch
+
+        images, of = np.unique(self.images[key], return_inverse=True)
+        maps = read_rows(self.maps, images) if len(images) else np.empty((0, *self.maps.shape[1:]), self.maps.dtype)
+        height, width = self.maps.shape[2:]
+        (above, below, down), (left, right, across) = (
+            _neighbours(self.at[key][:, axis], side) for axis, side in ((0, height), (1, width))
+        )
+        corners = [(above, left), (above, right), (below, left), (below, right)]
+        places = np.stack([(of * height + y) * width + x for y, x in corners], axis=1)
+        shares = [(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across]
+        ends = np.arange(0, places.size + 1, 4)
+        shape = len(of), len(maps) * height * width
+        weights = csr_array((np.stack(shares, axis=1).ravel(), places.ravel(), ends), shape)
+        by_place = torch.from_numpy(maps).flatten(2).transpose(1, 2)
+        values: NDArray[Any] = weights @ by_place.to(getattr(torch, self.dtype.name)).reshape(-1, self.shape[1]).numpy()
+        return values
+
+
+def _neighbours(at: NDArray[np.float32], side: int) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
+    """The places before and behind a point, and how far it is on the way between their centres."""
+    point = np.clip(at - np.float32(0.5), 0, side - 1)
+    before = np.minimum(point.astype(np.int64), max(side - 2, 0))
+    return before, np.minimum(before + 1, side - 1), (point - before).astype(np.float32)
 
 
 def places_of(maps: NDArray[Any]) -> NDArray[Any]:

@@ -47,13 +47,8 @@ def class_shares(masks: NDArray[Any], grid: tuple[int, int], classes: IntArray) 
         grid: (h, w).
         classes: (K,) ascending; pixels of others count as unlabelled.
     """
-    n, height, width = masks.shape
-    rows, columns = (
-        ((2 * np.arange(side) + 1) * n_places) // (2 * side)
-        for side, n_places in zip((height, width), grid, strict=True)
-    )
-    n_places = grid[0] * grid[1]
-    place = (np.arange(n)[:, None, None] * grid[0] + rows[:, None]) * grid[1] + columns
+    n, n_places = len(masks), grid[0] * grid[1]
+    place = np.arange(n)[:, None, None] * n_places + _place_of(masks.shape[1:], grid)
     codes = np.searchsorted(classes, masks).clip(max=len(classes) - 1)
     known = is_labelled(masks) & (classes[codes] == masks)
     counts = np.bincount((place * len(classes) + codes)[known], minlength=n * n_places * len(classes))
@@ -62,12 +57,61 @@ def class_shares(masks: NDArray[Any], grid: tuple[int, int], classes: IntArray) 
     return shares.astype(np.float32)
 
 
+def drawn_pixels(
+    masks: NDArray[Any], grid: tuple[int, int], random: np.random.Generator
+) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
+    """Of every place of a grid that has labelled pixels one of these, drawn.
+
+    Args:
+        masks: (n, H, W).
+        grid: (h, w).
+        random: Draws.
+
+    Returns:
+        (m,) the places among n h w, ascending; (m,) the classes of the pixels; (m, 2) where their centres lie, down and
+        to the right, in places.
+    """
+    n, height, width = masks.shape
+    place = _place_of((height, width), grid).ravel()
+    order = np.argsort(place, kind="stable")
+    ends = np.cumsum(np.bincount(place, minlength=grid[0] * grid[1]))
+    in_order = masks.reshape(n, -1)[:, order]
+    seen = np.zeros((n, len(order) + 1), np.int64)
+    np.cumsum(is_labelled(in_order), axis=1, out=seen[:, 1:])
+    before, until = seen[:, np.concatenate([[0], ends[:-1]])], seen[:, ends]
+    image, found = np.nonzero(until > before)
+    first, many = before[image, found], (until - before)[image, found]
+    wanted = first + 1 + np.minimum((random.random(len(many)) * many).astype(np.int64), many - 1)
+    steps = np.arange(n)[:, None] * (len(order) + 1)  # rising from one image to the next
+    at = np.searchsorted((seen + steps).ravel(), wanted + steps[image, 0]) - steps[image, 0] - 1
+    pixel = order[at]
+    y, x = ((pixel // width + 0.5) * (grid[0] / height), (pixel % width + 0.5) * (grid[1] / width))
+    codes = in_order[image, at].astype(np.int64)
+    return image * (grid[0] * grid[1]) + found, codes, np.stack([y, x], axis=1).astype(np.float32)
+
+
+def _place_of(size: tuple[int, ...], grid: tuple[int, int]) -> IntArray:
+    """(H, W) the place of a grid in which the centre of each pixel lies."""
+    rows, columns = (
+        ((2 * np.arange(side) + 1) * n_places) // (2 * side) for side, n_places in zip(size, grid, strict=True)
+    )
+    return rows[:, None] * grid[1] + columns
+
+
 def pixel_counts(masks: Any) -> tuple[IntArray, IntArray]:
     """The classes that occur in masks, ascending, and the pixels of each."""
     total: dict[int, int] = {}
     for start in range(0, len(masks), 64):
         some = np.asarray(masks[start : start + 64])
-        for code, count in zip(*np.unique(some[is_labelled(some)], return_counts=True), strict=True):
+        for code, count in zip(*_counts(some[is_labelled(some)]), strict=True):
             total[int(code)] = total.get(int(code), 0) + int(count)
     classes = np.array(sorted(total), dtype=np.int64)
     return classes, np.array([total[int(k)] for k in classes], dtype=np.int64)
+
+
+def _counts(codes: NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """The codes that occur, and how often each does."""
+    if codes.dtype.itemsize > 2 or codes.dtype.kind != "u":
+        return np.unique(codes, return_counts=True)
+    counts = np.bincount(codes)  # many times faster than sorting
+    return np.flatnonzero(counts), counts[counts > 0]

@@ -14,11 +14,11 @@ from sklearn.utils.validation import check_is_fitted
 from probe.core.arrays import RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.core.maps import PlaceRows, places_of
+from probe.core.maps import PixelRows, PlaceRows, places_of
 from probe.heads.shared.base import AnyHead, FloatArray, Validation
-from probe.heads.shared.dense_labels import check_masks, class_shares, pixel_counts
+from probe.heads.shared.dense_labels import check_masks, class_shares, drawn_pixels, pixel_counts
 
-LABELS = ("majority", "soft")
+LABELS = ("majority", "soft", "pixel")
 HELD_BYTES = 2**28
 """Rows of patches up to this size are held in memory; larger ones are read anew in every pass."""
 LEAST = -1e30
@@ -29,13 +29,16 @@ class PatchHead(AnyHead):
     """A head of one class per row, fitted on the places of maps (N, C, h, w), as a head of a class per pixel.
 
     The label of a place comes from the pixels that it covers: `majority` is the class of most of them; `soft` is that
-    of one of them, drawn, which in expectation trains on their shares. Places without a labelled pixel are left out.
+    of one of them, drawn, which in expectation trains on their shares; `pixel` draws one too, and takes the features
+    interpolated to it, so that in expectation a linear head minimises the loss of the pixels after interpolation.
+    Places without a labelled pixel are left out.
+
     Logits (N, K, h, w) are those of its places; they are interpolated to pixels, not the features: that is the same
     for a linear head, and costs K channels in place of C.
 
     Args:
         head: Unfitted, of pooled features; it chooses on the places of the validation images.
-        label: `majority` or `soft`.
+        label: `majority`, `soft` or `pixel`.
         per_class: Of each training image and class at most so many places, drawn; None for all.
         random_state: Of these draws.
 
@@ -111,24 +114,33 @@ class PatchHead(AnyHead):
         grid, random = (int(X.shape[2]), int(X.shape[3])), np.random.default_rng(self.random_state)
         classes, _ = pixel_counts(masks)
         per_image = grid[0] * grid[1]
-        places, codes = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2), np.float32))]
         for start in range(0, len(X) if len(classes) else 0, 64):
-            some = np.asarray(masks[start : start + 64])
-            shares = class_shares(some, grid, classes).reshape(-1, len(classes))
-            labels = self._labels(shares, random)
-            kept = np.flatnonzero(shares.any(1))
+            places, codes, at = self._labelled(np.asarray(masks[start : start + 64]), grid, classes, random)
             if per_class is not None:
-                kept = _sample(kept, kept // per_image * len(classes) + labels[kept], per_class, random)
-            places.append(start * per_image + kept)
-            codes.append(classes[labels[kept]])
-        rows = PlaceRows(X, np.concatenate(places))
+                groups = places // per_image * len(classes) + np.searchsorted(classes, codes)
+                kept = _sample(groups, per_class, random)
+                places, codes, at = places[kept], codes[kept], at[kept]
+            found.append((start * per_image + places, codes, at))
+        places, codes, at = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        rows = PixelRows(X, places // per_image, at) if self.label == "pixel" else PlaceRows(X, places)
         n_bytes = len(rows) * rows.shape[1] * rows.dtype.itemsize
         if n_bytes > HELD_BYTES:
-            return RowSubset(rows, np.arange(len(rows))), np.concatenate(codes)
+            return RowSubset(rows, np.arange(len(rows))), codes
         held = np.empty(rows.shape, rows.dtype)
         for chunk in row_chunks(rows):
             held[chunk] = rows[chunk]
-        return held, np.concatenate(codes)
+        return held, codes
+
+    def _labelled(
+        self, masks: NDArray[Any], grid: tuple[int, int], classes: IntArray, random: np.random.Generator
+    ) -> tuple[IntArray, IntArray, NDArray[np.float32]]:
+        """Places of some images, their classes, and where in the map they are looked at."""
+        if self.label == "pixel":
+            return drawn_pixels(masks, grid, random)
+        shares = class_shares(masks, grid, classes).reshape(-1, len(classes))
+        labels, places = self._labels(shares, random), np.flatnonzero(shares.any(1))
+        return places, classes[labels[places]], np.empty((len(places), 2), np.float32)
 
     def _labels(self, shares: NDArray[np.float32], random: np.random.Generator) -> IntArray:
         """(n,) class of each place, from its shares (n, K)."""
@@ -176,10 +188,10 @@ class PatchHead(AnyHead):
         self.head_.save(path)
 
 
-def _sample(places: IntArray, groups: IntArray, n: int, random: np.random.Generator) -> IntArray:
-    """At most n of the places of each group, drawn, in ascending order."""
-    order = random.permutation(len(places))
+def _sample(groups: IntArray, n: int, random: np.random.Generator) -> IntArray:
+    """At most n of the members of each group, drawn, in ascending order."""
+    order = random.permutation(len(groups))
     order = order[np.argsort(groups[order], kind="stable")]
     _, first, counts = np.unique(groups[order], return_index=True, return_counts=True)
     rank = np.arange(len(order)) - np.repeat(first, counts)
-    return np.sort(places[order[rank < n]])
+    return np.sort(order[rank < n])

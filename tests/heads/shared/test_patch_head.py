@@ -2,10 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
+from scipy.ndimage import gaussian_filter
 from sklearn.base import clone
 
 from probe.core.errors import InputError
+from probe.core.maps import PixelRows
 from probe.experiment.choosing import fit_on_folds
+from probe.heads.dense_linear import DenseLinear
 from probe.heads.knn import KNearest
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.linear import LinearProbe
@@ -13,7 +17,7 @@ from probe.heads.linear_sgd import LinearSGD
 from probe.heads.naive_bayes import NaiveBayes
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
-from probe.heads.shared.dense_labels import class_shares, pixel_counts
+from probe.heads.shared.dense_labels import class_shares, drawn_pixels, pixel_counts
 from probe.heads.shared.head import Head
 from probe.heads.shared.patch_head import PatchHead
 
@@ -103,6 +107,56 @@ def test_soft_labels_are_drawn_in_proportion_to_the_pixels():
     assert PatchHead(label="majority")._rows(maps, masks, None)[1].sum() == 0
 
 
+@pytest.mark.parametrize("size", [(13, 9), (12, 16), (3, 4), (2, 2)])
+def test_pixels_are_looked_at_as_interpolation_does(size):
+    maps = np.random.default_rng(0).standard_normal((3, 5, 3, 4)).astype(np.float32)
+    wanted = torch.nn.functional.interpolate(torch.from_numpy(maps), size, mode="bilinear").numpy()
+    at = np.stack(np.meshgrid(*((np.arange(n) + 0.5) / n * side for n, side in zip(size, (3, 4), strict=True)),
+                              indexing="ij"), 2).reshape(-1, 2)  # fmt: skip
+    rows = PixelRows(maps, np.repeat([2, 0], len(at)), np.tile(at, (2, 1)).astype(np.float32))
+    found = rows[:].reshape(2, *size, 5).transpose(0, 3, 1, 2)
+    np.testing.assert_allclose(found, wanted[[2, 0]], atol=1e-5)
+    some = np.array([7, 0, len(at)]) % len(rows)
+    np.testing.assert_array_equal(rows[some], rows[:][some])
+    assert rows[:0].shape == (0, 5)
+
+
+def test_a_drawn_pixel_is_a_labelled_one_of_its_place_any_of_them_alike(scenes):
+    _, masks, _ = scenes
+    masks[:, 4:8, :4] = 255
+    masks[:, 6, 1:3] = [1, 3]
+    places, codes, at = drawn_pixels(masks, (3, 4), np.random.default_rng(0))
+    per_image = np.setdiff1d(np.arange(12), np.arange(4))
+    np.testing.assert_array_equal(places, np.concatenate([12 * i + per_image for i in range(20)]))
+    y, x = (at * 4).astype(int).T
+    np.testing.assert_array_equal(masks[places // 12, y, x], codes)
+    np.testing.assert_array_equal(y // 4 * 4 + x // 4, places % 12)
+    many = drawn_pixels(np.repeat(masks[:1], 4000, 0), (3, 4), np.random.default_rng(1))
+    drawn = many[1][many[0] % 12 == 4]
+    assert set(drawn) == {1, 3}
+    assert abs((drawn == 1).mean() - 0.5) < 4 * 0.5 / 4000**0.5
+    last = np.floor(many[2][many[0] % 12 == 11] * 4).astype(int)
+    assert np.bincount((last[:, 0] - 8) * 4 + last[:, 1] - 12, minlength=16).min() > 4000 / 16 * 0.6
+
+
+def test_with_pixels_a_linear_head_minimises_the_loss_of_the_interpolated_logits():
+    """Noisy places: between them interpolation averages noise away, which places by themselves do not know."""
+    random = np.random.default_rng(0)
+    masks = gaussian_filter(random.standard_normal((120, 3, 32, 32)), (0, 0, 6, 6)).argmax(1).astype(np.uint8)
+    shares = class_shares(masks, (8, 8), np.arange(3)).reshape(120, 8, 8, 3).transpose(0, 3, 1, 2)
+    maps = (shares + 1.5 * random.standard_normal(shares.shape)).astype(np.float32)
+    losses = {}
+    for label in ("majority", "soft", "pixel"):
+        head = PatchHead(LinearProbe(Cs=[1.0]), label=label).fit(maps[:80], masks[:80])
+        logits = torch.nn.functional.interpolate(torch.from_numpy(head.logits(maps[80:])), (32, 32), mode="bilinear")
+        losses[label] = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(masks[80:]).long()))
+    trained = DenseLinear(lrs=[0.1], epochs=30, batch_size=16, device="cpu").fit(maps[:80], masks[:80])
+    logits = torch.nn.functional.interpolate(torch.from_numpy(trained.logits(maps[80:])), (32, 32), mode="bilinear")
+    on_pixels = float(torch.nn.functional.cross_entropy(logits, torch.from_numpy(masks[80:]).long()))
+    assert losses["pixel"] < min(losses["majority"], losses["soft"]) - 0.01
+    assert losses["pixel"] == pytest.approx(on_pixels, abs=0.01)
+
+
 def test_shares_are_those_of_the_pixels_also_where_places_do_not_divide_them():
     masks = np.random.default_rng(0).integers(0, 3, (2, 10, 7)).astype(np.uint8)
     shares = class_shares(masks, (5, 7), np.array([0, 1, 2]))
@@ -120,7 +174,7 @@ def test_pixels_of_255_and_negative_ones_have_no_class():
 @pytest.mark.parametrize(
     ("change", "text"),
     [
-        ({"label": "hard"}, r"patches\.label is 'hard', expected one of majority, soft: change it"),
+        ({"label": "hard"}, r"patches\.label is 'hard', expected one of majority, soft, pixel: change it"),
         ({"per_class": 0}, r"patches\.per_class is 0, expected null or a whole number from 1: change it"),
     ],
 )
