@@ -189,9 +189,9 @@ def main() -> None:
     if asked.shapes:
         return card(asked.shapes)
     if asked.run:
-        with Peak() as peak:
+        with Peak() as watched:
             cpu, wall, score = CONTENDERS[asked.run](asked.folder, asked.epochs)
-        print(f"{cpu} {wall} {score} {peak.n_bytes / 1e9}")
+        print(f"{cpu} {wall} {score} {watched.n_bytes / 1e9}")
         return None
     found = {}
     with tempfile.TemporaryDirectory() as name:
