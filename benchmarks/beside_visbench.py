@@ -18,13 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import timm
-import visbench
 from PIL import Image
 from safetensors.torch import load_file
 from timm.data import create_transform, resolve_model_data_config
-from visbench.backbones.custom import CustomBackbone
-from visbench.cache import FeatureCache
-from visbench.data import ImageFolderDataset
 
 import probe
 from probe.backbones.timm import TimmBackbone
@@ -55,6 +51,11 @@ def timed(name: str, job: Callable[[], float]) -> tuple[float, float]:
 
 def visbench_job(weights: str | None, folder: Path, cache: Path) -> Callable[[], float]:
     """Its custom backbone takes a map, whose mean is what timm pools."""
+    import visbench
+    from visbench.backbones.custom import CustomBackbone
+    from visbench.cache import FeatureCache
+    from visbench.data import ImageFolderDataset
+
     network = timm.create_model(NETWORK, num_classes=0, global_pool="")
     if weights:
         network.load_state_dict(load_file(weights), strict=False)

@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from probe.backbones.shared.views import MultiView
 from probe.command import config as building
 from probe.command import values
 from probe.command.sweep import duration
@@ -65,7 +66,10 @@ def needs_of(config: Any, facts: Mapping[str, Any]) -> Needs:
         ProbeError: Its parts make no run.
     """
     drawn = draw(check(building.build(config, "")))
-    found = forecast.of_fit(drawn, facts["shapes"])
+    shapes = facts["shapes"]
+    if isinstance(drawn.checked.asked.backbone, MultiView):  # heads see one view of a row, or the mean of all
+        shapes = {kind: shape[1:] for kind, shape in shapes.items()}
+    found = forecast.of_fit(drawn, shapes)
     n_rows = len(drawn.split.train) + len(drawn.split.validation)
     minutes = float("nan") if found is None else found.products * seconds_of_a_product() / 60
     doubt = None if found is None else forecast.too_large(drawn, found)

@@ -10,6 +10,7 @@ import numpy as np
 from probe.core.base import Tapped
 from probe.core.device import resolve_device
 from probe.core.memory import available_bytes
+from probe.core.rows import rows_of
 from probe.experiment.reading import MEAN, sources
 from probe.experiment.request import Drawn
 from probe.features.extraction.batches import collate
@@ -57,10 +58,12 @@ def doubt(drawn: Drawn) -> str | None:
 
 
 def _shapes(drawn: Drawn) -> Shapes:
-    """Of one row of each kind: what the backbone says, else what it gives of the first row."""
+    """Of one row of each kind: what the backbone says; of vectors, which cost little, what it gives of the first."""
     asked = drawn.checked.asked
     if isinstance(asked.backbone, Tapped):
         return asked.backbone.shapes
+    if rows_of(asked.dataset) != "vectors":
+        return {}
     train = asked.dataset.partitions["train"]
     given = asked.backbone.extract(collate(asked.backbone, [asked.backbone.transform(train[0])]), asked.backbone.kinds)
     return {kind: tuple(value.shape[1:]) for kind, value in given.items()}

@@ -34,6 +34,6 @@ class Words:
 def words_behind(asked: Run, split: Split) -> Words | None:
     """Of a run on texts whose backbone tells its words."""
     backbone = asked.backbone
-    if backbone.reads != "texts" or not isinstance(backbone, NamesTokens):
+    if not isinstance(backbone, NamesTokens) or backbone.reads != "texts":
         return None
     return Words(backbone, asked.dataset, split)

@@ -109,7 +109,7 @@ def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
         "command": one_line(result["command"]),
         "seconds": {phase: digits(spent) for phase, spent in result["seconds"].items()},
         "metrics": {
-            name: [digits(told.get(key, told["value"])) for key in ("value", "low", "high")]
+            name: [digits(told["value"]), *(end(told.get(key, told["value"])) for key in ("low", "high"))]
             for name, told in result["metrics"].items()
         },
         "chosen": selection.get("chosen"),
@@ -125,7 +125,7 @@ def _told(run: Run, result: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _collapse(told: Mapping[str, Any] | None) -> dict[str, dict[str, float | None]] | None:
+def _collapse(told: Mapping[str, Any] | None) -> dict[str, dict[str, float]] | None:
     """NC1 to NC4 of the training and of the test rows, where the run measured them."""
     parts = {part: values for part, values in (told or {}).items() if isinstance(values, Mapping)}
     return {part: {name: digits(value) for name, value in v.items()} for part, v in parts.items()} or None
@@ -165,6 +165,11 @@ def width_of(folder: str) -> int | None:
         return None
 
 
-def digits(value: float) -> float | None:
-    """As many of a number as a reader can use; None of one that is not finite, such as the end of an open interval."""
-    return float(f"{value:.6g}") if math.isfinite(value) else None
+def digits(value: float) -> float:
+    """As many of a number as a reader can use."""
+    return float(f"{value:.6g}")
+
+
+def end(value: float) -> float | None:
+    """The same of an end of an interval; None where it is open."""
+    return digits(value) if math.isfinite(value) else None

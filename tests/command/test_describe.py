@@ -249,7 +249,7 @@ def test_what_will_not_fit_is_told_with_the_way_out(capsys, tmp_path, monkeypatc
     monkeypatch.setattr("probe.experiment.forecast.available_bytes", lambda device: 2**20)
     monkeypatch.setattr("probe.command.forecasts.free_bytes", lambda folder: 1000)
     lines = told(["head=lda"], capsys, tmp_path)
-    assert "MB of memory and cpu has 1 MB left: take fewer rows (limit=<number>)" in lines["memory"]
+    assert "B of memory and cpu has 1 MB left: take fewer rows (limit=<number>)" in lines["memory"]
     assert "has 0 MB free: make room (probe cache prune --older-than 30d)" in lines["disk"]
 
 

@@ -5,9 +5,8 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from probe.heads import linear_sgd
 from probe.heads.linear_sgd import LinearSGD
-from probe.heads.shared import factored
+from probe.heads.shared import factored, linear_sgd_solver
 from probe.heads.shared.factored import FactoredOutput
 from probe.heads.shared.spherical import LOSSES, coefficients, gradient
 
@@ -86,7 +85,7 @@ def test_the_head_is_the_same_in_factors_and_without(loss, monkeypatch):
                      scaling="standard", device="cpu")  # fmt: skip
     found = {}
     for limit in (0, 1e9):
-        monkeypatch.setattr(linear_sgd, "FACTORED_FROM", limit)
+        monkeypatch.setattr(linear_sgd_solver, "FACTORED_FROM", limit)
         head.fit(X, y, validation=(X, y))
         found[limit] = head.coefs_, head.intercepts_
     for first, second in zip(*found.values(), strict=True):
