@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,9 @@ from scipy.sparse import csr_array
 
 from probe.core.arrays import read_rows
 from probe.core.base import IntArray
+
+PART_ROWS = 4096
+"""Rows of a thread: fewer are read sooner than threads are started."""
 
 
 class MapOfTokens:
@@ -116,6 +120,17 @@ class PixelRows:
         return self.shape[0]
 
     def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
+        import torch
+
+        rows = np.arange(len(self))[key]
+        # One core takes as long for them as all do for a pass of a solver.
+        n_parts = min(torch.get_num_threads(), 1 + len(rows) // PART_ROWS)
+        if n_parts == 1:
+            return self._read(rows)
+        with ThreadPoolExecutor(n_parts) as pool:
+            return np.concatenate(list(pool.map(self._read, np.array_split(rows, n_parts))))
+
+    def _read(self, key: IntArray) -> NDArray[Any]:
         import torch
 
         images, of = np.unique(self.images[key], return_inverse=True)

@@ -21,6 +21,8 @@ HOLD_BYTES = 4 * 2**30
 """Rotated rows up to this size are held in memory; larger ones are read again, chunk by chunk, in every pass."""
 HOLD_PART = 4
 """Of the memory that a GPU has free, rows may take one part in so many."""
+SUMMED_ROWS = 64
+"""Rows whose sum is taken in their own precision."""
 SCALINGS = ("none", "standard", "l2")
 
 
@@ -104,18 +106,19 @@ class EigenRows:
             chunk = read_rows(self._source, rows, self.dtype, self._device, self._scaling)
             shift = self._agreed(chunk.mean(0)) if shift is None else shift
             chunk -= shift
-            total += chunk.sum(0, dtype=torch.float64)
-            squares += chunk.square().sum(0, dtype=torch.float64)
+            total += _column_sums(chunk)
+            if self._scaling == "standard":
+                squares += _column_sums(chunk.square())
             if product is not None:
                 product += chunk.T @ chunk
         assert shift is not None
         total, squares = self._summed(total), self._summed(squares)
         product = None if product is None else self._summed(product)
         offset = total / self.n_rows
-        variance = (squares / self.n_rows - offset**2).clamp(min=0)
         self._mean = shift.double() + offset
         self._scale = torch.ones_like(offset)
         if self._scaling == "standard":
+            variance = (squares / self.n_rows - offset**2).clamp(min=0)
             # A constant column has a variance of rounding errors: it is left as it is.
             constant = variance <= (10 * torch.finfo(self.dtype).eps * self._mean.abs()) ** 2
             self._scale = torch.where(constant, 1, variance.sqrt())
@@ -220,3 +223,11 @@ def fast_bfloat16(device: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     supported = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
     return bool(supported and supported())
+
+
+def _column_sums(rows: Tensor) -> Tensor:
+    """(D,) in float64 of rows (n, D), which are widened a few at a time: to widen all takes many times as long."""
+    n_parts = len(rows) // SUMMED_ROWS
+    whole = n_parts * SUMMED_ROWS
+    few = rows[:whole].unflatten(0, (n_parts, SUMMED_ROWS)).sum(1)
+    return few.sum(0, dtype=torch.float64) + rows[whole:].sum(0, dtype=torch.float64)

@@ -112,10 +112,10 @@ class PatchHead(AnyHead):
     def _rows(self, X: Any, masks: Any, per_class: int | None) -> tuple[Any, IntArray]:
         """Rows (n, C) of the places that have a label, and these."""
         grid, random = (int(X.shape[2]), int(X.shape[3])), np.random.default_rng(self.random_state)
-        classes, _ = pixel_counts(masks)
+        classes = pixel_counts(masks)[0] if self.label != "pixel" or per_class is not None else np.empty(0, np.int64)
         per_image = grid[0] * grid[1]
         found = [(np.empty(0, np.int64), np.empty(0, np.int64), np.empty((0, 2), np.float32))]
-        for start in range(0, len(X) if len(classes) else 0, 64):
+        for start in range(0, len(X) if len(classes) or self.label == "pixel" else 0, 64):
             places, codes, at = self._labelled(np.asarray(masks[start : start + 64]), grid, classes, random)
             if per_class is not None:
                 groups = places // per_image * len(classes) + np.searchsorted(classes, codes)
