@@ -123,10 +123,10 @@ class LPPlusPlus(TextHead):
 
             def objective(
                 *steps: Tensor, strength: float = strength, origin: Weights = origin, scales: Weights = scales
-            ) -> Tensor:
-                W, b, alpha = moved(origin, steps, scales)
-                pull = (W - start[0]).square().sum() + (alpha - start[2]).square().sum()
-                return cross_entropy(F, labels, T, (W, b, alpha)) + strength / 2 * pull
+            ) -> tuple[Tensor, list[Tensor]]:
+                weights = moved(origin, steps, scales)
+                value, slopes = pulled(F, labels, T, weights, start, strength)
+                return value, [slope * scale for slope, scale in zip(slopes, scales, strict=True)]
 
             steps = minimise(objective, [torch.zeros_like(part) for part in origin], self.max_iter)[0]
             weights = moved(origin, steps, scales)
@@ -179,6 +179,23 @@ def cross_entropy(F: Tensor, labels: Tensor, T: Tensor, weights: Weights) -> Ten
     """Mean over rows (N, D) of the cross-entropy of the blended logits."""
     W, b, alpha = weights
     return functional.cross_entropy(F @ (W + alpha[:, None] * T).T + b, labels)
+
+
+@torch.no_grad()
+def pulled(
+    F: Tensor, labels: Tensor, T: Tensor, weights: Weights, start: Weights, strength: float
+) -> tuple[Tensor, Weights]:
+    """Cross-entropy with the pull towards the start, and its gradients by W, b and alpha."""
+    (W, b, alpha), rows = weights, torch.arange(len(F), device=F.device)
+    logs = torch.addmm(b, F, torch.addcmul(W, alpha[:, None], T).T).log_softmax(1)
+    loss = -logs[rows, labels].mean()
+    residuals = logs.exp_()
+    residuals[rows, labels] -= 1
+    residuals /= len(F)
+    slope, off, off_alpha = residuals.T @ F, W - start[0], alpha - start[2]
+    pull = off.square().sum() + off_alpha.square().sum()
+    of_alpha = (slope * T).sum(1).add_(off_alpha, alpha=strength)
+    return loss + strength / 2 * pull, (slope.add_(off, alpha=strength), residuals.sum(0), of_alpha)
 
 
 def in_eigenbasis(rows: Tensor) -> tuple[Tensor, Tensor]:

@@ -8,7 +8,7 @@ from safetensors.torch import load_file
 from sklearn.linear_model import LogisticRegression
 
 from probe.core.errors import InputError
-from probe.heads.lp_plus_plus import LPPlusPlus, beginning, cross_entropy
+from probe.heads.lp_plus_plus import LPPlusPlus, beginning, cross_entropy, pulled
 from probe.heads.shared.text_head import unit
 from probe.heads.zero_shot import ZeroShot
 
@@ -110,3 +110,15 @@ def test_is_near_the_bayes_error_of_gaussians_whose_means_the_texts_say():
     in_standard_errors, in_points = excess_error(lambda texts: LPPlusPlus(class_features=texts))
     assert in_standard_errors > -4
     assert in_points < 2.5
+
+
+def test_gradients_of_the_pulled_objective_are_those_of_autograd():
+    random = torch.Generator().manual_seed(0)
+    F, T, labels = torch.randn(30, 6, generator=random).double(), torch.eye(4, 6).double(), torch.arange(30) % 4
+    weights, start = ([torch.randn(*size, generator=random).double() for size in ((4, 6), (4,), (4,))] for _ in "ab")
+    found, slopes = pulled(F, labels, T, tuple(weights), tuple(start), 0.3)
+    leaves = tuple(part.requires_grad_() for part in weights)
+    pull = (leaves[0] - start[0]).square().sum() + (leaves[2] - start[2]).square().sum()
+    value = cross_entropy(F, labels, T, leaves) + 0.3 / 2 * pull
+    torch.testing.assert_close(found, value.detach())
+    torch.testing.assert_close(slopes, torch.autograd.grad(value, leaves))

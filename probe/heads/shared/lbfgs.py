@@ -15,12 +15,16 @@ from probe.core.terminal import lasting
 
 
 def minimise(
-    function: Callable[..., Tensor], start: Sequence[Tensor], max_iter: int, tol: float = 1e-9
+    function: Callable[..., Tensor | tuple[Tensor, Sequence[Tensor]]],
+    start: Sequence[Tensor],
+    max_iter: int,
+    tol: float = 1e-9,
 ) -> tuple[list[Tensor], float]:
     """Where SciPy's L-BFGS stops, and the value there.
 
     Args:
-        function: Of as many tensors as `start` has; gives a scalar.
+        function: Of as many tensors as `start` has; gives a scalar, or with it the gradients by them, else autograd
+            finds these.
         start: First values.
         max_iter: Evaluations, at most.
         tol: It stops where a step wins less, relative to the value.
@@ -34,9 +38,9 @@ def minimise(
         return [part.view(shape) for part, shape in zip(whole.split(sizes), shapes, strict=True)]
 
     def value_and_gradient(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
-        tensors = [part.clone().requires_grad_() for part in parts(flat)]
-        value = function(*tensors)
-        gradients = torch.autograd.grad(value, tensors)
+        tensors = [part.requires_grad_() for part in parts(flat)]
+        found = function(*tensors)
+        value, gradients = found if isinstance(found, tuple) else (found, torch.autograd.grad(found, tensors))
         return value.item(), torch.cat([gradient.flatten() for gradient in gradients]).cpu().numpy()
 
     def told(intermediate_result: OptimizeResult) -> None:
