@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.sparse import csr_array
 
 from probe.core.arrays import read_rows
 from probe.core.base import IntArray
-
-PART_ROWS = 4096
-"""Rows of a thread: fewer are read sooner than threads are started."""
 
 
 class MapOfTokens:
@@ -122,17 +117,6 @@ class PixelRows:
     def __getitem__(self, key: slice | IntArray) -> NDArray[Any]:
         import torch
 
-        rows = np.arange(len(self))[key]
-        # One core takes as long for them as all do for a pass of a solver.
-        n_parts = min(torch.get_num_threads(), 1 + len(rows) // PART_ROWS)
-        if n_parts == 1:
-            return self._read(rows)
-        with ThreadPoolExecutor(n_parts) as pool:
-            return np.concatenate(list(pool.map(self._read, np.array_split(rows, n_parts))))
-
-    def _read(self, key: IntArray) -> NDArray[Any]:
-        import torch
-
         images, of = np.unique(self.images[key], return_inverse=True)
         maps = read_rows(self.maps, images) if len(images) else np.empty((0, *self.maps.shape[1:]), self.maps.dtype)
         height, width = self.maps.shape[2:]
@@ -142,11 +126,13 @@ class PixelRows:
         corners = [(above, left), (above, right), (below, left), (below, right)]
         places = np.stack([(of * height + y) * width + x for y, x in corners], axis=1)
         shares = [(1 - down) * (1 - across), (1 - down) * across, down * (1 - across), down * across]
-        ends = np.arange(0, places.size + 1, 4)
-        shape = len(of), len(maps) * height * width
-        weights = csr_array((np.stack(shares, axis=1).ravel(), places.ravel(), ends), shape)
-        by_place = torch.from_numpy(maps).flatten(2).transpose(1, 2)
-        values: NDArray[Any] = weights @ by_place.to(getattr(torch, self.dtype.name)).reshape(-1, self.shape[1]).numpy()
+        by_place = torch.empty(len(maps), height * width, self.shape[1], dtype=getattr(torch, self.dtype.name))
+        by_place.copy_(torch.from_numpy(maps).flatten(2).transpose(1, 2))
+        # A bag of four places for each row, which torch fills on all cores.
+        weights = torch.from_numpy(np.stack(shares, axis=1)).to(by_place.dtype)
+        values: NDArray[Any] = torch.nn.functional.embedding_bag(
+            torch.from_numpy(places), by_place.flatten(0, 1), per_sample_weights=weights, mode="sum"
+        ).numpy()
         return values
 
 

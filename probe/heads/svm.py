@@ -96,7 +96,7 @@ class LinearSVM(MultinomialPath):
     def check_parameters(self) -> None:
         if self.multi_class not in USUAL:
             raise InputError(
-                f"multi_class is {self.multi_class!r}, expected {' or '.join(USUAL)}: change the head's multi_class"
+                f"multi_class is {self.multi_class!r}, expected {' or '.join(USUAL)}: set head.multi_class=ovr"
             )
         super().check_parameters()
 

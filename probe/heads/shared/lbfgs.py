@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.optimize import OptimizeResult, minimize
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from probe.core.terminal import lasting
@@ -50,7 +51,8 @@ def minimise(
 
     values = [math.inf]
     first = torch.cat([tensor.detach().double().flatten() for tensor in start]).cpu().numpy()
-    with lasting(1.0) as shown:
+    # The function has threads of its own, beside which those of SciPy's short vectors wait and spin.
+    with lasting(1.0) as shown, threadpool_limits(1, user_api="blas"):
         near = shown.nearing(0.0)
         found = minimize(
             value_and_gradient,
