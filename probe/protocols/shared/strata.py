@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Dataset, IntArray, Partition, Split
+from probe.core.base import Dataset, Grouped, IntArray, Partition, Split
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,9 @@ class _StratifiedPartition:
 
     def __init__(self, whole: Partition, labels: IntArray):
         self.whole, self.labels = whole, labels
+        # From Python 3.12 on `isinstance` looks for what a partition has without asking `__getattr__`.
+        if isinstance(whole, Grouped):
+            self.groups = whole.groups
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.whole, name)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import inspect
 from dataclasses import replace
 
 import numpy as np
@@ -7,6 +8,9 @@ import pytest
 
 from probe.core.base import Rows, Split
 from probe.core.errors import InputError
+from probe.core.targets.number import Number
+from probe.datasets.shared.partitions import ArrayPartition
+from probe.datasets.shared.partitions import make_dataset as datasets_of
 from probe.protocols.few_shot import FewShot
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
@@ -21,6 +25,7 @@ from probe.protocols.shared.groups import (
     held_out_groups,
     keep_together,
 )
+from probe.protocols.shared.strata import with_strata
 from probe.protocols.vtab1k import Vtab1k
 
 
@@ -147,3 +152,12 @@ def test_numbers_of_groups_hold_across_partitions(make_dataset):
     assert groups_across(dataset, [split.train, split.validation]).tolist() == [0, 1, 1, 2, 2, 3]
     assert len(set(groups_across(dataset, [split.train, Rows("bare", np.arange(2))]).tolist())) == 5
     assert groups_across(dataset, [Rows("bare", np.arange(2))]) is None
+
+
+def test_groups_of_numbers_are_seen_by_every_version_of_python():
+    target = Number()
+    part = ArrayPartition(np.zeros((20, 2), np.float32), np.arange(20.0), [str(i) for i in range(20)], target=target)
+    part.groups = np.arange(20) // 2
+    seen = with_strata(datasets_of("numbers", ["y"], {"train": part, "test": part}, target=target)).partitions["train"]
+    # `isinstance` asks no more than this from Python 3.12 on.
+    assert np.array_equal(inspect.getattr_static(seen, "groups"), part.groups)
