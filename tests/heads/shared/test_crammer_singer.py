@@ -154,5 +154,5 @@ def test_rows_that_liblinear_has_no_memory_for_are_refused_and_one_against_the_r
 
 
 def test_another_multi_class_is_refused():
-    with pytest.raises(InputError, match="multi_class is 'ovo', expected ovr or crammer_singer: change the head's"):
+    with pytest.raises(InputError, match="multi_class is 'ovo', expected ovr or crammer_singer: set head.multi_class=ovr"):
         svm(multi_class="ovo").fit(*blobs())
