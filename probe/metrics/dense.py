@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.metrics.shared.intervals import FloatArray, Interval, between, percentile, resampled_means
+from probe.metrics.shared.intervals import FloatArray, Interval, between, percentile, resampled_means, sums_of_groups
 from probe.metrics.shared.metric import Metric, Statistic
 from probe.metrics.shared.scores import Frequencies
 from probe.metrics.shared.scores.mask import MaskScores
@@ -74,12 +74,7 @@ def of_images(scores: MaskScores) -> FloatArray:
 def columns(scores: MaskScores) -> FloatArray:
     """The same of what is resampled: of each image, or of each group of images."""
     found = of_images(scores)
-    if scores.groups is None:
-        return found
-    numbers = np.unique(scores.groups, return_inverse=True)[1]
-    grouped = np.zeros((numbers.max() + 1, found.shape[1]))
-    np.add.at(grouped, numbers, found)
-    return grouped
+    return sums_of_groups(found, scores.groups)
 
 
 def split(values: FloatArray) -> Sums:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.metrics.shared.bins import N_BINS, equal_width_bins
-from probe.metrics.shared.intervals import FloatArray, Interval, absolute_sum, percentile
+from probe.metrics.shared.intervals import FloatArray, Interval, absolute_sum, percentile, sums_of_groups
 from probe.metrics.shared.metric import Metric, Statistic
 
 FLOOR = float(np.log(np.finfo(np.float64).eps))
@@ -57,12 +57,7 @@ def of_pixels(log_probabilities: NDArray[np.float32], labels: IntArray) -> Float
 def columns(scores: PixelLosses) -> FloatArray:
     """(N, 2 + bins) what is resampled: of each image, or of each group of images."""
     found = np.column_stack([scores.losses, scores.pixels, scores.gaps])
-    if scores.groups is None:
-        return found
-    numbers = np.unique(scores.groups, return_inverse=True)[1]
-    grouped = np.zeros((numbers.max() + 1, found.shape[1]))
-    np.add.at(grouped, numbers, found)
-    return grouped
+    return sums_of_groups(found, scores.groups)
 
 
 def log_loss(scores: PixelLosses) -> Statistic:

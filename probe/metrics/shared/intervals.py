@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from probe.core.base import IntArray
 from probe.core.intervals import Interval as Interval
 
 FloatArray = NDArray[np.float64]
@@ -173,3 +174,13 @@ def absolute_sum(values_NQ: FloatArray, means_BQ: FloatArray) -> Interval:
     value = float(mean.sum())
     low, high = value + np.quantile(replicates, QUANTILES) - replicates.mean()
     return Interval(value, float(max(0.0, low - push.sum())), float(max(high, value)))
+
+
+def sums_of_groups(values: FloatArray, groups: IntArray | None) -> FloatArray:
+    """(G, K) sums over the rows of each group of values (N, K); the values themselves without groups."""
+    if groups is None:
+        return values
+    numbers = np.unique(groups, return_inverse=True)[1]
+    found = np.zeros((numbers.max() + 1, values.shape[1]))
+    np.add.at(found, numbers, values)
+    return found
