@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from torch import Tensor, nn
 
-from probe.backbones.shared.checkpoints import check_misfits, read_state, without_prefix
+from probe.backbones.shared.checkpoints import check_misfits, never_unpickled, read_state, without_prefix
 from probe.backbones.shared.framing import of_open_clip
 from probe.backbones.shared.image_network import ImageNetwork, fast_layout
 from probe.backbones.shared.open_clip_text import OpenClipText
@@ -173,7 +173,7 @@ def _check_name(name: str, tag: str | None) -> bool:
 
 
 def _create(name: str, tag: str | None, seed: int, quick_gelu: bool) -> Any:
-    with torch.random.fork_rng(devices=[]), _quiet():
+    with torch.random.fork_rng(devices=[]), _quiet(), never_unpickled():
         torch.manual_seed(seed)
         try:
             # Towers that come with weights of their own would download them even for a random model.

@@ -15,7 +15,7 @@ import torch
 from timm.data import create_transform, resolve_model_data_config
 from torch import Tensor
 
-from probe.backbones.shared.checkpoints import load_state, read_state, without_prefix
+from probe.backbones.shared.checkpoints import load_state, never_unpickled, read_state, without_prefix
 from probe.backbones.shared.framing import of_timm
 from probe.backbones.shared.image_network import ImageNetwork, fast_layout
 from probe.backbones.shared.outputs import output_kinds
@@ -265,7 +265,8 @@ def _create(name: str, pretrained: bool, arguments: Mapping[str, Any]) -> Any:
     if ":" not in name:
         _check_name(name)
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
+        with never_unpickled():
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, **arguments)
     except TypeError as error:
         raise InputError(
             f"timm model {name} does not take model_kwargs {dict(arguments)} ({error}): leave out what it does not know"

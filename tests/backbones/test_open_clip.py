@@ -199,3 +199,21 @@ def test_weights_trained_with_quickgelu_get_it(monkeypatch):
 
 def contract_case():
     return {"name": "ViT-S-32-alt", "pretrained": None}
+
+
+def test_a_folder_of_a_model_runs_no_code_through_its_tokenizer(tmp_path):
+    pytest.importorskip("transformers")
+    mark, tower = tmp_path / "ran", TOWERS["probe-test-vit"]
+    text = TEXT | {"hf_tokenizer_name": "own", "tokenizer_kwargs": {"trust_remote_code": True}}
+    told = {"embed_dim": 24, "vision_cfg": tower, "text_cfg": text}
+    files = {
+        "open_clip_config.json": json.dumps({"model_cfg": told, "preprocess_cfg": {}}),
+        "config.json": json.dumps({"model_type": "bert"}),
+        "tokenizer_config.json": json.dumps({"auto_map": {"AutoTokenizer": ["own.Own", None]}}),
+        "own.py": f"open({str(mark)!r}, 'w').close()\nfrom transformers import BertTokenizer as Own\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_text(content)
+    with pytest.raises(InputError, match="tokenizer of open_clip model"):
+        build(f"local-dir:{tmp_path}").text.tokenize(["a"])
+    assert not mark.exists()

@@ -1,3 +1,6 @@
+import functools
+import os
+
 import numpy as np
 import pytest
 import timm
@@ -198,6 +201,26 @@ def test_local_dir_is_read_as_timm_reads_it(tmp_path):
     timm.models.save_for_hf(network, tmp_path, model_config={"num_classes": 3})
     backbone = TimmBackbone(f"local-dir:{tmp_path}")
     assert torch.equal(backbone.network.conv1[0].weight, network.conv1[0].weight)
+
+
+class Touches:
+    """Runs code where it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+def test_a_local_dir_is_not_unpickled_by_a_timm_that_would(tmp_path, monkeypatch):
+    torch.save({"weight": Touches(tmp_path / "ran")}, tmp_path / "pytorch_model.bin")
+    older = functools.partial(torch.load, weights_only=False)
+    monkeypatch.setattr(timm, "create_model", lambda name, **_: older(tmp_path / "pytorch_model.bin"))
+    with pytest.raises(InputError, match="cannot be had"):
+        TimmBackbone(f"local-dir:{tmp_path}")
+    assert not (tmp_path / "ran").exists()
+    assert "TORCH_FORCE_WEIGHTS_ONLY_LOAD" not in os.environ
 
 
 def embeddings(size, **options):

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 import pathlib
 import pickle
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -49,6 +51,21 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     if not state:
         raise InputError(f"checkpoint {path} holds no tensors (keys: {_first(content)}): give a file of weights")
     return state
+
+
+@contextlib.contextmanager
+def never_unpickled() -> Iterator[None]:
+    """Within, `torch.load` reads tensors alone, whatever other libraries ask of it: older ones of timm unpickle."""
+    names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
+    before = {name: os.environ.pop(name, None) for name in names}
+    os.environ[names[0]] = "1"
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name, None)
+            if value is not None:
+                os.environ[name] = value
 
 
 def load_checkpoint(network: nn.Module, path: str, prefix: str | None, strict: bool) -> dict[str, Any]:

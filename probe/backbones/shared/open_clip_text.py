@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import Any
 
@@ -46,13 +47,14 @@ class OpenClipText(FrozenNetwork):
     @cached_property
     def _tokenizer(self) -> Any:
         try:
-            return open_clip.get_tokenizer(self._clip_name)
+            with _no_code_of_models():
+                return open_clip.get_tokenizer(self._clip_name)
         except ImportError as error:
             raise InputError(
                 f"the tokenizer of open_clip model {self._clip_name} needs a package that is missing ({error}): "
                 "pip install transformers sentencepiece, or choose a model with CLIP's own tokenizer"
             ) from error
-        except OSError as error:
+        except (OSError, ValueError) as error:  # transformers says by the second that it would run code of the model
             text = " ".join(str(error).split())[:200]
             raise InputError(
                 f"the tokenizer of open_clip model {self._clip_name} cannot be had ({text}): connect to the network "
@@ -86,3 +88,23 @@ class OpenClipText(FrozenNetwork):
 
     def _features(self, batch: Tensor) -> dict[str, Tensor]:
         return {"pooled": self.network.encode_text(batch, normalize=True)}
+
+
+@contextmanager
+def _no_code_of_models() -> Iterator[None]:
+    """Within, a tokenizer of transformers runs no code that lies beside a model, which its configuration can ask for.
+
+    An argument of `open_clip.get_tokenizer` would do so too, but reaches CLIP's own tokenizer, which takes none.
+    """
+    from open_clip import factory
+
+    made = factory.HFTokenizer
+
+    def without(*args: Any, **kwargs: Any) -> Any:
+        return made(*args, **{**kwargs, "trust_remote_code": False})
+
+    factory.HFTokenizer = without  # type: ignore[misc, assignment]
+    try:
+        yield
+    finally:
+        factory.HFTokenizer = made  # type: ignore[misc]
