@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -89,9 +90,10 @@ def fit_on_folds(head: AnyHead, X: Any, y: IntArray, folds: IntArray, extras: Ma
             values = {key: value for key, value in candidate.items() if key in selection["chosen"]}
             candidates[str(values)] = values
             scores[str(values)].append(candidate["score"] if len(numbers) else 0.0)
-    means = {key: float(np.mean(values)) for key, values in scores.items()}
+    # What diverged on a fold has no score, and is no best.
+    means = {key: -math.inf if np.isnan(values).any() else float(np.mean(values)) for key, values in scores.items()}
     # Few rows leave many ties, often between all candidates: the middle one, not an end of the grid.
-    tied = [key for key, mean in means.items() if mean > max(means.values()) - 1e-9]
+    tied = [key for key, mean in means.items() if mean >= max(means.values()) - 1e-9]
     best = tied[(len(tied) - 1) // 2]
     head = head.set_params(**head.only(candidates[best])).fit(X, y, **extras)
     head.selection_ = {

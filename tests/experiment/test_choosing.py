@@ -9,10 +9,11 @@ import pytest
 from probe.backbones.identity import IdentityBackbone
 from probe.core.base import Split
 from probe.datasets.sklearn import load
-from probe.experiment.choosing import OF_FOLDS, fit, remarks
+from probe.experiment.choosing import OF_FOLDS, fit, fit_on_folds, remarks
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.run import Run, run_once
 from probe.features.store import FeatureStore
+from probe.heads.gaussian_head import GaussianHead
 from probe.heads.linear import LinearProbe
 from probe.heads.ridge import RidgeProbe
 from probe.protocols.full import Full
@@ -69,6 +70,23 @@ def test_an_end_of_the_grid_and_ties_are_told() -> None:
     assert remarks(searched({0.1: 0.5, 1: 0.7, 10: 0.7}, 1)) == ["2 of 3 candidates score the same"]
     assert remarks(searched({0.1: 0.5, 1: 0.7, 10: 0.6}, 1)) == []
     assert remarks(None) == remarks(searched({1: 0.5}, 1)) == []
+
+
+def test_scores_that_are_huge_or_no_number_on_a_fold_still_name_a_best() -> None:
+    X, y = np.random.default_rng(0).normal(size=(3, 6)), np.array([0.1, 2.0, -1.0])
+    head = fit_on_folds(GaussianHead(), X, y, np.arange(3), {})  # folds of two rows, which it fits without error
+    assert min(entry["score"] for entry in head.selection_["searched"]) < -1e10
+
+    class Diverges(RidgeProbe):
+        def fit_splits(self, *args: Any, **more: Any) -> Any:
+            for trial in super().fit_splits(*args, **more):
+                trial.selection_["searched"][0]["score"] = np.nan
+                yield trial
+
+    y, folds = np.tile(np.arange(3), 5), np.repeat(np.arange(5), 3)
+    X = np.random.default_rng(0).normal(size=(15, 5)) + np.eye(3, 5)[y]
+    head = fit_on_folds(Diverges(alphas=[1.0, 10.0]), X, y, folds, {})
+    assert head.selection_["chosen"] == {"alpha": 10.0}
 
 
 def test_what_folds_chose_says_of_their_rows_what_a_new_fit_without_them_would():

@@ -37,6 +37,7 @@ def know(partition: Partition, facts: Mapping[str, ArrayLike | None], part: str)
             values = _numbers(values, part)
         if name == "groups":
             _check_named(values, part)
+            values = _as_named_elsewhere(values)
         setattr(partition, name, values)
     return partition
 
@@ -50,6 +51,12 @@ def _check_named(groups: NDArray[Any], part: str) -> None:
             f"{nameless.argmax()}, expected a "
             "name or a number for each: fill them in, each with one of its own where a row belongs to no group"
         )
+
+
+def _as_named_elsewhere(groups: NDArray[Any]) -> NDArray[Any]:
+    """Whole numbers as such: patient 3.0 of one file is patient 3 of another, and partitions are compared by name."""
+    whole = groups.dtype.kind == "f" and bool((groups == np.rint(groups)).all() and (np.abs(groups) < 2**53).all())
+    return groups.astype(np.int64) if whole else groups
 
 
 def _numbers(values: NDArray[Any], part: str) -> NDArray[np.float64]:

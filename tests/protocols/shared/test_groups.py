@@ -11,6 +11,7 @@ from probe.core.errors import InputError
 from probe.core.targets.number import Number
 from probe.datasets.shared.partitions import ArrayPartition
 from probe.datasets.shared.partitions import make_dataset as datasets_of
+from probe.datasets.shared.row_facts import know
 from probe.protocols.few_shot import FewShot
 from probe.protocols.fraction import Fraction
 from probe.protocols.full import Full
@@ -142,6 +143,15 @@ def test_groups_that_official_partitions_share_are_counted_by_name(make_dataset)
     dataset.partitions["test"].groups = np.array(["3", "new"])
     assert divided_groups(dataset, split) == 1
     assert divided_groups(dataset, split, tests=False) == 0
+
+
+def test_a_patient_of_a_column_of_floats_is_the_patient_of_a_column_of_whole_numbers(make_dataset):
+    dataset = make_dataset([3, 3], test=np.array([0, 1]))
+    know(dataset.partitions["train"], {"groups": np.array([3, 3, 1, 1, 2, 2])}, "train")
+    know(dataset.partitions["test"], {"groups": np.array([3.0, 2.0])}, "test")
+    assert divided_groups(dataset, Full().split(dataset, 0)) == 2
+    know(dataset.partitions["test"], {"groups": np.array([3.5, 2.0])}, "test")  # names as they are
+    assert divided_groups(dataset, Full().split(dataset, 0)) == 0
 
 
 def test_numbers_of_groups_hold_across_partitions(make_dataset):
