@@ -143,7 +143,7 @@ def subcommand(word: str, argv: Sequence[str]) -> int:
         module, _, function = SUBCOMMANDS[word].partition(":")
         return int(getattr(importlib.import_module(module), function)(list(argv)))
     except (ProbeError, OSError, HydraException) as error:
-        said = str(error) if isinstance(error, HydraException) else sentence(error)
+        said = explained(error) if isinstance(error, HydraException) else sentence(error)
         if said is None:
             raise
         tell(f"probe {word}: {said}", error=True)

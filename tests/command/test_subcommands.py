@@ -183,3 +183,18 @@ def test_moved_zipped_and_merged_runs_give_the_same_table(
     assert table(capfd, Path("a"), Path("b")).startswith(before)  # and a note that one was counted once
     shutil.copytree("b", "a", dirs_exist_ok=True)
     assert table(capfd, Path("a")) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["check", "backbone=tniy"], "probe check: there is no backbone=tniy: did you mean tiny?"),
+        (["describe", "dataset=digit"], "probe describe: there is no dataset=digit: did you mean digits?"),
+        (["describe", "head=linear", "head.cs=[1]"], "probe describe: head has no cs: did you mean Cs?"),
+    ],
+)
+def test_a_subcommand_answers_to_what_is_misspelled_as_a_run_does(
+    words: list[str], said: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.subcommand(words[0], words[1:]) == 1
+    assert capfd.readouterr().err.startswith(said)

@@ -57,8 +57,13 @@ class ArrayFiles:
             raise StoreError(
                 f"features of {self.plan.n_rows} rows need {needed / 2**20:.1f} MiB and the cache has "
                 f"{free / 2**20:.1f} MiB free: make room (`probe cache prune --older-than 30d`), "
-                "set PROBE_CACHE to another disk, or store float16 (dtypes)"
+                f"set PROBE_CACHE to another disk{self._smaller(new, row_shapes)}"
             )
+
+    def _smaller(self, kinds: Sequence[str], row_shapes: Mapping[str, tuple[int, ...]]) -> str:
+        """What else makes room: half the bytes for what is stored as float32 and has a setting by its name."""
+        wide = [kind for kind in kinds if kind.isidentifier() and self.dtype(kind, row_shapes[kind]) == np.float32]
+        return f", or set {' '.join(f'features.dtypes.{kind}=float16' for kind in wide)}" if wide else ""
 
     def open(self, kind: str, row_shape: tuple[int, ...]) -> None:
         """Opens the file of a kind at its full size. All writers do the same, so that none has to be the first."""
