@@ -33,7 +33,14 @@ class IdentityBackbone:
                 f"backbone identity reads rows of numbers, this dataset's rows are {type(row).__name__}{shape}: "
                 "set backbone=tiny or another backbone for images"
             )
-        return torch.from_numpy(row.astype(np.float32))
+        with np.errstate(over="ignore"):
+            found = row.astype(np.float32)
+        if not np.isfinite(found).all() and np.isfinite(row).all():
+            raise InputError(
+                f"a row holds {row[np.abs(row).argmax()]:g}, too large for float32 of backbone identity, which ends "
+                f"at {np.finfo(np.float32).max:g}: divide the column by its largest number, or leave it out"
+            )
+        return torch.from_numpy(found)
 
     def extract(self, batch: Tensor, kinds: Sequence[str]) -> dict[str, Tensor]:
         """The batch itself."""

@@ -11,7 +11,8 @@ from probe.core.texts import Text
 ROWS = ("images", "texts", "series", "vectors")
 REMEDIES = {
     "images": "set backbone=tiny or another backbone of images",
-    "texts": "set backbone=huggingface backbone.name=<hub id or folder of a language model>",
+    "texts": "set backbone=huggingface backbone.name=<hub id or folder of a language model>, or for the words alone "
+    "(head=tfidf_linear, head=ss3) backbone=raw backbone.rows=texts",
     "vectors": "set backbone=identity",
     "series": "set backbone=rocket, or summary",
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from textwrap import fill
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -64,11 +64,17 @@ def write_layers(table: Table, frame: pd.DataFrame, folder: Path) -> list[Path]:
     return written
 
 
+def _within(name: str, width: float) -> str:
+    """A name in lines that fit so many inches; each is escaped as a whole, so that no line ends inside an escape."""
+    return "\n".join(map(figure_text, wrap(name, int(LETTERS * width))))
+
+
 def scores(table: Table) -> Figure:
     """One panel per column: the rows in the order of the table, each with its interval."""
     names = list(table.ranking["row"][:MAX_ROWS])
+    width = 2.6
     figure, panels = figure_of(
-        2 + 2.6 * len(table.column_names), 1 + 0.28 * len(names), len(table.column_names), sharey=True
+        2 + width * len(table.column_names), 1 + 0.28 * len(names), len(table.column_names), sharey=True
     )
     cells = table.cells.set_index(["column", "row"])
     for panel, column in zip(panels, table.column_names, strict=True):
@@ -77,7 +83,7 @@ def scores(table: Table) -> Figure:
                 cell = cells.loc[(column, row)]
                 value, low, high = (scale(table) * cell[key] for key in ("value", "low", "high"))
                 panel.errorbar(value, place, xerr=[[value - low], [high - value]], fmt="o", color=COLOURS[cell["mark"]])
-        panel.set_title(figure_text(column), fontsize=10)
+        panel.set_title(_within(column, width), fontsize=10)
         panel.grid(axis="x", alpha=0.3)
     panels[0].set_yticks(range(len(names)), map(figure_text, names))
     panels[0].invert_yaxis()
@@ -179,7 +185,7 @@ def layers(table: Table, found: Sequence[Depth]) -> Figure | None:
     figure, panels = figure_of(width * len(found), max(3.6, 1.4 + 0.3 * longest), len(found))
     for panel, depth in zip(panels, found, strict=True):
         names, places = [figure_text(layer) for layer in depth.layers], np.arange(len(depth.layers))
-        panel.set_title(fill(figure_text(depth.name), int(LETTERS * width)), fontsize=9)
+        panel.set_title(_within(depth.name, width), fontsize=9)
         if depth.heads:
             _heat_map(figure, panel, depth, scale(table), title(table))
             panel.set_yticks(places, names, fontsize=8)

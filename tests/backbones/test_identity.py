@@ -26,6 +26,14 @@ def test_other_rows_are_refused_with_the_fix(row):
         IdentityBackbone().transform(row)
 
 
+def test_what_float32_cannot_hold_is_refused_with_the_fix():
+    row = np.array([1.0, -1e200])
+    with pytest.raises(InputError, match=r"holds -1e\+200, too large for float32 .* divide the column"):
+        IdentityBackbone().transform(row)
+    IdentityBackbone().transform(row / 1e200)
+    assert IdentityBackbone().transform(np.array([np.inf])).isinf().all()  # told of where rows are named
+
+
 def test_other_kinds_are_refused():
     with pytest.raises(InputError, match=r"gives \['pooled'\], not \['tokens'\]"):
         IdentityBackbone().extract(torch.zeros(1, 2), ["tokens"])

@@ -7,7 +7,7 @@ from run_folders import edit, write_run
 
 from probe.leaderboard.command import main
 from probe.leaderboard.index import read_folders
-from probe.leaderboard.plots import tasks
+from probe.leaderboard.plots import scores, tasks
 from probe.leaderboard.table import build_table
 from probe.leaderboard.tasks import gather
 
@@ -53,3 +53,13 @@ def test_tasks_are_lines_with_bands_over_the_orders_of_the_seeds(tmp_path: Path)
     np.testing.assert_allclose(lines["tiny ncm"].high, [1.0, 0.7 + half], rtol=1e-5)
     np.testing.assert_allclose(lines["tiny lda"].low, lines["tiny lda"].value)
     assert tasks(build_table(records), records.frame) is not None
+
+
+def test_the_name_of_a_column_stays_above_its_panel(tmp_path: Path) -> None:
+    for dataset in ("$" * 61 + " of a long name", "short"):
+        for head in ("ncm", "lda"):
+            write_run(tmp_path / "runs", "tiny", head, dataset=dataset)
+    figure = scores(build_table(read_folders([tmp_path / "runs"])))
+    figure.canvas.draw()
+    first, second = (panel.title.get_window_extent() for panel in figure.axes)
+    assert not first.overlaps(second)
