@@ -103,8 +103,8 @@ def _no_code_of_models() -> Iterator[None]:
     def without(*args: Any, **kwargs: Any) -> Any:
         return made(*args, **{**kwargs, "trust_remote_code": False})
 
-    factory.HFTokenizer = without  # type: ignore[misc, assignment]
+    factory.HFTokenizer = without
     try:
         yield
     finally:
-        factory.HFTokenizer = made  # type: ignore[misc]
+        factory.HFTokenizer = made
