@@ -1,8 +1,8 @@
 """The forward pass of a network as a compiled program: the same numbers to rounding, in less time.
 
 Compiled programs lie in the cache folder (`compiled`), or where `TORCHINDUCTOR_CACHE_DIR` says, and serve all processes
-that ask for the same one: workers, ranks, jobs of a sweep. They are code, which torch unpickles and loads: a folder
-that others could have written to is refused.
+that ask for the same one: workers, ranks, jobs of a sweep. They are code, which torch loads: a folder that others could
+have written to is refused.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from probe.backbones.shared.programs import OPTIONS, Features, ahead_of_time
 from probe.core.errors import InputError
 from probe.core.files import cache_root
 
@@ -25,16 +25,14 @@ N_ROWS = {"cpu": 32, "cuda": 128}
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 OTHERS_WRITE, OTHERS_ENTER = stat.S_IWGRP | stat.S_IWOTH, stat.S_IXGRP | stat.S_IXOTH
 
-Features = dict[str, Tensor]
-
 
 def n_rows(device: str) -> int:
     """Rows of every call on a device."""
     return N_ROWS.get(device.partition(":")[0], N_ROWS["cpu"])
 
 
-def share_artefacts() -> None:
-    """Has compiled programs lie in the cache folder, unless the environment names another place.
+def share_artefacts() -> Path:
+    """Has compiled programs lie in the cache folder, unless the environment names another place, and gives it.
 
     Raises:
         InputError: Others can write there.
@@ -44,7 +42,9 @@ def share_artefacts() -> None:
     # torch writes its own default there as soon as it is asked.
     if os.environ.get(FOLDER) in (None, default_cache_dir()):
         os.environ[FOLDER] = str(cache_root() / "compiled")
-    check_private(Path(os.environ[FOLDER]))
+    folder = Path(os.environ[FOLDER])
+    check_private(folder)
+    return folder
 
 
 def check_private(folder: Path) -> None:
@@ -108,24 +108,25 @@ class Compiled:
 
     Args:
         function: Gives features, (N, ...) each, that depend on the row alone.
+        network: What it runs.
         name: Of the backbone, for errors.
         memory_format: Of the batch.
     """
 
-    def __init__(self, function: Callable[[Tensor], Features], name: str, memory_format: torch.memory_format):
-        self._function, self._name = function, name
+    def __init__(
+        self,
+        function: Callable[[Tensor], Features],
+        network: nn.Module,
+        name: str,
+        memory_format: torch.memory_format,
+    ):
+        self._function, self._network, self._name = function, network, name
         self._layout = torch.contiguous_format if memory_format == torch.preserve_format else memory_format
-
-    @cached_property
-    def _program(self) -> Callable[[Tensor], Features]:
-        share_artefacts()
-        # Weights are constants: they are laid out for the processor once, and batch norms folded into them.
-        program: Any = torch.compile(self._function, dynamic=False, options={"freezing": True})
-        return program
+        self._program: Callable[[Tensor], Features] | None = None
 
     def __getstate__(self) -> dict[str, Any]:
-        """Without the program, which another process makes of the same artefacts."""
-        return {name: value for name, value in vars(self).items() if name != "_program"}
+        """Without the program, which another process loads from the same file."""
+        return {**vars(self), "_program": None}
 
     def __call__(self, batch: Tensor) -> Features:
         """Features of all rows, a program's size at a time.
@@ -143,6 +144,7 @@ class Compiled:
             rows = torch.cat([rows, rows[-1:].expand(size - n, *rows.shape[1:])])
         rows = rows.contiguous(memory_format=self._layout)
         try:
+            self._program = self._program or self._make(rows)
             found = self._program(rows)
         except (ImportError, NotImplementedError, RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
             reason = " ".join(str(error).split()) or type(error).__name__
@@ -150,3 +152,23 @@ class Compiled:
                 f"backbone {self._name} cannot be compiled on this machine ({reason[:200]}): set backbone.compile=false"
             ) from error
         return {kind: value[:n].clone() for kind, value in found.items()}
+
+    def _make(self, rows: Tensor) -> Callable[[Tensor], Features]:
+        folder = share_artefacts()
+        if rows.device.type == "cpu":
+            return ahead_of_time(self._function, self._network, rows, folder)
+        return frozen(self._function)
+
+
+def frozen(function: Callable[[Tensor], Features]) -> Callable[[Tensor], Features]:
+    """Compiled at its first call, on a GPU."""
+    from torch._inductor import config
+
+    program: Any = torch.compile(function, dynamic=False)
+
+    def run(rows: Tensor) -> Features:
+        # An option of `torch.compile` comes too late: tracing asks for it.
+        with config.patch(OPTIONS):
+            return program(rows)
+
+    return run

@@ -64,7 +64,7 @@ class ImageNetwork(FrozenNetwork):
         self._turned: dict[str, bool] = {}
         if compile:
             check_compiler(name)
-        self._program = Compiled(self._features, name, memory_format) if compile else None
+        self._program = Compiled(self._features, self.network, name, memory_format) if compile else None
 
     def transform(self, row: Any) -> Tensor:
         """One image as a (C, H, W) tensor: uint8 where there is a normalisation, else as the network reads it."""
@@ -110,7 +110,7 @@ class ImageNetwork(FrozenNetwork):
         facts = super().identity()
         facts["preprocessing"] = {"conversion": CONVERSION, **facts["preprocessing"]}
         if self._program is not None:
-            facts["compiled"] = True
+            facts["compiled"] = "frozen"
         if self._taps:
             _ = self.shapes  # which sees all of them
         return {**facts, "channels_last": dict(sorted(self._turned.items()))} if self._turned else facts
@@ -119,7 +119,7 @@ class ImageNetwork(FrozenNetwork):
         """Moves the network; features are computed there."""
         self._normalisation.to(device)
         if self._program is not None:  # its weights are constants of a device
-            self._program = Compiled(self._features, self.name, self._layout)
+            self._program = Compiled(self._features, self.network, self.name, self._layout)
         return super().to(device)
 
     def _as_map(self, output: Tensor, tap: str) -> Tensor:

@@ -7,7 +7,7 @@ from torch import nn
 
 import probe
 from probe.backbones.module import ModuleBackbone
-from probe.backbones.shared import compiled, image_network
+from probe.backbones.shared import compiled, image_network, programs
 from probe.backbones.shared.compiled import Compiled
 from probe.backbones.shared.image_network import ImageNetwork
 from probe.backbones.tiny import TinyBackbone
@@ -43,7 +43,7 @@ def pair(**given):
 @pytest.fixture
 def both(monkeypatch):
     """Eager and as compiled, four rows at a time, where nothing is compiled: that takes seconds."""
-    monkeypatch.setattr(torch, "compile", lambda function, **options: function)
+    monkeypatch.setattr(compiled, "ahead_of_time", lambda function, network, rows, folder: function)
     monkeypatch.setattr(compiled, "share_artefacts", lambda: None)
     monkeypatch.setattr(image_network, "check_compiler", lambda name: None)
     monkeypatch.setattr(compiled, "N_ROWS", {"cpu": 4})
@@ -81,8 +81,8 @@ def test_a_copy_for_another_process_makes_its_own_program(both):
     _, fast = both
     with torch.inference_mode():
         fast.extract(images(2), ["pooled"])
-    assert "_program" in vars(fast._program)
-    assert "_program" not in fast._program.__getstate__()
+    assert fast._program._program is not None
+    assert fast._program.__getstate__()["_program"] is None
 
 
 @pytest.mark.slow
@@ -98,12 +98,83 @@ def test_a_program_is_near_the_eager_loop_and_lies_in_the_cache_folder(tmp_path,
     alone = fast.extract(images(40)[9:10], ["pooled"])["pooled"]
     assert torch.equal(found[9:10], alone)
     assert os.environ[compiled.FOLDER] == str(tmp_path / "compiled")
-    assert any((tmp_path / "compiled").iterdir())
+    assert len(list((tmp_path / "compiled").glob("*.pt2"))) == 1
+
+    def make(traced, path):
+        raise AssertionError("it is there already")
+
+    monkeypatch.setattr(programs, "_make", make)
+    again = pair()[1].extract(images(40), ["pooled"])["pooled"]
+    assert torch.equal(again, found)
+
+
+@pytest.mark.slow
+@torch.inference_mode()
+def test_a_program_of_bfloat16_computes_in_bfloat16(tmp_path, monkeypatch):
+    monkeypatch.setenv(compiled.FOLDER, str(tmp_path / "own"))
+    eager, fast = pair(precision="bfloat16")
+    wide = pair()[0].extract(images(32), ["pooled"])["pooled"]
+    expected, found = (backbone.extract(images(32), ["pooled"])["pooled"] for backbone in (eager, fast))
+    assert not torch.allclose(found, wide, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2)
+
+
+def names_of_programs(backbone, folder, monkeypatch):
+    """What a backbone's program would be called; it is not made."""
+    monkeypatch.setattr(programs, "_make", lambda traced, path: path.touch())
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", lambda path: backbone._features)
+    backbone.extract(images(32), ["pooled"])
+    return {path.name for path in folder.glob("*.pt2")}
+
+
+@torch.inference_mode()
+def test_programs_are_named_after_all_they_were_made_of(programs_folder, monkeypatch):
+    def add(**given):
+        return len(names_of_programs(Little(compile=True, **given), programs_folder, monkeypatch))
+
+    assert [add(), add()] == [1, 1]
+    assert add(precision="bfloat16") == 2
+    assert add(memory_format=torch.channels_last) == 3
+    other = Little(compile=True)
+    other.network[0].bias.data += 1
+    assert len(names_of_programs(other, programs_folder, monkeypatch)) == 4
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 77)
+    assert add() == 5
+
+
+@torch.inference_mode()
+def test_where_torch_does_not_tell_the_instructions_a_program_is_of_this_machine_alone(programs_folder, monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    for node in ("here", "there"):
+        monkeypatch.setattr(programs.platform, "node", lambda node=node: node)
+        found = names_of_programs(Little(compile=True), programs_folder, monkeypatch)
+    assert len(found) == 2
+
+
+@torch.inference_mode()
+def test_where_files_cannot_be_locked_a_program_is_made_all_the_same(programs_folder, monkeypatch):
+    def no_locks(path):
+        raise NotImplementedError
+
+    monkeypatch.setattr(programs, "FileLock", no_locks)
+    assert len(names_of_programs(Little(compile=True), programs_folder, monkeypatch)) == 1
+
+
+def test_what_makes_a_program_leaves_nothing_half_done(tmp_path, monkeypatch):
+    def broken(traced, *, package_path, inductor_configs):
+        with open(package_path, "wb") as file:
+            file.write(b"half of a program")
+        raise RuntimeError("the compiler was killed")
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", broken)
+    with pytest.raises(RuntimeError, match="was killed"):
+        programs._make(None, tmp_path / "program.pt2")
+    assert not list(tmp_path.iterdir())
 
 
 def test_compilation_is_part_of_the_identity_and_its_absence_changes_none(both):
     eager, fast = both
-    assert fast.identity() == {**eager.identity(), "compiled": True}
+    assert fast.identity() == {**eager.identity(), "compiled": "frozen"}
     assert "compiled" not in eager.identity()
 
 
@@ -122,39 +193,38 @@ def test_a_machine_without_a_compiler_is_told_of_the_way_out_which_works(monkeyp
 
 def test_a_network_that_cannot_be_compiled_is_told_of_the_way_out():
     class Broken(Compiled):
-        @property
-        def _program(self):
+        def _make(self, rows):
             raise NotImplementedError("no such operator")
 
-    program = Broken(lambda batch: {}, "odd", torch.channels_last)
+    program = Broken(lambda batch: {}, nn.Identity(), "odd", torch.channels_last)
     message = r"^backbone odd cannot be compiled on this machine \(no such operator\): set backbone.compile=false$"
     with pytest.raises(InputError, match=message):
         program(images(2))
 
 
 @pytest.fixture
-def programs(tmp_path, monkeypatch):
+def programs_folder(tmp_path, monkeypatch):
     """Where programs would lie; folders above it are as the test makes them."""
     monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv(compiled.FOLDER, raising=False)
     return tmp_path / "cache" / "compiled"
 
 
-def test_programs_lie_in_a_folder_of_their_user_alone(programs):
+def test_programs_lie_in_a_folder_of_their_user_alone(programs_folder):
     compiled.share_artefacts()
-    assert os.environ[compiled.FOLDER] == str(programs)
-    assert programs.stat().st_mode & 0o777 == 0o700
-    (programs / "made").mkdir()
-    (programs / "made").chmod(0o777)  # nobody else gets there
+    assert os.environ[compiled.FOLDER] == str(programs_folder)
+    assert programs_folder.stat().st_mode & 0o777 == 0o700
+    (programs_folder / "made").mkdir()
+    (programs_folder / "made").chmod(0o777)  # nobody else gets there
     compiled.share_artefacts()
 
 
 @pytest.mark.parametrize("opened", [".", "..", "inside"])
-def test_programs_that_others_could_have_written_are_refused_and_the_way_out_works(programs, tmp_path, opened):
+def test_programs_that_others_could_have_written_are_refused_and_the_way_out_works(programs_folder, tmp_path, opened):
     compiled.share_artefacts()
-    (programs / "inside").mkdir()
-    programs.chmod(0o755)
-    os.chmod(programs / opened, 0o777)
+    (programs_folder / "inside").mkdir()
+    programs_folder.chmod(0o755)
+    os.chmod(programs_folder / opened, 0o777)
     message = f"can be written by other users: set {compiled.FOLDER} to a folder that is yours alone"
     with pytest.raises(InputError, match=message):
         TinyBackbone(compile=True)
@@ -163,7 +233,7 @@ def test_programs_that_others_could_have_written_are_refused_and_the_way_out_wor
     assert TinyBackbone(compile=True).program_rows
 
 
-def test_programs_of_another_user_are_refused(programs, monkeypatch):
+def test_programs_of_another_user_are_refused(programs_folder, monkeypatch):
     compiled.share_artefacts()
     user = os.getuid()
     monkeypatch.setattr(os, "getuid", lambda: user + 1)
@@ -171,9 +241,9 @@ def test_programs_of_another_user_are_refused(programs, monkeypatch):
         compiled.share_artefacts()
 
 
-def test_a_folder_in_which_nobody_moves_what_is_not_his_may_be_above_it(programs):
+def test_a_folder_in_which_nobody_moves_what_is_not_his_may_be_above_it(programs_folder):
     compiled.share_artefacts()
-    programs.parent.chmod(0o1777)
+    programs_folder.parent.chmod(0o1777)
     compiled.share_artefacts()
 
 
@@ -189,7 +259,7 @@ def test_networks_of_ones_own_are_compiled_too(both):
         backbone.extract(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), ["pooled", "map"]) for backbone in (eager, fast)
     ]
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
-    assert fast.identity() == {**eager.identity(), "compiled": True}
+    assert fast.identity() == {**eager.identity(), "compiled": "frozen"}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of tracing
