@@ -35,8 +35,8 @@ class MinibatchSolver(ModuleSolver):
 
     All candidates learn from one read of the rows. With `early_drop` those that the rows to choose on have ruled out
     (see `ruled_out`) after a quarter, a half or three quarters of their epochs, warm-up over, are trained no further:
-    among those of the same number of epochs. `selection_` tells after how many (`dropped_after`), and their accuracy
-    there.
+    among those of the same number of epochs; the log-loss rules out among those that are right on the same rows, which
+    in the end are often all. `selection_` tells after how many (`dropped_after`), and their accuracy there.
 
     Attributes:
         loss_per_epoch_: Mean loss of each epoch of the training that gave the weights.
@@ -142,9 +142,10 @@ class MinibatchSolver(ModuleSolver):
             quarters = {math.ceil(n_epochs * part / 4) for part in (1, 2, 3)}
             if done not in quarters or done < rivals[0].recipe.warmup_epochs or len(rivals) < 2:
                 continue
-            outputs = [self._outputs_of(student.as_of_now(), validation) for student in rivals]
-            losses = self._objective().losses(torch.stack(outputs), self._codes_of(validation))
-            for student, out in zip(rivals, ruled_out(losses), strict=True):
+            outputs = torch.stack([self._outputs_of(student.as_of_now(), validation) for student in rivals])
+            objective, codes = self._objective(), self._codes_of(validation)
+            out_of_race = ruled_out(objective.losses(outputs, codes), objective.ties(outputs, codes))
+            for student, out in zip(rivals, out_of_race, strict=True):
                 if out:
                     student.drop()
 

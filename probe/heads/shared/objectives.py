@@ -40,6 +40,10 @@ class Objective:
         """(L, n) by which candidates are compared row by row."""
         raise NotImplementedError
 
+    def ties(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        """(L, n) what decides, row by row, between candidates whose `losses` are the same; zeros: nothing does."""
+        return np.zeros((len(logits), len(codes)))
+
 
 class CrossEntropy(Objective):
     """Of one class per row, codes (n,), -1 for a class that no training row had."""
@@ -68,6 +72,12 @@ class CrossEntropy(Objective):
         """1 where a row is wrong, or has a logit that is not finite."""
         right = (logits.argmax(2) == codes) & logits.isfinite().all(2)
         return (~right).double().cpu().numpy()
+
+    def ties(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        """The log-loss of a row; 0 of a class that no training row had, as `scores` counts it."""
+        targets = codes.clamp(min=0).expand(len(logits), -1)[..., None]
+        of_class = logits.log_softmax(2).gather(2, targets)[..., 0]
+        return torch.where(codes >= 0, -of_class, 0.0).cpu().numpy()
 
 
 class BinaryCrossEntropy(CrossEntropy):

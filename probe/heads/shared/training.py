@@ -185,10 +185,19 @@ def train(
     return students
 
 
-def ruled_out(losses: NDArray[np.floating[Any]]) -> NDArray[np.bool_]:
+def ruled_out(losses: NDArray[np.floating[Any]], ties: NDArray[np.floating[Any]] | None = None) -> NDArray[np.bool_]:
     """(L,) which candidates are worse than the best one beyond doubt, from the (L, N) losses of each row.
 
     By more than 3 standard errors of the paired difference; where a loss is 1 of a wrong row, that is McNemar's test.
+    Among those that have the best one's loss on every row, `ties` (L, N) decide in the same way.
     """
-    behind = losses - losses[losses.sum(axis=1).argmin()]
+    ties = np.zeros_like(losses) if ties is None else ties
+    best = np.lexsort((ties.sum(axis=1), losses.sum(axis=1)))[0]
+    alike = (losses == losses[best]).all(axis=1)
+    return np.where(alike, _behind(ties, best), _behind(losses, best))
+
+
+def _behind(losses: NDArray[np.floating[Any]], best: int) -> NDArray[np.bool_]:
+    """(L,) which are worse than one of them by more than 3 standard errors."""
+    behind = losses - losses[best]
     return behind.sum(axis=1) > 3 * np.sqrt((behind**2).sum(axis=1))

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from probe.core.arrays import RowReader
 from probe.heads.dual_head_kd import DualHeadKD
+from probe.heads.shared.objectives import CrossEntropy
 from probe.heads.shared.training import Recipe, ruled_out, train
 
 
@@ -104,6 +105,22 @@ def test_ruled_out_is_who_is_behind_by_three_standard_errors():
     assert not ruled_out(1.0 - right[:, :0]).any()
 
 
+def test_among_those_right_on_the_same_rows_the_log_loss_rules_out():
+    wrong = np.zeros((4, 100))
+    wrong[3, :2] = 1  # two rows: no doubt is beyond question, whatever the log-loss
+    scatter = np.random.default_rng(0).normal(size=(4, 100))
+    losses = np.array([0.5, 0.1, 0.12, 0.0])[:, None] + 0.05 * scatter
+    assert ruled_out(wrong).tolist() == [False] * 4
+    assert ruled_out(wrong, losses).tolist() == [True, False, False, False]
+    assert not ruled_out(wrong[:, :0], losses[:, :0]).any()
+
+
+def test_what_decides_between_equals_is_the_log_loss_that_scores_count():
+    logits, codes = torch.randn(2, 7, 3, dtype=torch.float64), torch.tensor([0, 1, 2, -1, 0, 1, 2])
+    scores = CrossEntropy().scores([(logits, codes)])
+    np.testing.assert_allclose(-CrossEntropy().ties(logits, codes).sum(axis=1), [loss for _, loss in scores])
+
+
 @pytest.mark.parametrize("early_drop", [False, True])
 def test_a_hopeless_rate_is_dropped_where_asked_and_told(early_drop):
     given, held = rows(120), rows(80, seed=1)
@@ -119,6 +136,19 @@ def test_a_hopeless_rate_is_dropped_where_asked_and_told(early_drop):
     assert good["score"] > 0.8
     assert hopeless.get("dropped_after") == (1 if early_drop else None)
     assert hopeless["score"] < 0.35
+
+
+def test_of_rates_that_get_every_row_right_the_worse_log_loss_is_dropped():
+    given, held = rows(120), rows(80, seed=1)
+    for part in (given, held):
+        part["pooled"] += 8 * part["codes"][:, None] - 4
+    head = DualHeadKD(arm="ce", trunk_depth=0, epochs=(8,), learning_rates=(1e-1, 3e-2), batch_size=30, early_drop=True)
+    head.fit(given["pooled"], given["codes"], validation=(held["pooled"], held["codes"]))
+    faster, slower = head.selection_["searched"]
+    assert faster["score"] == slower["score"] == 1
+    assert slower["dropped_after"] == 2
+    assert "dropped_after" not in faster
+    assert head.selection_["chosen"]["learning_rate"] == 1e-1
 
 
 def first_accuracy(head, seed, held):
