@@ -4,9 +4,11 @@ python benchmarks/linear_probe.py --n 20000 --d 768 --classes 100
 python benchmarks/linear_probe.py --n 2000 --d 2048 --classes 50
 python benchmarks/linear_probe.py --classes 10 --peers lbfgs newton-cholesky sklearnex
 python benchmarks/linear_probe.py --cifar10 FOLDER      # features of tiny: 45,000 rows to train, 5,000 to choose C
+python benchmarks/linear_probe.py --n 50000 --d 512 --classes 10000 --Cs 10 --peer-Cs 0 --progress
 
 Prints seconds on the wall and of CPU time, the objective against scikit-learn's, and test accuracy. scikit-learn is
 timed at `--peer-Cs` values spread evenly over the path; ratios compare seconds per C. `--peer-Cs 45` times them all.
+`--progress` prints each solution as it is found, with the largest memory so far.
 
 Peers are solvers of scikit-learn (`newton-cholesky` wants few classes: its Hessian has K d rows), or `sklearnex`, lbfgs
 of Intel's extension where that is installed. `floor` is the time of the products of one pass over the rows, forwards
@@ -26,10 +28,12 @@ from typing import Any
 import numpy as np
 import sklearn
 import torch
+from dense import Peak
 from scipy.special import log_softmax
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
+from probe.heads.linalg import newton
 from probe.heads.linear import LinearProbe
 
 
@@ -76,14 +80,33 @@ def classifier(peer: str, C: float) -> Any:
 
 
 def floor_seconds(n: int, d: int, n_classes: int, n_passes: int) -> float:
-    """Wall seconds of so many passes' products, in float32."""
-    X, W, R = torch.randn(n, d), torch.randn(d, n_classes), torch.randn(n, n_classes)
+    """Wall seconds of so many passes' products, in float32, from those of as many rows as have 2**26 logits."""
+    part = max(1, min(n, 2**26 // n_classes))
+    X, W, R = torch.randn(part, d), torch.randn(d, n_classes), torch.randn(part, n_classes)
     X @ W
     start = time.perf_counter()
     for _ in range(3):
         X @ W
         R.T @ X
-    return (time.perf_counter() - start) / 3 * n_passes
+    return (time.perf_counter() - start) / 3 * n_passes * n / part
+
+
+def tell_progress(peak: Peak) -> None:
+    """Has the solver print what each C took, once it is solved."""
+    solve, start = newton._newton, time.perf_counter()
+
+    def told(loss: Any, point: Any, C: float, *others: Any) -> Any:
+        cpu = time.process_time()
+        point, found = solve(loss, point, C, *others)
+        print(
+            f"C = {C:.3g}: {found.n_iter} steps, {time.process_time() - cpu:.0f} s of CPU; {found.value:.8g}, at most "
+            f"{found.gap / found.value:.1e} of it above the optimum; {time.perf_counter() - start:.0f} s since the "
+            f"start, peak {peak.n_bytes / 1e9:.2f} GB",
+            flush=True,
+        )
+        return point, found
+
+    newton._newton = told
 
 
 def objective(X: np.ndarray, y: np.ndarray, coef: np.ndarray, intercept: np.ndarray, C: float) -> float:
@@ -101,6 +124,7 @@ def main() -> None:
     parser.add_argument("--Cs", type=int, default=45)
     parser.add_argument("--peer-Cs", type=int, default=5)
     parser.add_argument("--peers", nargs="+", default=["lbfgs"])
+    parser.add_argument("--progress", action="store_true")
     parser.add_argument("--repeats", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
@@ -116,7 +140,9 @@ def main() -> None:
     train, validation, test = slice(0, n), slice(n, n + n_test), slice(n + n_test, None)
 
     head = LinearProbe(Cs=options.Cs, refit=False, device="cpu")
-    with threadpool_limits(options.threads):
+    with threadpool_limits(options.threads), Peak() as peak:
+        if options.progress:
+            tell_progress(peak)
         ours = [
             timed(lambda: head.fit(X[train], y[train], validation=(X[validation], y[validation])))[1:]
             for _ in range(options.repeats)
@@ -129,14 +155,14 @@ def main() -> None:
         print(
             f"| n | d | K | solver | C | seconds | CPU seconds | objective / scikit-learn's - 1 | accuracy |\n"
             f"|---|---|---|---|---|---|---|---|---|\n"
-            f"| {n} | {options.d} | {options.classes} | LinearProbe | all {options.Cs} | {wall:.1f} | {cpu:.1f} | | "
+            f"| {n} | {options.d} | {options.classes} | LinearProbe, {peak.n_bytes / 1e9:.2f} GB | all {options.Cs} | {wall:.1f} | {cpu:.1f} | | "
             f"{head.score(X[test], y[test]):.3f} (C = {head.C_:.3g}) |",
             flush=True,
         )
         n_steps = int(head.n_iter_.sum()) + len(head.Cs_)
         floor = floor_seconds(n, options.d, options.classes, n_steps)
         print(f"| {n} | {options.d} | {options.classes} | floor, {n_steps} passes | | {floor:.1f} | | | |")
-        for peer in options.peers:
+        for peer in options.peers if options.peer_Cs else ():
             against(peer, head, X, y, train, test, options, wall, cpu)
 
 

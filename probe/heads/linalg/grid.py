@@ -13,8 +13,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from probe.heads.linalg.conjugate import MAX_CG_STEPS
 from probe.heads.linalg.grid_losses import GridLoss
-from probe.heads.linalg.newton import LOOSEST, MAX_CG_STEPS, Solution
+from probe.heads.linalg.newton import LOOSEST, Solution
 
 BATCH_BYTES = 9 * 2**20
 """Rows and logits of the problems that are solved together: few enough to stay near the
@@ -169,7 +170,7 @@ def _search(loss: GridLoss, point: _Points, direction: Tensor, C: Tensor) -> tup
 def _directions(
     loss: GridLoss, point: _Points, C: Tensor, precondition: Callable[[Tensor], Tensor], accuracy: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Solves H p = -gradient of each problem as `newton._newton_direction` does; also the smallest Ritz values."""
+    """Solves H p = -gradient of each problem as `conjugate_gradients` does; also the smallest Ritz values."""
     solution = torch.zeros_like(point.gradient)
     residual = -point.gradient
     conjugate = preconditioned = precondition(residual)

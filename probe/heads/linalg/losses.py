@@ -6,7 +6,7 @@ Coefficients and intercepts travel together as theta (K, R + 1), the intercepts 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import torch
@@ -19,6 +19,8 @@ CHUNK_ENTRIES = 2**19
 """Logits per chunk: few enough to stay in cache between the elementwise steps."""
 MANY_SCORES, LEAST_ROWS = 2048, 256
 """Above so many, a chunk has so many rows at least: each chunk adds to all coefficients."""
+PART_ENTRIES = 2**17
+"""Logits of such a chunk that pass through the elementwise steps at once, in the nearest cache."""
 CHUNK_BYTES = 64 * 2**20
 """Rows per chunk, counted in float64."""
 KEEP_BYTES = 3 * 2**29
@@ -102,13 +104,23 @@ class LinearLoss(ABC):
                 own = torch.addmm(b, chunk, W.T)
                 if self.logits is not None:
                     self.logits[rows] = own
-            residuals, losses = self._residuals(rows, own)
-            value += losses.sum(dtype=torch.float64)
-            coef.addmm_(residuals.T, chunk)
-            intercept += residuals.sum(0)
-            if self.kept is not None:
-                self.kept[rows] = residuals
+            for places, part in self._parts(rows):
+                residuals, losses = self._residuals(part, own[places])
+                value += losses.sum(dtype=torch.float64)
+                intercept += residuals.sum(0)
+                if self.kept is not None:
+                    self.kept[part] = residuals
+                own = _with_part(own, places, residuals)
+            coef.addmm_(own.T, chunk)
         return value.item(), torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
+
+    def _parts(self, rows: slice) -> Iterator[tuple[slice, slice]]:
+        """Places in a chunk, and the rows there, that pass through the elementwise steps at once."""
+        n_rows = rows.stop - rows.start
+        step = n_rows if self.n_scores <= MANY_SCORES else max(1, PART_ENTRIES // self.n_scores)
+        for start in range(0, n_rows, step):
+            stop = min(start + step, n_rows)
+            yield slice(start, stop), slice(rows.start + start, rows.start + stop)
 
     def _room_for_logits(self, theta: Tensor) -> Tensor | None:
         size = self.n_rows * self.n_scores * theta.itemsize
@@ -133,11 +145,24 @@ class LinearLoss(ABC):
         Computes in the precision of the features, its matrix products in bfloat16 where the features offer that.
         """
         V, c = self.features.enter(direction[:, :-1]), direction[:, -1]
-        coef, intercept = torch.zeros_like(V), torch.zeros_like(c)
+        coef, intercept, coarse = torch.zeros_like(V), torch.zeros_like(c), V.T.to(self.features.coarse_dtype)
         for rows in self.features.slices(self.step):
             chunk = self.features.coarse_chunk(rows)
-            moves = torch.mm(chunk, V.T.to(chunk.dtype)).to(V.dtype).add_(c)
-            weighted = self._curve(rows, self.residuals(rows, theta), moves)
-            coef += torch.mm(weighted.T.to(chunk.dtype), chunk)
-            intercept += weighted.sum(0)
+            moves = torch.mm(chunk, coarse)
+            residuals = None if self.kept is not None else self.residuals(rows, theta)
+            for places, part in self._parts(rows):
+                of_part = self.residuals(part, theta) if residuals is None else residuals[places]
+                weighted = self._curve(part, of_part, moves[places].to(V.dtype).add_(c))
+                intercept += weighted.sum(0)
+                moves = _with_part(moves, places, weighted)
+            coef += torch.mm(moves.T.to(chunk.dtype), chunk)
         return torch.cat([self.features.leave(coef), intercept[:, None]], dim=1)
+
+
+def _with_part(whole: Tensor, places: slice, part: Tensor) -> Tensor:
+    """`whole` with `part` at its places, which it may lie at already; the part itself where it is all there is."""
+    if len(part) == len(whole):
+        return part
+    if part.data_ptr() != whole[places].data_ptr():
+        whole[places] = part
+    return whole

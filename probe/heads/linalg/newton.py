@@ -9,18 +9,21 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
-from scipy.linalg import eigvalsh_tridiagonal
 from sklearn.exceptions import ConvergenceWarning
 from torch import Tensor
 
 from probe.core.terminal import lasting
-from probe.heads.linalg.losses import LinearLoss, Preconditioner
-from probe.heads.linalg.recycled import Curvature, RecycledCurvature, dot
+from probe.heads.linalg.conjugate import conjugate_gradients, dot
+from probe.heads.linalg.likely import LikelyPreconditioner
+from probe.heads.linalg.losses import LinearLoss
+from probe.heads.linalg.recycled import RecycledCurvature
 
-MAX_CG_STEPS = 100
+FINEST, FINEST_OF_LIKELY = 0.02, 0.1
+"""To which a Newton system is solved; where only likely classes precondition, a product costs half as much as a step."""
 LOOSEST = 0.001
 """The largest gap relative to the objective: separable rows at a large C have a loss that any tolerance exceeds."""
 
@@ -165,18 +168,30 @@ def _newton(
 ) -> tuple[_Point, Solution]:
     n_iter = 0
     while True:
-        precondition = recycled.preconditioner(loss.preconditioner(point.theta, C), C)
+        plain = loss.preconditioner(point.theta, C)
+        # It knows the curvature of this point, and better than what others taught.
+        knows = isinstance(plain, LikelyPreconditioner)
+        precondition = plain if knows else recycled.preconditioner(plain, C)
         norm = point.gradient.double().norm().item()
         gradient = point.gradient.to(loss.features.dtype)
-        gap = _gap(gradient, precondition(gradient), softest)
+        step = precondition(gradient)
+        gap = _gap(gradient, step, softest)
         allowed = min(tol * C * loss.features.n_rows, LOOSEST * point.value)
         tell(gap, allowed)
         if gap <= allowed or n_iter == max_iter:
             break
-        accuracy = max(0.02, 0.7 * math.sqrt(allowed / gap))
-        direction, softest, seen = _newton_direction(loss, point.theta, gradient, C, precondition, accuracy)
+        accuracy = max(FINEST_OF_LIKELY if knows else FINEST, 0.7 * math.sqrt(allowed / gap))
+        direction, softest, seen = conjugate_gradients(
+            partial(loss.hessian_product, point.theta),
+            -gradient,
+            C,
+            precondition,
+            accuracy,
+            first=-step,
+            keep=recycled.room(gradient),
+        )
         if loss.smooth:
-            recycled.remember(seen)
+            recycled.remember([] if knows else seen)
         else:
             # What one point says of curvature need not hold at the next: what a step would gain, by its own.
             softest, gap = math.inf, min(gap, -0.5 * dot(gradient, direction))
@@ -218,51 +233,3 @@ def _search(loss: LinearLoss, point: _Point, direction: Tensor, C: float) -> _Po
             break
     loss.value_and_gradient(point.theta)
     return None
-
-
-def _newton_direction(
-    loss: LinearLoss,
-    theta: Tensor,
-    gradient: Tensor,
-    C: float,
-    precondition: Preconditioner,
-    accuracy: float,
-) -> tuple[Tensor, float, list[Curvature]]:
-    """Solves H p = -gradient by conjugate gradients until the preconditioned residual shrank by `accuracy`.
-
-    Also returns the smallest Ritz value of the preconditioned Hessian (what the preconditioner says of a distance to
-    the optimum is to be divided by it) and the curvatures met on the way.
-    """
-    solution = torch.zeros_like(gradient)
-    residual = -gradient
-    conjugate = preconditioned = precondition(residual)
-    size = first = dot(residual, preconditioned)
-    steps, ratios = [], []
-    seen: list[Curvature] = []
-    for _ in range(MAX_CG_STEPS):
-        of_loss = loss.hessian_product(theta, conjugate)
-        product = C * of_loss
-        product[:, :-1] += conjugate[:, :-1]
-        curvature = dot(conjugate, product)
-        if curvature <= 0:
-            break
-        seen.append((conjugate, of_loss))
-        steps.append(size / curvature)
-        solution += steps[-1] * conjugate
-        residual = residual - steps[-1] * product
-        preconditioned = precondition(residual)
-        size, last = dot(residual, preconditioned), size
-        ratios.append(size / last)
-        if size <= accuracy**2 * first:
-            break
-        conjugate = preconditioned + ratios[-1] * conjugate
-    if not steps:
-        return preconditioned, 1.0, seen
-    return solution, _smallest_ritz_value(np.array(steps), np.array(ratios[:-1])), seen
-
-
-def _smallest_ritz_value(steps: np.ndarray, ratios: np.ndarray) -> float:
-    """Of the Lanczos matrix that the step lengths and ratios of conjugate gradients spell out."""
-    diagonal = 1 / steps
-    diagonal[1:] += ratios / steps[:-1]
-    return float(eigvalsh_tridiagonal(diagonal, np.sqrt(ratios) / steps[:-1])[0])

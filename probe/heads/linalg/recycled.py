@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from probe.heads.linalg.conjugate import Curvature
 from probe.heads.linalg.losses import Preconditioner
 
 KEPT = 20
@@ -12,9 +13,6 @@ KEPT = 20
 
 KEPT_BYTES = 2**28
 """Of the directions that are kept, and of each of three other forms of them."""
-
-Curvature = tuple[Tensor, Tensor]
-"""A direction (K, R + 1) and the Hessian of the loss times it."""
 
 
 class RecycledCurvature:
@@ -29,9 +27,14 @@ class RecycledCurvature:
         self._directions: Tensor | None = None
         self._of_loss: Tensor | None = None
 
+    @staticmethod
+    def room(direction: Tensor) -> int:
+        """How many directions of this size are kept."""
+        return min(KEPT, KEPT_BYTES // direction.nbytes)
+
     def remember(self, seen: list[Curvature]) -> None:
         """Keeps the latest; directions of one system are conjugate and come in order."""
-        kept = min(KEPT, KEPT_BYTES // seen[0][0].nbytes) if seen else 0
+        kept = self.room(seen[0][0]) if seen else 0
         if not kept:
             return
         directions, of_loss = (torch.stack(tensors[-kept:]) for tensors in zip(*seen, strict=True))
@@ -65,8 +68,3 @@ class RecycledCurvature:
             return step + ((own * weights - Y @ step.flatten()) @ T).view_as(gradient)
 
         return precondition
-
-
-def dot(a: Tensor, b: Tensor) -> float:
-    """Inner product over all entries, summed in float64."""
-    return (a * b).sum(dtype=torch.float64).item()

@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from probe.heads.linalg import recycled
+from probe.heads.linalg.conjugate import smallest_ritz_value
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.multinomial import MultinomialLoss
-from probe.heads.linalg.newton import _extrapolate, _smallest_ritz_value, solve_path
+from probe.heads.linalg.newton import _extrapolate, solve_path
 
 
 def problem(noise=1.0):
@@ -93,4 +94,4 @@ def test_ritz_values_come_from_conjugate_gradients():
         new = residual - steps[-1] * A @ conjugate
         ratios.append(new @ new / (residual @ residual))
         conjugate, residual = new + ratios[-1] * conjugate, new
-    assert _smallest_ritz_value(np.array(steps), np.array(ratios[:-1])) == pytest.approx(0.25)
+    assert smallest_ritz_value(np.array(steps), np.array(ratios[:-1])) == pytest.approx(0.25)
