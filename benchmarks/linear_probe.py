@@ -155,8 +155,8 @@ def main() -> None:
         print(
             f"| n | d | K | solver | C | seconds | CPU seconds | objective / scikit-learn's - 1 | accuracy |\n"
             f"|---|---|---|---|---|---|---|---|---|\n"
-            f"| {n} | {options.d} | {options.classes} | LinearProbe, {peak.n_bytes / 1e9:.2f} GB | all {options.Cs} | {wall:.1f} | {cpu:.1f} | | "
-            f"{head.score(X[test], y[test]):.3f} (C = {head.C_:.3g}) |",
+            f"| {n} | {options.d} | {options.classes} | LinearProbe, {peak.n_bytes / 1e9:.2f} GB | all {options.Cs} "
+            f"| {wall:.1f} | {cpu:.1f} | | {head.score(X[test], y[test]):.3f} (C = {head.C_:.3g}) |",
             flush=True,
         )
         n_steps = int(head.n_iter_.sum()) + len(head.Cs_)

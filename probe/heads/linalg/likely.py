@@ -22,9 +22,12 @@ SAMPLED_ENTRIES = 2**21
 ACCURACY, MAX_STEPS = 0.2, 60
 """Of a solve, which only preconditions, and its most steps."""
 
+Pairs = tuple[Tensor, Tensor, Tensor]
+"""Rows, classes and probabilities times weights of rows, (P,) each, sorted by rows."""
+
 
 def least_kept(residuals: Tensor) -> float | None:
-    """The probability from which on a wrong class is kept, from the residuals (n, K) of some rows; None if none pays."""
+    """From which probability on a wrong class is kept, by the residuals (n, K) of some rows; None where none pays."""
     found = torch.topk(residuals.flatten(), min(residuals.numel(), PAIRS_PER_ROW * len(residuals))).values.clamp(min=0)
     shares = found.cumsum(0, dtype=torch.float64) / residuals.clamp(min=0).sum(dtype=torch.float64).clamp(min=1e-300)
     if not shares[-1] >= LEAST_KEPT:
@@ -35,21 +38,21 @@ def least_kept(residuals: Tensor) -> float | None:
 class LikelyClasses:
     """Pairs of a row n and a class k whose probability p_nk is large, the label's own always, and the rest in one sum.
 
-    With what is kept of a row, a_k = w p_k, sum s, moves v of the scores change its residuals by a_k (v_k - sum a v /
-    s): the variance under p is never less (it is s times that within the kept ones, and more), so that this part of
-    the Hessian is a bound from below. What is left out is taken as independent of the features, as in
+    Of a row of weight w is kept a_k = w p_k, with sum s. Moves v of the scores change its residuals by a_k (v_k -
+    sum a v / s): the variance under p is never less, since that within what is kept is a part of it, and so this
+    part of the Hessian is a bound from below. What is left out is taken as independent of the features, as in
     `DiagonalPreconditioner`.
 
     Args:
         features: Held rows.
-        pairs: (n, k, a), each (P,), sorted by n.
-        curvature: (K,) sum over the rows of all ranks of p (1 - p), kept or not.
+        pairs: n, k and a.
+        curvature: (K,) sums over the rows of w p (1 - p), kept or not.
     """
 
-    def __init__(self, features: EigenRows, pairs: tuple[Tensor, Tensor, Tensor], curvature: Tensor):
-        self._features, self._n_classes = features, len(curvature)
+    def __init__(self, features: EigenRows, pairs: Pairs, curvature: Tensor):
+        self._n_classes = len(curvature)
         self._rows, self._classes, self._weights = pairs
-        self._X = features.chunk(slice(0, len(features._X)))
+        self._X = features.chunk(slice(0, features.n_rows))
         n_rows = len(self._X)
         self._starts = _starts(self._rows, n_rows)
         self._totals = self._of_row(self._weights)
@@ -58,7 +61,7 @@ class LikelyClasses:
         self._class_starts = _starts(self._classes[self._order], self._n_classes)
         own = self._weights * (1 - self._weights / self._totals[self._rows])
         kept = torch.zeros_like(curvature).index_add_(0, self._classes, own.to(curvature.dtype))
-        rest = (curvature - features._summed(kept)).clamp(min=0).to(features.dtype)
+        rest = (curvature - kept).clamp(min=0).to(features.dtype)
         variances = torch.cat([features.eigenvalues, features.eigenvalues.new_ones(1)])
         self._rest = rest[:, None] * variances
 
@@ -78,7 +81,7 @@ class LikelyClasses:
         total = torch.empty_like(direction)
         total[:, :-1] = by_class @ self._X
         total[:, -1] = torch.zeros_like(direction[:, -1]).index_add_(0, self._classes, changes)
-        return self._features._summed(total).addcmul_(self._rest, direction)
+        return total.addcmul_(self._rest, direction)
 
 
 def _compressed(starts: Tensor, places: Tensor, values: Tensor, size: tuple[int, int]) -> Tensor:
@@ -102,6 +105,6 @@ class LikelyPreconditioner:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The step that would undo the gradient."""
-        return conjugate_gradients(
-            self._likely.product, gradient, self._C, self._plain, ACCURACY, max_steps=MAX_STEPS
-        )[0]
+        return conjugate_gradients(self._likely.product, gradient, self._C, self._plain, ACCURACY, max_steps=MAX_STEPS)[
+            0
+        ]

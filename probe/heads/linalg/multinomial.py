@@ -7,7 +7,7 @@ from torch import Tensor
 
 from probe.core.base import IntArray
 from probe.heads.linalg.eigen import EigenRows
-from probe.heads.linalg.likely import SAMPLED_ENTRIES, LikelyClasses, LikelyPreconditioner, least_kept
+from probe.heads.linalg.likely import SAMPLED_ENTRIES, LikelyClasses, LikelyPreconditioner, Pairs, least_kept
 from probe.heads.linalg.losses import LinearLoss, Preconditioner
 
 MANY_CLASSES = 2000
@@ -37,10 +37,10 @@ class MultinomialLoss(LinearLoss):
         if self.n_scores > MANY_CLASSES:
             curvature = self.own_curvature(theta)
             plain = DiagonalPreconditioner(curvature, self.features.eigenvalues, C)
-            pairs = self._likely(theta)
-            return plain if pairs is None else LikelyPreconditioner(
-                LikelyClasses(self.features, pairs, curvature), plain, C
-            )
+            pairs = self.likely(theta)
+            if pairs is None:
+                return plain
+            return LikelyPreconditioner(LikelyClasses(self.features, pairs, curvature), plain, C)
         return KroneckerPreconditioner(self.class_curvature(theta), self.features.eigenvalues, C)
 
     def _residuals(self, rows: slice, logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -82,13 +82,12 @@ class MultinomialLoss(LinearLoss):
         curvature.fill_diagonal_(0)
         return curvature - torch.diag(curvature.sum(1))
 
-    def _likely(self, theta: Tensor) -> tuple[Tensor, Tensor, Tensor] | None:
-        """Rows, classes and probabilities of pairs that are likely; None where they would not pay."""
+    def likely(self, theta: Tensor) -> Pairs | None:
+        """Pairs of a row and a class that is likely there, at theta; None where they would not pay."""
         if not self.features.held or theta.device.type != "cpu":
             return None
-        n_rows = max(1, SAMPLED_ENTRIES // self.n_scores)
-        slices = list(self.features.slices(n_rows))
-        sampled = [self.residuals(rows, theta) for rows in (slices[0], slices[len(slices) // 2])]
+        slices = list(self.features.slices(max(1, SAMPLED_ENTRIES // self.n_scores)))
+        sampled = [self.residuals(slices[i], theta) for i in {0, len(slices) // 2}]
         least = least_kept(torch.cat(sampled))
         if least is None:
             return None
@@ -97,16 +96,15 @@ class MultinomialLoss(LinearLoss):
             residuals, codes = self.residuals(rows, theta), self.codes[rows]
             kept = (residuals > least).scatter_(1, codes, True)
             row, column = kept.nonzero(as_tuple=True)
-            weights = residuals[row, column]
-            own = column == codes[row, 0]
-            weights[own] += self._of_rows(rows, weights).expand(len(codes), 1)[row[own], 0]
-            pairs.append((row + rows.start, column, weights.clamp_(min=1e-30)))
+            # Of a wrong class the residual is its probability, of the label's that less the weight of the row.
+            own = (column == codes[row, 0]) * self._of_rows(rows, residuals)[row, 0]
+            pairs.append((row + rows.start, column, (residuals[row, column] + own).clamp_(min=1e-30)))
         row, column, weights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         return row, column, weights
 
     def _of_rows(self, rows: slice, like: Tensor) -> Tensor:
-        """(n, 1) weights of some rows, or one for all."""
-        return like.new_ones(1, 1)
+        """(n, 1) weights of some rows."""
+        return like.new_ones(len(self.codes[rows]), 1)
 
     def own_curvature(self, theta: Tensor) -> Tensor:
         """(K,) diagonal of the class curvature: sum over rows of p (1 - p) at theta, as in `class_curvature`."""

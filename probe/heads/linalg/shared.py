@@ -57,5 +57,8 @@ class SharedLoss(MultinomialLoss):
     def class_curvature(self, theta: Tensor) -> Tensor:
         return self.features._summed(super().class_curvature(theta))
 
+    def likely(self, theta: Tensor) -> None:
+        """Ranks would have to agree on what pays: the curvature of each class alone preconditions."""
+
     def own_curvature(self, theta: Tensor) -> Tensor:
         return self.features._summed(super().own_curvature(theta))
