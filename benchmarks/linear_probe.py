@@ -179,7 +179,7 @@ def against(
 ) -> None:
     """Prints what a peer takes at some of the Cs, and what that is beside ours."""
     if classifier(name, 1.0) is None:
-        print(f"{name} is not installed")
+        print(f"{name} is not installed: pip install scikit-learn-intelex")
         return
     n, walls, cpus, excesses = train.stop, [], [], []
     for i in np.unique(np.linspace(0, options.Cs - 1, options.peer_Cs).round().astype(int)):

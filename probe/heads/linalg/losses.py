@@ -135,6 +135,12 @@ class LinearLoss(ABC):
         W = self.features.enter(theta[:, :-1])
         return self._residuals(rows, torch.addmm(theta[:, -1], self.features.chunk(rows), W.T))[0]
 
+    def _residual_parts(self, rows: slice, theta: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+        """Places in a chunk, the rows there and their residuals, in parts as of `_parts`."""
+        computed = self.residuals(rows, theta) if self.kept is None else None
+        for places, part in self._parts(rows):
+            yield places, part, self.residuals(part, theta) if computed is None else computed[places]
+
     def _widened(self, rows: slice, residuals: Tensor) -> Tensor:
         """Residuals that were rounded, with what must hold between them; may change them."""
         return residuals
@@ -149,10 +155,8 @@ class LinearLoss(ABC):
         for rows in self.features.slices(self.step):
             chunk = self.features.coarse_chunk(rows)
             moves = torch.mm(chunk, coarse)
-            residuals = None if self.kept is not None else self.residuals(rows, theta)
-            for places, part in self._parts(rows):
-                of_part = self.residuals(part, theta) if residuals is None else residuals[places]
-                weighted = self._curve(part, of_part, moves[places].to(V.dtype).add_(c))
+            for places, part, residuals in self._residual_parts(rows, theta):
+                weighted = self._curve(part, residuals, moves[places].to(V.dtype).add_(c))
                 intercept += weighted.sum(0)
                 moves = _with_part(moves, places, weighted)
             coef += torch.mm(moves.T.to(chunk.dtype), chunk)

@@ -93,12 +93,14 @@ class MultinomialLoss(LinearLoss):
             return None
         pairs = []
         for rows in self.features.slices(self.step):
-            residuals, codes = self.residuals(rows, theta), self.codes[rows]
-            kept = (residuals > least).scatter_(1, codes, True)
-            row, column = kept.nonzero(as_tuple=True)
+            # As they are kept: what preconditions need not be exact.
+            residuals = self.residuals(rows, theta) if self.kept is None else self.kept[rows]
+            codes = self.codes[rows]
+            row, column = (residuals > least).scatter_(1, codes, True).nonzero(as_tuple=True)
             # Of a wrong class the residual is its probability, of the label's that less the weight of the row.
-            own = (column == codes[row, 0]) * self._of_rows(rows, residuals)[row, 0]
-            pairs.append((row + rows.start, column, (residuals[row, column] + own).clamp_(min=1e-30)))
+            weights = residuals[row, column].to(self.features.dtype)
+            weights += (column == codes[row, 0]) * self._of_rows(rows, weights)[row, 0]
+            pairs.append((row + rows.start, column, weights.clamp_(min=1e-30)))
         row, column, weights = (torch.cat(parts) for parts in zip(*pairs, strict=True))
         return row, column, weights
 
@@ -110,9 +112,9 @@ class MultinomialLoss(LinearLoss):
         """(K,) diagonal of the class curvature: sum over rows of p (1 - p) at theta, as in `class_curvature`."""
         total = torch.zeros(self.n_scores, dtype=torch.float64, device=theta.device)
         for rows in self.features.slices(self.step):
-            # Of the label's own class the residual is p - 1, of any other p: |r| (1 - |r|) is p (1 - p) of both.
-            distance = self.residuals(rows, theta).abs()
-            total += self._own_curvature(rows, distance).sum(0, dtype=torch.float64)
+            for _, part, residuals in self._residual_parts(rows, theta):
+                # Of the label's own class the residual is p - 1, of any other p: |r| (1 - |r|) is p (1 - p) of both.
+                total += self._own_curvature(part, residuals.abs()).sum(0, dtype=torch.float64)
         return total
 
     def _own_curvature(self, rows: slice, distance: Tensor) -> Tensor:
