@@ -182,6 +182,7 @@ def against(
         print(f"{name} is not installed: pip install scikit-learn-intelex")
         return
     n, walls, cpus, excesses = train.stop, [], [], []
+    codes = np.searchsorted(head.classes_, y[train])  # of drawn labels some may be of no row
     for i in np.unique(np.linspace(0, options.Cs - 1, options.peer_Cs).round().astype(int)):
         C = head.Cs_[i]
         with warnings.catch_warnings():
@@ -190,13 +191,12 @@ def against(
             peer, peer_wall, peer_cpu = timed(lambda peer=peer: peer.fit(X[train], y[train]))
         walls.append(peer_wall)
         cpus.append(peer_cpu)
-        reached = objective(X[train], y[train], head.coefs_path_[i], head.intercepts_path_[i], C)
-        excess = reached / objective(X[train], y[train], peer.coef_, peer.intercept_, C) - 1
+        reached = objective(X[train], codes, head.coefs_path_[i], head.intercepts_path_[i], C)
+        excess = reached / objective(X[train], codes, peer.coef_, peer.intercept_, C) - 1
         excesses.append(excess)
         accuracies = f"{peer.score(X[test], y[test]):.3f}, ours "
-        accuracies += (
-            f"{np.mean((X[test] @ head.coefs_path_[i].T + head.intercepts_path_[i]).argmax(1) == y[test]):.3f}"
-        )
+        best = (X[test] @ head.coefs_path_[i].T + head.intercepts_path_[i]).argmax(1)
+        accuracies += f"{np.mean(head.classes_[best] == y[test]):.3f}"
         print(
             f"| {n} | {options.d} | {options.classes} | {name}, {np.ravel(peer.n_iter_)[0]} iterations | {C:.3g} | "
             f"{peer_wall:.1f} | {peer_cpu:.1f} | {excess:.1e} | {accuracies} |",

@@ -22,7 +22,7 @@ from probe.heads.linalg.likely import LikelyPreconditioner
 from probe.heads.linalg.losses import LinearLoss
 from probe.heads.linalg.recycled import RecycledCurvature
 
-FINEST, FINEST_OF_LIKELY = 0.02, 0.1
+FINEST, FINEST_OF_LIKELY = 0.02, 0.3
 """Of the length of a gradient, what a Newton step may leave; with likely classes, a product costs half a step."""
 LOOSEST = 0.001
 """The largest gap relative to the objective: separable rows at a large C have a loss that any tolerance exceeds."""
