@@ -17,8 +17,8 @@ ALL_BUT = 0.01
 """Of the probability on wrong classes, so much may be left out: more pairs than that takes are not kept."""
 LEAST_KEPT = 0.05
 """Where pairs hold less of it, they do not pay."""
-SAMPLED_ENTRIES = 2**21
-"""Probabilities from which the least that is kept is read off."""
+SAMPLED_ENTRIES, SAMPLES = 2**21, 16
+"""Probabilities from which the least that is kept is read off, and the places where these lie among the rows."""
 ACCURACY, MAX_STEPS = 0.2, 60
 """Of a solve, which only preconditions, and its most steps."""
 
@@ -105,6 +105,6 @@ class LikelyPreconditioner:
 
     def __call__(self, gradient: Tensor) -> Tensor:
         """The step that would undo the gradient."""
-        return conjugate_gradients(self._likely.product, gradient, self._C, self._plain, ACCURACY, max_steps=MAX_STEPS)[
-            0
-        ]
+        product, plain = self._likely.product, self._plain
+        step, _, _ = conjugate_gradients(product, gradient, self._C, plain, ACCURACY, max_steps=MAX_STEPS)
+        return step

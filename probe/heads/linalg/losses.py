@@ -58,6 +58,8 @@ class LinearLoss(ABC):
         entries, n_bytes = (CHUNK_ENTRIES, CHUNK_BYTES) if device.type == "cpu" else (2**27, 2**30)
         least = LEAST_ROWS if n_scores > MANY_SCORES else 1
         self.step = max(1, min(max(entries // n_scores, least), n_bytes // (8 * max(1, features.rank))))
+        in_parts = device.type == "cpu" and n_scores > MANY_SCORES
+        self.part = max(1, PART_ENTRIES // n_scores) if in_parts else self.step
         self.kept: Tensor | None = None
         self.logits: Tensor | None = None
         self._logits_bytes = budget(str(device), LOGITS_BYTES, LOGITS_PART)
@@ -117,9 +119,8 @@ class LinearLoss(ABC):
     def _parts(self, rows: slice) -> Iterator[tuple[slice, slice]]:
         """Places in a chunk, and the rows there, that pass through the elementwise steps at once."""
         n_rows = rows.stop - rows.start
-        step = n_rows if self.n_scores <= MANY_SCORES else max(1, PART_ENTRIES // self.n_scores)
-        for start in range(0, n_rows, step):
-            stop = min(start + step, n_rows)
+        for start in range(0, n_rows, self.part):
+            stop = min(start + self.part, n_rows)
             yield slice(start, stop), slice(rows.start + start, rows.start + stop)
 
     def _room_for_logits(self, theta: Tensor) -> Tensor | None:

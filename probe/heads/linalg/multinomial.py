@@ -7,7 +7,7 @@ from torch import Tensor
 
 from probe.core.base import IntArray
 from probe.heads.linalg.eigen import EigenRows
-from probe.heads.linalg.likely import SAMPLED_ENTRIES, LikelyClasses, LikelyPreconditioner, Pairs, least_kept
+from probe.heads.linalg.likely import SAMPLED_ENTRIES, SAMPLES, LikelyClasses, LikelyPreconditioner, Pairs, least_kept
 from probe.heads.linalg.losses import LinearLoss, Preconditioner
 
 MANY_CLASSES = 2000
@@ -86,8 +86,9 @@ class MultinomialLoss(LinearLoss):
         """Pairs of a row and a class that is likely there, at theta; None where they would not pay."""
         if not self.features.held or theta.device.type != "cpu":
             return None
-        slices = list(self.features.slices(max(1, SAMPLED_ENTRIES // self.n_scores)))
-        sampled = [self.residuals(slices[i], theta) for i in {0, len(slices) // 2}]
+        n_each = max(1, SAMPLED_ENTRIES // (SAMPLES * self.n_scores))
+        starts = range(0, self.n_rows, max(n_each, -(-self.n_rows // SAMPLES)))
+        sampled = [self.residuals(slice(start, min(start + n_each, self.n_rows)), theta) for start in starts]
         least = least_kept(torch.cat(sampled))
         if least is None:
             return None

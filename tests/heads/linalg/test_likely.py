@@ -84,6 +84,8 @@ def test_parts_of_a_chunk_give_the_same_sums(monkeypatch):
     product = loss.hessian_product(theta, direction)
     monkeypatch.setattr(losses, "MANY_SCORES", 10)
     monkeypatch.setattr(losses, "PART_ENTRIES", 7 * K)
+    loss = problem("weighted")
+    assert loss.part == 7
     parted, same = loss.value_and_gradient(theta)
     assert parted == pytest.approx(value, rel=1e-12)
     torch.testing.assert_close(same, gradient)
