@@ -13,6 +13,9 @@ from probe.core.errors import InputError
 ROW_NUMBERS = ("", "id", "index", "row", "unnamed: 0", "__index_level_0__")
 """Columns of numbers that name a row and measure nothing."""
 
+COARSEST = 1e-3
+"""What float32 may round off, as a share of a column's standard deviation."""
+
 
 def feature_columns(
     numeric: Mapping[str, bool], asked: str | Sequence[str] | None, taken: Collection[str | None], source: object
@@ -57,4 +60,22 @@ def stacked(columns: Mapping[str, Sequence[NDArray[np.generic]]], source: object
             f"row {row} of {source} has {rows[row, column]} in column {list(columns)[column]}, expected a finite "
             "number: fill it in, or leave the column out of dataset.feature_columns"
         )
+    _check_precision(rows, list(columns), source)
     return rows
+
+
+def _check_precision(rows: NDArray[np.floating], columns: Sequence[str], source: object) -> None:
+    """Refuses a column of which float32, in which features are, keeps little, as of seconds since 1970 on one day."""
+    if rows.dtype != np.float64 or len(rows) < 2:
+        return
+    with np.errstate(over="ignore"):
+        spread, largest = rows.std(axis=0), np.abs(rows).max(axis=0)
+    odd = np.flatnonzero((spread > 0) & (largest * np.finfo(np.float32).eps / 2 > COARSEST * spread))
+    if len(odd):
+        column = odd[0]
+        step = np.spacing(np.float32(largest[column]))
+        raise InputError(
+            f"column {columns[column]} of {source} varies by {spread[column]:.3g} (standard deviation) at "
+            f"{largest[column]:.3g}, where features in float32 keep steps of {step:.3g}: subtract its smallest number, "
+            "or leave it out of dataset.feature_columns"
+        )
