@@ -171,7 +171,9 @@ def _newton(
         plain = loss.preconditioner(point.theta, C)
         # It knows the curvature of this point, and better than what others taught.
         knows = isinstance(plain, LikelyPreconditioner)
-        precondition = plain if knows else recycled.preconditioner(plain, C)
+        if knows:
+            recycled.forget()
+        precondition = recycled.preconditioner(plain, C)
         norm = point.gradient.double().norm().item()
         gradient = point.gradient.to(loss.features.dtype)
         step = precondition(gradient)
@@ -188,10 +190,10 @@ def _newton(
             precondition,
             accuracy,
             first=-step,
-            keep=recycled.room(gradient),
+            keep=0 if knows else recycled.room(gradient),
         )
         if loss.smooth:
-            recycled.remember([] if knows else seen)
+            recycled.remember(seen)
         else:
             # What one point says of curvature need not hold at the next: what a step would gain, by its own.
             softest, gap = math.inf, min(gap, -0.5 * dot(gradient, direction))

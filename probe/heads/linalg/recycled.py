@@ -24,6 +24,10 @@ class RecycledCurvature:
     """
 
     def __init__(self) -> None:
+        self.forget()
+
+    def forget(self) -> None:
+        """Lets go of all directions and their memory."""
         self._directions: Tensor | None = None
         self._of_loss: Tensor | None = None
 
