@@ -239,6 +239,18 @@ def test_browser_opens_a_row_wherever_it_is_clicked_and_shows_it_under_the_row(o
     assert opened.locator("#detail").count() == 0
 
 
+def test_browser_cuts_no_text_of_an_axis(opened: Any) -> None:
+    opened.locator("tr[data-place]", has_text="ncm").locator("td.rank").click()
+    opened.wait_for_selector("#detail .axes text")
+    texts = """[...document.querySelectorAll("svg")].filter((svg) => svg.querySelector(".axes")).flatMap((svg) => {
+        const edge = svg.getBoundingClientRect();
+        return [...svg.querySelectorAll(".axes text")].map((text) => [text.textContent, text.getBoundingClientRect()])
+            .filter(([_, box]) => box.left < edge.left || box.right > edge.right).map(([said]) => said);
+    })"""
+    assert opened.locator("#detail .axes").count() >= 2
+    assert opened.evaluate(texts) == []
+
+
 def test_browser_shows_the_rows_that_a_run_got_most_confidently_wrong(opened: Any) -> None:
     opened.locator("tr[data-place]", has_text="ncm").locator("td.rank").click()
     rows = opened.locator("#detail .wrongs > .wrong")

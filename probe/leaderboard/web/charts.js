@@ -52,11 +52,18 @@ function showHint(text, mark) {
 }
 const hideHint = () => { hint.style.display = "none"; };
 
+const LETTER = 8; // pixels of a wide one on an axis
+
 /* An empty plot with axes. `x` and `y` hold values, label and options of the scale; ticks may be given. */
 function frame(box, { label, height = 300, x, y, left = 52, bottom = 44, top = 10, right = 14 }) {
   const width = Math.max(240, box.clientWidth || 480);
   const svg = draw("svg", { viewBox: `0 0 ${width} ${height}`, width, height, role: "group", "aria-label": label });
-  const X = scaleOf(x.values, left, width - right, { count: width / 90, ...x }), Y = scaleOf(y.values, height - bottom, top, y);
+  const across = () => scaleOf(x.values, left, width - right, { count: width / 90, ...x });
+  let X = across();
+  const ends = (x.ticks || X.ticks).map(([value, text]) => X(value) + (LETTER * text.length) / 2); // half of a text stands behind its tick
+  right += Math.max(0, Math.max(...ends) - width);
+  X = across();
+  const Y = scaleOf(y.values, height - bottom, top, y);
   const axes = draw("g", { class: "axes", "aria-hidden": "true" });
   for (const [value, text] of x.ticks || X.ticks) {
     axes.append(draw("line", { x1: X(value), x2: X(value), y1: top, y2: height - bottom }),
