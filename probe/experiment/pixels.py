@@ -26,6 +26,7 @@ Maps = Callable[[int], NDArray[Any]]
 WINDOWS = "windows"
 LEAST_SIDE, LARGEST_SIDE, GAP = 128, 320, 4
 """Pixels of the pictures of an image: small ones are enlarged by a whole factor."""
+COLUMNS = ("image", "mask", "predicted")
 N_NAMED = 40
 """Classes in the legend of the pictures."""
 
@@ -103,26 +104,29 @@ def write_overlays(folder: Path, told: Sequence[dict[str, Any]], tested: Dataset
     part, target = tested.partitions[partition], tested.target
     assert isinstance(part, HasMasks)
     n_classes, background = len(tested.class_names), getattr(target, "background", None)
-    lines, seen = [], set[int]()
+    rows, seen = [], set[int]()
     for one in told:
         image, mask, found = to_rgb(part[one["row"]]), np.asarray(part.masks[one["row"]]), maps(one["place"])
         seen |= set(np.unique(mask[mask < n_classes]).tolist()) | set(np.unique(found).tolist())
         painted = [overlay(image, codes, n_classes, background) for codes in (mask, found)]
         caption = f"{one['which']}: {part.ids[one['row']]}, mIoU {100 * one['miou']:.1f} %"
-        lines.append(_line([image, *painted], caption))
+        rows.append(([_scaled(picture) for picture in (image, *painted)], caption))
+    column = max(picture.width for pictures, _ in rows for picture in pictures) + GAP
+    lines = [_line(pictures, column, caption) for pictures, caption in rows]
     width = max(line.width for line in lines)
     named = legend(tested.class_names, sorted(seen - {background})[:N_NAMED], width, n_classes)
-    sheet = _stacked([_captions(lines[0], ("image", "mask", "predicted")), *lines, named], width)
+    sheet = _stacked([_captions(COLUMNS, column), *lines, named], width)
     write_file(folder / OVERLAYS, lambda path: sheet.save(path, "png", optimize=True))
 
 
-def _line(pictures: Sequence[Image.Image], caption: str) -> Image.Image:
-    scaled = [_scaled(picture) for picture in pictures]
-    width = sum(picture.width + GAP for picture in scaled)
-    line = Image.new("RGB", (width, scaled[0].height + LINE + MARGIN), "white")
-    for i, picture in enumerate(scaled):
-        line.paste(picture, (i * (picture.width + GAP), 0))
-    ImageDraw.Draw(line).text((0, scaled[0].height + 1), one_line(caption), fill="black")
+def _line(pictures: Sequence[Image.Image], column: int, caption: str) -> Image.Image:
+    """Pictures of one size in columns, above what is said of them."""
+    text, height = one_line(caption), pictures[0].height
+    width = max(len(pictures) * column, int(ImageDraw.Draw(pictures[0]).textlength(text)) + MARGIN)
+    line = Image.new("RGB", (width, height + LINE + MARGIN), "white")
+    for i, picture in enumerate(pictures):
+        line.paste(picture, (i * column, 0))
+    ImageDraw.Draw(line).text((0, height + 1), text, fill="black")
     return line
 
 
@@ -135,10 +139,10 @@ def _scaled(picture: Image.Image) -> Image.Image:
     return smaller
 
 
-def _captions(line: Image.Image, words: Sequence[str]) -> Image.Image:
-    picture = Image.new("RGB", (line.width, LINE), "white")
+def _captions(words: Sequence[str], column: int) -> Image.Image:
+    picture = Image.new("RGB", (len(words) * column, LINE), "white")
     for i, word in enumerate(words):
-        ImageDraw.Draw(picture).text((i * line.width // len(words), 0), word, fill="black")
+        ImageDraw.Draw(picture).text((i * column, 0), word, fill="black")
     return picture
 
 

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -81,3 +83,28 @@ def test_overlays_show_image_mask_and_prediction(shapes, scores, tmp_path):
     np.testing.assert_array_equal(best[:, 132:260], best[:, 264:392])
     painted = (best[:, 132:260] != enlarged).any(axis=2)
     assert np.isclose(painted.mean(), (part.masks[3] > 0).mean(), atol=0.01)
+
+
+def test_columns_of_overlays_stand_below_their_words_whatever_the_sizes_of_images(shapes, tmp_path):
+    sizes = {0: (100, 40), 1: (400, 200), 2: (40, 100)}
+
+    class Part:
+        ids = tuple("abc")
+        masks = tuple(np.zeros((height, width), np.uint8) for width, height in sizes.values())
+
+        def __len__(self):
+            return 3
+
+        def __getitem__(self, row):
+            return Image.new("RGB", sizes[row], (255, 0, 0))
+
+    data = replace(shapes, partitions={"test": Part()})
+    told = [{"which": "best", "row": row, "place": row, "miou": 1.0} for row in sizes]
+    write_overlays(tmp_path, told, data, "test", lambda place: Part.masks[place])
+    sheet = np.asarray(Image.open(tmp_path / OVERLAYS).convert("RGB")).astype(int)
+    red = (sheet == (255, 0, 0)).all(axis=2)
+    begins = {int(x) for line in red for x in np.flatnonzero(np.diff(line.astype(int), prepend=0) == 1)}
+    assert begins == {0, 324, 648}  # of the widest picture, and a gap
+    words = (sheet[:14] < 128).all(axis=2).any(axis=0)
+    assert all(words[x : x + 12].any() for x in begins)
+    assert not words[260:324].any()
