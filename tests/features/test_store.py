@@ -94,6 +94,20 @@ def test_rows_that_differ_in_length_are_refused_where_the_disk_cannot_hold_them(
     assert len(get(store, backbone, make_dataset(100), [RAGGED]).arrays[RAGGED]) == 100
 
 
+def test_rows_that_differ_in_length_are_put_in_order_where_the_disk_still_holds_them(
+    store, backbone, make_dataset, monkeypatch
+):
+    usage = shutil.disk_usage(store.root.parent)
+    free = iter([usage.free, 100])  # something else has filled it up meanwhile
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=next(free)))
+    with pytest.raises(StoreError, match=r"MiB of features are to be put in the order .* what is extracted is kept"):
+        get(store, backbone, make_dataset(30), [RAGGED])
+    assert not list(store.root.rglob("*.npy"))
+    monkeypatch.undo()
+    monkeypatch.setattr(backbone, "extract", None)
+    assert len(get(store, backbone, make_dataset(30), [RAGGED]).arrays[RAGGED]) == 30
+
+
 @pytest.mark.parametrize(
     ("lengths", "sentence"),
     [([2, 0, 1], r"row 1 \(images/0001.png\) has no words of backbone toy, expected at least 1"),

@@ -20,7 +20,7 @@ from probe.core.int8 import unknown
 from probe.core.targets import stored
 from probe.features.blocks import block_hash
 from probe.features.extraction.plan import Block
-from probe.features.extraction.segments import assemble, check_segments, ragged_kinds
+from probe.features.extraction.segments import assemble, check_room, check_segments, ragged_kinds
 from probe.features.extraction.sink import ArrayFiles
 from probe.features.extraction.work import Work
 from probe.features.layout import (
@@ -57,6 +57,7 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
         leftover.unlink(missing_ok=True)
     shapes = next(block.shapes for block in blocks.values() if block.shapes)
     ragged = ragged_kinds(blocks)
+    check_room(work, ragged, blocks)
     assembled = {kind: assemble(work, kind, blocks) for kind in plan.kinds if kind in ragged}
     hashes = fill_empty_blocks(work, blocks, shapes, ragged)
     valid = np.ones(plan.n_rows, dtype=np.bool_)

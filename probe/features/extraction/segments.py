@@ -10,7 +10,8 @@ blocks to a file of its own, a line of its journal says where, and whoever finis
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,21 @@ def check_segments(work: Work, kind: str, blocks: Mapping[int, Block]) -> None:
                 there = -1
             if there < start + n_bytes and work.there():
                 raise _lost(work, kind, number)
+
+
+def check_room(work: Work, kinds: Iterable[str], blocks: Mapping[int, Block]) -> None:
+    """Refuses to assemble what the disk cannot hold: segments stay until all arrays are made of them."""
+    needed = sum(
+        _n_bytes(work.plan, kind, block) for kind in kinds for block in blocks.values() if kind in block.places
+    )
+    # What a process that was killed has assembled already is written over, and gives its room back only then.
+    free = shutil.disk_usage(work.data).free
+    if needed > free:
+        raise StoreError(
+            f"{needed / 2**20:.1f} MiB of features are to be put in the order of their rows, beside which they stay "
+            f"until that is done, and the cache has {free / 2**20:.1f} MiB free: make room (`probe cache prune "
+            "--older-than 30d`) and run again, what is extracted is kept"
+        )
 
 
 def assemble(work: Work, kind: str, blocks: Mapping[int, Block]) -> dict[str, Any]:
