@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,14 +16,13 @@ from probe.backbones.shared.framing import of_processor
 from probe.backbones.shared.huggingface_text import HuggingFaceTexts
 from probe.backbones.shared.outputs import n_class_tokens
 from probe.backbones.shared.own_code import handed_over, own_code
-from probe.backbones.shared.pretrained import load_model
+from probe.backbones.shared.pretrained import configuration, load_model, require_name, shown_as
 from probe.core.errors import InputError
 from probe.core.geometry import Geometry, Size
 from probe.core.images import centre_of_strip, require_image
 from probe.core.kinds import KINDS
 
 UNTRAINED = {"pretrained": False}
-MISSING = "backbone=huggingface needs a model, none is given: set backbone.name=<hub id or folder>"
 
 
 def load(
@@ -73,8 +71,7 @@ def load(
         taps: Further layers, see `FrozenNetwork` and `TextNetwork`.
         compile: Of images: whether the forward pass is compiled, see `ImageNetwork`.
     """
-    if name is None:
-        raise InputError(MISSING)
+    name = require_name(name, "huggingface")
     shared = dict(pretrained=pretrained, revision=revision, strict=strict, seed=seed, precision=precision, taps=taps)
     of_images = {"n_prefix_tokens": n_prefix_tokens, "layout": layout}
     of_texts = {
@@ -147,20 +144,18 @@ class HuggingFaceBackbone(ForeignNetwork):
         taps: Sequence[str] = (),
         compile: bool = False,
     ):
-        if name is None:
-            raise InputError(MISSING)
+        name = require_name(name, "huggingface")
         network, missing, self._processor = _load(name, pretrained, revision, seed)
         self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
         self._handed_over = handed_over(network, name)
         self._masks = unmasked(network)
         self._n_detection_tokens = _n_detection_tokens(network)
-        self._config = json.loads(network.config.to_json_string(use_diff=False))
+        self._config = configuration(network.config)
         probe = self._processor_output(Image.new("RGB", (64, 64)))
         patch = getattr(network.config, "patch_size", None)
-        suffix = "" if pretrained else "-random"
         super().__init__(
             network,
-            name=f"huggingface/{Path(name).name if Path(name).is_dir() else name}{suffix}",
+            name=f"huggingface/{shown_as(name, pretrained)}",
             image_size=(probe.shape[-2], probe.shape[-1]),
             precision=precision,
             taps=taps,
@@ -203,10 +198,7 @@ class HuggingFaceBackbone(ForeignNetwork):
         return {kind: kinds[kind] for kind in KINDS if kind in kinds}
 
     def _architecture(self) -> dict[str, Any]:
-        # Where the weights came from and which version wrote the file say nothing about the features.
-        aside = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
-        config = {key: value for key, value in self._config.items() if key not in aside}
-        facts = {"family": "huggingface", "class": type(self.network).__name__, "config": config}
+        facts = {"family": "huggingface", "class": type(self.network).__name__, "config": self._config}
         masking = {"masking": "none, patches in order"} if self._masks else {}
         return {**facts, **masking, **({"misfits": self._misfits} if self._misfits else {})}
 

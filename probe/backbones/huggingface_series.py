@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,15 +11,12 @@ from torch import Tensor, nn
 
 from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.network import FrozenNetwork
-from probe.backbones.shared.pretrained import load_model
+from probe.backbones.shared.pretrained import configuration, load_model, require_name, shown_as
 from probe.backbones.shared.series import SERIES, by_length, check_normalize, normalised, padded, require_series
 from probe.core.errors import InputError
 
 UNTRAINED = {"pretrained": False}
-MISSING = "backbone=huggingface_series needs a model, none is given: set backbone.name=<hub id or folder>"
 POOLINGS = ("mean", "variates")
-ASIDE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
-"""Where weights came from and which version wrote the file say nothing about the features."""
 WORDS, ENCODER = "MeanScaleUniformBins", "seq2seq"
 
 
@@ -63,8 +58,7 @@ class SeriesModel(FrozenNetwork):
         normalize: str = "none",
         precision: str = "float32",
     ):
-        if name is None:
-            raise InputError(MISSING)
+        name = require_name(name, "huggingface_series")
         check_normalize(normalize, "huggingface_series")
         if pooling not in POOLINGS:
             raise InputError(f"pooling is {pooling!r}, expected one of {', '.join(POOLINGS)}: set backbone.pooling")
@@ -82,11 +76,10 @@ class SeriesModel(FrozenNetwork):
         if hasattr(network, "do_mask_input"):
             network.do_mask_input, network.masking = False, nn.Identity()
         self._misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
-        self._config = json.loads(config.to_json_string(use_diff=False))
+        self._config = configuration(config)
         self.pooling, self.normalize = pooling, normalize
         self.channels = config.num_input_channels if self.kind == "patchtst" and config.num_input_channels > 1 else None
-        called = Path(name).name if Path(name).is_dir() else name
-        super().__init__(network, name=f"huggingface/{called}{'' if pretrained else '-random'}", precision=precision)
+        super().__init__(network, name=f"huggingface/{shown_as(name, pretrained)}", precision=precision)
 
     def transform(self, row: Any) -> Tensor:
         """One series as (T, C) float32."""
@@ -114,8 +107,7 @@ class SeriesModel(FrozenNetwork):
         return {"pooled": tokens.flatten(1) if self.pooling == "variates" else tokens.mean(dim=1), "tokens": tokens}
 
     def _architecture(self) -> dict[str, Any]:
-        config = {key: value for key, value in self._config.items() if key not in ASIDE}
-        facts = {"family": "huggingface_series", "class": type(self.network).__name__, "config": config}
+        facts = {"family": "huggingface_series", "class": type(self.network).__name__, "config": self._config}
         return {**facts, "pooling": self.pooling, **({"misfits": self._misfits} if self._misfits else {})}
 
     def _preprocessing(self) -> dict[str, Any]:

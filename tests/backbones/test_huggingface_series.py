@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from probe.backbones.huggingface_series import MISSING, SeriesModel, chronos_words
+from probe.backbones.huggingface_series import SeriesModel, chronos_words
 from probe.core.errors import InputError
 
 transformers = pytest.importorskip("transformers")
@@ -193,7 +193,7 @@ def test_a_model_of_several_channels_reads_them_together_and_no_others():
 @pytest.mark.parametrize(
     ("options", "text"),
     [
-        ({}, MISSING),
+        ({}, "backbone=huggingface_series needs a model, none is given: set backbone.name="),
         ({"name": "nowhere", "pooling": "last"}, "pooling is 'last', expected one of mean, variates"),
         ({"name": "nowhere", "normalize": "z"}, "normalize is 'z', expected one of none, instance"),
     ],

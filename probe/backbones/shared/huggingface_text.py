@@ -15,7 +15,7 @@ from probe.backbones.shared.checkpoints import check_misfits
 from probe.backbones.shared.live_texts import LiveModel, body_of
 from probe.backbones.shared.output_words import OutputWords
 from probe.backbones.shared.own_code import handed_over, own_code
-from probe.backbones.shared.pretrained import cannot_be_had, is_decoder, load_model
+from probe.backbones.shared.pretrained import cannot_be_had, configuration, is_decoder, load_model, shown_as
 from probe.backbones.shared.sentence_transformers import sentence_transformers
 from probe.backbones.shared.text_network import TextNetwork
 from probe.backbones.shared.text_prompts import Chat, Prompt
@@ -43,7 +43,7 @@ class HuggingFaceTexts(TextNetwork):
             whose other tokens do not see the text, and `mean` for others.
         normalize: Unit length; null is what a folder of sentence-transformers says, else false.
         max_length: Tokens that are read of a text, special ones included; null is what the model was made for. What is
-            cut counts in `length`, and `probe describe` tells how many texts are cut.
+            cut counts in `length`; `probe describe` tells how many texts are cut, and so does a run.
         truncation_side: Where a text that is too long is cut, `right` or `left`.
         template: What the model reads for a text, such as `query: {text}`.
         chat: Give it in the tokenizer's chat template, as what a user says, before the answer; see `Chat`.
@@ -93,11 +93,11 @@ class HuggingFaceTexts(TextNetwork):
             network, missing, self._tokenizer = load(name, pretrained, revision, seed, words)
             misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
             said, self._facts = sentence_transformers(Path(name), pooling is not None), {"misfits": misfits}
-            shown = f"{Path(name).name if Path(name).is_dir() else name}{'' if pretrained else '-random'}"
+            shown = shown_as(name, pretrained)
         self._handed_over = handed_over(network, shown)
         if attention is not None:
             network.set_attn_implementation(attention)
-        self._config = json.loads(network.config.to_json_string(use_diff=False))
+        self._config = configuration(network.config)
         self._attention = str(network.config._attn_implementation)
         if system is not None and not chat:
             raise InputError(f"system is {system!r} and no chat is read: set backbone.chat=true, or leave it out")
@@ -205,10 +205,7 @@ class HuggingFaceTexts(TextNetwork):
         return self.collate([row | ({"span": row["attention_mask"]} if self.pooling.startswith("span") else {})])
 
     def _architecture(self) -> dict[str, Any]:
-        # Where the weights came from and which version wrote the file say nothing about the features.
-        aside = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
-        config = {key: value for key, value in self._config.items() if key not in aside}
-        facts = {"family": "huggingface texts", "class": type(self.network).__name__, "config": config}
+        facts = {"family": "huggingface texts", "class": type(self.network).__name__, "config": self._config}
         reading = {"attention": self._attention, "pooling": self.pooling, "normalize": self.normalize}
         reading |= {"reads": "output matrix"} if hasattr(self, "text") else {}
         return {**facts, **reading, **{name: found for name, found in self._facts.items() if found}}

@@ -2,13 +2,36 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from probe.core.errors import InputError
+
+ASIDE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+"""Where weights came from and which version wrote the file say nothing about the features."""
+
+
+def require_name(name: str | None, backbone: str) -> str:
+    """The model's name; refuses a backbone without one."""
+    if name is None:
+        raise InputError(f"backbone={backbone} needs a model, none is given: set backbone.name=<hub id or folder>")
+    return name
+
+
+def shown_as(name: str, pretrained: bool) -> str:
+    """What tables call a model behind the name of its library: its id, or its folder without the way there."""
+    return f"{Path(name).name if Path(name).is_dir() else name}{'' if pretrained else '-random'}"
+
+
+def configuration(config: Any) -> dict[str, Any]:
+    """What a configuration says of the features."""
+    facts = json.loads(config.to_json_string(use_diff=False))
+    return {key: value for key, value in facts.items() if key not in ASIDE}
 
 
 def load_model(
