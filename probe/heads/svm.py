@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,14 +12,20 @@ import torch
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.heads.linalg.active import ACTIVE_BYTES, ActiveCurvature
 from probe.heads.linalg.binary import SquaredHinges
+from probe.heads.linalg.eigen import HOLD_BYTES
+from probe.heads.linalg.losses import LOGITS_BYTES
 from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
-from probe.heads.shared.crammer_singer import check_memory, solve_crammer_singer
+from probe.heads.shared.crammer_singer import check_memory, needed_bytes, solve_crammer_singer
+from probe.heads.shared.forecast import DOUBLE, SINGLE, Forecast, Shapes
 from probe.heads.shared.head import FloatArray
 from probe.heads.shared.multinomial import MultinomialPath
 
 USUAL = {"ovr": (1e-8, 100), "crammer_singer": (1e-4, 1000)}
 """Tolerance and number of steps by `multi_class`, where neither is given."""
+ON_A_LINE, SIDES = 5 * DOUBLE, 2
+"""Bytes of one score of one row: while the best length of a step is looked for, and to say on which side it is."""
 
 
 class LinearSVM(MultinomialPath):
@@ -99,6 +107,21 @@ class LinearSVM(MultinomialPath):
                 f"multi_class is {self.multi_class!r}, expected {' or '.join(USUAL)}: set head.multi_class=ovr"
             )
         super().check_parameters()
+
+    def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
+        found = super().forecast(n_rows, shapes, n_classes)
+        # How many passes LIBLINEAR makes hangs on C and on the rows.
+        return replace(found, products=math.nan) if self.multi_class == "crammer_singer" else found
+
+    def _solving_bytes(self, n_rows: int, rank: int, n_scores: int) -> int:
+        rows = n_rows * rank
+        if self.multi_class == "crammer_singer":
+            return (SINGLE + DOUBLE) * rows + needed_bytes(n_rows, rank, n_scores)
+        n_scores = n_scores if n_scores > 2 else 1
+        scores, curvature = n_rows * n_scores, ActiveCurvature.n_bytes(rank, n_scores, SINGLE)
+        bent = SINGLE * rows + curvature if SINGLE * rows <= HOLD_BYTES and curvature <= ACTIVE_BYTES else 0
+        lines = ON_A_LINE * scores if SINGLE * scores <= LOGITS_BYTES else 0
+        return super()._solving_bytes(n_rows, rank, n_scores) + SIDES * scores + max(bent, lines)
 
     def _limits(self) -> dict[str, Any]:
         tol, max_iter = USUAL[self.multi_class]

@@ -9,6 +9,7 @@ from places import ROOT
 
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
+from probe.heads.svm import LinearSVM
 
 CHILD = """
 import sys, threading, time
@@ -67,6 +68,8 @@ print(head.forecast(n_rows, shapes, n_classes).bytes, peak[0] - before)
         ("ridge", "RidgeProbe", "", [(4000, 2000, 10, 0), (6000, 3000, 100, 0)]),
         ("knn", "KNearest", "", [(8000, 512, 10, 0), (20_000, 1024, 100, 0)]),
         ("linear", "LinearProbe", "Cs=[1e-3, 1e-2], tol=1e-2", [(50_000, 512, 10, 0), (10_000, 1024, 200, 0)]),
+        ("svm", "LinearSVM", "Cs=[1e-2, 1e2], tol=1e-4", [(20_000, 512, 10, 0), (4000, 600, 100, 0)]),
+        ("svm", "LinearSVM", "Cs=[1e-3], multi_class='crammer_singer', max_iter=2", [(20_000, 512, 10, 0)]),
         (
             "moment_probing",
             "MomentProbing",
@@ -89,6 +92,17 @@ def test_a_head_that_says_nothing_of_itself_is_a_guess_of_its_rows():
     assert found.is_guess
     assert found.bytes == 2 * 1000 * 64 * 4
     assert np.isnan(found.products)
+
+
+def test_a_machine_of_hinges_holds_curvature_that_a_linear_probe_does_not():
+    shapes = {"pooled": (512,)}
+    linear, hinges = (head(Cs=[1.0]).forecast(8000, shapes, 100).bytes for head in (LinearProbe, LinearSVM))
+    assert hinges - linear > 2 * 100 * 513**2 * 4
+    of_two = LinearSVM().forecast(8000, shapes, 2).bytes
+    assert of_two < LinearSVM().forecast(8000, shapes, 3).bytes - 513**2 * 4
+    together = LinearSVM(multi_class="crammer_singer").forecast(8000, shapes, 100)
+    assert together.bytes > 8000 * 512 * 24  # of which it is refused where the memory is not there
+    assert np.isnan(together.products)
 
 
 def test_more_rows_classes_and_values_of_C_take_more():

@@ -32,9 +32,14 @@ class ActiveCurvature:
         self._C, self._inverted = 0.0, torch.zeros(n_scores, dtype=torch.bool, device=device)
 
     @staticmethod
+    def n_bytes(rank: int, n_scores: int, itemsize: int) -> int:
+        """What it takes."""
+        return TIMES_HELD * n_scores * (rank + 1) ** 2 * itemsize
+
+    @staticmethod
     def fits(features: EigenRows, n_scores: int) -> bool:
         """Whether there is room for it, and rows to read at will."""
-        n_bytes = TIMES_HELD * n_scores * (features.rank + 1) ** 2 * features.dtype.itemsize
+        n_bytes = ActiveCurvature.n_bytes(features.rank, n_scores, features.dtype.itemsize)
         return features.held and n_bytes <= budget(str(features.eigenvalues.device), ACTIVE_BYTES, ACTIVE_PART)
 
     def update(self, active: Tensor) -> None:

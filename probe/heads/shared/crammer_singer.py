@@ -23,9 +23,14 @@ OF_A_NUMBER = 8 + 16
 """Bytes of one feature of one row: as a double, and as LIBLINEAR keeps it, with its place."""
 
 
+def needed_bytes(n_rows: int, width: int, n_classes: int) -> int:
+    """What LIBLINEAR takes beside the rows that it is given."""
+    return n_rows * (OF_A_NUMBER * (width + 1) + 8 * n_classes)
+
+
 def check_memory(n_rows: int, width: int, n_classes: int) -> None:
     """Refuses rows of which LIBLINEAR's copy would not fit, before they are read."""
-    needed, available = n_rows * (OF_A_NUMBER * (width + 1) + 8 * n_classes), available_bytes("cpu")
+    needed, available = needed_bytes(n_rows, width, n_classes), available_bytes("cpu")
     if needed > available:
         raise InputError(
             f"LIBLINEAR takes {needed / 1e9:.3g} GB for {n_rows:,} rows of {width:,} features and this machine has "

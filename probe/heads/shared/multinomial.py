@@ -59,15 +59,17 @@ class MultinomialPath(LogisticPath):
         (width,) = shapes["pooled"]
         rank, n_Cs = min(n_rows, width), len(penalties(self.Cs))
         rows = n_rows * rank
-        held = SINGLE * rows <= HOLD_BYTES
-        scores = SINGLE * n_rows * n_classes
-        kept = scores * (scores <= KEEP_BYTES) + min(3 * scores, LOGITS_BYTES)
-        solving = (
-            (SINGLE + HALF) * rows * held + kept + path_bytes(rank, n_classes, n_Cs, SINGLE) + DOUBLE * width * rank
-        )
+        solving = self._solving_bytes(n_rows, rank, n_classes) + DOUBLE * width * rank
         rotating = DOUBLE * (6 * width**2 if rank == width else 2 * rows + 4 * rank**2)
         products = float(rows * width + 2 * EIGEN_PRODUCTS * rank**3) + PASSES * (n_Cs + 1) * rows * n_classes
         return Forecast(max(solving, rotating) + 2 * CHUNK_BYTES, products)
+
+    def _solving_bytes(self, n_rows: int, rank: int, n_scores: int) -> int:
+        """What the path takes of rotated rows and scores while it is solved."""
+        rows, scores = n_rows * rank, SINGLE * n_rows * n_scores
+        held = (SINGLE + HALF) * rows * (SINGLE * rows <= HOLD_BYTES)
+        kept = scores * (scores <= KEEP_BYTES) + min(3 * scores, LOGITS_BYTES)
+        return held + kept + path_bytes(rank, n_scores, len(penalties(self.Cs)), SINGLE)
 
     def _n_candidates(self, X: Any) -> int:
         """How many there are to choose from."""
