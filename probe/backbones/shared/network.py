@@ -10,9 +10,9 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.families import Blocks, blocks_of, own_path
+from probe.backbones.shared.families import Blocks, blocks_of
 from probe.backbones.shared.quantities import listen_inside
-from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, layers_of, listen_last
+from probe.backbones.shared.taps import LAST, READING, REDUCTIONS, expand, layers_of, listen_last, listen_layer
 from probe.core.base import Batch
 from probe.core.device import full_precision
 from probe.core.errors import InputError
@@ -231,25 +231,7 @@ class FrozenNetwork:
             return listen_last(self, tap, tapped)
         if stop := listen_inside(self, tap, tapped):
             return stop
-        layer, _, reduction = tap.partition(":")
-        module = self.network.get_submodule(own_path(layer, self.network, self._blocks))
-        if reduction == "heads":
-            n_heads, projection = self._heads_of(module)
-            if not isinstance(n_heads, int) or not isinstance(projection, nn.Module):
-                raise InputError(
-                    f"tap {tap}: {layer} is a {type(module).__name__} without num_heads and proj, expected multi-head "
-                    "attention: tap another layer or leave :heads out"
-                )
-
-            def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-                tapped[tap] = self._at_place(inputs[0].unflatten(-1, (n_heads, -1)), tap)
-
-            return projection.register_forward_pre_hook(before).remove
-
-        def after(_: nn.Module, __: Any, output: Any) -> None:
-            tapped[tap] = self._reduce(output[0] if isinstance(output, tuple | list) else output, tap)
-
-        return module.register_forward_hook(after).remove
+        return listen_layer(self, tap, tapped)
 
     def _heads_of(self, attention: nn.Module) -> tuple[Any, Any]:
         """How many heads a layer has, and the projection that mixes them."""

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.families import ALIAS, QUANTITIES, check_quantity, expand_alias
+from probe.backbones.shared.families import ALIAS, QUANTITIES, check_quantity, expand_alias, own_path
 from probe.core.errors import InputError
 from probe.core.kinds import KINDS
 
@@ -95,6 +95,30 @@ def last_blocks(tap: str, network: nn.Module, name: str) -> tuple[list[nn.Module
     raise InputError(
         f"tap {tap} needs transformer blocks and a norm behind them, backbone {name} has no such: name layers instead"
     )
+
+
+def listen_layer(backbone: Any, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
+    """Puts the output of one layer of a `FrozenNetwork`, reduced, into `tapped`, until what it returns is called."""
+    layer, _, reduction = tap.partition(":")
+    module = backbone.network.get_submodule(own_path(layer, backbone.network, backbone._blocks))
+    if reduction == "heads":
+        n_heads, projection = backbone._heads_of(module)
+        if not isinstance(n_heads, int) or not isinstance(projection, nn.Module):
+            raise InputError(
+                f"tap {tap}: {layer} is a {type(module).__name__} without num_heads and proj, expected multi-head "
+                "attention: tap another layer or leave :heads out"
+            )
+
+        def before(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            tapped[tap] = backbone._at_place(inputs[0].unflatten(-1, (n_heads, -1)), tap)
+
+        return projection.register_forward_pre_hook(before).remove
+
+    def after(_: nn.Module, __: Any, output: Any) -> None:
+        tapped[tap] = backbone._reduce(output[0] if isinstance(output, tuple | list) else output, tap)
+
+    remove: Callable[[], None] = module.register_forward_hook(after).remove
+    return remove
 
 
 def listen_last(backbone: Any, tap: str, tapped: dict[str, Tensor]) -> Callable[[], None]:
