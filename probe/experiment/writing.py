@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import IntArray, Notes, digest
+from probe.core.abilities import Notes
+from probe.core.base import IntArray, digest
 from probe.core.device import device_name
 from probe.core.errors import InputError
 from probe.core.writing import writing
@@ -23,6 +24,7 @@ from probe.experiment.measuring import Scored, tested
 from probe.experiment.pixels import write_overlays
 from probe.experiment.reading import ReadRows, sources
 from probe.experiment.request import Named, Run
+from probe.experiment.truncation import truncation
 from probe.metrics.shared.metric import Measured, known
 from probe.metrics.shared.scores import Scores, score
 from probe.protocols.shared.groups import divided_groups, keep_together
@@ -73,9 +75,11 @@ def control(facts: Mapping[str, str], determinants: Mapping[str, Any]) -> dict[s
 
 
 def notes_of(asked: Run) -> list[str]:
-    """What the backbone has to say of the kinds that the head reads."""
+    """What the backbone has to say of the kinds that the head reads, and of texts that it cuts."""
     told = asked.backbone.notes if isinstance(asked.backbone, Notes) else {}
-    return [told[kind] for kind, _ in sources(asked.head.consumes, asked.reads) if kind in told]
+    of_kinds = [told[kind] for kind, _ in sources(asked.head.consumes, asked.reads) if kind in told]
+    cut = truncation(asked.backbone, asked.dataset)
+    return [*of_kinds, cut] if cut else of_kinds
 
 
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:

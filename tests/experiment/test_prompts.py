@@ -191,3 +191,10 @@ def test_language_guided_learns_class_after_class(request_of):
     in_tasks = result(run(request_of(LanguageGuided(alphas=[1.0]), protocol=ClassIncremental(n_tasks=2))))
     assert in_tasks["metrics"]["top1"]["value"] == pytest.approx(at_once["metrics"]["top1"]["value"], abs=0.02)
     assert "average_incremental_accuracy" in tasks["metrics"] or len(tasks["metrics"]) > len(at_once["metrics"])
+
+
+def test_texts_of_classes_are_read_without_a_bar_where_none_is_wanted(request_of, capfd):
+    run(request_of(ZeroShot(), features={"progress": False}))
+    assert "texts" not in capfd.readouterr().err
+    run(request_of(ZeroShot(templates="cifar"), features={"progress": True}))
+    assert "texts" in capfd.readouterr().err

@@ -57,6 +57,19 @@ def test_a_run_on_texts_finds_the_class_and_its_layers_are_read_from_the_same_fi
     assert first_layer.folder != result.folder
 
 
+def test_a_run_tells_how_many_texts_it_cut(files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    backbone = {"name": str(files / "bert")}
+    asked: dict[str, Any] = {"dataset": ("texts", {"path": str(files / "texts.jsonl")}), "head": "ncm"}
+    asked |= {"protocol": "holdout", "cache": "cache", "quiet": True}
+    result = probe.run(("huggingface", {**backbone, "max_length": 8}), **asked)
+    (note,) = result.record["notes"]
+    n = min(100, len(load_texts(str(files / "texts.jsonl")).partitions["train"]))
+    assert note.startswith(f"{n} of {n} training texts looked at are longer than the 8 tokens that are read of each")
+    assert f"note: {note}" in result.remarks()
+    assert "notes" not in probe.run(("huggingface", {**backbone, "max_length": 14}), **asked).record
+
+
 def test_all_tokens_are_read_by_heads_with_their_mask_and_averaged_for_others(
     files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,0 +1,44 @@
+"""Whether a backbone cuts the texts of a run, which its scores do not tell."""
+
+from __future__ import annotations
+
+import contextlib
+from weakref import WeakKeyDictionary
+
+import numpy as np
+
+from probe.core.abilities import CountsTokens
+from probe.core.base import Backbone, Dataset
+from probe.core.words import counted
+
+LOOKED_AT = 100
+"""Training texts, evenly spread."""
+
+_told: WeakKeyDictionary[Backbone, dict[str, str | None]] = WeakKeyDictionary()
+"""Of each backbone what was found of each dataset: the runs of a sweep look once."""
+
+
+def truncation(backbone: Backbone, dataset: Dataset) -> str | None:
+    """A sentence where training texts are longer than what is read of them; None where none of those looked at is."""
+    if not isinstance(backbone, CountsTokens):
+        return None
+    told = _told.setdefault(backbone, {})
+    if dataset.fingerprint not in told:
+        told[dataset.fingerprint] = _looked_for(backbone, dataset)
+    return told[dataset.fingerprint]
+
+
+def _looked_for(backbone: CountsTokens, dataset: Dataset) -> str | None:
+    train = dataset.partitions["train"]
+    lengths = []
+    for row in np.linspace(0, len(train) - 1, min(len(train), LOOKED_AT)).astype(int).tolist():
+        with contextlib.suppress(Exception):  # what is wrong with a row, the extraction has said
+            lengths.append(backbone.n_tokens(train[row]))
+    n_cut = sum(n > backbone.max_length for n in lengths)
+    if not n_cut:
+        return None
+    return (
+        f"{n_cut} of {counted(len(lengths), 'training text')} looked at {'is' if n_cut == 1 else 'are'} longer than "
+        f"the {backbone.max_length:,} tokens that are read of each, and cut: see backbone.max_length and "
+        "backbone.truncation_side"
+    )
