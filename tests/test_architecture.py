@@ -119,6 +119,21 @@ def test_whether_labels_are_a_matrix_is_asked_in_the_room_of_targets_alone() -> 
     assert {p.parent for p in asking} == {PACKAGE / "core" / "targets"}
 
 
+def test_only_what_asks_nobody_for_abilities_forwards_by_getattr() -> None:
+    # From Python 3.12 on `isinstance` of a runtime protocol does not ask `__getattr__`: what is to have an ability has
+    # it as an attribute of its own, as the partition with strata has its groups. The others stand for a stream and for
+    # a loader of Hydra's.
+    known = {"strata.py: _StratifiedPartition", "terminal.py: _Forgiving", "sweeper.py: Composed"}
+    found = {
+        f"{path.name}: {node.name}"
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ClassDef)
+        and any(isinstance(part, ast.FunctionDef) and part.name == "__getattr__" for part in node.body)
+    }
+    assert found == known
+
+
 def test_few_modules_stand_beside_the_rooms() -> None:
     assert {p.stem for p in PACKAGE.glob("*.py")} <= set(BESIDE)
 
