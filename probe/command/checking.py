@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Backbone, Tapped
+from probe.core.abilities import Tapped
+from probe.core.base import Backbone
 from probe.core.errors import ProbeError
 from probe.core.ragged import Ragged
 from probe.features.extraction.batches import collate

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 import numpy as np
 
 from probe.command.mask_facts import beside_masks, mask_facts, told, with_legend
-from probe.core.base import Backbone, CountsTokens, Dataset, Notes
+from probe.core.abilities import CountsTokens, Notes
+from probe.core.base import Backbone, Dataset
 from probe.core.escaping import one_line
 from probe.core.ragged import Ragged
 from probe.core.rows import check_rows, rows_of, series_lengths

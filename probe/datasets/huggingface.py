@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from probe.core.base import Dataset, DigestsRows, Partition
+from probe.core.abilities import DigestsRows
+from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
 from probe.core.targets import Target
 from probe.core.words import counted

@@ -7,7 +7,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from probe.backbones.shared.views import MultiView
-from probe.core.base import Backbone, MeasuresFeatures, SplitProtocol, Tapped
+from probe.core.abilities import MeasuresFeatures, Tapped
+from probe.core.base import Backbone, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.kinds import KINDS, MEAN_OF_TOKENS, tap_of
 from probe.core.ragged import Uneven

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.backbones.shared.views import MultiView
+from probe.core.abilities import MeasuresFeatures, Tapped
 from probe.core.arrays import RowStack, RowSubset, row_chunks
-from probe.core.base import Backbone, Dataset, IntArray, MeasuresFeatures, Tapped
+from probe.core.base import Backbone, Dataset, IntArray
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.geometry import Geometry, Located
 from probe.core.lazy import Entries

@@ -12,7 +12,8 @@ import numpy as np
 
 from probe import heads, protocols
 from probe.core import targets
-from probe.core.base import Dataset, DrawsByShare, DrawsByShown, DrawsByStratum, SplitProtocol
+from probe.core.abilities import DrawsByShare, DrawsByShown, DrawsByStratum
+from probe.core.base import Dataset, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
 from probe.core.targets.labels import has_unknown

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.base import clone
 
-from probe.core.base import MeasuresFeatures, Rows
+from probe.core.abilities import MeasuresFeatures
+from probe.core.base import Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
 from probe.experiment.dense import prediction, tallies

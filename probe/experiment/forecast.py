@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from probe.core.base import Tapped
+from probe.core.abilities import Tapped
 from probe.core.device import resolve_device
 from probe.core.memory import available_bytes
 from probe.core.rows import rows_of

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from probe.core.base import Tapped
+from probe.core.abilities import Tapped
 from probe.core.errors import DoesNotFit
 from probe.core.kinds import DEFAULT_REDUCTION
 from probe.core.targets import Target

@@ -13,8 +13,9 @@ import numpy as np
 from sklearn.base import clone
 
 from probe.backbones.shared.views import MultiView
+from probe.core.abilities import MeasuresFeatures, Tapped
 from probe.core.arrays import rows_of
-from probe.core.base import Backbone, IntArray, MeasuresFeatures, Tapped
+from probe.core.base import Backbone, IntArray
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
 from probe.experiment.choice import Chosen, chosen_on, out_of_fold

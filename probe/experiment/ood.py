@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from probe.core.base import Dataset, IntArray, MeasuresFeatures, Rows
+from probe.core.abilities import MeasuresFeatures
+from probe.core.base import Dataset, IntArray, Rows
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.rows import check_rows
 from probe.core.texts import one_spelling

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Backbone, Dataset, IntArray, ReadsTexts, TextTower, digest
+from probe.core.abilities import ReadsTexts
+from probe.core.base import Backbone, Dataset, IntArray, TextTower, digest
 from probe.core.errors import DoesNotFit
 from probe.core.hashing import hash_arrays
 from probe.core.source import identity_of

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.backbones.shared.views import MultiView
+from probe.core.abilities import Tapped
 from probe.core.arrays import DrawnViews, Entries, RowSubset
-from probe.core.base import Backbone, Dataset, IntArray, Rows, Tapped
+from probe.core.base import Backbone, Dataset, IntArray, Rows
 from probe.core.kinds import MEAN_OF_TOKENS
 from probe.core.lazy import Cells, Layers
 from probe.core.ragged import MASK, MeanTokens, RaggedMask, lengths_of

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from sklearn.base import clone
 
-from probe.core.base import Backbone, IntArray, MeasuresFeatures, Tapped
+from probe.core.abilities import MeasuresFeatures, Tapped
+from probe.core.base import Backbone, IntArray
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.intervals import Interval
 from probe.core.targets import Target

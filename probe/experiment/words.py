@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from probe.core.base import Dataset, NamesTokens, Split
+from probe.core.abilities import NamesTokens
+from probe.core.base import Dataset, Split
 from probe.experiment.request import Run
 from probe.heads.shared.abilities import VotesByWord
 

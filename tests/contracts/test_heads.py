@@ -20,8 +20,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from probe.core.abilities import MeasuresFeatures
 from probe.core.arrays import RowSubset
-from probe.core.base import MeasuresFeatures
 from probe.experiment.choosing import fit_on_folds
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import Head

@@ -17,7 +17,8 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from places import CONF, TESTS
 
-from probe.core.base import Dataset, DrawsByStratum, IntArray, Split, SplitProtocol
+from probe.core.abilities import DrawsByStratum
+from probe.core.base import Dataset, IntArray, Split, SplitProtocol
 from probe.core.errors import InputError
 from probe.core.targets.labels import Labels
 from probe.protocols.shared.groups import keep_together

@@ -24,7 +24,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 from places import CONF, ROOT, TESTS
 
-from probe.core.base import MeasuresFeatures
+from probe.core.abilities import MeasuresFeatures
 from probe.core.source import recipe_of
 from probe.features.extraction.batches import collate
 from probe.heads.lda import LinearDiscriminant

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any, Self
 import numpy as np
 from PIL import Image, ImageOps
 
-from probe.core.base import Backbone, Notes
+from probe.core.abilities import Notes
+from probe.core.base import Backbone
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.geometry import Geometry, Located, Size, whole
 from probe.core.hashing import hash_bytes

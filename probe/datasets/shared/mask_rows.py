@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import DigestsRows, IntArray, Partition, digest
+from probe.core.abilities import DigestsRows
+from probe.core.base import IntArray, Partition, digest
 from probe.core.hashing import hash_arrays
 from probe.core.targets.mask import Masks, mask_dtype
 from probe.datasets.shared.partitions import check_lengths

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from probe.core.base import Backbone, Batch, Collates
+from probe.core.abilities import Collates
+from probe.core.base import Backbone, Batch
 
 if TYPE_CHECKING:
     from torch import Tensor

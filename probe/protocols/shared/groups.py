@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Dataset, Grouped, IntArray, Rows, Split
+from probe.core.abilities import Grouped
+from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
 from probe.protocols.shared.strata import seen_strata
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.base import Dataset, Grouped, IntArray, Partition, Split
+from probe.core.abilities import Grouped
+from probe.core.base import Dataset, IntArray, Partition, Split
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from extraction_toys import ToyBackbone, toy_dataset
 
-from probe.core.base import Collates
+from probe.core.abilities import Collates
 from probe.features.store import FeatureStore
 
 
