@@ -5,11 +5,11 @@ import json
 import os
 import re
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 from pages import blocks, calls
 from PIL import Image
 from places import ROOT
@@ -21,7 +21,7 @@ from probe.heads.shared.head import Head
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run([sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    answer = command(words, cwd, env)
     assert answer.returncode == expect, answer.stdout + answer.stderr
     return answer
 
@@ -120,9 +120,7 @@ def test_one_failed_job_does_not_stop_a_sweep(sweep: tuple[Path, str]) -> None:
 )
 def test_bad_input_gets_one_sentence(tmp_path: Path, words: list[str], sentence: str) -> None:
     env = os.environ | {"PROBE_CACHE": str(tmp_path / "cache"), "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run(
-        [sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=tmp_path, env=env
-    )
+    answer = command(words, tmp_path, env)
     assert answer.returncode != 0
     assert sentence in answer.stdout + answer.stderr
     assert "Traceback" not in answer.stderr

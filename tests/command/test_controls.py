@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import command
 from language_models import save
 from places import ROOT
 from torch import nn
@@ -197,13 +197,12 @@ def test_random_weights_are_extracted_once_for_all_seeds_and_heads(tmp_path: Pat
     assert len({r["features"]["train"] for r in results}) == 3  # tiny, raw, tiny-random
 
 
-def command(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"}
-    return subprocess.run([sys.executable, "-m", "probe", *words], cwd=cwd, env=env, text=True, capture_output=True)
+def told(cwd: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return command(words, cwd, os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "120"})
 
 
 def test_the_command_adds_controls_to_a_sweep_once_each(tmp_path: Path) -> None:
-    done = command(tmp_path, "-m", "dataset=digits,iris", "head=ncm,lda", "seed=0,1", "limit=100", "controls=true")
+    done = told(tmp_path, "-m", "dataset=digits,iris", "head=ncm,lda", "seed=0,1", "limit=100", "controls=true")
     assert done.returncode == 0, done.stdout + done.stderr
     # 8 jobs; majority 2 x 2; raw input and random weights 8 each, of which iris passes over; shuffled labels 8
     assert "runs/default: " in done.stdout
@@ -212,10 +211,10 @@ def test_the_command_adds_controls_to_a_sweep_once_each(tmp_path: Path) -> None:
     assert "8 unfit" in done.stdout
     assert "‡" in done.stdout
     assert "tiny-random" in (tmp_path / "runs/default/leaderboard.csv").read_text()
-    one = command(tmp_path, "dataset=iris", "controls=true")
+    one = told(tmp_path, "dataset=iris", "controls=true")
     assert one.returncode == 1
     assert "controls=true adds runs to a sweep, and this is a single one: write probe -m" in one.stderr
-    assert command(tmp_path, "dataset=iris", "head=ncm", "control=majority").returncode == 0
+    assert told(tmp_path, "dataset=iris", "head=ncm", "control=majority").returncode == 0
 
 
 def test_jobs_that_share_a_control_get_it_once() -> None:

@@ -5,12 +5,11 @@ import io
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from commands import command
 
 from probe.core import escaping
 from probe.leaderboard.export import csv_text
@@ -94,7 +93,7 @@ def folder(tmp_path_factory):
 
 def probe(*words, cwd, expect=0, **more):
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"} | more
-    done = subprocess.run([sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    done = command(words, cwd, env)
     assert done.returncode == expect, done.stdout + done.stderr
     assert "Traceback" not in done.stderr
     return done

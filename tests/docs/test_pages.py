@@ -4,12 +4,12 @@ import ast
 import importlib.util
 import os
 import re
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from commands import command
 from pages import PAGES, Block, blocks, calls, name
 from places import ROOT
 
@@ -55,10 +55,7 @@ def go_through(page: Path, folder: Path, *, slowly: bool) -> None:
 def run(words: list[str], block: Block, folder: Path) -> None:
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     expanded = [p for w in words for p in (sorted(map(str, Path().glob(w))) if "*" in w and "=" not in w else [w])]
-    answer = subprocess.run(
-        [sys.executable, "-m", "probe", *expanded],
-        cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=600,
-    )  # fmt: skip
+    answer = command(expanded, folder, {**os.environ, "PYTHONPATH": paths})
     assert answer.returncode == 0, f"{name(block.page)}:{block.line}: {' '.join(words)}\n{answer.stdout}{answer.stderr}"
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 from places import ROOT
 
 from probe.backbones.identity import IdentityBackbone
@@ -53,7 +52,7 @@ def here(tmp_path: Path) -> Path:
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> str:
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "COLUMNS": "200", "PYTHONPATH": f"{ROOT}:{cwd}"}
-    answer = subprocess.run([sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    answer = command(words, cwd, env)
     assert answer.returncode == expect, answer.stdout + answer.stderr
     return answer.stdout + answer.stderr
 

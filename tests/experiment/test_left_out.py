@@ -5,18 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from commands import command
 from PIL import Image
 from places import ROOT
 
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> subprocess.CompletedProcess[str]:
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run([sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    answer = command(words, cwd, env)
     assert answer.returncode == expect, answer.stdout + answer.stderr
     return answer
 

@@ -2,13 +2,12 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import command
 from places import ROOT
 from safetensors.numpy import load_file
 from sklearn.metrics import average_precision_score, f1_score
@@ -35,7 +34,7 @@ from probe.results.schema import dumps
 
 def probe(*words: str, cwd: Path, expect: int = 0) -> str:
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    answer = subprocess.run([sys.executable, "-m", "probe", *words], capture_output=True, text=True, cwd=cwd, env=env)
+    answer = command(words, cwd, env)
     assert answer.returncode == expect, answer.stdout + answer.stderr
     return answer.stdout + answer.stderr
 

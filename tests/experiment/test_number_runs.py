@@ -4,13 +4,12 @@ import itertools
 import json
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from commands import command
 from number_runs import in_process
 from places import ROOT
 from safetensors.numpy import load_file
@@ -63,8 +62,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     words = ["dataset=csv", "dataset.path=wheat.csv", "dataset.target_columns=[yield]", "dataset.units=[kg]",
              "dataset.missing=drop", "protocol=holdout", "head=ridge,mean,median,ols", "seed=0,1"]  # fmt: skip
     env = os.environ | {"PROBE_CACHE": str(cwd / "cache"), "COLUMNS": "120", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", "probe", "-m", "backbone=identity", *words]
-    answer = subprocess.run(command, capture_output=True, text=True, cwd=cwd, env=env)
+    answer = command(["-m", "backbone=identity", *words], cwd, env)
     assert answer.returncode == 0, answer.stdout + answer.stderr
     (cwd / "printed.txt").write_text(answer.stdout + answer.stderr)
     return cwd
