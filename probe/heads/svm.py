@@ -119,7 +119,7 @@ class LinearSVM(MultinomialPath):
             return (SINGLE + DOUBLE) * rows + needed_bytes(n_rows, rank, n_scores)
         n_scores = n_scores if n_scores > 2 else 1
         scores, curvature = n_rows * n_scores, ActiveCurvature.n_bytes(rank, n_scores, SINGLE)
-        bent = SINGLE * rows + curvature if SINGLE * rows <= HOLD_BYTES and curvature <= ACTIVE_BYTES else 0
+        bent = curvature * (SINGLE * rows <= HOLD_BYTES and curvature <= ACTIVE_BYTES)
         lines = ON_A_LINE * scores if SINGLE * scores <= LOGITS_BYTES else 0
         return super()._solving_bytes(n_rows, rank, n_scores) + SIDES * scores + max(bent, lines)
 

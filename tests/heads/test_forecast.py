@@ -68,7 +68,6 @@ print(head.forecast(n_rows, shapes, n_classes).bytes, peak[0] - before)
         ("ridge", "RidgeProbe", "", [(4000, 2000, 10, 0), (6000, 3000, 100, 0)]),
         ("knn", "KNearest", "", [(8000, 512, 10, 0), (20_000, 1024, 100, 0)]),
         ("linear", "LinearProbe", "Cs=[1e-3, 1e-2], tol=1e-2", [(50_000, 512, 10, 0), (10_000, 1024, 200, 0)]),
-        ("svm", "LinearSVM", "Cs=[1e-2, 1e2], tol=1e-4", [(20_000, 512, 10, 0), (4000, 600, 100, 0)]),
         ("svm", "LinearSVM", "Cs=[1e-3], multi_class='crammer_singer', max_iter=2", [(20_000, 512, 10, 0)]),
         (
             "moment_probing",
