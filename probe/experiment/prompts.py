@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.backbones.shared.views import MultiView
 from probe.core.abilities import ReadsTexts
 from probe.core.base import Backbone, Dataset, IntArray, TextTower, digest
 from probe.core.errors import DoesNotFit
@@ -119,13 +120,15 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
     if not head.reads_texts:
         return None
     name = head_name(head)
-    if not isinstance(backbone, ReadsTexts) and is_apart(head):
+    # Views have the texts of their backbone, if any: from Python 3.12 on `isinstance` finds the property either way.
+    whole = backbone.backbone if isinstance(backbone, MultiView) else backbone
+    if not isinstance(whole, ReadsTexts) and is_apart(head):
         raise DoesNotFit(
             f"head {name} asks how likely words are, backbone {backbone.name} has no output matrix: set "
             "backbone=huggingface backbone.words=true, and of an encoder backbone.pooling=mask and a template with its "
             "mask token"
         )
-    if not isinstance(backbone, ReadsTexts):
+    if not isinstance(whole, ReadsTexts):
         raise DoesNotFit(
             f"head {name} compares images with texts, backbone {backbone.name} has no text tower: set "
             f"backbone=open_clip, or {getattr(head, 'without_texts', 'choose another head')}"
@@ -135,7 +138,7 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
             f"head {name} compares images with texts, layer {reads['pooled']} has no texts beside it: set "
             "reads.pooled=pooled"
         )
-    tower = backbone.text
+    tower = whole.text
     if is_apart(head) != is_apart(tower):
         raise DoesNotFit(
             f"head {name} {'wants words of an output matrix' if is_apart(head) else 'compares images with texts'}, "
