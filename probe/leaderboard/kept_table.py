@@ -51,6 +51,9 @@ class LateScores(Mapping[tuple[str, str], Scores]):
     def __getitem__(self, key: tuple[str, str]) -> Scores:
         return self._found[key]
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._found
+
     def __iter__(self) -> Iterator[tuple[str, str]]:
         return iter(self._found)
 
@@ -61,7 +64,7 @@ class LateScores(Mapping[tuple[str, str], Scores]):
 def key_of(records: Records, *asked: object) -> str:
     """What a table of these runs is kept under; empty where they are not just what an index holds."""
     read = records.read
-    return digest([read.digest, _code(), *asked]) if read and read.frame is records.frame else ""
+    return digest([read.digest, code(), *asked]) if read and read.frame is records.frame else ""
 
 
 def load(records: Records, key: str) -> Made | None:
@@ -91,7 +94,7 @@ def save(records: Records, key: str, made: Made) -> None:
 
 
 @cache
-def _code() -> str:
+def code() -> str:
     """Digest of the code that makes tables."""
     here = Path(__file__).parent
     files = sorted([*here.glob("*.py"), *(here.parent / "metrics").rglob("*.py")])

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
+from probe.leaderboard.kept_columns import Arrays, Pieces
 from probe.leaderboard.leads import Leads, resample
 from probe.leaderboard.pairs import PairTests, influences_by_seed
 from probe.leaderboard.seeds import LEVEL
 from probe.leaderboard.statistics import Scores, spread
 
 N_RESAMPLES = 1000
+BAND = 0.1
+"""Around the standard errors that all pairs have to lead by: pairs that lead by so many are kept with their tails, so
+that a slightly different number needs no new tests."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,8 @@ def rank(
     level: float = LEVEL,
     n_resamples: int = N_RESAMPLES,
     seed: int = 0,
+    pieces: Pieces | None = None,
+    digests: Sequence[str] | None = None,
 ) -> list[Ranking]:
     """Ranks of the systems in each column, with bounds that hold for all systems and columns at once.
 
@@ -51,51 +58,127 @@ def rank(
     `maybe_best` asks less, one side and one column at a time: the level of a system comes from the largest lead of
     any other system over it (comparison with the best: Hsu, "Constrained simultaneous confidence intervals for
     multiple comparisons with the best", 1984).
+
+    Args:
+        columns: Of each its systems, not looked at where all about them is kept.
+        higher_is_better: Whether more is.
+        level: Of all statements together.
+        n_resamples: Of the test rows.
+        seed: Of the resamples.
+        pieces: What is kept of columns.
+        digests: Of the columns, "" of one that nothing is kept of.
     """
     rng = np.random.default_rng(seed)
-    sign = 1.0 if higher_is_better else -1.0
+    pieces = pieces or Pieces()
+    asked = [
+        _Column(column, name, 1.0 if higher_is_better else -1.0, level, n_resamples, pieces)
+        for column, name in zip(columns, digests or [""] * len(columns), strict=True)
+    ]
     largest = np.zeros(n_resamples, np.float32)
-    leads = []
-    for column in columns:
-        leads.append(_leads(column, sign, n_resamples, rng))
-        leads[-1].raise_largest(largest, level)
+    for column in asked:
+        column.raise_largest(largest, rng)
     # Never easier than the test of one pair, so that what is told apart here is different for `compare` too.
     all_pairs = max(float(np.quantile(largest, level)), float(ndtri((1 + level) / 2)))
-    return [
-        _ranking(column, of_column, sign, all_pairs, level) for column, of_column in zip(columns, leads, strict=True)
-    ]
+    return [column.ranking(all_pairs) for column in asked]
 
 
-def _leads(column: Sequence[Scores], sign: float, n_resamples: int, rng: np.random.Generator) -> Leads:
-    influences = sign * influences_by_seed(column).sum(axis=1)
-    deviations, errors = resample(influences, spread(column).added, n_resamples, rng)
-    return Leads(deviations, errors, np.array([system.value for system in column]))
+class _Column:
+    """One column while it is ranked: how far chance carries its systems, and which of its pairs are told apart."""
+
+    def __init__(
+        self, systems: Sequence[Scores], name: str, sign: float, level: float, n_resamples: int, pieces: Pieces
+    ):
+        self._systems, self._name, self._sign, self._level = systems, name, sign, level
+        self._n_resamples, self._pieces = n_resamples, pieces
+        self._least = float(ndtri((1 + level) / 2))
+        self._drawn_from: tuple[object, ...] = ()
+        self._leads: Leads | None = None
+
+    def raise_largest(self, largest: NDArray[np.float32], rng: np.random.Generator) -> None:
+        """Raises (B,) to the largest lead of any pair, exactly where a quantile rests on it; `rng` moves on."""
+        state = rng.bit_generator.state
+        self._drawn_from = (self._sign, self._level, self._n_resamples, state)
+        if not self._name:
+            self._draw(rng).raise_largest(largest, self._level)
+            return
+
+        def make() -> Arrays:
+            own = np.zeros(self._n_resamples, np.float32)
+            self._draw(rng).raise_largest(own, self._level)
+            after = json.dumps(rng.bit_generator.state).encode()
+            return {"largest": own, "state": np.frombuffer(after, np.uint8)}
+
+        found = self._pieces.get(self._name, ("largest leads", *self._drawn_from), make)
+        np.maximum(largest, found["largest"], out=largest)
+        rng.bit_generator.state = json.loads(found["state"].tobytes())
+
+    def _draw(self, rng: np.random.Generator) -> Leads:
+        influences = self._sign * influences_by_seed(self._systems).sum(axis=1)
+        deviations, errors = resample(influences, spread(self._systems).added, self._n_resamples, rng)
+        self._leads = Leads(deviations, errors, np.array([system.value for system in self._systems]))
+        return self._leads
+
+    def _drawn(self) -> Leads:
+        """The leads, drawn once more where only their largest were at hand."""
+        rng = np.random.default_rng()
+        rng.bit_generator.state = self._drawn_from[-1]
+        return self._leads or self._draw(rng)
+
+    def ranking(self, all_pairs: float) -> Ranking:
+        """The ranking, where a pair is told apart that leads by so many standard errors of a normal."""
+        band = BAND if self._name else 0.0
+        tests = self._pieces.get(
+            self._name,
+            ("tests", self._sign, self._level),
+            lambda: self._tests(max(self._least, all_pairs - band), all_pairs + band),
+            lambda found: bool(found["ends"][0] <= all_pairs <= found["ends"][1]),
+        )
+        told = tests["tails"] <= ndtr(-all_pairs)
+        n_better, n_worse = tests["n_better"].copy(), tests["n_worse"].copy()
+        np.add.at(n_better, tests["second"][told], 1)
+        np.add.at(n_worse, tests["first"][told], 1)
+        behind = self._pieces.get(
+            self._name,
+            ("behind", *self._drawn_from),
+            lambda: {"found": _behind(tests["smallest"], self._drawn, self._level)},
+        )
+        self._leads = None
+        return Ranking(~behind["found"], 1 + n_better, len(n_worse) - n_worse)
+
+    def _tests(self, low: float, high: float) -> Arrays:
+        """Of all pairs, for any number of standard errors from `low` to `high`.
+
+        Returns:
+            `ends`: low and high. `n_better`, `n_worse`: (S,) systems that are better and worse at both. Pairs of which
+            this hangs on the number: `first`, which is ahead, `second`, and their one-sided p-values `tails`.
+            `smallest`: (S,) p-value of the system that is most surely better than each; 0 of those that have a better
+            one at both ends, 1 where no single test would tell.
+        """
+        tests = PairTests(self._systems, self._sign)
+        better = tests.better(float(ndtr(-high)))
+        between = tests.better(float(ndtr(-low))) & ~better if low < high else np.zeros_like(better)
+        first, second = np.nonzero(between)
+        told = better.any(axis=0)
+        smallest = np.where(told, 0.0, 1.0)
+        ahead, behind = tests.ahead(np.flatnonzero(~told), self._least)
+        np.minimum.at(smallest, behind, tests.tail(ahead, behind))
+        return {
+            "ends": np.array([low, high]), "n_better": better.sum(axis=0), "n_worse": better.sum(axis=1),
+            "first": first.astype(np.int32), "second": second.astype(np.int32), "tails": tests.tail(first, second),
+            "smallest": smallest,
+        }  # fmt: skip
 
 
-def _ranking(column: Sequence[Scores], leads: Leads, sign: float, all_pairs: float, level: float) -> Ranking:
-    tests = PairTests(column, sign)
-    better = tests.better(float(ndtr(-all_pairs)))
-    return Ranking(
-        ~(better.any(axis=0) | _behind(tests, leads, better, level)),
-        1 + better.sum(axis=0),
-        len(column) - better.sum(axis=1),
-    )
-
-
-def _behind(tests: PairTests, leads: Leads, better: NDArray[np.bool_], level: float) -> NDArray[np.bool_]:
-    """(S,) whether some system is better than one at the level of this one alone; of those that `better` does not tell.
+def _behind(smallest: NDArray[np.float64], leads: Callable[[], Leads], level: float) -> NDArray[np.bool_]:
+    """(S,) whether some system is better than one at the level of this one alone.
 
     That level is never stricter than the one of all pairs, and never easier than that of one pair: only what lies
     between them has to be looked at.
     """
     least = float(ndtri((1 + level) / 2))
-    open_to_doubt = np.flatnonzero(~better.any(axis=0))
-    found = np.zeros(len(better), bool)
-    ahead, behind = tests.ahead(open_to_doubt, least)
-    smallest = np.ones(len(better))
-    np.minimum.at(smallest, behind, tests.tail(ahead, behind))
-    for system in np.unique(behind):
-        for low, high in leads.quantiles_over(system, level):
+    found = smallest <= 0
+    for system in np.flatnonzero(~found & (smallest <= ndtr(-least))):
+        for low, high in leads().quantiles_over(system, level):
             found[system] = smallest[system] <= ndtr(-np.maximum(high, least))
             if found[system] or smallest[system] > ndtr(-np.maximum(low, least)):
                 break

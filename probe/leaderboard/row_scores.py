@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.errors import InputError
+from probe.core.hashing import hash_bytes
 from probe.leaderboard.records import METRIC, has_bits, row_values
 from probe.leaderboard.statistics import Scores, scores, scores_of_systems
 from probe.metrics.shared.metric import Metric
@@ -23,17 +25,57 @@ RUN_FIELDS = (
 )  # fmt: skip
 
 
-def row_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Scores]:
-    """Row values of every cell, by (row, column); within a column all on common places for the test rows."""
-    number = frame["seed"] * frame["n_folds"].clip(lower=1) + frame["fold"]
-    frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
-    runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
-    cells: dict[str, dict[str, list[int]]] = {}
-    for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
-        cells.setdefault(column, {}).setdefault(row, []).append(i)
-    found: dict[tuple[str, str], Scores] = {}
-    for column, systems in sorted(cells.items()):
-        systems = dict(sorted(systems.items()))
+class RowScores(Mapping[tuple[str, str], Scores]):
+    """Row values of every cell, by (row, column); within a column all on common places for the test rows.
+
+    A column is read when somebody asks for a cell of it.
+
+    Args:
+        frame: Runs with their `row` and `column`.
+        metric: Of the values.
+    """
+
+    def __init__(self, frame: pd.DataFrame, metric: Metric):
+        number = frame["seed"] * frame["n_folds"].clip(lower=1) + frame["fold"]
+        frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
+        self._runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
+        self._metric = metric
+        self._made: dict[str, dict[str, Scores]] = {}
+        cells: dict[str, dict[str, list[int]]] = {}
+        for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
+            cells.setdefault(column, {}).setdefault(row, []).append(i)
+        self.systems: dict[str, dict[str, list[int]]] = {
+            column: dict(sorted(systems.items())) for column, systems in sorted(cells.items())
+        }
+        """Column -> row -> places of its runs in the frame."""
+
+    def __getitem__(self, key: tuple[str, str]) -> Scores:
+        row, column = key
+        if column not in self._made:
+            self._made[column] = self._read(self.systems[column])
+        return self._made[column][row]
+
+    def __contains__(self, key: object) -> bool:
+        row, column = key if isinstance(key, tuple) else (None, None)
+        return row in self.systems.get(column, {})
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        return ((row, column) for column, systems in self.systems.items() for row in systems)
+
+    def __len__(self) -> int:
+        return sum(map(len, self.systems.values()))
+
+    def digest(self, column: str, rows: Sequence[str]) -> str:
+        """Of the scores of some rows of a column, in order; "" where more than bits of the index goes into them."""
+        runs, systems = self._runs, self.systems[column]
+        members = [i for row in rows for i in systems[row]]
+        if not has_bits(self._metric) or any(runs[i][7] for i in members) or not _all_alike(runs, members):
+            return ""
+        numbers = json.dumps([runs[members[0]][2], *([runs[i][0] for i in systems[row]] for row in rows)])
+        return hash_bytes(b"".join([numbers.encode(), *(runs[i][4] for i in members)]))
+
+    def _read(self, systems: Mapping[str, list[int]]) -> dict[str, Scores]:
+        runs, metric = self._runs, self._metric
         members = [i for own in systems.values() for i in own]
         values = _bits(runs, members) if has_bits(metric) else {i: _values(runs[i], metric) for i in members}
         looked_at = {} if has_bits(metric) else {i: ~np.isnan(v) for i, v in values.items()}
@@ -41,14 +83,19 @@ def row_scores(frame: pd.DataFrame, metric: Metric) -> dict[tuple[str, str], Sco
         if places is None and not any(runs[i][7] for i in members):
             seeds = [[runs[i][0] for i in own] for own in systems.values()]
             told = scores_of_systems([[values[i] for i in own] for own in systems.values()], seeds)
-            found |= {(row, column): one for row, one in zip(systems, told, strict=True)}
-            continue
+            return dict(zip(systems, told, strict=True))
+        found: dict[str, Scores] = {}
         for row, own in systems.items():
             where = None if places is None else [places[i] for i in own]
             of_rows = [values[i][looked_at[i]] if looked_at else values[i] for i in own]
             learnt = np.mean([runs[i][8] for i in own])
-            found[row, column] = scores(of_rows, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
-    return found
+            found[row] = scores(of_rows, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
+        return found
+
+
+def _all_alike(runs: Any, members: Sequence[int]) -> bool:
+    """Whether all runs test the same rows and skip none."""
+    return len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members)
 
 
 def _places(
@@ -58,8 +105,7 @@ def _places(
 
     Rows that the metric does not look at are none of them; where nothing is said, it looks at all.
     """
-    same = len({(runs[i][1], runs[i][2]) for i in members}) == 1 and not any(runs[i][5] for i in members)
-    if same and all(mask.all() for mask in looked_at.values()):
+    if _all_alike(runs, members) and all(mask.all() for mask in looked_at.values()):
         return None, int(runs[members[0]][2])
     tested = {i: read_predictions(runs[i][3])["row"] for i in members}
     tested = {i: rows[looked_at[i]] if looked_at else rows for i, rows in tested.items()}

@@ -2,42 +2,83 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from probe.leaderboard.ranks import rank
+from probe.leaderboard.kept_columns import Pieces
+from probe.leaderboard.ranks import Ranking, rank
 from probe.leaderboard.select import natural
 from probe.leaderboard.statistics import Scores
 
 if TYPE_CHECKING:
     import pandas as pd
 
+SIDES: tuple[Literal["left", "right"], ...] = ("left", "right")
+
+
+class Systems(Sequence[Scores]):
+    """The scores of some rows in one column, looked up when they are asked for."""
+
+    def __init__(self, all_scores: Mapping[tuple[str, str], Scores], column: str, rows: Sequence[str]):
+        self._all, self._column, self._rows = all_scores, column, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, place: Any) -> Any:
+        return self._all[self._rows[place], self._column]
+
 
 def ranked(
-    cells: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], rows: Sequence[str], higher: bool
+    cells: pd.DataFrame,
+    all_scores: Mapping[tuple[str, str], Scores],
+    rows: Sequence[str],
+    higher: bool,
+    pieces: Pieces,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Marks the cells and ranks the rows that have the same columns."""
+    """Marks the cells and ranks the rows that have the same columns.
+
+    Args:
+        cells: Of the table.
+        all_scores: What is behind them.
+        rows: Fields that name a row.
+        higher: Whether more of the scores is better.
+        pieces: What is kept of columns.
+    """
     columns = natural(cells["column"].unique())
-    present = {str(row): tuple(group["column"]) for row, group in cells.groupby("row", sort=True)}
+    keys = list(zip(cells["row"].tolist(), cells["column"].tolist(), strict=True))
+    badness = dict(zip(keys, cells["badness"].tolist(), strict=True))
+    if not cells["goal"].isna().all():  # the scores are distances, which cells tell to the last digit but one
+        badness = {key: all_scores[key].value for key in keys}
+    there: dict[str, list[str]] = {}
+    for row, column in sorted(keys):
+        there.setdefault(row, []).append(column)
+    present = {row: tuple(has) for row, has in there.items()}
+
+    def found(members: Mapping[str, Sequence[str]]) -> list[Ranking]:
+        systems = [Systems(all_scores, column, own) for column, own in members.items()]
+        digests = [pieces.digest_of(column, own) for column, own in members.items()]
+        return rank(systems, higher_is_better=higher, pieces=pieces, digests=digests)
+
     complete = [row for row, has in present.items() if len(has) == len(columns)]
-    members = {column: [row for row, has in present.items() if column in has] for column in columns}
-    whole = rank([[all_scores[row, c] for row in members[c]] for c in columns], higher_is_better=higher)
+    members: dict[str, list[str]] = {column: [] for column in columns}
+    for row, has in present.items():
+        for column in has:
+            members[column].append(row)
+    whole = found(members)
     marks: dict[tuple[str, str], str] = {}
     for column, ranking in zip(columns, whole, strict=True):
-        values = np.array([all_scores[row, column].value for row in members[column]]) * (1 if higher else -1)
+        values = np.array([badness[row, column] for row in members[column]])
         if len(values) > 1:
-            found = np.where(values == values.max(), "best", np.where(ranking.maybe_best, "tied", ""))
-            marks |= {(row, column): str(mark) for row, mark in zip(members[column], found, strict=True)}
-    cells["mark"] = [marks.get(key, "") for key in zip(cells["row"], cells["column"], strict=True)]
+            told = np.where(values == values.min(), "best", np.where(ranking.maybe_best, "tied", ""))
+            marks |= {(row, column): str(mark) for row, mark in zip(members[column], told, strict=True)}
+    cells["mark"] = [marks.get(key, "") for key in keys]
     ranks: dict[str, tuple[float, float, float]] = {}
     for has, block in _blocks(present, complete, columns).items():
-        same = len(complete) == len(present)
-        of_block = (
-            whole if same else rank([[all_scores[row, c] for row in block] for c in has], higher_is_better=higher)
-        )
-        ranks |= _average_ranks(block, has, of_block, all_scores, higher)
+        of_block = whole if len(complete) == len(present) else found(dict.fromkeys(has, block))
+        ranks |= _average_ranks(block, has, of_block, badness)
     return cells, _ranking_frame(cells, present, ranks, columns, rows, bool(complete))
 
 
@@ -53,17 +94,14 @@ def _blocks(
 
 
 def _average_ranks(
-    members: list[str],
-    columns: Sequence[str],
-    found: Sequence[Any],
-    all_scores: dict[tuple[str, str], Scores],
-    higher: bool,
+    members: list[str], columns: Sequence[str], found: Sequence[Ranking], badness: Mapping[tuple[str, str], float]
 ) -> dict[str, tuple[float, float, float]]:
-    values = np.array([[all_scores[row, column].value for row in members] for column in columns])
-    values = -values if higher else values
-    below = (values[:, None, :] < values[:, :, None]).sum(axis=2)
-    equal = (values[:, None, :] == values[:, :, None]).sum(axis=2)
-    average = (below + (equal + 1) / 2).mean(axis=0)
+    places = []
+    for column in columns:
+        values = np.array([badness[row, column] for row in members])
+        below, upto = (np.searchsorted(np.sort(values), values, side) for side in SIDES)
+        places.append(below + (upto - below + 1) / 2)
+    average = np.mean(places, axis=0)
     low, high = np.mean([r.low for r in found], axis=0), np.mean([r.high for r in found], axis=0)
     return {row: (average[i], low[i], high[i]) for i, row in enumerate(members)}
 

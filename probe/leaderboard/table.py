@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from probe.core.errors import InputError
 from probe.core.words import counted
-from probe.leaderboard import kept_table
+from probe.leaderboard import kept_columns, kept_table
 from probe.leaderboard.controls import control_notes, held_against_controls
+from probe.leaderboard.kept_columns import Arrays, Pieces
 from probe.leaderboard.kept_table import Made
 from probe.leaderboard.notes import table_notes
 from probe.leaderboard.records import METRIC, Problem, Records, metric_of
 from probe.leaderboard.refusals import refuse_clashes, tell_apart
-from probe.leaderboard.row_scores import row_scores
+from probe.leaderboard.row_scores import RowScores
 from probe.leaderboard.select import add_fields, joined, natural
 from probe.leaderboard.standings import ranked
 from probe.leaderboard.statistics import Scores, intervals
@@ -103,10 +104,13 @@ def build_table(
     else:
         start = time.perf_counter()
         runs = _told_apart(records, metric, rows, columns)
-        made, found = _made(runs, columns)
+        own = RowScores(runs.frame, runs.measure)
+        pieces = kept_columns.load(records.read.folder, kept_table.code(), own.digest) if records.read and key else Pieces()
+        made, found = _made(runs, own, columns, pieces)
         measure = runs.measure
-        if time.perf_counter() - start > kept_table.SECONDS:
+        if records.read and key and (time.perf_counter() - start > kept_table.SECONDS or pieces.found_some):
             kept_table.save(records, key, made)
+            pieces.save(records.read.folder)
     names, notes = natural(set(made.cells["column"])), [*made.notes, *records.notes]
     shown = (metric, measure, made.rows, tuple(columns), made.cells, made.ranking, names, notes)
     return Table(*shown, records.problems, found)
@@ -129,25 +133,26 @@ def _told_apart(records: Records, metric: str, rows: Sequence[str], columns: Seq
     return _Runs(frame, measure, rows, [*kept_apart, *lacking])
 
 
-def _made(runs: _Runs, columns: Sequence[str]) -> tuple[Made, dict[tuple[str, str], Scores]]:
+def _made(
+    runs: _Runs, own: RowScores, columns: Sequence[str], pieces: Pieces
+) -> tuple[Made, Mapping[tuple[str, str], Scores]]:
     frame, measure, rows, notes = runs
-    all_scores = row_scores(frame, measure)
-    cells = _cells(frame, all_scores, measure, [*rows, *columns])
-    all_scores = _from_goals(all_scores, measure, cells)
+    cells = _cells(frame, own, measure, [*rows, *columns], pieces)
+    all_scores = _from_goals(own, measure, cells)
     cells = held_against_controls(frame, cells, all_scores, measure.better == "higher")
-    cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher")
+    cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher", pieces)
     notes = [*table_notes(frame, cells, ranking, measure), *control_notes(cells, measure), *notes]
     return Made(cells, ranking, notes, tuple(rows)), all_scores
 
 
-def _behind(runs: _Runs, cells: pd.DataFrame) -> dict[tuple[str, str], Scores]:
+def _behind(runs: _Runs, cells: pd.DataFrame) -> Mapping[tuple[str, str], Scores]:
     """The row values behind the cells of a table that was made before."""
-    return _from_goals(row_scores(runs.frame, runs.measure), runs.measure, cells)
+    return _from_goals(RowScores(runs.frame, runs.measure), runs.measure, cells)
 
 
 def _from_goals(
-    all_scores: dict[tuple[str, str], Scores], measure: Metric, cells: pd.DataFrame
-) -> dict[tuple[str, str], Scores]:
+    all_scores: Mapping[tuple[str, str], Scores], measure: Metric, cells: pd.DataFrame
+) -> Mapping[tuple[str, str], Scores]:
     """The scores; of a metric whose best value is a target the distances from it."""
     if measure.better != "target":
         return all_scores
@@ -200,49 +205,57 @@ def distances(system: Scores, goal: float) -> Scores:
 
 
 def _cells(
-    frame: pd.DataFrame, all_scores: dict[tuple[str, str], Scores], metric: Metric, fields: Sequence[str]
+    frame: pd.DataFrame, all_scores: RowScores, metric: Metric, fields: Sequence[str], pieces: Pieces
 ) -> pd.DataFrame:
     import pandas as pd
 
-    lines: dict[tuple[str, str], dict[str, Any]] = {}
-    wanted = list(dict.fromkeys(["row", "column", "selection", "name", *fields, "n_test"]))
-    goals = _goals(frame, metric)
-    for goal, row, column, on, name, *values in zip(goals, *(frame[field].tolist() for field in wanted), strict=True):
-        if (row, column) not in lines:
-            first = dict(zip(wanted[4:], values, strict=True))
-            lines[row, column] = {"row": row, "column": column, **first, "selected_on": set(), "runs": [], "goal": []}
-        lines[row, column]["runs"].append(name)
-        lines[row, column]["goal"].append(goal)
-        lines[row, column]["selected_on"] |= {on} - {"", "validation"}
-    ordered = [lines[key] for key in sorted(lines)]
-    found = [all_scores[line["row"], line["column"]] for line in ordered]
-    low, high = _bounds(ordered, all_scores, metric)
-    low = low if metric.signed else np.maximum(low, 0.0)
-    value, goal = np.array([system.value for system in found]), np.array([np.mean(line["goal"]) for line in ordered])
-    return pd.DataFrame(ordered).assign(
-        selected_on=[", ".join(sorted(line["selected_on"])) for line in ordered],
+    wanted = list(dict.fromkeys(["row", "column", *fields, "n_test"]))
+    goals, on, names = np.array(_goals(frame, metric)), frame["selection"].tolist(), frame["name"].tolist()
+    keys = sorted(all_scores)
+    runs = [all_scores.systems[column][row] for row, column in keys]
+    chosen = [{on[i] for i in own} - {"", "validation"} for own in runs]
+    numbers = _numbers(keys, all_scores, metric, pieces)
+    low, value = numbers["low"], numbers["value"]
+    goal = np.array([np.mean(goals[own]) for own in runs]) if metric.better == "target" else np.full(len(keys), np.nan)
+    return pd.DataFrame(frame[wanted].iloc[[own[0] for own in runs]].to_dict("list")).assign(
+        selected_on=[", ".join(sorted(of_runs)) for of_runs in chosen],
+        runs=[[names[i] for i in own] for own in runs],
+        goal=goal,
         metric=metric.name,
         value=value,
-        low=low,
-        high=high,
-        goal=goal,
+        low=low if metric.signed else np.maximum(low, 0.0),
+        high=numbers["high"],
         badness=metric.badness(value, goal),
-        n_seeds=[len({seed // max(1, system.n_folds) for seed in system.seeds}) for system in found],
-        n_folds=[len(system.seeds) if system.n_folds else 0 for system in found],
+        n_seeds=numbers["n_seeds"],
+        n_folds=numbers["n_folds"],
         mark="",
     )
 
 
-def _bounds(
-    lines: Sequence[dict[str, Any]], all_scores: dict[tuple[str, str], Scores], metric: Metric
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Ends of the intervals of all cells, each column by itself."""
-    bounds = np.empty((2, len(lines)))
-    for column in {line["column"] for line in lines}:
-        places = [i for i, line in enumerate(lines) if line["column"] == column]
-        systems = [all_scores[lines[i]["row"], column] for i in places]
-        bounds[:, places] = intervals(systems, proportion=metric.proportion)
-    return bounds[0], bounds[1]
+def _numbers(
+    keys: Sequence[tuple[str, str]], all_scores: RowScores, metric: Metric, pieces: Pieces
+) -> dict[str, NDArray[Any]]:
+    """Means of the cells with ends of their intervals, and how many seeds and folds there are; column by column."""
+    found: dict[str, NDArray[Any]] = {}
+    place = {key: i for i, key in enumerate(keys)}
+    for column, systems in all_scores.systems.items():
+        rows = list(systems)
+
+        def make(column: str = column, rows: Sequence[str] = rows) -> Arrays:
+            own = [all_scores[row, column] for row in rows]
+            low, high = intervals(own, proportion=metric.proportion)
+            n_seeds = [len({seed // max(1, one.n_folds) for seed in one.seeds}) for one in own]
+            n_folds = [len(one.seeds) if one.n_folds else 0 for one in own]
+            return {
+                "value": np.array([one.value for one in own]), "low": low, "high": high,
+                "n_seeds": np.array(n_seeds), "n_folds": np.array(n_folds),
+            }  # fmt: skip
+
+        of_column = pieces.get(pieces.digest_of(column, rows), ("cells", metric.proportion), make)
+        at = [place[row, column] for row in rows]
+        for name, values in of_column.items():
+            found.setdefault(name, np.empty(len(keys), values.dtype))[at] = values
+    return found
 
 
 def _goals(frame: pd.DataFrame, metric: Metric) -> list[float]:

@@ -1,6 +1,13 @@
-const data = JSON.parse(document.getElementById("data").textContent);
 const $ = (id) => document.getElementById(id);
+const told = JSON.parse($("data").textContent), data = typeof told === "string" ? await inflated(told) : told;
 const SVG = "http://www.w3.org/2000/svg";
+
+/* The data of a large board are compressed. */
+async function inflated(text) {
+  if (!("DecompressionStream" in window)) $("title").textContent = "This page is too large for a browser older than 2023: open it in a newer one.";
+  const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  return JSON.parse(await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text());
+}
 
 /* Names only ever become text nodes and attributes that are no code. */
 function fill(element, attributes, children) {
@@ -43,7 +50,17 @@ const rowName = (row) => row.fields.join(" ");
 
 /* Of runs that were not read the page knows what the table does. */
 const UNREAD = { command: "", seconds: {}, chosen: null, on: "", commit: "", created: "", device: "", n: [], width: null, protocol: "", fold: null, detail: null, searched: null, fault: "" };
-data.runs = data.runs.map((run) => ({ ...UNREAD, ...run }));
+const runs = [];
+
+/* One run; where some were not read, what is known of all stands field by field. */
+function runAt(i) {
+  return (runs[i] ??= { ...UNREAD, ...(Array.isArray(data.runs) ? data.runs[i] : data.runs.read[i] ?? knownOf(i, data.runs)) });
+}
+
+function knownOf(i, { columns, name, column, seed, fold, metrics }) {
+  const known = Object.entries(metrics).filter(([, values]) => values[i] !== null).map(([metric, values]) => [metric, [values[i]]]);
+  return { name: name[i], column: columns[column[i]], seed: seed[i], fold: fold[i], metrics: Object.fromEntries(known) };
+}
 
 /* Rows by name, and the views (one for each metric) with their lines by row. */
 const names = data.rows.map(rowName);
@@ -55,7 +72,7 @@ function median(values) {
   const sorted = [...values].sort((a, b) => a - b);
   return sorted.length ? sorted[sorted.length >> 1] : NaN;
 }
-const runsOf = (row) => Object.values(row.cells).flatMap((cell) => cell.runs.map((i) => data.runs[i]));
+const runsOf = (row) => Object.values(row.cells).flatMap((cell) => cell.runs.map(runAt));
 const drawOf = (run) => `${run.seed}${run.fold === null ? "" : `, fold ${run.fold}`}`;
 const latest = (row) => runsOf(row).reduce((a, b) => (a.created > b.created ? a : b), { created: "", commit: "" });
 const mean = (values) => values.reduce((a, b) => a + b, 0) / values.length;

@@ -52,7 +52,7 @@ function comparison(a, b, column) {
   const box = make("div", { class: "compared" }, differenceTable(a, b),
     make("p", { class: "soft" }, "Differences are paired by test row and seed, with 95 % intervals; p is two-sided, of one column at a time. ",
       make("code", {}, `probe leaderboard … --compare '${names[a]}' '${names[b]}'`), " adds Holm's correction and two more tests."));
-  const runs = [a, b].map((row) => data.rows[row].cells[column]?.runs[0]).map((i) => data.runs[i]);
+  const runs = [a, b].map((row) => data.rows[row].cells[column]?.runs[0]).map((i) => (i === undefined ? i : runAt(i)));
   const found = runs.every(Boolean) ? disagreements(runs[0].name, runs[1].name) : null;
   if (!found) return fill(box, {}, [make("p", { class: "soft" }, "Row by row the page compares the 60 best rows, on datasets of classes where both tested the same rows.")]);
   const seeds = new Set(runs.map((run) => run.seed));

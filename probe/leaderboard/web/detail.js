@@ -25,7 +25,7 @@ function redrawn(patch, id) {
 
 function detailOf(place, pending) {
   const row = data.rows[place], runs = Object.values(row.cells).flatMap((cell) => cell.runs);
-  const run = data.runs[runs.find((i) => data.runs[i].name === state.run) ?? preferred(row, runs)];
+  const run = runAt(runs.find((i) => runAt(i).name === state.run) ?? preferred(row, runs));
   const others = view().lines.filter((line) => line.row !== place).map((line) => [names[line.row], names[line.row]]);
   const head = make("div", { class: "controls" }, make("h3", {}, state.open),
     others.length ? choice("Compare with", [["", "–"], ...others], state.compare, (value) => redrawn({ compare: value }, "compare"), { id: "compare" }) : "",
@@ -33,9 +33,9 @@ function detailOf(place, pending) {
   const found = [head];
   if (state.compare) found.push(comparison(place, placeOf.get(state.compare), run.column));
   found.push(make("h4", {}, "How each number came about"), make("div", { class: "wide", tabindex: "0", role: "region", "aria-label": "How each number came about" }, origins(place)));
-  const label = (i) => `${data.runs[i].column}, seed ${drawOf(data.runs[i])}`;
+  const label = (i) => `${runAt(i).column}, seed ${drawOf(runAt(i))}`;
   found.push(make("h4", {}, "One run of it"), make("div", { class: "controls" },
-    choice("Run", runs.map((i) => [data.runs[i].name, label(i)]), run.name, (value) => redrawn({ run: value }, "run"), { id: "run" })), ...runOf(run, pending));
+    choice("Run", runs.map((i) => [runAt(i).name, label(i)]), run.name, (value) => redrawn({ run: value }, "run"), { id: "run" })), ...runOf(run, pending));
   return found;
 }
 
@@ -55,7 +55,7 @@ function origins(place) {
   const row = data.rows[place], line = view().lineOf.get(place);
   const order = (name) => view().columns.indexOf(name);
   const lines = Object.entries(row.cells).sort(([a], [b]) => order(a) - order(b)).map(([name, cell]) => {
-    const own = line?.cells[view().columns.indexOf(name)], runs = cell.runs.map((i) => data.runs[i]), [first] = runs;
+    const own = line?.cells[view().columns.indexOf(name)], runs = cell.runs.map(runAt), [first] = runs;
     const by_seed = runs.map((run) => `${drawOf(run)}: ${spelled(run.metrics[state.metric]?.[0], view())}`);
     const chosen = [...new Set(runs.map((run) => run.on).filter(Boolean))].join(", ") || "nothing was chosen";
     const [train, validation, test] = first.n.length ? first.n : ["–", "–", "–"];
