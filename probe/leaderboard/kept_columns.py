@@ -72,6 +72,8 @@ class Pieces:
 
     def save(self, folder: Path) -> None:
         """Keeps all that was asked for, and nothing else; a folder that cannot be written to keeps none."""
+        if not self._used:
+            return
         arrays = {f"{name}/{field}": value for name, piece in self._used.items() for field, value in piece.items()}
         content = tensors.to_bytes(arrays)
         with suppress(OSError, InputError):

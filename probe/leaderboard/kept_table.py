@@ -74,9 +74,10 @@ def load(records: Records, key: str) -> Made | None:
     import pandas as pd
 
     try:
-        kept = json.loads((records.read.folder / KEPT).read_bytes())
-        if kept["key"] != key:
+        content = (records.read.folder / KEPT).read_bytes()
+        if not content.startswith(json.dumps({"key": key}).encode()[:-1]):
             return None
+        kept = json.loads(content)
         cells, ranking = (pd.DataFrame(kept[name]) for name in ("cells", "ranking"))
         return Made(cells, ranking, list(kept["notes"]), tuple(kept["rows"]))
     except (OSError, ValueError, KeyError, TypeError):  # whatever a damaged file gives, the table can be made anew
@@ -87,10 +88,13 @@ def save(records: Records, key: str, made: Made) -> None:
     """Keeps a table; a folder that cannot be written to keeps none."""
     if not (key and records.read):
         return
-    frames = {"cells": made.cells.to_dict("list"), "ranking": made.ranking.to_dict("list")}
+    frames = {
+        what: {name: values.tolist() for name, values in frame.items()}
+        for what, frame in (("cells", made.cells), ("ranking", made.ranking))
+    }
     told = {"key": key, **frames, "notes": made.notes, "rows": made.rows}
     with suppress(OSError):
-        write_file(records.read.folder / KEPT, json.dumps(told, separators=(",", ":")))
+        write_file(records.read.folder / KEPT, json.dumps(told, separators=(",", ": ")))
 
 
 @cache

@@ -7,7 +7,6 @@ Where this bound is below what other pairs have reached at the quantile already,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +21,8 @@ TILE = 16
 """Systems that are bounded together."""
 N_SOME = 64
 """Systems that are looked at for a bound on the quantile of all."""
+CLOSE = 1e-6
+"""Part of a value within which numbers of float32 are not told apart."""
 Floats = NDArray[np.float32]
 
 
@@ -70,6 +71,10 @@ class Leads:
         self._high = np.maximum.reduceat(self._deviations, self._starts, axis=0)
         self._low = np.minimum.reduceat(self._deviations, self._starts, axis=0)
         self._steepest = np.maximum.reduceat(self._inverse, self._starts, axis=1)
+        lacking = -len(order) % TILE  # no lead of a system that is not there: its inverse error is 0
+        tiled = np.pad(self._deviations, ((0, lacking), (0, 0))).reshape(len(self._starts), TILE, -1)
+        self._tiles = tiled
+        self._inverse_tiles = np.pad(self._inverse, ((0, 0), (0, lacking))).reshape(len(order), -1, TILE)
 
     def raise_largest(self, largest: Floats, level: float) -> None:
         """Raises (B,) to the largest lead of any pair, exactly where the quantile of this level rests on it."""
@@ -85,23 +90,36 @@ class Leads:
                 found = self._of_tiles(start, int(self._starts[i + j]), at)
                 largest[at] = np.maximum(largest[at], found)
 
-    def quantiles_over(self, system: int, level: float) -> Iterator[tuple[Any, Any]]:
-        """Bounds below and above the quantile of the largest lead of any other system over one, ever closer.
+    def quantile_over(self, system: int, level: float) -> Any:
+        """The quantile of the largest lead of any other system over one."""
+        leads = (self._by_resample - self._deviations[self._place[system]][:, None]) * self._inverse[self._place[system]]
+        return np.quantile(np.maximum(leads.max(axis=1), 0), level)
 
-        The last two are the quantile itself.
+    def quantile_is_above(self, system: int, level: float, value: float) -> bool | None:
+        """Whether that quantile is above a value, or at most that; None where the two are too close to say.
+
+        Leads beyond the value are counted, first those of some systems, then all that bounds leave.
         """
-        s, some = self._place[system], slice(None, None, max(1, len(self._place) // N_SOME))
-        leads = (self._by_resample[:, some] - self._deviations[s][:, None]) * self._inverse[s, some]
-        largest = np.maximum(leads.max(axis=1), 0)
-        yield np.quantile(largest, level), np.inf
-        bounds = ((self._high - self._deviations[s]) * self._steepest[s][:, None]).max(axis=0)
-        n = len(bounds)
-        first = np.argsort(-bounds)[: 2 * (n - _place(n, level))]
-        largest[first] = self._over(s, first)
-        yield np.quantile(largest, level), np.quantile(np.maximum(bounds, 0), level)
-        rest = np.setdiff1d(np.flatnonzero(bounds > _floor(largest, level)), first)
-        largest[rest] = self._over(s, rest)
-        yield (np.quantile(largest, level),) * 2
+        s, n = self._place[system], len(self._by_resample)
+        above, not_above = value * (1 + CLOSE), value * (1 - CLOSE)
+        needed = n - int(level * (n - 1))
+        own = self._deviations[s]
+        some = slice(None, None, max(1, len(self._place) // N_SOME))
+        leads = (self._deviations[some] - own) * self._inverse[s, some][:, None]
+        beyond = (leads > above).any(axis=0)
+        if np.count_nonzero(beyond) >= needed:
+            return True
+        may_be = (self._high - own) * self._steepest[s][:, None] > not_above
+        if np.count_nonzero(may_be.any(axis=0)) < needed - 1:
+            return False
+        tiles, resamples = np.nonzero(may_be)
+        largest = ((self._tiles[tiles, :, resamples] - own[resamples, None]) * self._inverse_tiles[s, tiles]).max(axis=1)
+        beyond = np.zeros(n, bool)
+        beyond[resamples[largest > above]] = True
+        if np.count_nonzero(beyond) >= needed:
+            return True
+        beyond[resamples[largest > not_above]] = True
+        return False if np.count_nonzero(beyond) < needed - 1 else None
 
     def _of_extremes(self) -> Floats:
         """(B,) lead of the system of the highest deviation over that of the lowest."""
@@ -115,13 +133,6 @@ class Leads:
         leads = self._deviations[a][:, None, at] - self._deviations[b][:, at]
         leads *= self._inverse[a, b, None]
         return np.abs(leads, out=leads).reshape(-1, len(at)).max(axis=0)
-
-    def _over(self, s: int, at: NDArray[Any]) -> Floats:
-        """The largest lead of any other system over one, in some resamples."""
-        leads = self._by_resample[at]
-        leads -= self._deviations[s, at][:, None]
-        leads *= self._inverse[s]
-        return np.maximum(leads.max(axis=1), 0)
 
 
 def _place(n: int, level: float) -> int:

@@ -12,47 +12,56 @@ from numpy.typing import NDArray
 from probe.leaderboard.seeds import LEVEL, FloatArray, Law, Spread, Variances, learn
 from probe.leaderboard.statistics import Scores, column_variances, mcnemar, permutation, scattered
 
+Pairs = tuple[NDArray[Any], NDArray[Any]]
+
 
 def influences_by_seed(column: Sequence[Scores]) -> NDArray[np.float32]:
     """(S, seeds, N) influences of the systems, inflated as their variances, zero under seeds that a system has not."""
-    names = sorted({seed for system in column for seed in system.seeds})
+    names = {seed: i for i, seed in enumerate(sorted({seed for system in column for seed in system.seeds}))}
     table = np.zeros((len(column), len(names), column[0].n_rows), dtype=np.float32)
     for s, system in enumerate(column):
-        table[s, [names.index(seed) for seed in system.seeds]] = system.influences * system.inflation**0.5
+        table[s, [names[seed] for seed in system.seeds]] = system.influences * system.inflation**0.5
     return table
 
 
-def pair_variances(column: Sequence[Scores], by_seed: NDArray[np.float32] | None = None) -> Variances:
-    """Of the differences of all pairs, (S, S) each.
+def pair_variances(
+    column: Sequence[Scores], by_seed: NDArray[np.float32] | None = None, pairs: Pairs | None = None
+) -> Variances:
+    """Of the differences of pairs.
 
     Args:
         column: S systems.
         by_seed: Their `influences_by_seed`.
+        pairs: Places (P,) of their first and second systems; by default all of them, and the result is (S, S).
     """
     by_seed = influences_by_seed(column) if by_seed is None else by_seed
-    names = sorted({seed for system in column for seed in system.seeds})
+    every = np.arange(len(column))
+    a, b = pairs or (every[:, None], every[None, :])
+    names = {seed: i for i, seed in enumerate(sorted({seed for system in column for seed in system.seeds}))}
     moves = np.zeros((len(column), len(names)))
     for s, system in enumerate(column):
         if (R := len(system.seeds)) > 1:
             scale = (system.inflation / (R * (R - 1))) ** 0.5
-            moves[s, [names.index(seed) for seed in system.seeds]] = scale * (system.means - system.value)
+            moves[s, [names[seed] for seed in system.seeds]] = scale * (system.means - system.value)
     n_seeds = np.array([len(system.seeds) for system in column])
-    R = np.minimum(n_seeds[:, None], n_seeds[None, :])
+    R = np.minimum(n_seeds[a], n_seeds[b])
     constant = np.array([system.constant for system in column])
     # A zero is known only of two systems of which no row varies; others that agree by coincidence are not known.
-    freedom = np.where(constant[:, None] & constant[None, :], 0, R - 1)
-    both = squared_distances(by_seed.sum(axis=1))
-    apart = squared_distances(by_seed.reshape(len(column), -1))
+    freedom = np.where(constant[a] & constant[b], 0, R - 1)
+    both = squared_distances(by_seed.sum(axis=1), (a, b))
+    apart = squared_distances(by_seed.reshape(len(column), -1), (a, b))
     rest = np.where(freedom > 0, np.maximum(0.0, R * apart - both) / np.maximum(1, R - 1), 0.0)
-    seeds = squared_distances(moves) * (freedom > 0)
+    seeds = squared_distances(moves, (a, b)) * (freedom > 0)
     if column[0].n_folds:
         freedom = scattered(seeds, rest, freedom)
-    elif len(column) == 2 and apart[0, 1] > 0:  # two that agree on every row under every seed are known to
-        seeds, freedom = _alone(column, seeds, freedom)
+    elif len(column) == 2 and apart.any():  # two that agree on every row under every seed are known to
+        seeds, freedom = _alone(column, seeds, freedom, a != b)
     return Variances(both, rest, seeds, freedom)
 
 
-def _alone(column: Sequence[Scores], seeds: FloatArray, freedom: NDArray[Any]) -> tuple[FloatArray, NDArray[Any]]:
+def _alone(
+    column: Sequence[Scores], seeds: FloatArray, freedom: NDArray[Any], differ: NDArray[np.bool_]
+) -> tuple[FloatArray, NDArray[Any]]:
     """Scatter of the difference of two systems that no others tell of, by their own scatter.
 
     Seeds move two systems apart at most as far as the sum of their variances says, unless they move them in opposite
@@ -66,8 +75,7 @@ def _alone(column: Sequence[Scores], seeds: FloatArray, freedom: NDArray[Any]) -
     total = own.seeds.sum()
     parts = own.seeds**2 / np.maximum(own.freedom, 1)
     welch = total**2 / parts.sum() if total > 0 else own.freedom.sum()
-    apart = 1 - np.eye(2)
-    return np.maximum(seeds, total * apart), np.where(freedom > 0, welch * apart, freedom)
+    return np.maximum(seeds, total * differ), np.where(freedom > 0, welch * differ, freedom)
 
 
 def pair_law(found: Variances) -> Law:
@@ -82,12 +90,16 @@ def spread_alone(a: Scores, b: Scores) -> Spread:
     return learn(found, 1.0).spread(found)
 
 
-def squared_distances(vectors: NDArray[Any]) -> FloatArray:
-    """(S, S) squared distances of the rows of (S, M); exactly zero for equal rows."""
-    gram = (vectors @ vectors.T).astype(np.float64)
-    squares = np.diag(gram)
-    distances = squares[:, None] + squares[None, :] - 2 * gram
-    return np.where(distances > 1e-6 * (squares[:, None] + squares[None, :]), distances, 0.0)
+def squared_distances(vectors: NDArray[Any], pairs: Pairs | None = None) -> FloatArray:
+    """Squared distances of rows of (S, M), (P,) of some pairs or (S, S) of all; exactly zero for equal rows."""
+    every = np.arange(len(vectors))
+    a, b = pairs or (every[:, None], every[None, :])
+    product = vectors @ vectors.T
+    squares = np.diag(product).astype(np.float64)
+    gram = (product if pairs is None else product[a, b]).astype(np.float64)
+    sums = squares[a] + squares[b]
+    distances = sums - 2 * gram
+    return np.where(distances > 1e-6 * sums, distances, 0.0)
 
 
 class PairTests:
@@ -100,7 +112,7 @@ class PairTests:
 
     def __init__(self, column: Sequence[Scores], sign: float):
         self._upper = np.triu_indices(len(column), 1)
-        self._found = pair_variances(column).at(self._upper)
+        self._found = pair_variances(column, pairs=self._upper)
         self._law = learn(self._found, len(column) - 1.0)
         means = sign * np.array([system.value for system in column])
         self._lead = means[:, None] - means[None, :]

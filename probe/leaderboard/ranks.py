@@ -178,8 +178,8 @@ def _behind(smallest: NDArray[np.float64], leads: Callable[[], Leads], level: fl
     least = float(ndtri((1 + level) / 2))
     found = smallest <= 0
     for system in np.flatnonzero(~found & (smallest <= ndtr(-least))):
-        for low, high in leads().quantiles_over(system, level):
-            found[system] = smallest[system] <= ndtr(-np.maximum(high, least))
-            if found[system] or smallest[system] > ndtr(-np.maximum(low, least)):
-                break
+        above = leads().quantile_is_above(system, level, -float(ndtri(smallest[system])))
+        if above is None:
+            above = smallest[system] > ndtr(-max(leads().quantile_over(system, level), least))
+        found[system] = not above
     return found

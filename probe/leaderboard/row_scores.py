@@ -67,12 +67,15 @@ class RowScores(Mapping[tuple[str, str], Scores]):
 
     def digest(self, column: str, rows: Sequence[str]) -> str:
         """Of the scores of some rows of a column, in order; "" where more than bits of the index goes into them."""
-        runs, systems = self._runs, self.systems[column]
-        members = [i for row in rows for i in systems[row]]
-        if not has_bits(self._metric) or any(runs[i][7] for i in members) or not _all_alike(runs, members):
+        if not has_bits(self._metric):
             return ""
-        numbers = json.dumps([runs[members[0]][2], *([runs[i][0] for i in systems[row]] for row in rows)])
-        return hash_bytes(b"".join([numbers.encode(), *(runs[i][4] for i in members)]))
+        systems = self.systems[column]
+        runs = self._runs[[i for row in rows for i in systems[row]]]
+        number, tested, n_scored, _, bits, skipped, _, n_folds = runs.T[:8]
+        if n_folds.any() or skipped.any() or (tested != tested[0]).any() or (n_scored != n_scored[0]).any():
+            return ""
+        told = json.dumps([n_scored[0], number.tolist(), [len(systems[row]) for row in rows]])
+        return hash_bytes(b"".join([told.encode(), *bits]))
 
     def _read(self, systems: Mapping[str, list[int]]) -> dict[str, Scores]:
         runs, metric = self._runs, self._metric

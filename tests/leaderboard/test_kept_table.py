@@ -68,7 +68,7 @@ def test_a_part_of_the_runs_has_no_kept_table(large: Path) -> None:
 
 
 def test_other_code_makes_another_table(large: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_table, "_code", lambda: "edited")
+    monkeypatch.setattr(kept_table, "code", lambda: "edited")
     assert made(large)[1]
 
 
