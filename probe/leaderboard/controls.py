@@ -58,7 +58,7 @@ def held_against_controls(
                     found.setdefault((row, column), []).append(kind)
                 if kind == "shuffled labels":
                     selectivity[row, column] = all_scores[row, column].value - all_scores[control, column].value
-    keys = list(zip(cells["row"], cells["column"], strict=True))
+    keys = list(zip(cells["row"].tolist(), cells["column"].tolist(), strict=True))
     return cells.assign(
         not_above=[", ".join(found.get(key, [])) for key in keys],
         selectivity=[selectivity.get(key, float("nan")) for key in keys],

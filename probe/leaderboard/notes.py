@@ -75,6 +75,8 @@ def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame,
 
 def copies(frame: pd.DataFrame) -> dict[str, int]:
     """Of each dataset the test rows that are training rows too; folds test other rows each, so that theirs add up."""
+    if not frame["leaked"].any():
+        return dict.fromkeys(map(str, frame["dataset"].unique()), 0)
     once = frame.groupby(["dataset", "row", "column", "seed", "fold"])["leaked"].max()
     most = once.groupby(["dataset", "row", "column", "seed"]).sum().groupby("dataset").max()
     return {str(dataset): int(n) for dataset, n in most.items()}

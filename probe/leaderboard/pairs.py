@@ -117,12 +117,15 @@ class PairTests:
         means = sign * np.array([system.value for system in column])
         self._lead = means[:, None] - means[None, :]
 
-    def better(self, tail: float) -> NDArray[np.bool_]:
-        """(S, S) whether the system of the row is better than that of the column, at a one-sided level."""
-        lead, better = self._lead[self._upper], np.zeros(self._lead.shape, bool)
-        told = self._law.exceeded(self._found, np.abs(lead), tail)
-        better[self._upper], better.T[self._upper] = told & (lead > 0), told & (lead < 0)
-        return better
+    def better(self, *tails: float) -> list[NDArray[np.bool_]]:
+        """(S, S) whether the system of the row is better than that of the column, at each one-sided level."""
+        lead = self._lead[self._upper]
+        found = []
+        for told in self._law.exceeded(self._found, np.abs(lead), tails):
+            better = np.zeros(self._lead.shape, bool)
+            better[self._upper], better.T[self._upper] = told & (lead > 0), told & (lead < 0)
+            found.append(better)
+        return found
 
     def ahead(self, systems: NDArray[Any], z: float) -> tuple[NDArray[Any], NDArray[Any]]:
         """Pairs of a system and one of `systems`, (P,) each, of which the first may be ahead by z standard errors."""

@@ -155,9 +155,8 @@ class _Column:
             one at both ends, 1 where no single test would tell.
         """
         tests = PairTests(self._systems, self._sign)
-        better = tests.better(float(ndtr(-high)))
-        between = tests.better(float(ndtr(-low))) & ~better if low < high else np.zeros_like(better)
-        first, second = np.nonzero(between)
+        better, *others = tests.better(*(float(ndtr(-z)) for z in ([high, low] if low < high else [high])))
+        first, second = np.nonzero(others[0] & ~better) if others else np.zeros((2, 0), np.intp)
         told = better.any(axis=0)
         smallest = np.where(told, 0.0, 1.0)
         ahead, behind = tests.ahead(np.flatnonzero(~told), self._least)

@@ -41,6 +41,7 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         self._runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
         self._metric = metric
         self._made: dict[str, dict[str, Scores]] = {}
+        self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
         cells: dict[str, dict[str, list[int]]] = {}
         for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
             cells.setdefault(column, {}).setdefault(row, []).append(i)
@@ -67,6 +68,12 @@ class RowScores(Mapping[tuple[str, str], Scores]):
 
     def digest(self, column: str, rows: Sequence[str]) -> str:
         """Of the scores of some rows of a column, in order; "" where more than bits of the index goes into them."""
+        key = (column, tuple(rows))
+        if key not in self._digests:
+            self._digests[key] = self._digest(column, rows)
+        return self._digests[key]
+
+    def _digest(self, column: str, rows: Sequence[str]) -> str:
         if not has_bits(self._metric):
             return ""
         systems = self.systems[column]

@@ -14,6 +14,7 @@ experiments", 2004, who takes the single best (s0, d0), from the logarithms of t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,38 +140,59 @@ class Law:
             weights[part] = own / own.sum(axis=1, keepdims=True)
         return Spread(both, rest, self.factors, weights)
 
-    def exceeded(self, found: Variances, error: FloatArray, tail: float) -> NDArray[np.bool_]:
-        """(M,) whether an error is so large that its tail is at most `tail`, as `spread(found).tail(error)` has it.
+    def exceeded(self, found: Variances, error: FloatArray, tails: Sequence[float]) -> NDArray[np.bool_]:
+        """(T, M) whether an error is so large that its tail is at most each of T, as `spread(found).tail(error)` has it.
 
         The error at which this begins, in units of the known, rises with rest / known and with seeds / rest. Of many
         means it is computed on a grid of the two alone; only means between the bounds of their cell are looked at.
         """
-        told, doubtful = np.zeros(len(error), bool), np.ones(len(error), bool)
+        told, doubtful = np.zeros((len(tails), len(error)), bool), np.ones((len(tails), len(error)), bool)
         rest, known = _unit(found)
-        for freedom in np.unique(found.freedom[rest > 0]) if tail > TINY else ():
+        for freedom in np.unique(found.freedom[rest > 0]):
             at = np.flatnonzero((rest > 0) & (found.freedom == freedom))
-            if len(at) > N_ALL:
-                low, high = self._begins(rest[at] / known[at], found.seeds[at] / rest[at], freedom, tail)
-                units = error[at] / np.sqrt(known[at])
-                told[at], doubtful[at] = units > high, (units >= low) & (units <= high)
-        places = np.flatnonzero(doubtful)
-        told[places] = self.spread(found.at(places)).tail(error[places]) <= tail
+            if len(at) <= N_ALL:
+                continue
+            cells = _Cells(rest[at] / known[at], found.seeds[at] / rest[at])
+            units = error[at] / np.sqrt(known[at])
+            for k, tail in enumerate(tails):
+                if tail > TINY:
+                    low, high = cells.at(*self._begins(cells, freedom, tail))
+                    told[k, at], doubtful[k, at] = units > high, (units >= low) & (units <= high)
+        for k, tail in enumerate(tails):
+            places = np.flatnonzero(doubtful[k])
+            told[k, places] = self.spread(found.at(places)).tail(error[places]) <= tail
         return told
 
-    def _begins(
-        self, share: FloatArray, ratio: FloatArray, freedom: float, tail: float
-    ) -> tuple[FloatArray, FloatArray]:
-        """(M,) bounds of the errors that have this tail, of means whose known variance is 1."""
-        shares, ratios = _nodes(share), _nodes(ratio)
+    def _begins(self, cells: _Cells, freedom: float, tail: float) -> tuple[FloatArray, FloatArray]:
+        """Bounds of the errors that have this tail at the nodes, of means whose known variance is 1."""
+        shares, ratios = cells.shares, cells.ratios
         unit = np.ones(len(ratios))
         weights = self.spread(Variances(unit, unit, ratios, np.full(len(ratios), freedom))).weights
         grid = Spread(
             np.ones(len(shares) * len(ratios)), shares.repeat(len(ratios)), self.factors,
             np.tile(weights, (len(shares), 1)),
         )  # fmt: skip
-        low, high = (x.reshape(len(shares), -1) for x in grid.around(tail, -float(ndtri(tail)), 24))
-        i, j = (np.searchsorted(nodes[1:-1], x, "right") for nodes, x in ((shares, share), (ratios, ratio)))
-        return low[i, j] * (1 - MARGIN), high[i + 1, j + 1] * (1 + MARGIN)
+        low, high = grid.around(tail, -float(ndtri(tail)), 24)
+        return low.reshape(len(shares), -1), high.reshape(len(shares), -1)
+
+
+class _Cells:
+    """M means on a grid of two numbers that each has.
+
+    Args:
+        share: (M,) rest / known.
+        ratio: (M,) seeds / rest.
+    """
+
+    def __init__(self, share: FloatArray, ratio: FloatArray):
+        self.shares, self.ratios = _nodes(share), _nodes(ratio)
+        self._i, self._j = (
+            np.searchsorted(nodes[1:-1], x, "right") for nodes, x in ((self.shares, share), (self.ratios, ratio))
+        )
+
+    def at(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(M,) values of two rising functions at the lower and at the upper corner of each mean's cell."""
+        return low[self._i, self._j] * (1 - MARGIN), high[self._i + 1, self._j + 1] * (1 + MARGIN)
 
 
 def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:

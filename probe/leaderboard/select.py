@@ -59,7 +59,8 @@ def natural(names: Iterable[str]) -> list[str]:
 
 def joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
     """The values of some fields as one text per run."""
-    return [" ".join(values) for values in zip(*(map(text, frame[field].tolist()) for field in fields), strict=True)]
+    spelled = [list(map(text, frame[field].tolist())) for field in fields]
+    return spelled[0] if len(spelled) == 1 else [" ".join(values) for values in zip(*spelled, strict=True)]
 
 
 def add_fields(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:

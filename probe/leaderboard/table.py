@@ -207,17 +207,16 @@ def distances(system: Scores, goal: float) -> Scores:
 def _cells(
     frame: pd.DataFrame, all_scores: RowScores, metric: Metric, fields: Sequence[str], pieces: Pieces
 ) -> pd.DataFrame:
-    import pandas as pd
-
     wanted = list(dict.fromkeys(["row", "column", *fields, "n_test"]))
     goals, on, names = np.array(_goals(frame, metric)), frame["selection"].tolist(), frame["name"].tolist()
     keys = sorted(all_scores)
     runs = [all_scores.systems[column][row] for row, column in keys]
-    chosen = [{on[i] for i in own} - {"", "validation"} for own in runs]
+    odd = {i: told for i, told in enumerate(on) if told not in ("", "validation")}
+    chosen = [{odd[i] for i in own if i in odd} if odd else () for own in runs]
     numbers = _numbers(keys, all_scores, metric, pieces)
     low, value = numbers["low"], numbers["value"]
     goal = np.array([np.mean(goals[own]) for own in runs]) if metric.better == "target" else np.full(len(keys), np.nan)
-    return pd.DataFrame(frame[wanted].iloc[[own[0] for own in runs]].to_dict("list")).assign(
+    return frame[wanted].take([own[0] for own in runs]).reset_index(drop=True).assign(
         selected_on=[", ".join(sorted(of_runs)) for of_runs in chosen],
         runs=[[names[i] for i in own] for own in runs],
         goal=goal,
