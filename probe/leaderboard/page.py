@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import gzip
 import json
 from collections.abc import Callable, Mapping
 from importlib import resources
@@ -27,6 +29,8 @@ N_KEPT = 60
 MAX_READ = 4_000
 """Runs whose records and predictions are read, once for themselves and once for each metric beyond the first: about a
 millisecond each. Of the others the page says what the table knows."""
+MAX_PLAIN = 2_000_000
+"""Characters of data that stand in the page as they are; more are compressed, which a browser undoes in a moment."""
 COSTS = {"fit": "seconds.fit", "extract": "seconds.extract", "parameters": "n_parameters"}
 POLICY = "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
 SCRIPTS = (
@@ -49,17 +53,26 @@ def page(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None,
     """
     web = resources.files("probe.leaderboard") / "web"
     found = page_data(table, frame, dataset_of, max_read)
-    data = json.dumps(found, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    found["runs"] = page_runs.by_field(found["runs"])
+    scripts = "\n".join((web / f"{name}.js").read_text("utf-8") for name in SCRIPTS)
     parts = {
         "POLICY": POLICY,
         "TITLE": html(title(table)),
         "STYLE": (web / "page.css").read_text("utf-8"),
-        # Inside a script element only `</` and `<!--` could end the data early; no `<` is left in it.
-        "DATA": data.replace("<", "\\u003c"),
-        "SCRIPT": '"use strict";\n' + "\n".join((web / f"{name}.js").read_text("utf-8") for name in SCRIPTS),
+        "DATA": encoded(found),
+        "SCRIPT": f'"use strict";\n(async () => {{\n{scripts}\n}})();',
     }
     pieces = (web / "page.html").read_text("utf-8").split("@@")
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
+
+
+def encoded(data: Mapping[str, Any], max_plain: int = MAX_PLAIN) -> str:
+    """Data as the page holds them: JSON, and where that is long a text of JSON that holds it compressed."""
+    text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
+    if len(text) > max_plain:
+        return json.dumps(base64.b64encode(gzip.compress(text.encode("ascii"), 6, mtime=0)).decode("ascii"))
+    # Inside a script element only `</` and `<!--` could end the data early; no `<` is left in it.
+    return text.replace("<", "\\u003c")
 
 
 def page_data(

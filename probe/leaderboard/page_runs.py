@@ -82,6 +82,24 @@ def _known(run: Run, column: str) -> dict[str, Any]:
     return known | ({"fold": run["fold"]} if run["n_folds"] else {})
 
 
+def by_field(runs: list[dict[str, Any]]) -> list[dict[str, Any]] | dict[str, Any]:
+    """The runs; where some were not read, what is known of all of them field by field, so that each is named once."""
+    read = {place: run for place, run in enumerate(runs) if "command" in run}
+    if len(read) == len(runs):
+        return runs
+    columns = {column: place for place, column in enumerate(dict.fromkeys(run["column"] for run in runs))}
+    metrics = dict.fromkeys(name for place, run in enumerate(runs) if place not in read for name in run["metrics"])
+    return {
+        "read": read,
+        "columns": list(columns),
+        "name": [run["name"] for run in runs],
+        "column": [columns[run["column"]] for run in runs],
+        "seed": [run["seed"] for run in runs],
+        "fold": [run.get("fold") for run in runs],
+        "metrics": {name: [run["metrics"].get(name, [None])[0] for run in runs] for name in metrics},
+    }
+
+
 def _facts(run: Run, column: str) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """A run without its drawings; of one whose files have changed or gone since, the name and the fault."""
     facts = {
