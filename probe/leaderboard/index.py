@@ -70,7 +70,8 @@ def _save(frame: pd.DataFrame, path: Path, at_rest: NDArray[np.bool_]) -> bool:
         return False
     with suppress(OSError):
         rows = (frame if at_rest.all() else frame[at_rest]).assign(index_version=VERSION)
-        write_file(path, lambda part: rows.to_parquet(part, index=False))
+        # Uncompressed it is half as large again, and written in half the time.
+        write_file(path, lambda part: rows.to_parquet(part, index=False, compression=None))
         return bool(at_rest.all())
     return False
 
@@ -114,7 +115,8 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
     if fresh:
         frame = pd.concat([frame, pd.DataFrame(fresh)], ignore_index=True) if len(frame) else pd.DataFrame(fresh)
         at_rest = np.append(at_rest, [_at_rest(record, started_ns) for record in fresh])
-        order = np.lexsort((frame["digest"].to_numpy(object), frame["name"].to_numpy(object)))
+        keys = list(zip(frame["name"].tolist(), frame["digest"].tolist(), strict=True))
+        order = sorted(range(len(keys)), key=keys.__getitem__)  # nearly in order: those of the index are
         frame, at_rest = frame.take(order), at_rest[order]
     frame = frame.reset_index(drop=True)
     changed = bool(fresh) or len(unchanged) < len(kept)
