@@ -92,7 +92,8 @@ class Leads:
 
     def quantile_over(self, system: int, level: float) -> Any:
         """The quantile of the largest lead of any other system over one."""
-        leads = (self._by_resample - self._deviations[self._place[system]][:, None]) * self._inverse[self._place[system]]
+        s = self._place[system]
+        leads = (self._by_resample - self._deviations[s][:, None]) * self._inverse[s]
         return np.quantile(np.maximum(leads.max(axis=1), 0), level)
 
     def quantile_is_above(self, system: int, level: float, value: float) -> bool | None:
@@ -113,7 +114,8 @@ class Leads:
         if np.count_nonzero(may_be.any(axis=0)) < needed - 1:
             return False
         tiles, resamples = np.nonzero(may_be)
-        largest = ((self._tiles[tiles, :, resamples] - own[resamples, None]) * self._inverse_tiles[s, tiles]).max(axis=1)
+        leads = (self._tiles[tiles, :, resamples] - own[resamples, None]) * self._inverse_tiles[s, tiles]
+        largest = leads.max(axis=1)
         beyond = np.zeros(n, bool)
         beyond[resamples[largest > above]] = True
         if np.count_nonzero(beyond) >= needed:

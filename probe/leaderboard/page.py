@@ -66,10 +66,10 @@ def page(table: Table, frame: pd.DataFrame, dataset_of: DatasetOf | None = None,
     return "".join(parts[piece] if i % 2 else piece for i, piece in enumerate(pieces))
 
 
-def encoded(data: Mapping[str, Any], max_plain: int = MAX_PLAIN) -> str:
+def encoded(data: Mapping[str, Any]) -> str:
     """Data as the page holds them: JSON, and where that is long a text of JSON that holds it compressed."""
     text = json.dumps(data, separators=(",", ":"), allow_nan=False, ensure_ascii=True)
-    if len(text) > max_plain:
+    if len(text) > MAX_PLAIN:
         return json.dumps(base64.b64encode(gzip.compress(text.encode("ascii"), 6, mtime=0)).decode("ascii"))
     # Inside a script element only `</` and `<!--` could end the data early; no `<` is left in it.
     return text.replace("<", "\\u003c")

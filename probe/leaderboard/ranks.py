@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,13 +92,14 @@ class _Column:
         self._systems, self._name, self._sign, self._level = systems, name, sign, level
         self._n_resamples, self._pieces = n_resamples, pieces
         self._least = float(ndtri((1 + level) / 2))
-        self._drawn_from: tuple[object, ...] = ()
+        self._state: Mapping[str, Any] = {}
+        self._drawn_from: tuple[Any, ...] = ()
         self._leads: Leads | None = None
 
     def raise_largest(self, largest: NDArray[np.float32], rng: np.random.Generator) -> None:
         """Raises (B,) to the largest lead of any pair, exactly where a quantile rests on it; `rng` moves on."""
-        state = rng.bit_generator.state
-        self._drawn_from = (self._sign, self._level, self._n_resamples, state)
+        self._state = rng.bit_generator.state
+        self._drawn_from = (self._sign, self._level, self._n_resamples, self._state)
         if not self._name:
             self._draw(rng).raise_largest(largest, self._level)
             return
@@ -120,9 +122,11 @@ class _Column:
 
     def _drawn(self) -> Leads:
         """The leads, drawn once more where only their largest were at hand."""
-        rng = np.random.default_rng()
-        rng.bit_generator.state = self._drawn_from[-1]
-        return self._leads or self._draw(rng)
+        if self._leads is None:
+            rng = np.random.default_rng()
+            rng.bit_generator.state = self._state
+            return self._draw(rng)
+        return self._leads
 
     def ranking(self, all_pairs: float) -> Ranking:
         """The ranking, where a pair is told apart that leads by so many standard errors of a normal."""
@@ -176,7 +180,7 @@ def _behind(smallest: NDArray[np.float64], leads: Callable[[], Leads], level: fl
     """
     least = float(ndtri((1 + level) / 2))
     found = smallest <= 0
-    for system in np.flatnonzero(~found & (smallest <= ndtr(-least))):
+    for system in np.flatnonzero(~found & (smallest <= ndtr(-least))).tolist():
         above = leads().quantile_is_above(system, level, -float(ndtri(smallest[system])))
         if above is None:
             above = smallest[system] > ndtr(-max(leads().quantile_over(system, level), least))

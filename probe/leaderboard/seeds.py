@@ -141,7 +141,7 @@ class Law:
         return Spread(both, rest, self.factors, weights)
 
     def exceeded(self, found: Variances, error: FloatArray, tails: Sequence[float]) -> NDArray[np.bool_]:
-        """(T, M) whether an error is so large that its tail is at most each of T, as `spread(found).tail(error)` has it.
+        """(T, M) whether an error is so large that its tail, `spread(found).tail(error)`, is at most each of T.
 
         The error at which this begins, in units of the known, rises with rest / known and with seeds / rest. Of many
         means it is computed on a grid of the two alone; only means between the bounds of their cell are looked at.

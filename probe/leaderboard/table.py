@@ -105,12 +105,13 @@ def build_table(
         start = time.perf_counter()
         runs = _told_apart(records, metric, rows, columns)
         own = RowScores(runs.frame, runs.measure)
-        pieces = kept_columns.load(records.read.folder, kept_table.code(), own.digest) if records.read and key else Pieces()
+        home = records.read.folder if records.read and key else None
+        pieces = kept_columns.load(home, kept_table.code(), own.digest) if home else Pieces()
         made, found = _made(runs, own, columns, pieces)
         measure = runs.measure
-        if records.read and key and (time.perf_counter() - start > kept_table.SECONDS or pieces.found_some):
+        if home and (pieces.found_some or time.perf_counter() - start > kept_table.SECONDS):
             kept_table.save(records, key, made)
-            pieces.save(records.read.folder)
+            pieces.save(home)
     names, notes = natural(set(made.cells["column"])), [*made.notes, *records.notes]
     shown = (metric, measure, made.rows, tuple(columns), made.cells, made.ranking, names, notes)
     return Table(*shown, records.problems, found)
@@ -216,9 +217,11 @@ def _cells(
     numbers = _numbers(keys, all_scores, metric, pieces)
     low, value = numbers["low"], numbers["value"]
     goal = np.array([np.mean(goals[own]) for own in runs]) if metric.better == "target" else np.full(len(keys), np.nan)
-    return frame[wanted].take([own[0] for own in runs]).reset_index(drop=True).assign(
+    named: list[Any] = [[names[i] for i in own] for own in runs]
+    first = frame[wanted].take([own[0] for own in runs]).reset_index(drop=True)
+    return first.assign(
         selected_on=[", ".join(sorted(of_runs)) for of_runs in chosen],
-        runs=[[names[i] for i in own] for own in runs],
+        runs=named,
         goal=goal,
         metric=metric.name,
         value=value,

@@ -49,8 +49,8 @@ def board(one: dict, random: np.random.Generator) -> list[dict]:
         for column in range(N_COLUMNS):
             if random.random() < 0.9:
                 runs += [run(one, random, head, column, seed, skill) for seed in range(n_seeds)]
-    twin = [r | {"head": "twin", "name": r["name"] + "t", "digest": r["digest"] + "t"} for r in runs if r["head"] == "h0"]
-    return runs + twin
+    first = [r for r in runs if r["head"] == "h0"]
+    return runs + [r | {"head": "twin", "name": r["name"] + "t", "digest": r["digest"] + "t"} for r in first]
 
 
 def table(runs: list[dict], folder: Path | None) -> Table:

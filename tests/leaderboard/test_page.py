@@ -17,7 +17,7 @@ from run_folders import write_numbers, write_run
 from probe.core.base import digest
 from probe.leaderboard.command import arrange, main
 from probe.leaderboard.index import read_folders
-from probe.leaderboard.page import page_data
+from probe.leaderboard.page import page, page_data
 from probe.leaderboard.table import build_table
 from probe.results.schema import dumps
 
@@ -177,6 +177,26 @@ def test_of_runs_that_are_not_read_the_page_says_what_the_table_knows(runs: Path
     assert any("Of 18 runs 10 were read" in note for note in data["notes"])
 
 
+def test_long_data_stand_compressed_and_runs_that_were_not_read_field_by_field(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = read_folders([runs])
+    table = build_table(records, columns=("dataset", "protocol.shots"))
+    plain = page_data(table, records.frame, max_read=4)
+    monkeypatch.setattr("probe.leaderboard.page.MAX_PLAIN", 1000)
+    (tmp_path / "page.html").write_text(page(table, records.frame, max_read=4), "utf-8")
+    found = data_of(tmp_path / "page.html")
+    told = found.pop("runs")
+    assert found == {key: json.loads(json.dumps(value)) for key, value in plain.items() if key != "runs"}
+    for place, run in enumerate(plain["runs"]):
+        if "command" in run:
+            assert told["read"][str(place)] == run
+            continue
+        known = {key: told[key][place] for key in ("name", "seed")} | {"column": told["columns"][told["column"][place]]}
+        assert known == {key: run[key] for key in known}
+        assert {name: [values[place]] for name, values in told["metrics"].items()} == run["metrics"]
+
+
 def test_metrics_that_cannot_rank_are_views_without_ranks_and_intervals(tmp_path: Path) -> None:
     for seed, value in ((0, 0.2), (1, 0.4)):
         told = {"worst_class": {"value": value, "low": 0.1, "high": 0.5}}
@@ -202,7 +222,7 @@ def test_intervals_of_numbers_are_those_of_the_run(tmp_path: Path) -> None:
 
 def test_names_are_never_taken_for_places_of_the_template(file: Path) -> None:
     assert any(HOSTILE in row["fields"] for row in data_of(file)["rows"])
-    assert file.read_text("utf-8").count("const data = JSON.parse(") == 1
+    assert file.read_text("utf-8").count('JSON.parse($("data").textContent)') == 1
 
 
 def without(name: str, folder: Path) -> None:

@@ -413,6 +413,25 @@ def test_browser_finds_no_breach_of_wcag_aa(opened: Any, scheme: str) -> None:
     assert [(one["id"], one["nodes"][0]["html"][:200]) for one in found] == []
 
 
+def test_browser_opens_a_compressed_page_and_shows_runs_that_were_not_read(
+    tab: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("probe.leaderboard.page.MAX_PLAIN", 1000)
+    for head in ("ncm", "linear"):
+        for seed in (0, 1):
+            write_run(tmp_path / "runs", "tiny", head, "digits", seed, skill=float(seed))
+    records = read_folders([tmp_path / "runs"])
+    (tmp_path / "page.html").write_text(page(build_table(records), records.frame, max_read=2), "utf-8")
+    tab.goto((tmp_path / "page.html").as_uri())
+    tab.wait_for_selector("#cost svg")
+    tab.locator("button[data-row='0']").click()
+    assert tab.locator("#detail pre").count() == 1
+    tab.select_option("#run", index=1)
+    assert "seed 1" in tab.locator("#run option:checked").inner_text()
+    assert tab.locator("#detail pre").count() == 0
+    assert "top1" in tab.locator(".metrics").inner_text()
+
+
 def test_browser_answers_a_key_within_100_ms_at_300_rows_and_10_columns(tab: Any, file: Path, tmp_path: Path) -> None:
     """Until the table is laid out."""
     text = file.read_text("utf-8")

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from probe.leaderboard import seeds
-from probe.leaderboard.leads import resample
+from probe.leaderboard.leads import Leads, resample
 from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.statistics import Scores, scores, spread
@@ -112,3 +112,21 @@ def test_bounds_change_no_rank(n_systems: int, n_seeds: int, spread_of: float, m
         np.testing.assert_array_equal(ranking.low, low)
         np.testing.assert_array_equal(ranking.high, high)
         np.testing.assert_array_equal(ranking.maybe_best, maybe_best)
+
+
+@pytest.mark.parametrize("n_systems", [5, 40, 200])
+def test_a_quantile_is_above_what_it_exceeds(n_systems: int) -> None:
+    random = np.random.default_rng(n_systems)
+    influences = random.normal(size=(n_systems, 60)) / 60
+    influences[1] = influences[0]
+    deviations, errors = resample(influences, random.uniform(0, 0.01, n_systems), 300, random)
+    leads = Leads(deviations, errors, random.normal(size=n_systems))
+    ratios = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
+    for system in range(0, n_systems, max(1, n_systems // 10)):
+        largest = np.maximum(((deviations - deviations[:, [system]]) * ratios[system]).max(axis=1), 0)
+        true = float(np.quantile(largest, 0.95))
+        assert leads.quantile_over(system, 0.95) == pytest.approx(true, rel=1e-6)
+        told = [leads.quantile_is_above(system, 0.95, value * true) for value in (0.5, 0.97, 0.999, 1.001, 1.03, 2.0)]
+        assert all(answer is None or answer == (i < 3) for i, answer in enumerate(told))
+        assert (told[0], told[-1]) == (True, False)
+        assert leads.quantile_is_above(system, 0.95, true) is None
