@@ -1,6 +1,8 @@
 """How long the leaderboard takes: 10,000 run folders to a table, cold and with its index; the bootstrap; the page.
 
-    python benchmarks/leaderboard.py [--runs 10000] [--keep FOLDER]
+    python benchmarks/leaderboard.py [--runs 10000] [--keep FOLDER] [--parts bootstrap page folders new_run]
+
+`new_run` is the table after one more run, where all before is kept: another seed, then the first cell of a row.
 
 Prints seconds, and ratios: cold reading against `json.load` of the same files alone; the bootstrap of one column
 against one matrix product per resample, which is what resampling the rows costs at least.
@@ -27,6 +29,7 @@ from run_folders import write_run
 from probe.leaderboard.index import INDEX, read_folders
 from probe.leaderboard.page import page
 from probe.leaderboard.ranks import rank
+from probe.leaderboard.records import Records
 from probe.leaderboard.statistics import scores
 from probe.leaderboard.table import build_table
 
@@ -82,6 +85,23 @@ def bench_folders(root: Path) -> None:
     print(f"whole command, indexed              {warm_command}")
 
 
+def bench_new_run(root: Path) -> None:
+    """The index, and the table, after each of some new runs."""
+    seed = 1 + int(read_folders([root]).frame["seed"].max())
+    build_table(read_folders([root]))
+    more = [("nothing new", "", "", 0), ("another seed", "backbone3", "data3", seed),
+            ("and one more", "backbone4", "data12", seed),
+            ("a cell of a new row", f"backbone_{seed}", "data5", 0)]  # fmt: skip
+    for what, backbone, dataset, of_run in more:
+        if backbone:
+            write_run(root, backbone, "head1", dataset, of_run, n_test=N_TEST, skill=0.5)
+            time.sleep(3)
+        records: list[Records] = []
+        read = seconds(lambda found=records: found.append(read_folders([root])))
+        table = seconds(lambda found=records: build_table(found[0]))
+        print(f"{what:20s} index {read}, table {table}, together {read.cpu + table.cpu:.2f} s of processor time")
+
+
 def bench_bootstrap(n_systems: int = 20, n_datasets: int = 10, n_rows: int = 10_000, n_seeds: int = 3) -> None:
     rng = np.random.default_rng(0)
     columns = []
@@ -114,15 +134,23 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--runs", type=int, default=10_000)
     options.add_argument("--keep", type=Path, help="make the runs here, or use those that are here")
+    options.add_argument("--parts", nargs="+", default=["bootstrap", "page", "folders", "new_run"])
     arguments = options.parse_args()
-    bench_bootstrap()
-    with tempfile.TemporaryDirectory() as temporary:
-        bench_page(Path(temporary))
+    if "bootstrap" in arguments.parts:
+        bench_bootstrap()
+    if "page" in arguments.parts:
+        with tempfile.TemporaryDirectory() as temporary:
+            bench_page(Path(temporary))
+    if not {"folders", "new_run"} & set(arguments.parts):
+        return
     with tempfile.TemporaryDirectory() as temporary:
         root = arguments.keep or Path(temporary)
         if not root.exists() or not any(root.iterdir()):
             make_runs(root, arguments.runs)
-        bench_folders(root)
+        if "folders" in arguments.parts:
+            bench_folders(root)
+        if "new_run" in arguments.parts:
+            bench_new_run(root)
 
 
 if __name__ == "__main__":

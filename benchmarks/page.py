@@ -5,7 +5,7 @@
 Makes runs of so many rows, columns and seeds (or takes those of `--keep`), writes the page as
 `probe leaderboard --html` does, and prints its size and seconds: to write it, to open it until the table stands and
 until the plots do, and from a click to the next picture for sorting by a column, filtering, opening a row, showing all
-rows. `--shots` leaves pictures of it at the size of a desktop and of a phone. Needs Chromium
+rows. `--shots` leaves pictures of it at the size of a desktop, of a phone, and in the dark. Needs Chromium
 and playwright.
 """
 
@@ -53,8 +53,8 @@ def measure(file: Path, shots: Path | None) -> None:
 
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
-        for name, size in (("desktop", DESKTOP), ("phone", PHONE)):
-            tab = browser.new_page(viewport=size)
+        for name, size in (("desktop", DESKTOP), ("phone", PHONE), ("dark", DESKTOP)):
+            tab = browser.new_page(viewport=size, color_scheme="dark" if name == "dark" else "light")
             start = time.perf_counter()
             tab.goto(file.as_uri())
             tab.wait_for_selector("#board tbody tr[data-place]")
@@ -66,6 +66,8 @@ def measure(file: Path, shots: Path | None) -> None:
             if name == "desktop":
                 for step, (selector, act) in STEPS.items():
                     print(f"  {step:20s} {timed(tab, selector, act)}", flush=True)
+                    if shots and step == "open a row":
+                        tab.screenshot(path=shots / "row.png")
             heap = tab.evaluate("performance.memory ? performance.memory.usedJSHeapSize : 0")
             print(f"  heap {heap / 1e6:.0f} MB")
             tab.close()

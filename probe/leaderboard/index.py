@@ -168,7 +168,9 @@ def read_folders(folders: Iterable[str | Path]) -> Records:
             within, real = os.path.join(os.path.normpath(root), "").removeprefix("./"), os.path.realpath(root)
             frame = frame.assign(folder=[within + path for path in paths])
             # Of one folder every run has a place of its own.
-            frames.append(frame.assign(real=[f"{real}/{path}" for path in paths]) if len(roots) > 1 else frame)
+            if len(roots) > 1:
+                frame = frame.assign(real=[os.path.join(real, path) for path in paths])
+            frames.append(frame)
     if not frames:
         listed = "; ".join(f"{problem.folder}: {problem.reason}" for problem in problems[:10])
         raise InputError(

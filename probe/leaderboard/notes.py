@@ -63,7 +63,7 @@ def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame,
     notes += [f"Leakage: {leaked(n, dataset)}." for dataset, n in copies(frame).items() if n]
     for dataset, n in frame[frame["divided"] > 0].groupby("dataset")["divided"].max().items():
         notes.append(f"Groups in more than one of training, validation and test: {int(n)} of {dataset}.")
-    left_out = {phrase for phrases in set(frame["left_out"]) for phrase in json.loads(phrases)}
+    left_out = {phrase for phrases in frame["left_out"].unique() for phrase in json.loads(phrases)}
     notes += [f"Not among the rows of {phrase}." for phrase in sorted(left_out)]
     if frame["skipped"].sum():
         notes.append(

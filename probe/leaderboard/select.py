@@ -59,7 +59,8 @@ def natural(names: Iterable[str]) -> list[str]:
 
 def joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
     """The values of some fields as one text per run."""
-    spelled = [list(map(text, frame[field].tolist())) for field in fields]
+    told = [frame[field].tolist() for field in fields]
+    spelled = [values if set(map(type, values)) == {str} else list(map(text, values)) for values in told]
     return spelled[0] if len(spelled) == 1 else [" ".join(values) for values in zip(*spelled, strict=True)]
 
 
