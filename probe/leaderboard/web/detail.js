@@ -57,7 +57,7 @@ function origins(place) {
   const lines = Object.entries(row.cells).sort(([a], [b]) => order(a) - order(b)).map(([name, cell]) => {
     const own = line?.cells[view().columns.indexOf(name)], runs = cell.runs.map(runAt), [first] = runs;
     const by_seed = runs.map((run) => `${drawOf(run)}: ${spelled(run.metrics[state.metric]?.[0], view())}`);
-    const chosen = [...new Set(runs.map((run) => run.on).filter(Boolean))].join(", ") || "nothing was chosen";
+    const chosen = [...new Set(runs.map((run) => run.on).filter(Boolean))].join(", ") || (first.n.length ? "nothing was chosen" : "–");
     const [train, validation, test] = first.n.length ? first.n : ["–", "–", "–"];
     return [name, own ? bounded(own, view()) + marks(own) : "–",
       by_seed.slice(0, 12).join("; ") + (by_seed.length > 12 ? "; …" : ""), first.protocol, `${train} + ${validation}`, String(test), chosen,
