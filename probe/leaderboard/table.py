@@ -74,7 +74,7 @@ class Table:
 
     def column(self, name: str) -> list[Scores]:
         """All systems of a column."""
-        return [scores for (_, column), scores in self.scores.items() if column == name]
+        return [self.scores[row, column] for row, column in self.scores if column == name]
 
     @property
     def higher_is_better(self) -> bool:
