@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,23 @@ Curvature = tuple[Tensor, Tensor]
 """A direction (K, R + 1) and the Hessian of the loss times it."""
 
 
+class Solved(NamedTuple):
+    """What conjugate gradients found.
+
+    Attributes:
+        solution: (K, R + 1).
+        softest: The smallest Ritz value of the preconditioned matrix: what the preconditioner says of a distance to the
+            optimum is to be divided by it.
+        seen: The latest curvatures met on the way.
+        left: Squared length of the last residual, as the preconditioner measures it.
+    """
+
+    solution: Tensor
+    softest: float
+    seen: list[Curvature]
+    left: float
+
+
 def conjugate_gradients(
     of_loss: Callable[[Tensor], Tensor],
     right: Tensor,
@@ -28,11 +46,8 @@ def conjugate_gradients(
     max_steps: int = MAX_CG_STEPS,
     first: Tensor | None = None,
     keep: int = 0,
-) -> tuple[Tensor, float, list[Curvature]]:
+) -> Solved:
     """Solves (C H + penalty) p = right, until the preconditioned residual shrank by `accuracy`.
-
-    Also returns the smallest Ritz value of the preconditioned matrix (what the preconditioner says of a distance to
-    the optimum is to be divided by it) and the latest curvatures met on the way.
 
     Args:
         of_loss: H times a (K, R + 1) direction; the penalty's identity leaves out the last column, the intercepts.
@@ -68,8 +83,8 @@ def conjugate_gradients(
             break
         conjugate = preconditioned + ratios[-1] * conjugate
     if not steps:
-        return preconditioned, 1.0, list(seen)
-    return solution, smallest_ritz_value(np.array(steps), np.array(ratios[:-1])), list(seen)
+        return Solved(preconditioned, 1.0, list(seen), size)
+    return Solved(solution, smallest_ritz_value(np.array(steps), np.array(ratios[:-1])), list(seen), size)
 
 
 def smallest_ritz_value(steps: np.ndarray, ratios: np.ndarray) -> float:

@@ -19,11 +19,14 @@ from torch import Tensor
 from probe.core.terminal import lasting
 from probe.heads.linalg.conjugate import conjugate_gradients, dot
 from probe.heads.linalg.likely import LikelyPreconditioner
-from probe.heads.linalg.losses import LinearLoss
+from probe.heads.linalg.losses import LinearLoss, Preconditioner
 from probe.heads.linalg.recycled import RecycledCurvature
 
 FINEST, FINEST_OF_LIKELY = 0.02, 0.3
 """Of the length of a gradient, what a Newton step may leave; with likely classes, a product costs half a step."""
+TRUST, TRUST_OF_LIKELY = 0.5, 0.1
+"""The softest curvature beside a preconditioner's that is believed, as few steps see little; likely classes, which are
+met by fewer still, may be stiffer than all classes."""
 LOOSEST = 0.001
 """The largest gap relative to the objective: separable rows at a large C have a loss that any tolerance exceeds."""
 
@@ -166,24 +169,22 @@ def _newton(
     softest: float,
     tell: Callable[[float, float], None],
 ) -> tuple[_Point, Solution]:
-    n_iter = 0
+    n_iter, knew = 0, False
     while True:
-        plain = loss.preconditioner(point.theta, C)
-        # It knows the curvature of this point, and better than what others taught.
-        knows = isinstance(plain, LikelyPreconditioner)
-        if knows:
-            recycled.forget()
-        precondition = recycled.preconditioner(plain, C)
         norm = point.gradient.double().norm().item()
         gradient = point.gradient.to(loss.features.dtype)
-        step = precondition(gradient)
-        gap = _gap(gradient, step, softest)
+        precondition, step, lacking = _preconditioned(loss, point, C, recycled, gradient)
+        knows = isinstance(precondition, LikelyPreconditioner)
+        if knows != knew:
+            softest, knew = math.inf, knows  # it was said of another preconditioner
+        believed = None if math.isinf(softest) else min(softest, TRUST_OF_LIKELY if knows else TRUST)
+        gap = _gap(gradient, step, believed, lacking, knows=knows)
         allowed = min(tol * C * loss.features.n_rows, LOOSEST * point.value)
         tell(gap, allowed)
         if gap <= allowed or n_iter == max_iter:
             break
         accuracy = max(FINEST_OF_LIKELY if knows else FINEST, 0.7 * math.sqrt(allowed / gap))
-        direction, softest, seen = conjugate_gradients(
+        direction, softest, seen, _ = conjugate_gradients(
             partial(loss.hessian_product, point.theta),
             -gradient,
             C,
@@ -207,19 +208,42 @@ def _newton(
         point = _Point(loss, point.theta.double(), C) if better is None else better
         n_iter += 1
     return point, Solution(
-        point.theta, point.value, point.loss, point.gradient, norm, gap, softest, n_iter, converged=bool(gap <= allowed)
+        point.theta,
+        point.value,
+        point.loss,
+        point.gradient,
+        norm,
+        gap,
+        math.inf if knew else softest,
+        n_iter,
+        converged=bool(gap <= allowed),
     )
 
 
-def _gap(gradient: Tensor, step: Tensor, softest: float) -> float:
+def _preconditioned(
+    loss: LinearLoss, point: _Point, C: float, recycled: RecycledCurvature, gradient: Tensor
+) -> tuple[Preconditioner, Tensor, float]:
+    """About the inverse of the Hessian, what it makes of the gradient, and what gradient times that may lack."""
+    plain = loss.preconditioner(point.theta, C)
+    if isinstance(plain, LikelyPreconditioner):
+        # It knows the curvature of this point, and better than what others taught.
+        recycled.forget()
+        return plain, *plain.within(gradient)
+    precondition = recycled.preconditioner(plain, C)
+    return precondition, precondition(gradient), 0.0
+
+
+def _gap(gradient: Tensor, step: Tensor, believed: float | None, lacking: float, *, knows: bool) -> float:
     """Estimate of f - min f from the gradient, the preconditioned one, and the softest preconditioned curvature seen.
 
     Before any is seen, W's part is the bound from 1-strong convexity; the intercepts have the curvature of their step.
+    Where a preconditioner mixes the two, as that of likely classes does, the sum may be half of a bound.
     """
-    bound = dot(gradient[:, :-1], gradient[:, :-1]) + dot(gradient[:, -1], step[:, -1])
-    if math.isinf(softest):
-        return 0.5 * bound
-    return 0.5 * min(bound, dot(gradient, step) / min(softest, 0.5))
+    bound = dot(gradient[:, :-1], gradient[:, :-1]) + max(0.0, dot(gradient[:, -1], step[:, -1]))
+    if believed is None:
+        return bound if knows else 0.5 * bound
+    of_step = (dot(gradient, step) + lacking) / believed
+    return 0.5 * (of_step if knows else min(bound, of_step))
 
 
 def _search(loss: LinearLoss, point: _Point, direction: Tensor, C: float) -> _Point | None:
