@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self, cast
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -13,8 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probe.core.arrays import RowReader
+from probe.core.device import resolve_device
 from probe.core.errors import InputError
-from probe.core.ragged import MASK
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.forecast import Forecast, Shapes
 from probe.heads.shared.head import Validation
@@ -22,21 +23,12 @@ from probe.heads.shared.masks import check_both_masked, with_mask
 from probe.heads.shared.minibatch import MinibatchSolver
 from probe.heads.shared.module_head import ModuleHead
 from probe.heads.shared.module_solver import Batch
-from probe.heads.shared.token_moments import (
-    check_moment_options,
-    check_patches,
-    convolve_product,
-    moment_factors,
-    n_pairs,
-    normalize_columns,
-    split_groups,
-    unit_columns,
-)
+from probe.heads.shared.moment_module import MomentProbingModule
+from probe.heads.shared.side_by_side import backward_side_by_side, one_thread_each
+from probe.heads.shared.token_moments import check_moment_options, check_patches
 from probe.heads.shared.trained_numbers import TrainedNumbers
+from probe.heads.shared.training import Recipe, Student
 from probe.heads.shared.training_memory import of_training
-
-FEW_TOKENS = 32
-"""Up to so many the moment maps are cheaper as products of their factors than as maps."""
 
 PRODUCTS = ("float32", "bfloat16")
 CHECKED_STEPS = 3
@@ -44,77 +36,12 @@ MOST_APART = 0.1
 """How far gradients by narrow products may be from those of float32, as a share of their length."""
 
 
-def reduced_side(d: int) -> int:
-    """Side of a d x d moment map behind two 3 x 3 convolutions of stride 2 without padding: 128 -> 63 -> 31."""
-    for _ in range(2):
-        d = (d - 3) // 2 + 1
-    return d
-
-
-class MomentProbingModule(nn.Module):
-    """Logits, or means, from `pooled` (B, D) and `tokens` (B, T, D): of a first-order and a second-order classifier."""
-
-    def __init__(
-        self,
-        pooled_width: int,
-        token_width: int,
-        n_outputs: int,
-        *,
-        layout: str = "vit",
-        second_moment: str = "as_released",
-        hidden_width: int = 512,
-        n_groups: int = 4,
-        n_prefix_tokens: int = 0,
-        products: str = "float32",
-    ):
-        super().__init__()
-        self.layout, self.second_moment, self.n_groups = layout, second_moment, n_groups
-        self.n_prefix_tokens, self.products = n_prefix_tokens, products
-        self.n_checked = 0
-        d, pairs = hidden_width // n_groups, n_pairs(n_groups)
-        self.projection = nn.Linear(token_width, hidden_width)
-        self.norm = nn.LayerNorm(d)
-        self.reduction = nn.Sequential(
-            nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),
-            nn.GELU(),
-            nn.Conv2d(pairs, pairs, 3, stride=2, bias=False),
-        )
-        # 1e-6 is the eps of the released convolutional backbones; pooled maps vary little enough for it to show.
-        self.pooled_norm = nn.LayerNorm(pooled_width, eps=1e-6) if layout == "cnn" else nn.Identity()
-        self.first = nn.Linear(pooled_width, n_outputs)
-        self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_outputs)
-
-    def factors(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Factors of the cross moments of neighbouring groups over tokens where the mask is True, (B, P, T, d) each."""
-        groups = split_groups(self.projection(tokens[:, self.n_prefix_tokens :]), self.n_groups, self.layout)
-        there = None if mask is None else mask[:, self.n_prefix_tokens :]
-        return moment_factors(self.norm(groups), self.second_moment, there)
-
-    def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Column-normalised cross moments, (B, P, d, d)."""
-        left, right = self.factors(tokens, mask)
-        return normalize_columns(left.transpose(2, 3) @ right)
-
-    def reduced(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """What the convolutions leave of the moment maps, (B, P, n, n); of few tokens without forming the maps."""
-        if tokens.shape[1] - self.n_prefix_tokens > FEW_TOKENS:
-            return self.reduction(self.moment_maps(tokens, mask).contiguous(memory_format=torch.channels_last))
-        left, right = self.factors(tokens, mask)
-        first = cast(nn.Conv2d, self.reduction[0])
-        return self.reduction[1:](convolve_product(left, unit_columns(left, right), first.weight))
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Logits, (B, K). In training, products on the way from the tokens are those of `products`."""
-        tokens, narrow = batch["tokens"], self.training and self.products == "bfloat16"
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=narrow):
-            second = self.second(self.reduced(tokens, batch.get(MASK)).flatten(1))
-        return (self.first(self.pooled_norm(batch["pooled"])) + second.to(tokens.dtype)) / 2
-
-
 class MomentProbingSolver(MinibatchSolver):
     """What `MomentProbing` and `MomentProbingNumbers` share."""
 
     consumes: ClassVar[tuple[str, ...]] = ("pooled", "tokens")
+    recipe: ClassVar[str] = "2"  # gradients are summed part by part
+    _threads: Executor | None = None
 
     @property
     def takes_mask(self) -> bool:
@@ -212,10 +139,24 @@ class MomentProbingSolver(MinibatchSolver):
             products=self.products,
         )
 
+    def _train(
+        self, recipes: list[Recipe], rows: RowReader, judge: Callable[[list[Student]], None] | None = None
+    ) -> list[Student]:
+        if resolve_device(self.device) != "cpu":
+            return super()._train(recipes, rows, judge)
+        with one_thread_each() as self._threads:
+            try:
+                return super()._train(recipes, rows, judge)
+            finally:
+                del self._threads
+
     def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
         assert isinstance(module, MomentProbingModule)
-        loss = self._loss(module, batch)
-        torch.autograd.backward(loss)
+        if self._threads is None:
+            loss = self._loss(module, batch)
+            torch.autograd.backward(loss)
+        else:
+            loss = backward_side_by_side(self._threads, self._loss, module, batch)
         if module.products != "float32" and module.n_checked < CHECKED_STEPS:
             module.n_checked += 1
             self._check_products(module, batch)

@@ -16,8 +16,10 @@ from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.heads import moment_probing
 from probe.heads.linear import LinearProbe
-from probe.heads.moment_probing import MomentProbing, MomentProbingModule, reduced_side
+from probe.heads.moment_probing import MomentProbing
+from probe.heads.shared import moment_module
 from probe.heads.shared.head import Head
+from probe.heads.shared.moment_module import MomentProbingModule, reduced_side
 from probe.heads.shared.token_moments import n_pairs
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
@@ -386,7 +388,7 @@ def test_maps_and_their_factors_give_the_same_logits_and_gradients(second_moment
     batch = {kind: value.double() if value.is_floating_point() else value for kind, value in batch.items()}
     found = []
     for few in (0, 32):
-        monkeypatch.setattr(moment_probing, "FEW_TOKENS", few)
+        monkeypatch.setattr(moment_module, "FEW_TOKENS", few)
         logits = module(batch)
         found.append((logits, *torch.autograd.grad(logits.square().sum(), list(module.parameters()))))
     for by_maps, by_factors in zip(*found, strict=True):

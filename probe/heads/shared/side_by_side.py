@@ -1,0 +1,62 @@
+"""Parts of a batch side by side on the threads of a processor, each part on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from probe.heads.shared.module_solver import Batch
+
+Module = TypeVar("Module", bound=nn.Module)
+
+PART_ROWS = 32
+"""Rows of a part. The same on every machine: what a sum is made of shows in its last digits."""
+
+
+@contextmanager
+def one_thread_each() -> Iterator[Executor]:
+    """As many threads as torch has, each of which computes by itself."""
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with ThreadPoolExecutor(n_threads) as threads:
+            yield threads
+    finally:
+        torch.set_num_threads(n_threads)
+
+
+def backward_side_by_side(
+    threads: Executor, loss: Callable[[Module, Batch], Tensor], module: Module, batch: Batch
+) -> Tensor:
+    """Leaves the gradients of a batch's loss on the parameters and returns it; threads share a few large operations.
+
+    A step is many operations that are too small to share one by one: threads would wait for each other at each.
+
+    Args:
+        threads: Of `one_thread_each`.
+        loss: Mean over the rows, each of which counts by itself; draws no random numbers.
+        module: All of its parameters are trained.
+        batch: (N, ...) each.
+    """
+    n_rows, parameters = len(next(iter(batch.values()))), list(module.parameters())
+    n_parts = -(-n_rows // PART_ROWS)
+    split = {name: tensor.tensor_split(n_parts) for name, tensor in batch.items()}
+
+    def of_part(i: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        part = {name: tensors[i] for name, tensors in split.items()}
+        value = loss(module, part) * (len(next(iter(part.values()))) / n_rows)
+        return value.detach(), torch.autograd.grad(value, parameters)
+
+    (total, sums), *others = threads.map(of_part, range(n_parts))
+    for value, gradients in others:
+        total += value
+        # Not in place: two gradients may be one tensor.
+        sums = tuple(a + b for a, b in zip(sums, gradients, strict=True))
+    for parameter, summed in zip(parameters, sums, strict=True):
+        parameter.grad = summed
+    return total

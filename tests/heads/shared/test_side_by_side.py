@@ -1,0 +1,62 @@
+import threading
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional
+
+from probe.heads.shared.side_by_side import PART_ROWS, backward_side_by_side, one_thread_each
+
+
+def setting(n_rows):
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Linear(5, 8), nn.GELU(), nn.Linear(8, 3)).double()
+    return module, {"x": torch.randn(n_rows, 5).double(), "codes": torch.arange(n_rows) % 3}
+
+
+def loss(module, batch):
+    return functional.cross_entropy(module(batch["x"]), batch["codes"])
+
+
+@pytest.mark.parametrize("n_rows", [1, PART_ROWS, PART_ROWS + 1, 3 * PART_ROWS - 5])
+def test_loss_and_gradients_are_those_of_the_whole_batch(n_rows):
+    module, batch = setting(n_rows)
+    expected = loss(module, batch)
+    gradients = torch.autograd.grad(expected, list(module.parameters()))
+    with one_thread_each() as threads:
+        found = backward_side_by_side(threads, loss, module, batch)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=0)
+    for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads():
+    found, before = [], torch.get_num_threads()
+    for n_threads in (1, 3):
+        torch.set_num_threads(n_threads)
+        module, batch = setting(5 * PART_ROWS)
+        with one_thread_each() as threads:
+            backward_side_by_side(threads, loss, module.float(), {**batch, "x": batch["x"].float()})
+        found.append([parameter.grad for parameter in module.parameters()])
+    torch.set_num_threads(before)
+    for one, three in zip(*found, strict=True):
+        assert torch.equal(one, three)
+
+
+def test_threads_compute_by_themselves_and_torch_has_its_own_back_even_after_an_error():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    seen = []
+
+    def failing(module, batch):
+        seen.append((threading.get_ident(), torch.get_num_threads()))
+        raise ValueError("no loss")
+
+    try:
+        with pytest.raises(ValueError, match="no loss"), one_thread_each() as threads:
+            backward_side_by_side(threads, failing, *setting(2 * PART_ROWS))
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+    assert {n for _, n in seen} == {1}
+    assert threading.get_ident() not in {thread for thread, _ in seen}
