@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
@@ -19,6 +18,9 @@ OF_FOLDS = "_of_folds"
 """Attribute of a head that folds chose: by fold, what was chosen, fitted without it; where that cost no further fit."""
 FOLDS = "folds of the training rows"
 """Ends what `selection_` says where these chose; the parameters of the head are then those that won."""
+
+NO_SCORE = -float(np.finfo(np.float32).max)
+"""Of what diverged on a fold: finite, as a record holds it."""
 
 
 def fit(head: AnyHead, train: Any, validation: Any, folds: IntArray | None, extras: Mapping[str, Any]) -> AnyHead:
@@ -91,7 +93,7 @@ def fit_on_folds(head: AnyHead, X: Any, y: IntArray, folds: IntArray, extras: Ma
             candidates[str(values)] = values
             scores[str(values)].append(candidate["score"] if len(numbers) else 0.0)
     # What diverged on a fold has no score, and is no best.
-    means = {key: -math.inf if np.isnan(values).any() else float(np.mean(values)) for key, values in scores.items()}
+    means = {key: float(np.mean(values)) if np.isfinite(values).all() else NO_SCORE for key, values in scores.items()}
     # Few rows leave many ties, often between all candidates: the middle one, not an end of the grid.
     tied = [key for key, mean in means.items() if mean >= max(means.values()) - 1e-9]
     best = tied[(len(tied) - 1) // 2]

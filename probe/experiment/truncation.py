@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -14,21 +13,11 @@ from probe.core.words import counted
 LOOKED_AT = 100
 """Training texts, evenly spread."""
 
-_told: WeakKeyDictionary[Backbone, dict[str, str | None]] = WeakKeyDictionary()
-"""Of each backbone what was found of each dataset: the runs of a sweep look once."""
-
 
 def truncation(backbone: Backbone, dataset: Dataset) -> str | None:
     """A sentence where training texts are longer than what is read of them; None where none of those looked at is."""
     if not isinstance(backbone, CountsTokens):
         return None
-    told = _told.setdefault(backbone, {})
-    if dataset.fingerprint not in told:
-        told[dataset.fingerprint] = _looked_for(backbone, dataset)
-    return told[dataset.fingerprint]
-
-
-def _looked_for(backbone: CountsTokens, dataset: Dataset) -> str | None:
     train = dataset.partitions["train"]
     lengths = []
     for row in np.linspace(0, len(train) - 1, min(len(train), LOOKED_AT)).astype(int).tolist():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -48,47 +49,50 @@ def nothing_kept() -> pd.DataFrame:
     return pd.DataFrame(columns=["path", *STAMPS])
 
 
-def _load(path: Path) -> pd.DataFrame:
-    """The kept rows, or none where the file is missing, damaged or of another version."""
+def _load(path: Path) -> tuple[pd.DataFrame, str]:
+    """The kept rows and the digest of what was read; none where the file is missing, damaged or of another version."""
     import pandas as pd
 
     try:
-        frame = pd.read_parquet(path)
+        content = path.read_bytes()
+        frame = pd.read_parquet(io.BytesIO(content))
     except Exception:  # whatever a damaged file raises, the answer is to read the runs themselves
-        return nothing_kept()
+        return nothing_kept(), ""
     if {"path", "index_version", *STAMPS} - set(frame.columns) or not (frame["index_version"] == VERSION).all():
-        return nothing_kept()
-    return frame.drop(columns="index_version")
+        return nothing_kept(), ""
+    return frame.drop(columns="index_version"), hash_bytes(content)
 
 
-def _save(frame: pd.DataFrame, path: Path, at_rest: NDArray[np.bool_]) -> bool:
-    """Writes rows whose files had come to rest, and says whether these are all of them.
+def _save(frame: pd.DataFrame, path: Path, at_rest: NDArray[np.bool_]) -> str:
+    """Writes rows whose files had come to rest; the digest of what was written, "" where these are not all of them.
 
     A folder that cannot be written to gets no index.
     """
     if not at_rest.any():
-        return False
+        return ""
+    rows = (frame if at_rest.all() else frame[at_rest]).assign(index_version=VERSION)
+    # Uncompressed it is half as large again, and written in half the time.
+    content = rows.to_parquet(None, index=False, compression=None)
     with suppress(OSError):
-        rows = (frame if at_rest.all() else frame[at_rest]).assign(index_version=VERSION)
-        # Uncompressed it is half as large again, and written in half the time.
-        write_file(path, lambda part: rows.to_parquet(part, index=False, compression=None))
-        return bool(at_rest.all())
-    return False
+        write_file(path, content)
+        return hash_bytes(content) if at_rest.all() else ""
+    return ""
 
 
 def _at_rest(record: Mapping[str, Any], started_ns: int) -> bool:
-    return all(Stamp(*map(int, record[name].split())).settled(started_ns) for name in STAMPS if record[name])
+    return all(record[name] and Stamp(*map(int, record[name].split())).settled(started_ns) for name in STAMPS)
 
 
 def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
     """All runs under one folder: from its index where their files are unchanged, else from the files.
 
-    The last is the digest of the index, where it holds these runs and no others.
+    The last is the digest of the index that holds these runs and no others, by what was read or written of it: another
+    process may put its own there in between.
     """
     import pandas as pd
 
     started_ns = time.time_ns()
-    kept = _load(root / INDEX)
+    kept, digest = _load(root / INDEX)
     known = {path: i for i, path in enumerate(kept["path"].tolist())}
     of_result, of_predictions = (kept[name].tolist() for name in STAMPS)
     unchanged: list[int] = []
@@ -119,15 +123,9 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
         order = sorted(range(len(keys)), key=keys.__getitem__)  # nearly in order: those of the index are
         frame, at_rest = frame.take(order), at_rest[order]
     frame = frame.reset_index(drop=True)
-    changed = bool(fresh) or len(unchanged) < len(kept)
-    whole = _save(frame, root / INDEX, at_rest) if changed and len(frame) else not changed
-    return frame, problems, _digest(root / INDEX) if whole else ""
-
-
-def _digest(path: Path) -> str:
-    with suppress(OSError):
-        return hash_bytes(path.read_bytes())
-    return ""
+    if fresh or len(unchanged) < len(kept):
+        digest = _save(frame, root / INDEX, at_rest) if len(frame) else ""
+    return frame, problems, digest
 
 
 def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem], str]:

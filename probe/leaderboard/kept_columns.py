@@ -13,7 +13,6 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from probe.core import tensors
@@ -44,7 +43,7 @@ class Pieces:
     ):
         self._kept, self._code, self.digest_of = dict(kept or {}), code, digest_of
         self._used: dict[str, Arrays] = {}
-        self.found_some = bool(self._kept)
+        self.found_some = False
 
     def get(
         self,
@@ -64,6 +63,7 @@ class Pieces:
         if not column:
             return make()
         name = digest([self._code, column, *of])
+        self.found_some |= name in self._kept
         found = self._used.get(name, self._kept.get(name))
         if found is None or not holds(found):
             found = make()
@@ -89,4 +89,4 @@ def load(folder: Path, code: str, digest_of: Callable[[str, Sequence[str]], str]
             for name, value in tensors.from_bytes(content[N_DIGEST:], KEPT)[0].items():
                 piece, _, field = name.partition("/")
                 kept.setdefault(piece, {})[field] = value
-    return Pieces(kept, f"{code} {np.__version__}", digest_of)
+    return Pieces(kept, code, digest_of)

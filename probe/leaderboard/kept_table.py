@@ -14,6 +14,8 @@ from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from probe.core.base import digest
 from probe.core.hashing import hash_bytes
 from probe.core.writing import write_file
@@ -99,7 +101,10 @@ def save(records: Records, key: str, made: Made) -> None:
 
 @cache
 def code() -> str:
-    """Digest of the code that makes tables."""
+    """Digest of the code that makes tables, and of what computes for it."""
+    import scipy
+
     here = Path(__file__).parent
     files = sorted([*here.glob("*.py"), *(here.parent / "metrics").rglob("*.py")])
-    return hash_bytes(b"\0".join(path.read_bytes() for path in files))
+    versions = f"{np.__version__} {scipy.__version__}".encode()
+    return hash_bytes(b"\0".join([versions, *(path.read_bytes() for path in files)]))

@@ -77,10 +77,12 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         if not has_bits(self._metric):
             return ""
         systems = self.systems[column]
-        runs = self._runs[[i for row in rows for i in systems[row]]]
-        number, tested, n_scored, _, bits, skipped, _, n_folds = runs.T[:8]
-        if n_folds.any() or skipped.any() or (tested != tested[0]).any() or (n_scored != n_scored[0]).any():
+        # All that stand in the column: what one of them skips or tests besides gives the others other places.
+        every = [i for own in systems.values() for i in own]
+        if not _all_alike(self._runs, every) or any(self._runs[i][7] for i in every):
             return ""
+        runs = self._runs[[i for row in rows for i in systems[row]]]
+        number, n_scored, bits = runs[:, 0], runs[:, 2], runs[:, 4]
         told = json.dumps([n_scored[0], number.tolist(), [len(systems[row]) for row in rows]])
         return hash_bytes(b"".join([told.encode(), *bits]))
 

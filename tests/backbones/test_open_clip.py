@@ -202,7 +202,7 @@ def contract_case():
     return {"name": "ViT-S-32-alt", "pretrained": None}
 
 
-def test_a_folder_of_a_model_runs_no_code_through_its_tokenizer(tmp_path):
+def test_a_folder_of_a_model_runs_no_code_through_its_tokenizer(tmp_path, monkeypatch):
     pytest.importorskip("transformers")
     mark, tower = tmp_path / "ran", TOWERS["probe-test-vit"]
     text = TEXT | {"hf_tokenizer_name": "own", "tokenizer_kwargs": {"trust_remote_code": True}}
@@ -217,7 +217,11 @@ def test_a_folder_of_a_model_runs_no_code_through_its_tokenizer(tmp_path):
     }
     for name, content in files.items():
         (tmp_path / name).write_text(content)
+    handed, made = [], open_clip.factory.HFTokenizer
+    monkeypatch.setattr(open_clip.factory, "HFTokenizer", lambda *a, **k: handed.append(k) or made(*a, **k))
+    backbone = build(f"local-dir:{tmp_path}")
     # Versions of transformers differ in whether they refuse such a tokenizer or take one of their own.
     with contextlib.suppress(InputError):
-        build(f"local-dir:{tmp_path}").text.tokenize(["a"])
+        backbone.text.tokenize(["a"])
+    assert [given["trust_remote_code"] for given in handed] == [False]
     assert not mark.exists()

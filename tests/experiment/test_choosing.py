@@ -87,6 +87,7 @@ def test_scores_that_are_huge_or_no_number_on_a_fold_still_name_a_best() -> None
     X = np.random.default_rng(0).normal(size=(15, 5)) + np.eye(3, 5)[y]
     head = fit_on_folds(Diverges(alphas=[1.0, 10.0]), X, y, folds, {})
     assert head.selection_["chosen"] == {"alpha": 10.0}
+    assert np.isfinite([entry["score"] for entry in head.selection_["searched"]]).all()  # as a record holds them
 
 
 def test_what_folds_chose_says_of_their_rows_what_a_new_fit_without_them_would():

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pandas as pd
@@ -32,7 +33,7 @@ def frame(root: Path) -> pd.DataFrame:
 
 def fresh(root: Path) -> pd.DataFrame:
     """What reading without an index gives."""
-    with mock.patch.object(index, "_load", return_value=index.nothing_kept()):
+    with mock.patch.object(index, "_load", return_value=(index.nothing_kept(), "")):
         return frame(root)
 
 
@@ -125,7 +126,7 @@ def test_a_folder_that_cannot_be_written_is_read_all_the_same(board: Path, monke
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(files, "RACY_NS", -(10**12))
-    monkeypatch.setattr(pd.DataFrame, "to_parquet", refuse)
+    monkeypatch.setattr(index, "write_file", refuse)
     assert len(frame(board)) == 36
 
 
@@ -135,3 +136,31 @@ def test_bad_runs_stay_listed_when_the_index_is_used(settled: Path) -> None:
     (bad / "error.txt").write_text("OutOfMemoryError: no\n")
     for _ in range(2):
         assert [problem.reason for problem in read_folders([settled]).problems] == ["failed: OutOfMemoryError: no"]
+
+
+def test_an_index_that_another_process_replaces_meanwhile_lends_no_digest_to_other_runs(
+    settled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = read_folders([settled]).read
+    assert before is not None
+    walk, replaced = index.walk, []
+
+    def walked(*args: Any, **more: Any) -> Any:
+        yield from walk(*args, **more)
+        if not replaced:  # another process sees a run more, once this one has walked past
+            replaced.append(True)
+            write_run(settled, "tiny", "late", "digits")
+            read_folders([settled])
+
+    monkeypatch.setattr(index, "walk", walked)
+    read = read_folders([settled]).read
+    after = read_folders([settled]).read
+    assert read is not None
+    assert after is not None
+    assert read.digest == before.digest != after.digest
+
+
+def test_a_cell_of_a_stamp_has_the_fields_of_a_stamp(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("content")
+    of = files.Stamp.of(os.stat(tmp_path / "file"))
+    assert index.stamp(str(tmp_path / "file")) == " ".join(map(str, of))

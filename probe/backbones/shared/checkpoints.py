@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import re
+import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -53,19 +54,23 @@ def read_state(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
+_ENVIRONMENT = threading.RLock()
+
+
 @contextlib.contextmanager
 def never_unpickled() -> Iterator[None]:
     """Within, `torch.load` reads tensors alone, whatever other libraries ask of it: older ones of timm unpickle."""
     names = ("TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD")
-    before = {name: os.environ.pop(name, None) for name in names}
-    os.environ[names[0]] = "1"
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name, None)
-            if value is not None:
-                os.environ[name] = value
+    with _ENVIRONMENT:  # of the whole process
+        before = {name: os.environ.pop(name, None) for name in names}
+        os.environ[names[0]] = "1"
+        try:
+            yield
+        finally:
+            for name, value in before.items():
+                os.environ.pop(name, None)
+                if value is not None:
+                    os.environ[name] = value
 
 
 def load_checkpoint(network: nn.Module, path: str, prefix: str | None, strict: bool) -> dict[str, Any]:

@@ -146,7 +146,9 @@ class Compiled:
         try:
             self._program = self._program or self._make(rows)
             found = self._program(rows)
-        except (ImportError, NotImplementedError, RuntimeError, torch._dynamo.exc.TorchDynamoException) as error:
+        except InputError:
+            raise
+        except Exception as error:  # tracing, the compiler and the program have each their own
             reason = " ".join(str(error).split()) or type(error).__name__
             raise InputError(
                 f"backbone {self._name} cannot be compiled on this machine ({reason[:200]}): set backbone.compile=false"

@@ -54,7 +54,12 @@ class OpenClipText(FrozenNetwork):
                 f"the tokenizer of open_clip model {self._clip_name} needs a package that is missing ({error}): "
                 "pip install transformers sentencepiece, or choose a model with CLIP's own tokenizer"
             ) from error
-        except (OSError, ValueError) as error:  # transformers says by the second that it would run code of the model
+        except ValueError as error:
+            raise InputError(
+                f"the tokenizer of open_clip model {self._clip_name} is code of the model, which is not run: choose a "
+                "model with CLIP's own tokenizer, or one of transformers' own"
+            ) from error
+        except OSError as error:
             text = " ".join(str(error).split())[:200]
             raise InputError(
                 f"the tokenizer of open_clip model {self._clip_name} cannot be had ({text}): connect to the network "

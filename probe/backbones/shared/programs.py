@@ -1,7 +1,7 @@
 """Programs made ahead of time of a network on a processor: one file each, loaded by every process that needs the same.
 
-A file is named after all that the program was made of: the network's steps and weights, the shape and layout of its
-rows, the processor, the number of threads and the version of torch. Whoever comes second waits for the first.
+A file is named after what the program was made of: the network's steps and weights, the shape and layout of its rows,
+the processor, the number of threads and the version of torch. Whoever comes second waits for the first.
 """
 
 from __future__ import annotations
@@ -63,7 +63,11 @@ def ahead_of_time(
         with _alone(path.with_suffix(".lock")):
             if not path.exists():
                 _make(traced, path)
-    return torch._inductor.aoti_load_package(str(path))
+            try:
+                return torch._inductor.aoti_load_package(str(path))
+            except RuntimeError:  # a copy that is damaged, or of a machine with other libraries
+                _make(traced, path)
+                return torch._inductor.aoti_load_package(str(path))
 
 
 def _name(traced: torch.export.ExportedProgram, rows: Tensor) -> str:
@@ -71,6 +75,8 @@ def _name(traced: torch.export.ExportedProgram, rows: Tensor) -> str:
         # What runs at another precision is a module of its own within.
         "steps": [module.code for module in traced.graph_module.modules() if isinstance(module, GraphModule)],
         "weights": hash_tensors({**traced.state_dict, **_tensors(traced.constants)}),
+        "layouts": {name: list(tensor.stride()) for name, tensor in traced.state_dict.items()},
+        "precision": torch.get_float32_matmul_precision(),
         "rows": [list(rows.shape), list(rows.stride()), str(rows.dtype)],
         "options": OPTIONS,
         "processor": _processor(),

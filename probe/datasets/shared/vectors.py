@@ -70,7 +70,8 @@ def _check_precision(rows: NDArray[np.floating], columns: Sequence[str], source:
         return
     with np.errstate(over="ignore"):
         spread, largest = rows.std(axis=0), np.abs(rows).max(axis=0)
-    odd = np.flatnonzero((spread > 0) & (largest * np.finfo(np.float32).eps / 2 > COARSEST * spread))
+    varies = rows.max(axis=0) > rows.min(axis=0)  # the deviation of a constant is of rounding, not 0
+    odd = np.flatnonzero(varies & (largest * np.finfo(np.float32).eps / 2 > COARSEST * spread))
     if len(odd):
         column = odd[0]
         step = np.spacing(np.float32(largest[column]))

@@ -92,6 +92,14 @@ class BinaryCrossEntropy(CrossEntropy):
         losses = functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
         return losses * (codes >= 0)
 
+    def losses(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        """The mean loss over the labels of a row."""
+        most = -WORST_OF_NUMBERS[0]
+        return self.of_rows(logits, codes).mean(2).double().nan_to_num(nan=most, posinf=most).cpu().numpy()
+
+    def ties(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
+        return np.zeros((len(logits), len(codes)))
+
     def scores(self, parts: Parts) -> list[Score]:
         every = [(logits, codes) for logits, codes in parts]
         logits, codes = torch.cat([logits for logits, _ in every], 1), torch.cat([codes for _, codes in every])

@@ -160,6 +160,21 @@ def test_where_files_cannot_be_locked_a_program_is_made_all_the_same(programs_fo
     assert len(names_of_programs(Little(compile=True), programs_folder, monkeypatch)) == 1
 
 
+@torch.inference_mode()
+def test_a_program_that_cannot_be_loaded_is_made_once_more(programs_folder, monkeypatch):
+    made, fast = [], Little(compile=True)
+
+    def load(path):
+        if len(made) < 2:
+            raise RuntimeError("not a program")
+        return fast._features
+
+    monkeypatch.setattr(programs, "_make", lambda traced, path: made.append(path) or path.touch())
+    monkeypatch.setattr(torch._inductor, "aoti_load_package", load)
+    assert fast.extract(images(3), ["pooled"])["pooled"].shape == (3, 4)
+    assert len(made) == 2
+
+
 def test_what_makes_a_program_leaves_nothing_half_done(tmp_path, monkeypatch):
     def broken(traced, *, package_path, inductor_configs):
         with open(package_path, "wb") as file:

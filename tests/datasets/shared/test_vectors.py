@@ -40,7 +40,9 @@ def test_a_column_of_which_float32_keeps_little_is_refused_and_the_remedy_works(
     seconds = 1.7e9 + np.arange(0, 3600.0, 10)
     with pytest.raises(InputError, match=r"column time of t varies by .* at 1\.7e\+09, .* keep steps of 128: subtract"):
         stacked({"x": [seconds - seconds[0]], "time": [seconds]}, "t")
-    rows = stacked({"time": [seconds - seconds.min()], "constant": [np.full(360, 1.7e9)]}, "t")
+    rows = stacked(
+        {"time": [seconds - seconds.min()], "constant": [np.full(360, 1.7e9)], "tenths": [np.full(360, 0.1)]}, "t"
+    )
     assert len(np.unique(rows[:, 0].astype(np.float32))) == 360
     stacked({"years of seconds": [1.7e9 + np.arange(100) * 3e6]}, "t")
     stacked({"given in float32": [np.float32(seconds)]}, "t")

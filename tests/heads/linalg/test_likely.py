@@ -88,13 +88,13 @@ def test_probabilities_that_are_all_alike_do_not_pay():
 
 
 @pytest.mark.parametrize("noise", [0.3, 1.0, 2.0])
-@pytest.mark.parametrize("n_pairs", [2, 3, 6])
+@pytest.mark.parametrize("n_pairs", [3, 6])
 def test_few_pairs_end_at_the_same_optimum_and_say_how_near(monkeypatch, noise, n_pairs):
     loss, Cs = problem(noise=noise), [0.01, 1.0, 30.0]
     exact = solve_path(loss, Cs, tol=1e-12, max_iter=50)
     monkeypatch.setattr(multinomial, "MANY_CLASSES", 10)
     monkeypatch.setattr(likely, "PAIRS_PER_ROW", n_pairs)
-    monkeypatch.setattr(likely, "LEAST_KEPT", 0.1)
+    monkeypatch.setattr(likely, "LEAST_KEPT", 0.3)
     used = []
     solve = LikelyPreconditioner.within
     monkeypatch.setattr(LikelyPreconditioner, "within", lambda self, g: used.append(1) or solve(self, g))
