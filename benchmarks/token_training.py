@@ -17,11 +17,14 @@ import torch
 
 from probe.heads.moment_probing import MomentProbing
 
+SHARED = np.float32(0.05)
+"""Size of what the tokens of a class share: at ten times this every row is right, and nothing is compared."""
+
 
 def rows(n: int, n_tokens: int, width: int, n_classes: int, seed: int) -> tuple[dict[str, Any], np.ndarray]:
     rng, shared = np.random.default_rng(seed), np.random.default_rng(0)
     y = rng.integers(0, n_classes, n)
-    mixing = shared.standard_normal((n_classes, 8, width), dtype=np.float32)
+    mixing = SHARED * shared.standard_normal((n_classes, 8, width), dtype=np.float32)
     tokens = rng.standard_normal((n, n_tokens, width), dtype=np.float32)
     for k in range(n_classes):
         mine = y == k
