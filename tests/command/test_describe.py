@@ -128,7 +128,7 @@ def test_a_limit_holds_in_describe_too(capsys, tmp_path):
 @pytest.mark.parametrize(
     ("overrides", "text"),
     [
-        (["dataset=digit"], "Could not find 'dataset/digit'"),
+        (["dataset=digit"], "there is no dataset=digit: did you mean digits?"),
         (["dataset=folder", "dataset.path=nowhere"], "nowhere is no folder"),
     ],
 )
