@@ -41,11 +41,14 @@ class RecycledCurvature:
         kept = self.room(seen[0][0]) if seen else 0
         if not kept:
             return
-        directions, of_loss = (torch.stack(tensors[-kept:]) for tensors in zip(*seen, strict=True))
-        if self._directions is not None and self._of_loss is not None:
-            directions = torch.cat([self._directions, directions])[-kept:]
-            of_loss = torch.cat([self._of_loss, of_loss])[-kept:]
-        self._directions, self._of_loss = directions, of_loss
+        # Each list is stacked once, of what is kept alone: a part of a larger tensor would hold on to the whole.
+        directions, of_loss = zip(*seen[-kept:], strict=True)
+        self._directions = torch.stack([*self._last(self._directions, kept - len(directions)), *directions])
+        self._of_loss = torch.stack([*self._last(self._of_loss, kept - len(of_loss)), *of_loss])
+
+    @staticmethod
+    def _last(tensors: Tensor | None, n: int) -> list[Tensor]:
+        return [] if tensors is None else list(tensors[max(0, len(tensors) - n) :])
 
     def preconditioner(self, plain: Preconditioner, C: float) -> Preconditioner:
         """`plain` with the curvature kept, for the objective C * loss + 1/2 ||W||^2.

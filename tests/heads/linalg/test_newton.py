@@ -95,3 +95,14 @@ def test_ritz_values_come_from_conjugate_gradients():
         ratios.append(new @ new / (residual @ residual))
         conjugate, residual = new + ratios[-1] * conjugate, new
     assert smallest_ritz_value(np.array(steps), np.array(ratios[:-1])) == pytest.approx(0.25)
+
+
+def test_no_more_is_held_than_the_directions_that_are_kept(monkeypatch):
+    monkeypatch.setattr(recycled, "KEPT", 3)
+    curvature, numbers = recycled.RecycledCurvature(), iter(range(100))
+    for n_seen in (2, 2, 5, 1):
+        seen = [(torch.full((2, 3), float(next(numbers))), torch.zeros(2, 3)) for _ in range(n_seen)]
+        curvature.remember(seen)
+    held = curvature._directions
+    assert held[:, 0, 0].tolist() == [7, 8, 9]
+    assert held.untyped_storage().nbytes() == held.nbytes
