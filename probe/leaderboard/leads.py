@@ -72,8 +72,7 @@ class Leads:
         self._low = np.minimum.reduceat(self._deviations, self._starts, axis=0)
         self._steepest = np.maximum.reduceat(self._inverse, self._starts, axis=1)
         lacking = -len(order) % TILE  # no lead of a system that is not there: its inverse error is 0
-        tiled = np.pad(self._deviations, ((0, lacking), (0, 0))).reshape(len(self._starts), TILE, -1)
-        self._tiles = tiled
+        self._tiles = np.pad(self._deviations, ((0, lacking), (0, 0))).reshape(len(self._starts), TILE, -1)
         self._inverse_tiles = np.pad(self._inverse, ((0, 0), (0, lacking))).reshape(len(order), -1, TILE)
 
     def raise_largest(self, largest: Floats, level: float) -> None:

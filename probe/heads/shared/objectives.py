@@ -97,8 +97,7 @@ class BinaryCrossEntropy(CrossEntropy):
         most = -WORST_OF_NUMBERS[0]
         return self.of_rows(logits, codes).mean(2).double().nan_to_num(nan=most, posinf=most).cpu().numpy()
 
-    def ties(self, logits: Tensor, codes: Tensor) -> NDArray[np.float64]:
-        return np.zeros((len(logits), len(codes)))
+    ties = Objective.ties
 
     def scores(self, parts: Parts) -> list[Score]:
         every = [(logits, codes) for logits, codes in parts]

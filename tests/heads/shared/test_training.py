@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from probe.core.arrays import RowReader
 from probe.heads.dual_head_kd import DualHeadKD
-from probe.heads.shared.objectives import CrossEntropy
+from probe.heads.shared.objectives import BinaryCrossEntropy, CrossEntropy
 from probe.heads.shared.training import Recipe, ruled_out, train
 
 
@@ -156,3 +156,15 @@ def first_accuracy(head, seed, held):
     head.n_features_in_, head.classes_ = held["pooled"].shape[1], np.array([0, 1])
     logits = head._module()({"pooled": torch.from_numpy(held["pooled"])})
     return float((logits.argmax(1).numpy() == held["codes"]).mean())
+
+
+def test_rows_of_several_labels_are_compared_by_their_losses_and_nothing_decides_between_equals():
+    objective = BinaryCrossEntropy()
+    logits, codes = (
+        torch.tensor([[[9.0, -9.0], [0.0, 0.0]], [[-9.0, 9.0], [torch.nan, 0.0]]]),
+        torch.tensor([[1, 0], [1, -1]]),
+    )
+    losses = objective.losses(logits, codes)
+    assert losses.shape == (2, 2)
+    assert losses[0, 0] < 1e-3 < losses[0, 1] < losses[1, 0] < losses[1, 1] < np.inf
+    assert not objective.ties(logits, codes).any()
