@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from probe.heads.shared.module_solver import Batch
+from probe.heads.shared.module_solver import Batch, leave_gradients
 
 
 def binary_kl_norm(logits: Tensor, teacher: Tensor, temperature: float) -> Tensor:
@@ -77,5 +77,4 @@ def dual_backward(module: TwoHeads, ce: Tensor, auxiliary: Tensor, alignment: st
         for loss in (ce, auxiliary)
     )
     aligned = align(g_ce, g_auxiliary, [name.startswith("trunk.") for name, _ in named], alignment)
-    for parameter, gradient in zip(parameters, aligned, strict=True):
-        parameter.grad = gradient
+    leave_gradients(parameters, aligned)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -26,6 +26,16 @@ def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.fl
     """Arrays or tensors on a device; floats as `dtype`, converted there, integers as they are."""
     tensors = {name: torch.as_tensor(array).to(device) for name, array in batch.items()}
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
+
+
+def leave_gradients(parameters: Iterable[Tensor], gradients: Iterable[Tensor]) -> None:
+    """Sets `grad` of each parameter, laid out in memory as the parameter is.
+
+    Fused optimizers go through both in the order of memory: of a convolution, whose gradient comes with its channels
+    last, they would take each number for another one's.
+    """
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        parameter.grad = torch.empty_like(parameter).copy_(gradient)
 
 
 class ModuleSolver(AnyHead):

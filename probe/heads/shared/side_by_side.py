@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
-from probe.heads.shared.module_solver import Batch
+from probe.heads.shared.module_solver import Batch, leave_gradients
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -57,6 +57,5 @@ def backward_side_by_side(
         total += value
         # Not in place: two gradients may be one tensor.
         sums = tuple(a + b for a, b in zip(sums, gradients, strict=True))
-    for parameter, summed in zip(parameters, sums, strict=True):
-        parameter.grad = summed
+    leave_gradients(parameters, sums)
     return total

@@ -30,6 +30,25 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(n_rows):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
 
 
+def test_fused_steps_on_convolutions_are_those_of_plain_ones():
+    """Their gradients come with the channels last, and a fused optimizer takes numbers in the order of memory."""
+    ends = []
+    for fused in (False, True):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(3, 4, 3, stride=2), nn.Flatten(), nn.Linear(64, 3))
+        batch = {"x": torch.randn(2 * PART_ROWS, 3, 9, 9).to(memory_format=torch.channels_last)}
+        batch["codes"] = torch.arange(2 * PART_ROWS) % 3
+        if fused:
+            with one_thread_each() as threads:
+                backward_side_by_side(threads, loss, module, batch)
+        else:
+            loss(module, batch).backward()
+        torch.optim.AdamW(module.parameters(), lr=1e-3, fused=fused).step()
+        ends.append([parameter.detach() for parameter in module.parameters()])
+    for plain, side_by_side in zip(*ends, strict=True):
+        torch.testing.assert_close(side_by_side, plain, rtol=1e-5, atol=1e-6)
+
+
 def test_bits_do_not_depend_on_the_number_of_threads():
     found, before = [], torch.get_num_threads()
     for n_threads in (1, 3):
