@@ -119,6 +119,18 @@ def test_a_program_of_bfloat16_computes_in_bfloat16(tmp_path, monkeypatch):
     torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-2)
 
 
+@pytest.mark.slow
+@torch.inference_mode()
+def test_what_runs_on_a_gpu_has_its_weights_frozen(monkeypatch):
+    def reached(*_, **__):
+        raise NotImplementedError("weights are being frozen")  # what follows is the compiler's
+
+    monkeypatch.setattr("torch._inductor.freezing.freeze", reached)
+    run = compiled.frozen(Little()._features)
+    with pytest.raises(Exception, match="weights are being frozen"):
+        run(images(4))
+
+
 def names_of_programs(backbone, folder, monkeypatch):
     """What a backbone's program would be called; it is not made."""
     monkeypatch.setattr(programs, "_make", lambda traced, path: path.touch())
