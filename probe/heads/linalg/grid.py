@@ -88,11 +88,8 @@ def solve_grid(
         told = torch.stack([point.value, point.loss, norms, gap, softest, n_iter, converged.double()]).T.tolist()
         for g, (value, total, norm, apart, soft, steps, done) in enumerate(told):
             found[g].append(
-                Solution(
-                    point.theta[g].clone(), value, total, point.gradient[g].clone(), norm, apart, soft, int(steps),
-                    converged=bool(done),
-                )
-            )  # fmt: skip
+                Solution(point.theta[g].clone(), value, total, norm, apart, soft, int(steps), converged=bool(done))
+            )
         softest = softest * C
         past = [*past[-1:], point]
     return found

@@ -54,7 +54,6 @@ class Solution:
     theta: Tensor
     value: float
     loss: float
-    gradient: Tensor
     gradient_norm: float
     gap: float
     softest: float
@@ -211,7 +210,6 @@ def _newton(
         point.theta,
         point.value,
         point.loss,
-        point.gradient,
         norm,
         gap,
         math.inf if knew else softest,

@@ -11,7 +11,7 @@ from probe.heads.linalg.losses import Preconditioner
 KEPT = 20
 """Directions; more bring little, and each costs four passes over the coefficients."""
 
-KEPT_BYTES = 2**28
+KEPT_BYTES = 2**27
 """Of the directions that are kept, and of each of three other forms of them."""
 
 

@@ -65,7 +65,6 @@ def solve_crammer_singer(
                     theta=torch.from_numpy(np.column_stack([coef, intercept - coef @ mean])),
                     value=float(C * loss + 0.5 * ((coef**2).sum() + (intercept**2).sum())),
                     loss=loss,
-                    gradient=torch.zeros(0),
                     gradient_norm=math.nan,
                     gap=math.nan,
                     softest=math.nan,

@@ -98,6 +98,7 @@ class MultinomialPath(LogisticPath):
         back = np.argsort(order)
         self.coefs_path_, self.intercepts_path_ = coefs[back], intercepts[back]
         self._keep_steps(solutions, back)
+        del coefs, intercepts, solutions  # of many classes as large as all that a refit takes
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
         self.C_ = float(self.Cs_[best])
         self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]

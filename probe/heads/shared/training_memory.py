@@ -19,7 +19,7 @@ WEIGHTS = 6
 VECTORS = 16
 """Coefficients that Newton steps have in work at once."""
 OF_A_SOLUTION = 3
-"""Of each penalty: the solution, its gradient, the coefficients for rows as given."""
+"""Of each penalty: the solution, which may be in float64, and the coefficients for rows as given."""
 PASSES_OF_A_STEP = 3
 """Forward, and backward to activations and to weights."""
 IN_A_STEP = 2
