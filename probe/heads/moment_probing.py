@@ -24,7 +24,7 @@ from probe.heads.shared.minibatch import MinibatchSolver
 from probe.heads.shared.module_head import ModuleHead
 from probe.heads.shared.module_solver import Batch
 from probe.heads.shared.moment_module import MomentProbingModule
-from probe.heads.shared.side_by_side import backward_side_by_side, one_thread_each
+from probe.heads.shared.side_by_side import begin_side_by_side, one_thread_each
 from probe.heads.shared.token_moments import check_moment_options, check_patches
 from probe.heads.shared.trained_numbers import TrainedNumbers
 from probe.heads.shared.training import Recipe, Student
@@ -150,16 +150,27 @@ class MomentProbingSolver(MinibatchSolver):
             finally:
                 del self._threads
 
-    def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
+    def _begin(self, module: nn.Module, batch: Batch) -> Callable[[], Tensor]:
         assert isinstance(module, MomentProbingModule)
         if self._threads is None:
-            loss = self._loss(module, batch)
-            torch.autograd.backward(loss)
+            end = super()._begin(module, batch)
         else:
-            loss = backward_side_by_side(self._threads, self._loss, module, batch)
-        if module.products != "float32" and module.n_checked < CHECKED_STEPS:
+            end = begin_side_by_side(self._threads, self._loss, module, batch)
+        if module.products == "float32" or module.n_checked == CHECKED_STEPS:
+            return end
+
+        def end_checked() -> Tensor:
+            loss = end()
             module.n_checked += 1
             self._check_products(module, batch)
+            return loss
+
+        return end_checked
+
+    def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
+        assert isinstance(module, MomentProbingModule)
+        loss = self._loss(module, batch)
+        torch.autograd.backward(loss)
         return loss
 
     def _loss(self, module: MomentProbingModule, batch: Batch) -> Tensor:

@@ -54,7 +54,13 @@ class MinibatchSolver(ModuleSolver):
     random_state: int
 
     def _backward(self, module: nn.Module, batch: Batch) -> Tensor:
+        """Leaves the gradients of a batch's loss on the parameters and returns it."""
         raise NotImplementedError
+
+    def _begin(self, module: nn.Module, batch: Batch) -> Callable[[], Tensor]:
+        """Begins what the returned function ends; here all is done at once."""
+        loss = self._backward(module, batch)
+        return lambda: loss
 
     def _recipes(self) -> list[Recipe]:
         """The grid; raises InputError for values that cannot be trained with."""
@@ -132,7 +138,7 @@ class MinibatchSolver(ModuleSolver):
                 torch.manual_seed(self.random_state)
                 return self._module()
 
-        return train(first, recipes, rows, self._backward, resolve_device(self.device), judge)
+        return train(first, recipes, rows, self._begin, resolve_device(self.device), judge)
 
     def _drop_early(self, validation: RowReader, students: list[Student]) -> None:
         """Drops those that are far behind another of as many epochs."""

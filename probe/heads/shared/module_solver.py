@@ -28,14 +28,20 @@ def as_tensors(batch: dict[str, Any], device: str, dtype: torch.dtype = torch.fl
     return {name: t.to(dtype) if t.is_floating_point() else t for name, t in tensors.items()}
 
 
-def leave_gradients(parameters: Iterable[Tensor], gradients: Iterable[Tensor]) -> None:
-    """Sets `grad` of each parameter, laid out in memory as the parameter is.
+def leave_gradients(parameters: Iterable[Tensor], *gradients: Iterable[Tensor]) -> None:
+    """Sets `grad` of each parameter to the sum of its gradients, laid out in memory as the parameter is.
 
     Fused optimizers go through both in the order of memory: of a convolution, whose gradient comes with its channels
     last, they would take each number for another one's.
     """
-    for parameter, gradient in zip(parameters, gradients, strict=True):
-        parameter.grad = torch.empty_like(parameter).copy_(gradient)
+    for parameter, first, *others in zip(parameters, *gradients, strict=True):
+        parameter.grad = torch.empty_like(parameter)
+        if others:
+            torch.add(first, others[0], out=parameter.grad)
+        else:
+            parameter.grad.copy_(first)
+        for gradient in others[1:]:
+            parameter.grad += gradient
 
 
 class ModuleSolver(AnyHead):

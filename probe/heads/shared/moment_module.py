@@ -9,13 +9,13 @@ from torch import Tensor, nn
 
 from probe.core.ragged import MASK
 from probe.heads.shared.module_solver import Batch
+from probe.heads.shared.moment_convolutions import convolved_moments
 from probe.heads.shared.token_moments import (
-    convolve_product,
-    moment_factors,
+    centre_groups,
+    cross_moments,
     n_pairs,
     normalize_columns,
     split_groups,
-    unit_columns,
 )
 
 FEW_TOKENS = 32
@@ -62,28 +62,31 @@ class MomentProbingModule(nn.Module):
         self.first = nn.Linear(pooled_width, n_outputs)
         self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_outputs)
 
-    def factors(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Factors of the cross moments of neighbouring groups over tokens where the mask is True, (B, P, T, d) each."""
-        groups = split_groups(self.projection(tokens[:, self.n_prefix_tokens :]), self.n_groups, self.layout)
-        there = None if mask is None else mask[:, self.n_prefix_tokens :]
-        return moment_factors(self.norm(groups), self.second_moment, there)
+    def groups(self, tokens: Tensor) -> Tensor:
+        """Normalised groups of channels of the projected patches, (B, G, T, d)."""
+        projected = self.projection(tokens[:, self.n_prefix_tokens :]).to(tokens.dtype)
+        return self.norm(split_groups(projected, self.n_groups, self.layout))
 
     def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Column-normalised cross moments, (B, P, d, d)."""
-        left, right = self.factors(tokens, mask)
-        return normalize_columns(left.transpose(2, 3) @ right)
+        """Column-normalised cross moments over tokens where the mask is True, (B, P, d, d)."""
+        there = None if mask is None else mask[:, self.n_prefix_tokens :]
+        return normalize_columns(cross_moments(self.groups(tokens), self.second_moment, there))
 
     def reduced(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
         """What the convolutions leave of the moment maps, (B, P, n, n); of few tokens without forming the maps."""
         if tokens.shape[1] - self.n_prefix_tokens > FEW_TOKENS:
             return self.reduction(self.moment_maps(tokens, mask).contiguous(memory_format=torch.channels_last))
-        left, right = self.factors(tokens, mask)
-        first = cast(nn.Conv2d, self.reduction[0])
-        return self.reduction[1:](convolve_product(left, unit_columns(left, right), first.weight))
+        there = None if mask is None else mask[:, self.n_prefix_tokens :]
+        groups = centre_groups(self.groups(tokens), self.second_moment, there)
+        kernels = [cast(Tensor, self.reduction[i].weight) for i in (0, 2)]
+        kind = tokens.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
+        with torch.autocast(kind, enabled=False):
+            return convolved_moments(groups, *kernels, dtype)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, (B, K). In training, products on the way from the tokens are those of `products`."""
         tokens, narrow = batch["tokens"], self.training and self.products == "bfloat16"
         with torch.autocast(tokens.device.type, torch.bfloat16, enabled=narrow):
-            second = self.second(self.reduced(tokens, batch.get(MASK)).flatten(1))
-        return (self.first(self.pooled_norm(batch["pooled"])) + second.to(tokens.dtype)) / 2
+            reduced = self.reduced(tokens, batch.get(MASK)).to(tokens.dtype)
+        return (self.first(self.pooled_norm(batch["pooled"])) + self.second(reduced.flatten(1))) / 2

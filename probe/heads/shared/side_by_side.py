@@ -1,4 +1,4 @@
-"""Parts of a batch side by side on the threads of a processor, each part on one."""
+"""Parts of batches side by side on the threads of a processor, each part on one."""
 
 from __future__ import annotations
 
@@ -30,12 +30,13 @@ def one_thread_each() -> Iterator[Executor]:
         torch.set_num_threads(n_threads)
 
 
-def backward_side_by_side(
+def begin_side_by_side(
     threads: Executor, loss: Callable[[Module, Batch], Tensor], module: Module, batch: Batch
-) -> Tensor:
-    """Leaves the gradients of a batch's loss on the parameters and returns it; threads share a few large operations.
+) -> Callable[[], Tensor]:
+    """Begins the gradients of a batch's loss; what is returned leaves them on the parameters and gives the loss.
 
     A step is many operations that are too small to share one by one: threads would wait for each other at each.
+    Batches of several modules may be begun: no thread waits while parts of any are left.
 
     Args:
         threads: Of `one_thread_each`.
@@ -52,10 +53,11 @@ def backward_side_by_side(
         value = loss(module, part) * (len(next(iter(part.values()))) / n_rows)
         return value.detach(), torch.autograd.grad(value, parameters)
 
-    (total, sums), *others = threads.map(of_part, range(n_parts))
-    for value, gradients in others:
-        total += value
-        # Not in place: two gradients may be one tensor.
-        sums = tuple(a + b for a, b in zip(sums, gradients, strict=True))
-    leave_gradients(parameters, sums)
-    return total
+    parts = [threads.submit(of_part, i) for i in range(n_parts)]
+
+    def end() -> Tensor:
+        values, gradients = zip(*(part.result() for part in parts), strict=True)
+        leave_gradients(parameters, *gradients)
+        return torch.stack(values).sum()
+
+    return end

@@ -21,8 +21,8 @@ from probe.core.device import ResidentRows, full_precision, resident_rows
 from probe.core.terminal import epochs
 from probe.heads.shared.module_solver import Batch, as_tensors
 
-Backward = Callable[[nn.Module, Batch], Tensor]
-"""Computes the loss of a batch, leaves its gradients on the parameters and returns it."""
+Begin = Callable[[nn.Module, Batch], Callable[[], Tensor]]
+"""Begins the gradients of a batch; what it returns leaves them on the parameters and gives the loss."""
 
 
 LARGEST_RETURNED = 2**25 - 2**13
@@ -81,6 +81,7 @@ class Student:
         self.losses: list[float] = []
         self.dropped_after: int | None = None
         self._total, self._step = torch.zeros((), device=device), 0
+        self._begun: Callable[[], Tensor] | None = None
         self._named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
         decayed, spared = [p for _, p in self._named if p.ndim > 1], [p for _, p in self._named if p.ndim < 2]
         groups = [{"params": decayed, "weight_decay": recipe.weight_decay}, {"params": spared, "weight_decay": 0.0}]
@@ -98,22 +99,28 @@ class Student:
         """Whether epochs of it are left."""
         return self.dropped_after is None and len(self.losses) < self.recipe.epochs
 
-    def step(self, backward: Backward, batch: Batch) -> None:
-        """One step of AdamW."""
+    def begin_step(self, begin: Begin, batch: Batch) -> None:
         torch.set_rng_state(self._random[0])
         if self.device.startswith("cuda"):
             torch.cuda.set_rng_state(self._random[1], self.device)
+        self._optimizer.zero_grad(set_to_none=True)
+        self._begun = begin(self.module, batch)
+        self._random = self._random_state()
+
+    def end_step(self) -> None:
+        """One step of AdamW with the gradients that were begun, if any."""
+        if self._begun is None:
+            return
+        self._total += self._begun().detach()
+        self._begun = None
         rate = self.recipe.learning_rate * schedule(self._step, self._n_steps, self._n_warmup)
         for group in self._optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.zero_grad(set_to_none=True)
-        self._total += backward(self.module, batch).detach()
         self._optimizer.step()
         self._step += 1
         for name, p in self._named if self._average else ():
             decay = min(float(self.recipe.ema_decay or 0), (1 + self._step) / (10 + self._step))
             self._average[name].lerp_(p.detach(), 1 - decay)
-        self._random = self._random_state()
 
     def end_epoch(self) -> None:
         """Notes the mean loss; after the last epoch the module predicts, by the moving average where there is one."""
@@ -145,7 +152,7 @@ def train(
     build: Callable[[], nn.Module],
     recipes: Sequence[Recipe],
     reader: RowReader,
-    backward: Backward,
+    begin: Begin,
     device: str,
     judge: Callable[[list[Student]], None] | None = None,
 ) -> list[Student]:
@@ -161,7 +168,7 @@ def train(
         build: Gives the module, with the weights that all begin with.
         recipes: One for each module.
         reader: Rows to train on.
-        backward: Of the head.
+        begin: Of the head. Each module's next step is begun as soon as its last one has ended, others' meanwhile.
         device: That computes.
         judge: Sees those that learn after each epoch, and may drop some.
     """
@@ -177,8 +184,10 @@ def train(
             for batch in batches(rows.at_epoch(epoch), batch_size, rng):
                 tensors = as_tensors(batch, device)
                 for student in learning:
-                    student.step(backward, tensors)
+                    student.end_step()
+                    student.begin_step(begin, tensors)
             for student in learning:
+                student.end_step()
                 student.end_epoch()
             if judge is not None:
                 judge([student for student in learning if student.learns])

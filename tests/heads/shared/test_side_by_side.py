@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from probe.heads.shared.side_by_side import PART_ROWS, backward_side_by_side, one_thread_each
+from probe.heads.shared.side_by_side import PART_ROWS, begin_side_by_side, one_thread_each
 
 
 def setting(n_rows):
@@ -24,7 +24,7 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(n_rows):
     expected = loss(module, batch)
     gradients = torch.autograd.grad(expected, list(module.parameters()))
     with one_thread_each() as threads:
-        found = backward_side_by_side(threads, loss, module, batch)
+        found = begin_side_by_side(threads, loss, module, batch)()
     torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=0)
     for parameter, gradient in zip(module.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
@@ -40,7 +40,7 @@ def test_fused_steps_on_convolutions_are_those_of_plain_ones():
         batch["codes"] = torch.arange(2 * PART_ROWS) % 3
         if fused:
             with one_thread_each() as threads:
-                backward_side_by_side(threads, loss, module, batch)
+                begin_side_by_side(threads, loss, module, batch)()
         else:
             loss(module, batch).backward()
         torch.optim.AdamW(module.parameters(), lr=1e-3, fused=fused).step()
@@ -55,11 +55,24 @@ def test_bits_do_not_depend_on_the_number_of_threads():
         torch.set_num_threads(n_threads)
         module, batch = setting(5 * PART_ROWS)
         with one_thread_each() as threads:
-            backward_side_by_side(threads, loss, module.float(), {**batch, "x": batch["x"].float()})
+            begin_side_by_side(threads, loss, module.float(), {**batch, "x": batch["x"].float()})()
         found.append([parameter.grad for parameter in module.parameters()])
     torch.set_num_threads(before)
     for one, three in zip(*found, strict=True):
         assert torch.equal(one, three)
+
+
+def test_several_modules_are_begun_before_any_has_ended():
+    found, expected = [], []
+    with one_thread_each() as threads:
+        settings = [setting(n_rows) for n_rows in (2 * PART_ROWS, 7, PART_ROWS + 1)]
+        ends = [begin_side_by_side(threads, loss, *given) for given in settings]
+        for (module, batch), end in zip(settings, ends, strict=True):
+            found.append((end(), [parameter.grad for parameter in module.parameters()]))
+            expected.append((loss(module, batch), torch.autograd.grad(loss(module, batch), list(module.parameters()))))
+    for (value, gradients), (other, others) in zip(found, expected, strict=True):
+        torch.testing.assert_close(value, other.detach())
+        torch.testing.assert_close(gradients, list(others))
 
 
 def test_threads_compute_by_themselves_and_torch_has_its_own_back_even_after_an_error():
@@ -73,7 +86,7 @@ def test_threads_compute_by_themselves_and_torch_has_its_own_back_even_after_an_
 
     try:
         with pytest.raises(ValueError, match="no loss"), one_thread_each() as threads:
-            backward_side_by_side(threads, failing, *setting(2 * PART_ROWS))
+            begin_side_by_side(threads, failing, *setting(2 * PART_ROWS))()
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(before)
