@@ -1,9 +1,8 @@
 """From groups of tokens to convolved moment maps, of which the maps themselves are never formed.
 
-Forwards and backwards are written out: these are many small operations, and what one costs beside its arithmetic adds
-up to a tenth of a step where each is recorded. Twice a stride of 2 makes four: positions lie in phases, even ones before
-odd ones, so that what a convolution reads is contiguous. Those of the first one are counted to the next even number;
-what stands at the one too many is read by nothing.
+Forwards and backwards are written out: these are many small operations, of which autograd would record and copy more.
+Positions lie in phases, even ones before odd ones, so that what a convolution of stride 2 reads is contiguous. Those of
+the first one are counted to the next even number; what stands at the one too many is read by nothing.
 
 Shapes: B rows, G groups, P pairs, T tokens, d channels of a group, O and Q outputs of the convolutions, n positions of
 the first one, h = n / 2.
@@ -25,8 +24,8 @@ def convolved_moments(
 ) -> Tensor:
     """Two convolutions of stride 2, a GELU between, of left^T right at unit column norm: (B, Q, h - 1, h - 1).
 
-    Every window of a product is a product of windows: out[o, i, j] = sum_{p, a, t} left[p, t, 2i + a] sum_b w[o, p, a, b]
-    right[p, t, 2j + b], a product of matrices over 3 P T, where the maps themselves would be read several times.
+    Every window of a product is a product of windows: out[o, i, j] = sum_{p, a, t} left[p, t, 2i + a] sum_b
+    w[o, p, a, b] right[p, t, 2j + b], a product of matrices over 3 P T, where maps would be read several times.
 
     Args:
         X_BGTd: Each group is `left` of the next one, a single group of itself.
@@ -135,6 +134,7 @@ def by_phases(maps: Tensor, n_outputs: int) -> Tensor:
 
 
 def from_phases(channels: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `by_phases`; `shape` is that of the maps."""
     B, n, _ = shape
     return channels.view(2, -1, 2, B, n // 2, n // 2).permute(3, 0, 4, 1, 2, 5).reshape(shape)
 
@@ -146,8 +146,9 @@ def taps_of(kernel: Tensor) -> Tensor:
 
 
 def slopes_of_taps(slopes: Tensor) -> Tensor:
-    Q, O = (side // 4 for side in slopes.shape)
-    return slopes.view(2, 2, Q, 2, O, 2).permute(2, 4, 0, 3, 1, 5).reshape(Q, O, 4, 4)[..., :3, :3]
+    """(Q, O, 3, 3)."""
+    shape = [side // 4 for side in slopes.shape]
+    return slopes.view(2, 2, shape[0], 2, shape[1], 2).permute(2, 4, 0, 3, 1, 5).reshape(*shape, 4, 4)[..., :3, :3]
 
 
 def shifted_sum(mixed: Tensor) -> Tensor:
