@@ -7,14 +7,14 @@ in twenty boards. A row with several controls has to beat each of them.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
-from probe.leaderboard.leads import resample
+from probe.leaderboard.leads import Draws, resample
 from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances
 from probe.leaderboard.ranks import N_RESAMPLES
 from probe.leaderboard.seeds import LEVEL
@@ -41,9 +41,16 @@ METHOD = (
 
 
 def held_against_controls(
-    frame: pd.DataFrame, cells: pd.DataFrame, all_scores: Mapping[tuple[str, str], Scores], higher: bool
+    frame: pd.DataFrame,
+    cells: pd.DataFrame,
+    all_scores: Mapping[tuple[str, str], Scores],
+    higher: bool,
+    draws_of: Callable[[str, Sequence[str]], Draws],
 ) -> pd.DataFrame:
-    """The cells with `not_above`, the kinds of control that each is not better than, and its `selectivity`."""
+    """The cells with `not_above`, the kinds of control that each is not better than, and its `selectivity`.
+
+    `draws_of` gives what names the random numbers of some rows of a column.
+    """
     found: dict[tuple[str, str], list[str]] = {}
     selectivity: dict[tuple[str, str], float] = {}
     for group, runs in frame.groupby("column") if (frame["control"] != "").any() else ():
@@ -51,7 +58,10 @@ def held_against_controls(
         rows = sorted(runs["row"].unique())
         pairs = controls_of(runs)
         places = {kind: [(rows.index(a), rows.index(b)) for a, b in named] for kind, named in pairs.items()}
-        better = above([all_scores[row, column] for row in rows], places, higher) if pairs else {}
+        better: dict[str, NDArray[np.bool_]] = {}
+        if pairs:
+            systems = [all_scores[row, column] for row in rows]
+            better = above(systems, places, higher, draws=draws_of(column, rows))
         for kind, named in pairs.items():
             for (row, control), is_better in zip(named, better[kind], strict=True):
                 if not is_better:
@@ -88,6 +98,7 @@ def above(
     higher: bool,
     level: float = LEVEL,
     seed: int = 0,
+    draws: Draws | None = None,
 ) -> dict[str, NDArray[np.bool_]]:
     """Whether the first of each pair of systems is significantly better than the second; by kind of pairs (P,).
 
@@ -101,13 +112,14 @@ def above(
         higher: Whether more is better.
         level: Of the column.
         seed: Of the resamples.
+        draws: What names them; by default the places of the systems.
     """
     sign = 1.0 if higher else -1.0
     by_seed = influences_by_seed(column)
     variances = pair_variances(column, by_seed)
     law, means = pair_law(variances), sign * np.array([system.value for system in column])
-    added, rng = spread(column).added, np.random.default_rng(seed)
-    deviations, errors = resample(sign * by_seed.sum(axis=1), added, N_RESAMPLES, rng)
+    draws, influences = draws or Draws.by_place(len(column)), sign * by_seed.sum(axis=1)
+    deviations, errors = resample(influences, spread(column).added, N_RESAMPLES, draws, seed)
     found = {}
     for kind, places in pairs.items():
         a, b = np.array(places).T

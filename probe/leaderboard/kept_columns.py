@@ -1,7 +1,7 @@
 """Keeps what was worked out for each column of a large board, so that a new run costs the columns that it touches.
 
 Each piece is named by a digest of all that it follows from: the rows that its systems got right under each seed, in
-order; the state of the random numbers where it draws some; and the code of this room. So a piece is right wherever it
+order; what names the random numbers where it draws some; and the code of this room. So a piece is right wherever it
 is found, whoever wrote it and whatever came between. The file begins with a digest of its content, and one that does
 not give it holds nothing.
 """

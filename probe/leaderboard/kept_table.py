@@ -1,7 +1,8 @@
 """Keeps the table of a large board in a hidden file beside its index, and shows it again while nothing changed.
 
 Its key is a digest of what the table follows from: the index, which holds every run and the stamps of its files; the
-metric; what rows and columns are; and the code of this room and of the metrics.
+metric; what rows and columns are; and the code of this room and of the metrics. The file is one line, the key and a
+digest of what follows, and the table as JSON, however that is spelled.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from probe.leaderboard.statistics import Scores
 if TYPE_CHECKING:
     import pandas as pd
 
-KEPT = ".leaderboard-table.json"
+KEPT = ".leaderboard-table"
 SECONDS = 1.0
 """Tables that took less are made anew: a small board needs no file."""
 
@@ -76,10 +77,10 @@ def load(records: Records, key: str) -> Made | None:
     import pandas as pd
 
     try:
-        content = (records.read.folder / KEPT).read_bytes()
-        if not content.startswith(json.dumps({"key": key}).encode()[:-1]):
+        head, _, told = (records.read.folder / KEPT).read_bytes().partition(b"\n")
+        if head != _head(key, told):
             return None
-        kept = json.loads(content)
+        kept = json.loads(told)
         cells, ranking = (pd.DataFrame(kept[name]) for name in ("cells", "ranking"))
         return Made(cells, ranking, list(kept["notes"]), tuple(kept["rows"]))
     except (OSError, ValueError, KeyError, TypeError):  # whatever a damaged file gives, the table can be made anew
@@ -94,9 +95,14 @@ def save(records: Records, key: str, made: Made) -> None:
         what: {name: values.tolist() for name, values in frame.items()}
         for what, frame in (("cells", made.cells), ("ranking", made.ranking))
     }
-    told = {"key": key, **frames, "notes": made.notes, "rows": made.rows}
+    told = json.dumps({**frames, "notes": made.notes, "rows": made.rows}, separators=(",", ":")).encode()
     with suppress(OSError):
-        write_file(records.read.folder / KEPT, json.dumps(told, separators=(",", ": ")))
+        write_file(records.read.folder / KEPT, _head(key, told) + b"\n" + told)
+
+
+def _head(key: str, told: bytes) -> bytes:
+    """The first line of the file that tells a table under a key."""
+    return f"{key} {hash_bytes(told)}".encode()
 
 
 @cache

@@ -7,11 +7,16 @@ Where this bound is below what other pairs have reached at the quantile already,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.base import digest
+from probe.core.hashing import hash_bytes
 from probe.leaderboard.pairs import squared_distances
 from probe.leaderboard.seeds import FloatArray
 
@@ -26,8 +31,43 @@ CLOSE = 1e-6
 Floats = NDArray[np.float32]
 
 
+@dataclass(frozen=True)
+class Draws:
+    """What the random numbers of a column are named by, so that no other system, column or order moves them.
+
+    Attributes:
+        rows: Names the resamples of the test rows; columns of one name and as many rows share them.
+        systems: Of each system what names the draws of its seeds, as no other system of any column.
+    """
+
+    rows: str
+    systems: Sequence[str]
+
+    @classmethod
+    def by_place(cls, n_systems: int, column: int = 0) -> Draws:
+        """Of systems that are known by their places alone."""
+        return cls(str(column), [f"{column} {place}" for place in range(n_systems)])
+
+    @cached_property
+    def digest(self) -> str:
+        """Of all that the numbers follow from, but for the seed."""
+        return digest([self.rows, list(self.systems)])
+
+    def resamples(self, seed: int, n_rows: int) -> np.random.Generator:
+        """Draws the test rows of all systems."""
+        return _named(f"{seed} rows {n_rows} {self.rows}")
+
+    def of_system(self, seed: int, place: int) -> np.random.Generator:
+        """Draws what seeds add to one system."""
+        return _named(f"{seed} system {self.systems[place]}")
+
+
+def _named(name: str) -> np.random.Generator:
+    return np.random.default_rng(int(hash_bytes(name.encode()), 16))
+
+
 def resample(
-    influences: NDArray[Any], seeds: FloatArray, n_resamples: int, rng: np.random.Generator
+    influences: NDArray[Any], seeds: FloatArray, n_resamples: int, draws: Draws, seed: int
 ) -> tuple[Floats, Floats]:
     """(B, S) deviations of the systems' means from their values, and (S, S) standard errors of their differences.
 
@@ -35,10 +75,15 @@ def resample(
         influences: (S, N) of the test rows on the means over seeds.
         seeds: (S,) variance that seeds add to that of the rows.
         n_resamples: B.
-        rng: Of the resamples.
+        draws: Of the column.
+        seed: Of all random numbers.
     """
     n_systems, n_rows = influences.shape
-    deviations = rng.standard_normal((n_resamples, n_systems), dtype=np.float32) * np.sqrt(seeds).astype(np.float32)
+    deviations = np.zeros((n_systems, n_resamples), np.float32)
+    for place in np.flatnonzero(seeds).tolist():
+        draws.of_system(seed, place).standard_normal(dtype=np.float32, out=deviations[place])
+    deviations *= np.sqrt(seeds).astype(np.float32)[:, None]
+    rng = draws.resamples(seed, n_rows)
     step = min(n_resamples, max(1, BLOCK // n_rows))
     offsets = np.arange(step, dtype=np.int32)[:, None] * np.int32(n_rows)
     for start in range(0, n_resamples, step):
@@ -46,9 +91,9 @@ def resample(
         drawn = rng.integers(0, n_rows, size=(n, n_rows), dtype=np.int32) + offsets[:n]
         counts = np.bincount(drawn.ravel(), minlength=n * n_rows).reshape(n, n_rows).astype(np.float32)
         # Influences sum to zero, so counts and counts - 1 give the same deviation.
-        deviations[start : start + n] += counts @ influences.T
+        deviations[:, start : start + n] += influences @ counts.T
     errors = np.sqrt(squared_distances(influences) + seeds[:, None] + seeds[None, :])
-    return deviations, errors.astype(np.float32)
+    return deviations.T, errors.astype(np.float32)
 
 
 class Leads:

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.special import ndtr, ndtri
 
 from probe.leaderboard.kept_columns import Arrays, Pieces
-from probe.leaderboard.leads import Leads, resample
+from probe.leaderboard.leads import Draws, Leads, resample
 from probe.leaderboard.pairs import PairTests, influences_by_seed
 from probe.leaderboard.seeds import LEVEL
 from probe.leaderboard.statistics import Scores, spread
@@ -46,6 +44,7 @@ def rank(
     seed: int = 0,
     pieces: Pieces | None = None,
     digests: Sequence[str] | None = None,
+    draws: Sequence[Draws] | None = None,
 ) -> list[Ranking]:
     """Ranks of the systems in each column, with bounds that hold for all systems and columns at once.
 
@@ -68,16 +67,18 @@ def rank(
         seed: Of the resamples.
         pieces: What is kept of columns.
         digests: Of the columns, "" of one that nothing is kept of.
+        draws: Of the columns, what names their random numbers; by default the places of columns and systems.
     """
-    rng = np.random.default_rng(seed)
     pieces = pieces or Pieces()
+    digests = digests or [""] * len(columns)
+    draws = draws or [Draws.by_place(len(column), place) for place, column in enumerate(columns)]
     asked = [
-        _Column(column, name, 1.0 if higher_is_better else -1.0, level, n_resamples, pieces)
-        for column, name in zip(columns, digests or [""] * len(columns), strict=True)
+        _Column(column, name, 1.0 if higher_is_better else -1.0, level, n_resamples, of_column, seed, pieces)
+        for column, name, of_column in zip(columns, digests, draws, strict=True)
     ]
     largest = np.zeros(n_resamples, np.float32)
     for column in asked:
-        column.raise_largest(largest, rng)
+        column.raise_largest(largest)
     # Never easier than the test of one pair, so that what is told apart here is different for `compare` too.
     all_pairs = max(float(np.quantile(largest, level)), float(ndtri((1 + level) / 2)))
     return [column.ranking(all_pairs) for column in asked]
@@ -87,45 +88,43 @@ class _Column:
     """One column while it is ranked: how far chance carries its systems, and which of its pairs are told apart."""
 
     def __init__(
-        self, systems: Sequence[Scores], name: str, sign: float, level: float, n_resamples: int, pieces: Pieces
+        self,
+        systems: Sequence[Scores],
+        name: str,
+        sign: float,
+        level: float,
+        n_resamples: int,
+        draws: Draws,
+        seed: int,
+        pieces: Pieces,
     ):
         self._systems, self._name, self._sign, self._level = systems, name, sign, level
-        self._n_resamples, self._pieces = n_resamples, pieces
+        self._n_resamples, self._draws, self._seed, self._pieces = n_resamples, draws, seed, pieces
         self._least = float(ndtri((1 + level) / 2))
-        self._state: Mapping[str, Any] = {}
-        self._drawn_from: tuple[Any, ...] = ()
+        self._drawn_from = (sign, level, n_resamples, seed, draws.digest if name else "")
         self._leads: Leads | None = None
 
-    def raise_largest(self, largest: NDArray[np.float32], rng: np.random.Generator) -> None:
-        """Raises (B,) to the largest lead of any pair, exactly where a quantile rests on it; `rng` moves on."""
-        self._state = rng.bit_generator.state
-        self._drawn_from = (self._sign, self._level, self._n_resamples, self._state)
+    def raise_largest(self, largest: NDArray[np.float32]) -> None:
+        """Raises (B,) to the largest lead of any pair, exactly where a quantile rests on it."""
         if not self._name:
-            self._draw(rng).raise_largest(largest, self._level)
+            self._drawn().raise_largest(largest, self._level)
             return
 
         def make() -> Arrays:
             own = np.zeros(self._n_resamples, np.float32)
-            self._draw(rng).raise_largest(own, self._level)
-            after = json.dumps(rng.bit_generator.state).encode()
-            return {"largest": own, "state": np.frombuffer(after, np.uint8)}
+            self._drawn().raise_largest(own, self._level)
+            return {"largest": own}
 
         found = self._pieces.get(self._name, ("largest leads", *self._drawn_from), make)
         np.maximum(largest, found["largest"], out=largest)
-        rng.bit_generator.state = json.loads(found["state"].tobytes())
-
-    def _draw(self, rng: np.random.Generator) -> Leads:
-        influences = self._sign * influences_by_seed(self._systems).sum(axis=1)
-        deviations, errors = resample(influences, spread(self._systems).added, self._n_resamples, rng)
-        self._leads = Leads(deviations, errors, np.array([system.value for system in self._systems]))
-        return self._leads
 
     def _drawn(self) -> Leads:
-        """The leads, drawn once more where only their largest were at hand."""
+        """The leads, drawn where they are not at hand."""
         if self._leads is None:
-            rng = np.random.default_rng()
-            rng.bit_generator.state = self._state
-            return self._draw(rng)
+            influences = self._sign * influences_by_seed(self._systems).sum(axis=1)
+            added = spread(self._systems).added
+            drawn = resample(influences, added, self._n_resamples, self._draws, self._seed)
+            self._leads = Leads(*drawn, np.array([system.value for system in self._systems]))
         return self._leads
 
     def ranking(self, all_pairs: float) -> Ranking:

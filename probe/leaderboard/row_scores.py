@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from probe.core.base import digest
 from probe.core.errors import InputError
 from probe.core.hashing import hash_bytes
+from probe.leaderboard.leads import Draws
 from probe.leaderboard.records import METRIC, has_bits, row_values
 from probe.leaderboard.statistics import Scores, scores, scores_of_systems
 from probe.metrics.shared.metric import Metric
@@ -40,6 +42,7 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
         self._runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
         self._metric = metric
+        self._names, self._origins = frame["digest"].tolist(), frame[["dataset.fingerprint", "protocol.parameters"]]
         self._made: dict[str, dict[str, Scores]] = {}
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
         cells: dict[str, dict[str, list[int]]] = {}
@@ -72,6 +75,12 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         if key not in self._digests:
             self._digests[key] = self._digest(column, rows)
         return self._digests[key]
+
+    def draws(self, column: str, rows: Sequence[str]) -> Draws:
+        """What names the random numbers of some rows of a column: the runs, whatever they are called and come after."""
+        systems = self.systems[column]
+        origin = self._origins.iloc[next(iter(systems.values()))[0]].tolist()  # as of all runs of the column
+        return Draws(digest(origin), [min(self._names[i] for i in systems[row]) for row in rows])
 
     def _digest(self, column: str, rows: Sequence[str]) -> str:
         if not has_bits(self._metric):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from probe.leaderboard.kept_columns import Pieces
+from probe.leaderboard.leads import Draws
 from probe.leaderboard.ranks import Ranking, rank
 from probe.leaderboard.select import natural
 from probe.leaderboard.statistics import Scores
@@ -37,6 +38,7 @@ def ranked(
     rows: Sequence[str],
     higher: bool,
     pieces: Pieces,
+    draws_of: Callable[[str, Sequence[str]], Draws],
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Marks the cells and ranks the rows that have the same columns.
 
@@ -46,6 +48,7 @@ def ranked(
         rows: Fields that name a row.
         higher: Whether more of the scores is better.
         pieces: What is kept of columns.
+        draws_of: Gives what names the random numbers of some rows of a column.
     """
     columns = natural(cells["column"].unique())
     keys = list(zip(cells["row"].tolist(), cells["column"].tolist(), strict=True))
@@ -60,7 +63,8 @@ def ranked(
     def found(members: Mapping[str, Sequence[str]]) -> list[Ranking]:
         systems = [Systems(all_scores, column, own) for column, own in members.items()]
         digests = [pieces.digest_of(column, own) for column, own in members.items()]
-        return rank(systems, higher_is_better=higher, pieces=pieces, digests=digests)
+        draws = [draws_of(column, own) for column, own in members.items()]
+        return rank(systems, higher_is_better=higher, pieces=pieces, digests=digests, draws=draws)
 
     complete = [row for row, has in present.items() if len(has) == len(columns)]
     members: dict[str, list[str]] = {column: [] for column in columns}

@@ -140,8 +140,8 @@ def _made(
     frame, measure, rows, notes = runs
     cells = _cells(frame, own, measure, [*rows, *columns], pieces)
     all_scores = _from_goals(own, measure, cells)
-    cells = held_against_controls(frame, cells, all_scores, measure.better == "higher")
-    cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher", pieces)
+    cells = held_against_controls(frame, cells, all_scores, measure.better == "higher", own.draws)
+    cells, ranking = ranked(cells, all_scores, rows, measure.better == "higher", pieces, own.draws)
     notes = [*table_notes(frame, cells, ranking, measure), *control_notes(cells, measure), *notes]
     return Made(cells, ranking, notes, tuple(rows)), all_scores
 

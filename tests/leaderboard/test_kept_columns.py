@@ -93,6 +93,20 @@ def test_a_new_run_reads_its_column_alone(one: dict, tmp_path: Path) -> None:
     assert len(found.column("d0")) == 9  # read once somebody asks
 
 
+@pytest.mark.parametrize("head", [-1, 20])
+def test_a_new_row_draws_the_columns_that_it_stands_in_alone(one: dict, head: int, tmp_path: Path) -> None:
+    """Whether its name comes first or last, and also where it joins one column after another."""
+    random = np.random.default_rng(0)
+    runs = [run(one, random, h, column, seed, h / 9) for h in range(9) for column in range(3) for seed in range(2)]
+    table(runs, tmp_path)
+    for column in (1, 0):
+        runs = [*runs, run(one, random, head, column, 0, 0.5)]
+        with mock.patch.object(ranks, "resample", wraps=ranks.resample) as drawn:
+            found = table(runs, tmp_path)
+        assert drawn.call_count == 1
+        assert equal(found, table(runs, None))
+
+
 @pytest.mark.parametrize(("band", "n_tested"), [(0.0, 2), (3.0, 1)])
 def test_pairs_near_the_level_are_decided_again_when_it_moves(
     one: dict, band: float, n_tested: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

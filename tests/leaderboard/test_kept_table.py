@@ -72,11 +72,39 @@ def test_other_code_makes_another_table(large: Path, monkeypatch: pytest.MonkeyP
     assert made(large)[1]
 
 
-@pytest.mark.parametrize("content", ["", "{}", '{"key": 1}', '{"cells'])
+@pytest.mark.parametrize("content", ["", "{}", '{"key": 1}', '{"cells', "\n", "\n{}"])
 def test_a_damaged_file_is_made_anew(large: Path, content: str) -> None:
+    whole = (large / KEPT).read_bytes()
     (large / KEPT).write_text(content)
     assert made(large)[1]
-    assert json.loads((large / KEPT).read_text())["key"]
+    assert (large / KEPT).read_bytes() == whole
+
+
+def test_a_table_is_known_by_its_first_line_however_the_rest_is_spelled(large: Path) -> None:
+    before, _ = made(large)
+    head, _, told = (large / KEPT).read_bytes().partition(b"\n")
+    key = head.decode().split()[0]
+    spelled = json.dumps(json.loads(told), indent=1).encode()
+    (large / KEPT).write_bytes(kept_table._head(key, spelled) + b"\n" + spelled)
+    after, was_made = made(large)
+    assert not was_made
+    assert equal(before, after)
+
+
+@pytest.mark.parametrize("harm", ["key", "one digit of the table", "short", "no first line", "key alone"])
+def test_a_file_is_shown_only_as_it_was_saved(large: Path, harm: str) -> None:
+    head, _, told = (large / KEPT).read_bytes().partition(b"\n")
+    key = head.split()[0]
+    harmed = {
+        "key": head.replace(key, key[::-1]) + b"\n" + told,
+        "one digit of the table": head + b"\n" + told.replace(b"0.9", b"0.8", 1),
+        "short": (head + b"\n" + told)[:-1],
+        "no first line": told,
+        "key alone": key + b"\n" + told,
+    }[harm]
+    assert harmed != head + b"\n" + told
+    (large / KEPT).write_bytes(harmed)
+    assert made(large)[1]
 
 
 def test_a_small_board_leaves_no_file(board: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ import pytest
 from scipy.special import ndtr, ndtri
 
 from probe.leaderboard import seeds
-from probe.leaderboard.leads import Leads, resample
+from probe.leaderboard.leads import Draws, Leads, resample
 from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances
 from probe.leaderboard.ranks import rank
 from probe.leaderboard.statistics import Scores, scores, spread
@@ -69,16 +69,16 @@ def test_seeds_that_scatter_widen_the_ranks_unless_all_scatter_alike() -> None:
 
 def ranked_in_full(columns: list[list[Scores]], level: float = 0.95, n_resamples: int = 200) -> list[tuple]:
     """`rank` without bounds: every pair's tail, and every lead of every resample."""
-    rng = np.random.default_rng(0)
     tails, largest = [], []
-    for column in columns:
+    for place, column in enumerate(columns):
         by_seed, upper = influences_by_seed(column), np.triu_indices(len(column), 1)
         found = pair_variances(column, by_seed)
         means = np.array([system.value for system in column])
         lead, tail = means[:, None] - means, np.full((len(column), len(column)), 0.5)
         tail[upper] = tail.T[upper] = pair_law(found).spread(found.at(upper)).tail(np.abs(lead[upper]))
         tails.append(np.where(lead > 0, tail, 1 - tail))
-        deviations, errors = resample(by_seed.sum(axis=1), spread(column).added, n_resamples, rng)
+        draws = Draws.by_place(len(column), place)
+        deviations, errors = resample(by_seed.sum(axis=1), spread(column).added, n_resamples, draws, 0)
         inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
         largest.append(((deviations[:, None, :] - deviations[:, :, None]) * inverse).max(axis=2))
     least = float(ndtri((1 + level) / 2))
@@ -119,7 +119,8 @@ def test_a_quantile_is_above_what_it_exceeds(n_systems: int) -> None:
     random = np.random.default_rng(n_systems)
     influences = random.normal(size=(n_systems, 60)) / 60
     influences[1] = influences[0]
-    deviations, errors = resample(influences, random.uniform(0, 0.01, n_systems), 300, random)
+    draws = Draws.by_place(n_systems)
+    deviations, errors = resample(influences, random.uniform(0, 0.01, n_systems), 300, draws, n_systems)
     leads = Leads(deviations, errors, random.normal(size=n_systems))
     ratios = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
     for system in range(0, n_systems, max(1, n_systems // 10)):
