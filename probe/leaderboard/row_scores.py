@@ -45,6 +45,8 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         self._names, self._origins = frame["digest"].tolist(), frame[["dataset.fingerprint", "protocol.parameters"]]
         self._made: dict[str, dict[str, Scores]] = {}
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
+        self._systems_named: dict[str, dict[str, str]] = {}
+        self._of_bits = _of_bits(frame) if has_bits(metric) else set()
         cells: dict[str, dict[str, list[int]]] = {}
         for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
             cells.setdefault(column, {}).setdefault(row, []).append(i)
@@ -80,16 +82,15 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         """What names the random numbers of some rows of a column: the runs, whatever they are called and come after."""
         systems = self.systems[column]
         origin = self._origins.iloc[next(iter(systems.values()))[0]].tolist()  # as of all runs of the column
-        return Draws(digest(origin), [min(self._names[i] for i in systems[row]) for row in rows])
+        if column not in self._systems_named:
+            self._systems_named[column] = {row: min([self._names[i] for i in own]) for row, own in systems.items()}
+        named = self._systems_named[column]
+        return Draws(digest(origin), [named[row] for row in rows])
 
     def _digest(self, column: str, rows: Sequence[str]) -> str:
-        if not has_bits(self._metric):
+        if column not in self._of_bits:
             return ""
         systems = self.systems[column]
-        # All that stand in the column: what one of them skips or tests besides gives the others other places.
-        every = [i for own in systems.values() for i in own]
-        if not _all_alike(self._runs, every) or any(self._runs[i][7] for i in every):
-            return ""
         runs = self._runs[[i for row in rows for i in systems[row]]]
         number, n_scored, bits = runs[:, 0], runs[:, 2], runs[:, 4]
         told = json.dumps([n_scored[0], number.tolist(), [len(systems[row]) for row in rows]])
@@ -112,6 +113,16 @@ class RowScores(Mapping[tuple[str, str], Scores]):
             learnt = np.mean([runs[i][8] for i in own])
             found[row] = scores(of_rows, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
         return found
+
+
+def _of_bits(frame: pd.DataFrame) -> set[str]:
+    """Columns of which the scores follow from bits alone: all runs test the same rows, skip none and are no folds.
+
+    All that stand in the column count: what one of them skips or tests besides gives the others other places.
+    """
+    of_column = frame.groupby("column", sort=False)
+    alike = (of_column[["dataset.test_rows", "n_scored"]].nunique() == 1).all(axis=1)
+    return set(alike[alike & (of_column[["skipped", "n_folds"]].max() == 0).all(axis=1)].index)
 
 
 def _all_alike(runs: Any, members: Sequence[int]) -> bool:
