@@ -2,7 +2,7 @@
 
     python benchmarks/leaderboard.py [--runs 10000] [--keep FOLDER] [--parts bootstrap page folders new_run]
 
-`new_run` is the table after one more run, where all before is kept: another seed, then the first cell of a row.
+`new_run` is the table after new runs, where all before is kept: another seed, cells of a new row, a whole one.
 
 Prints seconds, and ratios: cold reading against `json.load` of the same files alone; the bootstrap of one column
 against one matrix product per resample, which is what resampling the rows costs at least.
@@ -86,20 +86,25 @@ def bench_folders(root: Path) -> None:
 
 
 def bench_new_run(root: Path) -> None:
-    """The index, and the table, after each of some new runs."""
-    seed = 1 + int(read_folders([root]).frame["seed"].max())
-    build_table(read_folders([root]))
-    more = [("nothing new", "", "", 0), ("another seed", "backbone3", "data3", seed),
-            ("and one more", "backbone4", "data12", seed),
-            ("a cell of a new row", f"backbone_{seed}", "data5", 0)]  # fmt: skip
-    for what, backbone, dataset, of_run in more:
-        if backbone:
+    """The index, and the table, after some new runs: of one cell, and of a row that stands in every column."""
+    found = read_folders([root])
+    seed, columns = 1 + int(found.frame["seed"].max()), sorted(found.frame["dataset"].unique())
+    build_table(found)
+    more = [("nothing new", "", [], 0), ("another seed", "backbone3", columns[3:4], seed),
+            ("and one more", "backbone4", columns[12:13], seed),
+            ("a cell of a new row", f"backbone_{seed}", columns[5:6], 0),
+            ("its second cell", f"backbone_{seed}", columns[11:12], 0),
+            ("a whole new row", f"new_{seed}", columns, 0)]  # fmt: skip
+    for what, backbone, datasets, of_run in more:
+        for dataset in datasets:
             write_run(root, backbone, "head1", dataset, of_run, n_test=N_TEST, skill=0.5)
+        if datasets:
             time.sleep(3)
         records: list[Records] = []
         read = seconds(lambda found=records: found.append(read_folders([root])))
         table = seconds(lambda found=records: build_table(found[0]))
-        print(f"{what:20s} index {read}, table {table}, together {read.cpu + table.cpu:.2f} s of processor time")
+        print(f"{what:20s} index {read}, table {table}, together {read.cpu + table.cpu:.2f} s of processor time",
+              flush=True)  # fmt: skip
 
 
 def bench_bootstrap(n_systems: int = 20, n_datasets: int = 10, n_rows: int = 10_000, n_seeds: int = 3) -> None:

@@ -28,7 +28,8 @@ def one_line(value: Any) -> str:
 
     That takes escape codes, line ends, tabs, marks that turn the direction of writing, and bytes that are no text.
     """
-    return "".join(c if c.isprintable() else " " for c in str(value))
+    text = str(value)
+    return text if text.isprintable() else "".join(c if c.isprintable() else " " for c in text)
 
 
 def csv_cell(value: Any) -> Any:

@@ -59,7 +59,7 @@ def sized_cells(table: Table, frame: pd.DataFrame) -> pd.DataFrame:
     told = frame["dataset"] + ", " + frame["protocol.parameters"].map(protocols)
     group = dict(zip(names, told.tolist(), strict=True))
     return table.cells.assign(
-        n_rows=[round(float(np.mean([n_rows[name] for name in runs]))) for runs in table.cells["runs"]],
+        n_rows=[round(sum(n_rows[name] for name in runs) / len(runs)) for runs in table.cells["runs"]],
         group=[group[runs[0]] for runs in table.cells["runs"]],
     )
 

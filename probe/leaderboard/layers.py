@@ -16,7 +16,7 @@ from probe.core.escaping import one_line
 from probe.core.terminal import columns, drawn
 from probe.leaderboard.export import title
 from probe.leaderboard.screen import Layout, tables
-from probe.leaderboard.select import natural
+from probe.leaderboard.select import as_dicts, natural
 from probe.leaderboard.table import Table
 from probe.metrics.shared.intervals import FloatArray
 
@@ -88,7 +88,7 @@ def gather(table: Table, frame: pd.DataFrame) -> list[Depth]:
     """
     cells: dict[tuple[str, bool], dict[tuple[str, int], Mapping[Any, Any]]] = {}
     found: dict[str, list[Found]] = {}
-    for cell in table.cells.to_dict("records"):
+    for cell in as_dicts(table.cells):
         read = READ.search(str(cell["row"]))
         layer = read[1] if read else END
         name = f"{READ.sub('', str(cell['row']))}, {cell['column']}"
@@ -98,9 +98,11 @@ def gather(table: Table, frame: pd.DataFrame) -> list[Depth]:
         entry = ENTRY.fullmatch(layer)
         key = (entry[1], int(entry[2])) if entry else (layer, 0)
         cells.setdefault((name, entry is not None), {})[key] = cell
-    names = dict.fromkeys([*cells, *((name, False) for name in found)])
+    # One layer is no depth.
+    several = [key for key, group in cells.items() if key[1] or key[0] in found or len(group) > 1]
+    names = dict.fromkeys([*several, *((name, False) for name in found)])
     depths = [_depth(name, cells.get((name, by_head), {}), by_head, found.get(name, [])) for name, by_head in names]
-    return [depth for depth in depths if len(depth.layers) > 1 or depth.heads]  # one layer is no depth
+    return [depth for depth in depths if len(depth.layers) > 1 or depth.heads]
 
 
 def _found(layer: str, cell: Mapping[Any, Any], frame: pd.DataFrame) -> Found:

@@ -18,6 +18,7 @@ from probe.leaderboard.curves import sized_cells
 from probe.leaderboard.export import title
 from probe.leaderboard.pairwise import packed
 from probe.leaderboard.seeds import FloatArray
+from probe.leaderboard.select import as_dicts
 from probe.leaderboard.table import Table
 from probe.leaderboard.views import measure_facts, measures, plain_views, tables, view
 
@@ -81,7 +82,7 @@ def page_data(
     """All that the page shows, as plain JSON."""
     found, without = tables(table, frame, max_read)
     wanted = page_runs.fields(frame, [one.metric for one in found], COSTS.values())
-    by_name = {run["name"]: run for run in frame[wanted].to_dict("records")}
+    by_name = {run["name"]: run for run in as_dicts(frame[wanted])}
     lines = {line["row"]: line for other in found for line in other.ranking.to_dict("records")}
     places = {row: place for place, row in enumerate(lines)}
     cells = _shared_cells(found, frame)
@@ -136,7 +137,7 @@ def _shared_cells(found: list[Table], frame: pd.DataFrame) -> dict[str, dict[str
     """Row -> column -> what is the same of a cell by any metric; the table that comes first says it."""
     cells: dict[str, dict[str, dict[Any, Any]]] = {}
     for table in found:
-        for cell in sized_cells(table, frame).to_dict("records"):
+        for cell in as_dicts(sized_cells(table, frame)):
             cells.setdefault(cell["row"], {}).setdefault(cell["column"], cell)
     return cells
 

@@ -52,7 +52,9 @@ def gather(
     """
     leading = set(first)
     order = [*first, *(i for i in range(len(runs)) if i not in leading)]
-    found = [_known(run, column) for run, column in runs]
+    metrics = {key: key.removeprefix(METRIC) for key in (runs[0][0] if runs else ()) if key.startswith(METRIC)}
+    columns = {column: one_line(column) for _, column in runs}
+    found = [_known(run, columns[column], metrics) for run, column in runs]
     results: dict[int, dict[str, Any] | None] = {}
     for place in order[:max_read]:
         found[place], results[place] = _facts(*runs[place])
@@ -75,10 +77,10 @@ def gather(
     return found, classes
 
 
-def _known(run: Run, column: str) -> dict[str, Any]:
-    """What the table knows of a run whose record is not read."""
-    metrics = {key.removeprefix(METRIC): [digits(v)] for key, v in run.items() if key.startswith(METRIC) and v == v}
-    known = {"name": one_line(run["name"]), "column": one_line(column), "seed": run["seed"], "metrics": metrics}
+def _known(run: Run, column: str, metrics: Mapping[str, str]) -> dict[str, Any]:
+    """What the table knows of a run whose record is not read; `metrics` are the fields and names of all."""
+    told = {name: [digits(run[field])] for field, name in metrics.items() if run[field] == run[field]}
+    known = {"name": one_line(run["name"]), "column": column, "seed": run["seed"], "metrics": told}
     return known | ({"fold": run["fold"]} if run["n_folds"] else {})
 
 

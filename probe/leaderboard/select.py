@@ -64,6 +64,12 @@ def joined(frame: pd.DataFrame, fields: Sequence[str]) -> list[str]:
     return spelled[0] if len(spelled) == 1 else [" ".join(values) for values in zip(*spelled, strict=True)]
 
 
+def as_dicts(frame: pd.DataFrame) -> list[dict[Any, Any]]:
+    """The lines of a frame; those of `to_dict("records")`, which looks at every value by itself."""
+    names = list(frame.columns)
+    return [dict(zip(names, line, strict=True)) for line in zip(*(frame[name].tolist() for name in names), strict=True)]
+
+
 def add_fields(frame: pd.DataFrame, names: Iterable[str]) -> pd.DataFrame:
     """The frame with a column for each name, taken from the runs' resolved configuration where it is not there yet.
 

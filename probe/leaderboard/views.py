@@ -12,7 +12,7 @@ from probe.core.escaping import one_line
 from probe.leaderboard.export import title
 from probe.leaderboard.pairwise import differences
 from probe.leaderboard.records import METRIC, Records
-from probe.leaderboard.select import natural
+from probe.leaderboard.select import as_dicts, natural
 from probe.leaderboard.table import Table, build_table, measures
 from probe.metrics.shared.metric import OF_THE_TARGET, Metric
 
@@ -78,7 +78,7 @@ def view(table: Table, places: Mapping[str, int], kept: Sequence[str]) -> dict[s
         places: Of the rows of the page.
         kept: The rows whose paired differences are told.
     """
-    cells = {(cell["row"], cell["column"]): cell for cell in table.cells.to_dict("records")}
+    cells = {(cell["row"], cell["column"]): cell for cell in as_dicts(table.cells)}
     names = table.column_names
     return {
         "metric": table.metric,
