@@ -5,8 +5,8 @@
 Makes runs of so many rows, columns and seeds (or takes those of `--keep`), writes the page as
 `probe leaderboard --html` does, and prints its size and seconds: to write it, to open it until the table stands and
 until the plots do, and from a click to the next picture for sorting by a column, filtering, opening a row, showing all
-rows. `--shots` leaves pictures of it at the size of a desktop, of a phone, and in the dark. Needs Chromium
-and playwright.
+rows, with the processor time of the page's thread until all is still. `--shots` leaves pictures of it at the size of a
+desktop, of a phone, and in the dark. Needs Chromium and playwright.
 """
 
 from __future__ import annotations
@@ -64,8 +64,10 @@ def measure(file: Path, shots: Path | None) -> None:
             if shots:
                 tab.screenshot(path=shots / f"{name}.png")
             if name == "desktop":
+                session = tab.context.new_cdp_session(tab)
+                session.send("Performance.enable", {"timeDomain": "threadTicks"})
                 for step, (selector, act) in STEPS.items():
-                    print(f"  {step:20s} {timed(tab, selector, act)}", flush=True)
+                    print(f"  {step:20s} {timed(tab, session, selector, act)}", flush=True)
                     if shots and step == "open a row":
                         tab.screenshot(path=shots / "row.png")
             heap = tab.evaluate("performance.memory ? performance.memory.usedJSHeapSize : 0")
@@ -74,8 +76,15 @@ def measure(file: Path, shots: Path | None) -> None:
         browser.close()
 
 
-def timed(tab: Any, selector: str, act: str) -> str:
-    """Milliseconds of the work that an event sets off, and to the picture after it."""
+def busy(session: Any) -> float:
+    """Milliseconds of processor time that the page's thread has used: other work on the machine is none of it."""
+    told = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    return 1000 * float(told["ThreadTime"])
+
+
+def timed(tab: Any, session: Any, selector: str, act: str) -> str:
+    """Milliseconds of the work that an event sets off, to the picture after it, and busy ones until all is still."""
+    before = busy(session)
     work, painted = tab.evaluate(
         "async (selector) => { const element = document.querySelector(selector);"
         " const next = () => new Promise((done) => requestAnimationFrame(() => setTimeout(done, 0)));"
@@ -83,8 +92,11 @@ def timed(tab: Any, selector: str, act: str) -> str:
         " await next(); return [work, performance.now() - start]; }",
         selector,
     )
-    tab.wait_for_timeout(400)  # the plots follow
-    return f"{work:6.0f} ms of work, {painted:6.0f} ms to the next picture"
+    last = -1.0
+    while busy(session) - last > 5:  # rows that come some at a time, and the plots, follow
+        last = busy(session)
+        tab.wait_for_timeout(1000)
+    return f"{work:6.0f} ms of work, {painted:6.0f} ms to the next picture, {last - before:6.0f} ms of the processor"
 
 
 def main() -> None:

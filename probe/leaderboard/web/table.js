@@ -83,8 +83,10 @@ function drawTable() {
     rows.push(make("tr", { class: "nothing" }, make("td", { colspan: columns.length + data.fields.length + 1 }, `${nothingLeft()} `,
       button("Clear the filter", () => { change({ filter: "" }); $("filter").focus(); }))));
   }
-  const body = $("board").tBodies[0];
-  if (rows.length !== body.rows.length || rows.some((row, i) => row !== body.rows[i])) body.replaceChildren(...rows);
+  const body = $("board").tBodies[0], there = [...body.rows];
+  // Where rows only join those that stand, these stay: what is taken out is styled and laid out anew.
+  if (there.length < rows.length && there.every((row, i) => row === rows[i])) body.append(...rows.slice(there.length));
+  else if (there.length !== rows.length || rows.some((row, i) => row !== there[i])) body.replaceChildren(...rows);
   $("count").textContent = `${lines.length} of ${view().lines.length} rows`;
   $("more").hidden = lines.length <= shownRows;
   $("more-rows").textContent = `Show ${Math.min(PAGE, lines.length - shownRows)} more`;
