@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +85,9 @@ def read_run(folder: str | Path) -> dict[str, Any]:
     predictions = read_predictions(folder, result)
     try:
         record = flat_record(result)
-        values = {metric.name: values for metric, values in _rankable(record, predictions)}
-        _check_predictions(record, predictions, values)
-        bits = [np.packbits(v > 0).tobytes() for name, v in values.items() if has_bits(metric_of(record, name))]
+        measured = list(_rankable(record, predictions))
+        _check_predictions(record, predictions, measured)
+        bits = [np.packbits(values > 0).tobytes() for metric, values in measured if has_bits(metric)]
         return record | {"n_scored": len(predictions["row"]), "correct": bits[0] if bits else b""}
     except InputError:
         raise
@@ -260,7 +260,9 @@ def row_values(metric: Metric, predictions: Predictions, scores: Any) -> FloatAr
     return metric.rows(scores) if kept is None else kept.astype(np.float64)
 
 
-def _check_predictions(record: Mapping[str, Any], predictions: Predictions, values: Mapping[str, FloatArray]) -> None:
+def _check_predictions(
+    record: Mapping[str, Any], predictions: Predictions, measured: Sequence[tuple[Metric, FloatArray]]
+) -> None:
     """Refuses metrics that the predictions do not give: somebody changed one of the two."""
     lengths = {len(array) for array in predictions.values()}
     if lengths not in ({record["n_test"]}, {record["n_test"] - record["skipped"]}) or lengths == {0}:
@@ -271,8 +273,8 @@ def _check_predictions(record: Mapping[str, Any], predictions: Predictions, valu
     labels = predictions["label"]
     if wrong := named(record["dataset.target"]).fits_record(labels, record["n_classes"]):
         raise InputError(f"labels in {PREDICTIONS} {wrong}")
-    for name, of_rows in values.items():
-        stated, tolerance = record[f"{METRIC}{name}"], metric_of(record, name).tolerance
+    for metric, of_rows in measured:
+        name, stated, tolerance = metric.name, record[f"{METRIC}{metric.name}"], metric.tolerance
         value = float(of_rows.mean())
         if math.isnan(value):  # some rows are not looked at; telling so beforehand would take twice as long
             value = float(np.nanmean(of_rows))
