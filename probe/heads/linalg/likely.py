@@ -15,8 +15,8 @@ PAIRS_PER_ROW = 32
 """Of a row and a class that are kept at most, on average; each costs two products of a row and coefficients."""
 ALL_BUT = 0.01
 """Of the probability on wrong classes, so much may be left out: more pairs than that takes are not kept."""
-LEAST_KEPT = 0.5
-"""Where pairs hold less of it, the rest is most, and they say little that the curvature class by class does not."""
+LEAST_KEPT = 0.25
+"""Where pairs hold less of it, they say little that the curvature class by class does not."""
 SAMPLED_ENTRIES, SAMPLES = 2**21, 16
 """Probabilities from which the least that is kept is read off, and the places where these lie among the rows."""
 ACCURACY, MAX_STEPS = 0.2, 60

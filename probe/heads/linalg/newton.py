@@ -194,6 +194,7 @@ def _newton(
         )
         if loss.smooth:
             recycled.remember(seen)
+            del seen, precondition  # of many classes as large as all that the next system takes
         else:
             # What one point says of curvature need not hold at the next: what a step would gain, by its own.
             softest, gap = math.inf, min(gap, -0.5 * dot(gradient, direction))
