@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from probe.core.base import Backbone, Dataset, IntArray, Split, SplitProtocol
 
 if TYPE_CHECKING:
+    from probe.core.files import Stamp
     from probe.experiment.prompts import Prompts
     from probe.experiment.transfer import Transfer
     from probe.features.store import FeatureStore
@@ -160,12 +161,12 @@ class Named:
     """A drawn request, all that can change its numbers, and the folder that is named by this.
 
     Attributes:
-        started: When it was asked for, in seconds since the epoch.
+        found: The result that stood there when it was asked for, None for none.
         beside: The same fit on shifted test rows, where these were asked for.
     """
 
     drawn: Drawn
     determinants: Mapping[str, Any]
     folder: Path
-    started: float = 0.0
+    found: Stamp | None = None
     beside: tuple[Named, ...] = ()

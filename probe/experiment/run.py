@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
 
 from probe.core.device import resolve_device
+from probe.core.files import Stamp
 from probe.experiment import calibration, forecast, identity
 from probe.experiment.checks import (
     check_calibrate,
@@ -66,12 +68,11 @@ def run_once(request: Run) -> tuple[Path, bool]:
 
 def prepare(request: Run) -> Named:
     """Steps 1 to 3: all that can be refused without computing anything."""
-    started = time.time()
     every = [name(draw(check(one))) for one in runs_of(request)]
     for named in every:
         if request.force or find_complete(named.folder) is None:
             check_place(named.folder)
-    named, *beside = (replace(named, started=started) for named in every)
+    named, *beside = (replace(named, found=stamp_of(named.folder)) for named in every)
     return replace(named, beside=tuple(beside))
 
 
@@ -86,13 +87,13 @@ def carry_out_once(named: Named) -> tuple[Path, bool]:
 
 def carry_out_alone(named: Named, fitted: Fitted | None = None) -> tuple[Fitted | None, bool]:
     """Step 4 of one run folder, with the fit of another on the same rows; returns its own, and whether it was made."""
-    started = named.started
     force = named.drawn.checked.asked.force
     if not force and find_complete(named.folder) is not None:
         return None, False
     with claim(named.folder):
-        # Another process may have made it while this one waited; then it is new enough for `force` too.
-        if find_complete(named.folder) is not None and (not force or is_newer(named.folder, started)):
+        # Another process may have made it while this one waited; then it is new enough for `force` too. That is another
+        # file than was there before: its time says nothing, clocks of a shared folder need not agree.
+        if find_complete(named.folder) is not None and (not force or stamp_of(named.folder) != named.found):
             return None, False
         return carry_out(named, fitted), True
 
@@ -190,5 +191,9 @@ def carry_out(named: Named, fitted: Fitted | None = None) -> Fitted | None:
     return shared
 
 
-def is_newer(folder: Path, moment: float) -> bool:
-    return (folder / RESULT).stat().st_mtime > moment
+def stamp_of(folder: Path) -> Stamp | None:
+    """Tells the result of a run folder from every other that stood or will stand there; None where there is none."""
+    try:
+        return Stamp.of(os.stat(folder / RESULT))
+    except OSError:
+        return None

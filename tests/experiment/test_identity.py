@@ -2,6 +2,8 @@
 
 import inspect
 import json
+import os
+import time
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -172,6 +174,14 @@ def test_jobs_that_mean_the_same_run_once(ask: Any) -> None:
     assert ask(LinearProbe(Cs=[0.1, 1.0]), features={"dtypes": {"pooled": "float32"}}) == (folder, False)
     assert ask(LinearProbe(Cs=[0.1, 1.0]), force=True) == (folder, True)
     assert ask(LinearProbe(Cs=[0.1, 10]))[0] != folder
+
+
+def test_a_run_whose_clock_was_ahead_is_made_again_where_that_is_forced(ask: Any) -> None:
+    folder, _ = ask(LinearProbe(Cs=[1.0]))
+    later = time.time() + 3600
+    os.utime(folder / "result.json", (later, later))
+    assert ask(LinearProbe(Cs=[1.0]), force=True) == (folder, True)
+    assert (folder / "result.json").stat().st_mtime < later
 
 
 def test_the_run_computes_what_its_name_says(ask: Any) -> None:
