@@ -57,8 +57,9 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
         leftover.unlink(missing_ok=True)
     shapes = next(block.shapes for block in blocks.values() if block.shapes)
     ragged = ragged_kinds(blocks)
-    check_room(work, ragged, blocks)
-    assembled = {kind: assemble(work, kind, blocks) for kind in plan.kinds if kind in ragged}
+    in_order = [kind for kind in plan.kinds if kind in ragged]
+    check_room(work, in_order, blocks)
+    assembled = {kind: assemble(work, kind, blocks) for kind in in_order}
     hashes = fill_empty_blocks(work, blocks, shapes, ragged)
     valid = np.ones(plan.n_rows, dtype=np.bool_)
     valid[list(invalid)] = False

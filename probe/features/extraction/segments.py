@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -50,10 +51,12 @@ def check_segments(work: Work, kind: str, blocks: Mapping[int, Block]) -> None:
 
 def check_room(work: Work, kinds: Iterable[str], blocks: Mapping[int, Block]) -> None:
     """Refuses to assemble what the disk cannot hold: segments stay until all arrays are made of them."""
-    needed = sum(
-        _n_bytes(work.plan, kind, block) for kind in kinds for block in blocks.values() if kind in block.places
-    )
-    # What a process that was killed has assembled already is written over, and gives its room back only then.
+    grown = needed = 0
+    for kind in kinds:
+        n_bytes = sum(_n_bytes(work.plan, kind, block) for block in blocks.values() if kind in block.places)
+        needed = max(needed, grown + n_bytes)
+        # What a process that was killed has assembled stays until the new array takes its place.
+        grown += n_bytes - _size(work.data / array_file(kind))
     free = shutil.disk_usage(work.data).free
     if needed > free:
         raise StoreError(
@@ -115,6 +118,14 @@ def _in_order(work: Work, kind: str, blocks: Mapping[int, Block]) -> Iterator[ND
         if block_hash(tokens) != block.hashes[kind]:
             raise _lost(work, kind, number)
         yield tokens
+
+
+def _size(path: Path) -> int:
+    """Bytes of a file, 0 where there is none."""
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _n_bytes(plan: Plan, kind: str, block: Block) -> int:
