@@ -144,7 +144,8 @@ class LinearProbe(MultinomialPath):
             return None
         present, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
         kind = self.class_weight if isinstance(self.class_weight, Mapping) else "balanced"
-        return torch.from_numpy(self._class_weights(self.classes_[present], counts, kind)[place])
+        weights = self._class_weights(self.classes_[present], counts, kind)[place]
+        return torch.from_numpy(weights / weights.mean())
 
     @staticmethod
     def _class_weights(classes: NDArray[Any], counts: IntArray, kind: str | Mapping[Any, float]) -> FloatArray:

@@ -488,3 +488,20 @@ def test_weights_of_single_classes_are_scikit_learn_s(weights):
     peer = LogisticRegression(C=0.1, class_weight={0: 1.0, 1: 1.0, 2: 5.0}, tol=1e-10, max_iter=10_000).fit(X, y)
     head = LinearProbe([0.1], class_weight=weights, tol=1e-12).fit(X, y)
     np.testing.assert_allclose(head.predict_proba(X), peer.predict_proba(X), atol=1e-4)
+
+
+def test_a_class_of_weight_2_is_each_of_its_rows_twice_in_the_fit_and_in_the_scores():
+    X, y = overlapping(300, K=3)
+    weights = {0: 1, 1: 2, 2: 5}
+
+    def repeated(rows):
+        times = np.array([weights[label] for label in y[rows]])
+        return np.repeat(X[rows], times, axis=0), np.repeat(y[rows], times)
+
+    rows, held, Cs = slice(0, 200), slice(200, 300), [0.01, 1.0]
+    weighted = LinearProbe(Cs, class_weight=weights, tol=1e-12).fit(X[rows], y[rows], validation=(X[held], y[held]))
+    peer = LinearProbe(Cs, tol=1e-12).fit(*repeated(rows), validation=repeated(held))
+    np.testing.assert_allclose(weighted.scores_, peer.scores_)
+    np.testing.assert_allclose(weighted.coefs_path_, peer.coefs_path_, atol=1e-5)
+    assert weighted.C_ == peer.C_
+    np.testing.assert_allclose(weighted.coef_, peer.coef_, atol=1e-5)

@@ -174,6 +174,7 @@ class MultinomialPath(LogisticPath):
     def _validate(self, X: Any, codes: IntArray) -> tuple[FloatArray, FloatArray]:
         """(n_Cs,) rows that are right, and sums of cross-entropies over the rows of known classes."""
         device, weights = resolve_device(self.device), self._row_weights(codes)
+        weights = None if weights is None else weights.to(device)
         return validate(X, codes, self.coefs_path_, self.intercepts_path_, self.scaling, device, weights)
 
     def _row_weights(self, codes: IntArray) -> Tensor | None:
@@ -209,7 +210,7 @@ def validate(
         intercepts: (P, K) likewise.
         scaling: Of the rows.
         device: Where it is computed.
-        weights: (N,) what each row counts.
+        weights: (N,) what each row that is right counts.
     """
     import torch
     from torch.nn.functional import cross_entropy, pad
