@@ -228,10 +228,12 @@ def _read_file(array: Any, rows: IntArray, path: str, start: int) -> NDArray[Any
     file = os.open(path, os.O_RDONLY)
     try:
         for first, stop in itertools.pairwise([*runs, len(rows)]):
-            # At most 2 GB a call, which chunks and batches keep to.
-            n_read = os.preadv(file, [out[first:stop].data], start + int(rows[first]) * row_bytes)
-            if n_read < (stop - first) * row_bytes:
-                raise StoreError(f"{path} ends before row {rows[stop - 1]}: extract its features again")
+            left, place = memoryview(out[first:stop].reshape(-1).view(np.uint8)), start + int(rows[first]) * row_bytes
+            while left:  # a call gives 2 GB at most, and some file systems less
+                n_read = os.preadv(file, [left], place)
+                if not n_read:
+                    raise StoreError(f"{path} ends before row {rows[stop - 1]}: extract its features again")
+                left, place = left[n_read:], place + n_read
     finally:
         os.close(file)
     return out

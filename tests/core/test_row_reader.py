@@ -1,3 +1,5 @@
+import os
+
 import numpy as np
 import pytest
 
@@ -46,6 +48,13 @@ def test_views_that_leave_rows_or_columns_out_read_their_own(mapped):
     for view in (mapped[7:], mapped[::2], mapped[:, 1:], mapped[7:][3:20]):
         reader = RowReader({"tokens": view})
         assert np.array_equal(reader[np.array([4, 0, 5])]["tokens"], np.asarray(view)[[4, 0, 5]])
+
+
+@pytest.mark.skipif(not hasattr(os, "preadv"), reason="reads through the mapping")
+def test_a_call_that_gives_less_than_was_asked_for_is_followed_by_others(mapped, monkeypatch):
+    whole, rows = os.preadv, np.array([3, 4, 5, 9])
+    monkeypatch.setattr(os, "preadv", lambda file, buffers, place: whole(file, [buffers[0][:7]], place))
+    np.testing.assert_array_equal(RowReader({"tokens": mapped})[rows]["tokens"], np.asarray(mapped)[rows])
 
 
 def test_a_file_that_became_shorter_is_refused_and_a_removed_one_still_read(tmp_path, mapped):
