@@ -12,6 +12,7 @@ from contract_cases import contract_case
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 from places import CONF
+from plain_steps import without_fused_steps
 from sklearn.base import clone
 from sklearn.datasets import load_diabetes
 from sklearn.model_selection import cross_val_score
@@ -134,6 +135,17 @@ def test_a_float16_memmap_and_a_row_subset_give_what_the_array_gives(head, halve
 
 
 @every_head
+def test_how_rows_lie_in_memory_and_fused_steps_move_no_number(head, halves, tmp_path, monkeypatch):
+    X, y, X_test, _ = halves
+    expected = clone(head).fit(X, y).predict(X_test)
+    without_fused_steps(monkeypatch)
+    np.save(tmp_path / "x.npy", np.asfortranarray(X))
+    found = clone(head).fit(np.load(tmp_path / "x.npy", mmap_mode="r"), y).predict(X_test)
+    np.testing.assert_allclose(found, expected, rtol=1e-5)
+
+
+@every_head
+@pytest.mark.filterwarnings("ignore:features vary by")
 @pytest.mark.parametrize(
     "rows",
     [
