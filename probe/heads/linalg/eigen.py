@@ -14,6 +14,7 @@ from probe.core.arrays import RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import budget, resident_rows
 from probe.core.errors import InputError
+from probe.core.magnitudes import too_large
 from probe.core.terminal import passing
 from probe.heads.shared.head import FloatArray
 
@@ -125,7 +126,10 @@ class EigenRows:
         if product is None:
             return None
         covariance = product / self.n_rows - torch.outer(offset, offset)
-        return covariance / torch.outer(self._scale, self._scale)
+        covariance /= torch.outer(self._scale, self._scale)
+        if not torch.isfinite(covariance).all():
+            raise too_large()
+        return covariance
 
     def _few_rows(self) -> tuple[Tensor, Tensor, Tensor | None]:
         """Eigenvalues (R,), ascending, and basis (D, R) of fewer rows than features; the rotated rows where known.

@@ -15,6 +15,7 @@ from probe.core.arrays import RowStack, RowSubset, read_rows, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import full_precision, resolve_device
 from probe.core.errors import InputError
+from probe.core.magnitudes import check_features
 from probe.core.terminal import epochs
 from probe.heads.shared.base import Validation, check_lazy
 from probe.heads.shared.dense_labels import check_masks, is_labelled, pixel_counts
@@ -79,6 +80,7 @@ class DenseHead(ModuleHead):
         """Trains on maps X (N, C, h, w) and masks y (N, H, W), and chooses the learning rate on validation images."""
         self.check_parameters()
         X = self._check_rows(X, reset=True)
+        check_features(X)
         check_lazy(X)
         masks = check_masks(y, len(X))
         self.__dict__.pop("selection_", None)

@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.magnitudes import check_features
 from probe.heads.shared import saving
 from probe.heads.shared.base import N_AXES as N_AXES
 from probe.heads.shared.base import AnyHead, FloatArray, Validation
@@ -56,6 +57,7 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
         if y is None:
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = self._check_rows(X, reset=True)
+        check_features(X)
         return X, self._check_labels(y, len(X))
 
     def _check_parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[tuple[Any, IntArray]]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
@@ -14,6 +15,7 @@ from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
+from probe.core.magnitudes import too_large
 from probe.heads.linalg.eigen import SCALINGS, EigenRows, hold_bytes, scale_rows
 from probe.heads.shared.head import FloatArray, Head
 
@@ -98,7 +100,12 @@ class LogisticPath(Head):
             # Fewer rows than directions are a smaller problem in a basis of their own.
             if places is not None and len(places) >= features.rank:
                 return features.subset(places)
-        return EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
+        features = EigenRows(X, scaling=self.scaling, device=resolve_device(self.device))
+        # The curvature along the longest direction, under the weakest penalty.
+        longest = float(features.eigenvalues[:1].sum()) * features.n_rows * float(penalties(self.Cs).max())
+        if not longest < torch.finfo(features.dtype).max:
+            raise too_large()
+        return features
 
     def _linear(self, chunk: FloatArray, coef: FloatArray, intercept: FloatArray) -> FloatArray:
         """(n, K) logits; two classes get 0 and the score."""

@@ -12,6 +12,7 @@ from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
 from probe.core.finite import refuse_non_finite
+from probe.core.magnitudes import too_large
 from probe.heads.shared.head import Head, Validation
 from probe.heads.shared.one_pass import Second, Sweep
 from probe.heads.shared.streaming import check_stream
@@ -171,7 +172,7 @@ def _refuse(X: Any) -> NoReturn:
     """Says why the sums of X are not finite."""
     for rows in row_chunks(X):
         refuse_non_finite(np.asarray(X[rows]), rows.start)
-    raise InputError("features are too large, their squares overflow: divide them by a power of ten")
+    raise too_large()
 
 
 class MomentsHead(Head):

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
+from probe.core.magnitudes import check_features, check_numbers
 from probe.core.targets.number import Number, Numbers
 from probe.heads.shared.base import AnyHead, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
@@ -83,6 +84,7 @@ class NumberHead(RegressorMixin, AnyHead):
         if not np.isfinite(values).all():
             row = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
             raise InputError(f"y holds NaN or inf in row {row}: numbers to predict must be finite, drop that row")
+        check_numbers(values)
         if n_rows < 2:
             raise InputError("y holds one sample only, expected at least 2: give more rows")
         self.n_columns_ = given.shape[1] if given.ndim > 1 else 0
@@ -92,6 +94,7 @@ class NumberHead(RegressorMixin, AnyHead):
         if y is None:
             raise InputError(f"{type(self).__name__} requires y to be passed, but the target y is None")
         X = self._check_rows(X, reset=True)
+        check_features(X)
         return X, self._check_numbers(y, len(X))
 
     def _check_parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[tuple[Any, Numbers]]:

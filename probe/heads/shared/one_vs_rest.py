@@ -11,6 +11,7 @@ from probe.core.arrays import RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import refuse_non_finite
+from probe.core.magnitudes import check_features
 from probe.core.targets.labels import Labels
 from probe.heads.linalg.binary import BinaryLosses
 from probe.heads.linalg.newton import solve_path, warn_unconverged
@@ -48,6 +49,7 @@ class OneVsRestLinear(SeveralLabels, LogisticPath):
         self.check_parameters()
         self._forget()
         X, targets = self._check_rows(X, reset=True), self._targets(y, len(X))
+        check_features(X)
         self.classes_ = np.arange(targets.shape[1])
         if validation is not None:
             X_val = self._check_rows(validation[0], reset=False)

@@ -25,10 +25,10 @@ class TokenRows:
 
     def __init__(self, X: Any):
         self.array = X if lengths_of(X) is not None else np.asarray(X)
-        self.shape = tuple(self.array.shape)
-        if len(self.shape) != 2 or 0 in self.shape or np.dtype(self.array.dtype).kind not in "iu":
+        self.shape, self.dtype = tuple(self.array.shape), np.dtype(self.array.dtype)
+        if len(self.shape) != 2 or 0 in self.shape or self.dtype.kind not in "iu":
             raise InputError(
-                f"token_ids has shape {self.shape} and dtype {self.array.dtype}, expected whole numbers (N, T), at "
+                f"token_ids has shape {self.shape} and dtype {self.dtype}, expected whole numbers (N, T), at "
                 "least one: give the kind token_ids of a backbone of texts"
             )
 

@@ -1,0 +1,101 @@
+import warnings
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_iris
+
+import probe
+from probe.core.arrays import RowReader, RowSubset
+from probe.core.errors import InputError
+from probe.core.magnitudes import check_features, check_numbers
+from probe.heads.knn import KNearest
+from probe.heads.lda import LinearDiscriminant
+from probe.heads.linear import LinearProbe
+from probe.heads.ncm import NearestClassMean
+from probe.heads.ols import OrdinaryLeastSquares
+from probe.heads.svm import LinearSVM
+
+TOO_LARGE = "features are too large, their squares overflow: set standardize=true, or divide them by a power of ten"
+HARDLY_VARY = "features vary by .* a head may learn nothing: set standardize=true, or multiply them by a power of ten"
+
+
+@pytest.fixture
+def iris():
+    return load_iris(return_X_y=True)
+
+
+@pytest.mark.parametrize("scale", [1e-36, 1e-6, 1.0, 1e15])
+def test_features_of_every_usual_size_are_taken_and_those_that_hardly_vary_are_told(scale, iris):
+    X = (iris[0] * scale).astype(np.float32)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        check_features(X)
+    assert bool(said) == (scale < 1e-6)
+
+
+def test_zeros_constants_integers_and_the_largest_halves_are_no_matter():
+    for rows in (np.zeros((9, 2)), np.full((9, 2), 1e-30), np.ones((9, 2), int), np.empty((0, 2))):
+        check_features(rows)
+    check_features(np.array([[65504], [-65504]], np.float16))
+
+
+@pytest.mark.parametrize(
+    ("scale", "sentence"),
+    [(1e-41, "features are at most [78]e-41, whose squares are 0: multiply"), (1e160, TOO_LARGE)],
+)
+def test_features_that_cannot_be_computed_with_are_refused_wherever_they_lie(scale, sentence, iris):
+    X = iris[0] * scale
+    for rows in (X, RowSubset(X, np.arange(50, 100)), RowReader({"pooled": X[:, :2], "tokens": X.reshape(150, 2, 2)})):
+        with pytest.raises(InputError, match=sentence):
+            check_features(rows)
+    for head in (NearestClassMean(), KNearest()):
+        with pytest.raises(InputError, match=sentence):
+            head.fit(X, iris[1])
+
+
+@pytest.mark.parametrize("head", [LinearProbe(), LinearProbe(scaling="standard"), LinearSVM()])
+@pytest.mark.parametrize("scale", [1e18, 1e30])
+def test_linear_heads_say_that_single_precision_does_not_hold_their_squares(head, scale, iris):
+    X, y = (iris[0] * scale).astype(np.float32), iris[1]
+    with pytest.raises(InputError, match=TOO_LARGE):
+        head.fit(X, y)
+
+
+@pytest.mark.parametrize("scale", [1e-30, 1e30])
+def test_the_remedy_for_features_of_odd_size_works(scale, iris, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    X, y = (iris[0] * scale).astype(np.float32), iris[1]
+    data = {"train": (X[::2], y[::2]), "test": (X[1::2], y[1::2])}
+    given = {"backbone": "identity", "dataset": data, "quiet": True, "head": ("linear", {"Cs": [1.0]})}
+    if scale > 1:
+        with pytest.raises(InputError, match=TOO_LARGE):
+            probe.run(**given, standardize=False)
+    else:
+        with pytest.warns(UserWarning, match=HARDLY_VARY):
+            assert probe.run(**given, standardize=False).metrics["top1"].value < 0.5
+    assert probe.run(**given, standardize=True).metrics["top1"].value > 0.9
+
+
+def test_heads_without_a_unit_are_right_at_any_size_of_single_precision(iris):
+    X, y = iris
+    for scale in (1e-30, 1e30):
+        rows = (X * scale).astype(np.float32)
+        for head in (NearestClassMean(), LinearDiscriminant(), KNearest()):
+            with warnings.catch_warnings():
+                warnings.filterwarnings("ignore", HARDLY_VARY)
+                assert head.fit(rows, y).score(rows, y) > 0.9
+
+
+@pytest.mark.parametrize(
+    ("scale", "sentence"),
+    [(1e200, r"y holds 4e\+200, and squares of numbers to predict overflow: divide them by a power of ten"),
+     (1e-200, "y is at most 4e-200, and squares of numbers to predict are 0: multiply them by a power of ten")],
+)  # fmt: skip
+def test_numbers_to_predict_that_cannot_be_computed_with_are_refused(scale, sentence, iris):
+    Y = np.stack([iris[0][:, 0], iris[0][:, 1] * scale], axis=1)
+    with pytest.raises(InputError, match=sentence):
+        check_numbers(Y)
+    with pytest.raises(InputError, match=sentence):
+        OrdinaryLeastSquares().fit(iris[0], Y)
+    check_numbers(np.zeros((3, 1)))
