@@ -27,6 +27,7 @@ from probe.experiment.run import run
 from probe.features.store import FeatureStore
 from probe.heads.linear import LinearProbe
 from probe.heads.ncm import NearestClassMean
+from probe.heads.shared.base import AnyHead
 from probe.protocols.full import Full
 from probe.results.reader import read_result
 
@@ -137,7 +138,10 @@ def ran(folder: Any, data: Dataset, head: Any, protocol: Any = FULL, **options: 
     for name in ("head", "calibrated", "validation"):
         path = made / f"{name}.safetensors"
         arrays, told = tensors.read(path) if path.exists() else ({}, {})
+        told.pop("digest", None)  # of the arrays
         fitted |= {f"{name}/{key}": array for key, array in arrays.items()} | {name: json.dumps(told, sort_keys=True)}
+    if "head/model_" in fitted:  # of scikit-learn, whose files name places in memory
+        fitted["head/model_"] = AnyHead.load(made / "head.safetensors").predict(data.partitions["train"].rows)
     chosen = {key: record.get(key) for key in ("selection", "thresholds", "calibrate")}
     return Kept(fitted, chosen), record["metrics"]
 
