@@ -1,11 +1,11 @@
 import json
-import tempfile
 from functools import cache
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scratch import scratch
 
 from probe.backbones.huggingface import HuggingFaceBackbone, load
 from probe.core.errors import InputError
@@ -207,7 +207,7 @@ def contract_case():
     """A folder with a small model, the same whenever it is asked for."""
     transformers = pytest.importorskip("transformers")
     small = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
-    folder = tempfile.mkdtemp()
+    folder = scratch()
     config = transformers.ViTConfig(**small, image_size=32, patch_size=8)
     transformers.ViTModel(config).save_pretrained(folder)
     transformers.ViTImageProcessor(size={"height": 32, "width": 32}).save_pretrained(folder)

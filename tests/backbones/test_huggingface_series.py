@@ -1,8 +1,7 @@
-import tempfile
-
 import numpy as np
 import pytest
 import torch
+from scratch import scratch
 
 from probe.backbones.huggingface_series import SeriesModel, chronos_words
 from probe.core.errors import InputError
@@ -29,7 +28,7 @@ def config(kind, **more):
 
 def folder(kind, **more):
     torch.manual_seed(5)
-    path, made = tempfile.mkdtemp(), config(kind, **more)
+    path, made = scratch(), config(kind, **more)
     transformers.AutoModel.from_config(made).save_pretrained(path)
     return path
 
@@ -127,12 +126,12 @@ def drawn_config(kind, seed):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("kind", ["patchtst", "timesfm"])
-def test_features_of_any_configuration_are_those_of_the_model_whatever_stands_beside_a_row(kind, seed):
+def test_features_of_any_configuration_are_those_of_the_model_whatever_stands_beside_a_row(kind, seed, tmp_path):
     torch.manual_seed(seed)
-    path, (made, context) = tempfile.mkdtemp(), drawn_config(kind, seed)
+    made, context = drawn_config(kind, seed)
     model = transformers.AutoModel.from_config(made).eval()
-    model.save_pretrained(path)
-    backbone = SeriesModel(path)
+    model.save_pretrained(tmp_path)
+    backbone = SeriesModel(str(tmp_path))
     rows = series(context, context + 7, max(3, context // 3), context - 1, channels=3)
     together = features(backbone, rows, "tokens")
     assert together.shape == (4, 3, made.d_model if kind == "patchtst" else made.hidden_size)
@@ -203,9 +202,8 @@ def test_what_it_cannot_be_is_refused(options, text):
         SeriesModel(**options)
 
 
-def test_models_of_other_rows_are_refused_by_name():
-    path = tempfile.mkdtemp()
+def test_models_of_other_rows_are_refused_by_name(tmp_path):
     sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16}
-    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(path)
+    transformers.ViTModel(transformers.ViTConfig(**sizes, image_size=16, patch_size=8)).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="is a vit, expected one of patchtst, timesfm, chronos: set backbone=huggin"):
-        SeriesModel(path)
+        SeriesModel(str(tmp_path))

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from extraction_toys import ToyBackbone, toy_dataset
+from extraction_toys import ToyBackbone, Unguarded, toy_dataset
 
 from probe.core.base import Dataset
 
@@ -31,6 +32,20 @@ def make_dataset() -> Callable[..., Dataset]:
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     return tmp_path / "cache"
+
+
+@pytest.fixture
+def store(root: Path) -> Unguarded:
+    return Unguarded(root)
+
+
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can be let into, as none below pytest's own can; it is removed whatever its rights."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder)
+        for path in [Path(folder), *Path(folder).rglob("*")]:
+            path.chmod(0o755)
 
 
 @pytest.fixture

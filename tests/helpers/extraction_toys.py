@@ -13,7 +13,10 @@ import torch
 from probe.core.base import Dataset
 from probe.core.hashing import hash_arrays, hash_tensors
 from probe.core.ragged import Ragged
-from probe.features.store import FeatureStore
+from probe.features.store import Features, FeatureStore
+
+KINDS = ["pooled", "tokens", "map", "blocks.0"]
+"""Those of `ToyBackbone` of which all rows have one shape."""
 
 
 class Unguarded(FeatureStore):
@@ -98,3 +101,8 @@ class ToyPartition:
 def toy_dataset(n: int = 100, **options: Any) -> Dataset:
     parts = {"train": ToyPartition(n, **options), "test": ToyPartition(17, seed=1)}
     return Dataset("toys", ("a", "b", "c"), parts)
+
+
+def get(store: FeatureStore, backbone: Any, dataset: Dataset, kinds: Any = ("pooled",), **options: Any) -> Features:
+    options = {"batch_size": 8, "progress": False, "device": "cpu"} | options
+    return store.get(backbone, dataset, options.pop("partition", "train"), list(kinds), **options)
