@@ -1,4 +1,4 @@
-"""Every `probe` command that the README and the documents print is one that can be given."""
+"""Every `probe` command that the README, the documents and the experiments print is one that can be given."""
 
 import argparse
 import importlib.util
@@ -95,7 +95,7 @@ def composed(words: list[str]) -> None:
         firsts.append(f"hydra.searchpath=[{Path(folder).absolute().as_uri()}]")
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         config = hydra.compose("config", firsts, return_hydra_config=True)
-    if config.head is not None and not any("experiment=" in word for word in overrides):
+    if config.get("head") is not None and not any("experiment=" in word for word in overrides):
         plain = building.compose([word for word in firsts if "hydra" not in word.split("=")[0]], folder)
         building.check(plain)
 

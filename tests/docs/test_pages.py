@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from commands import command
-from pages import PAGES, Block, blocks, calls, name
+from pages import PAGES, Block, anchors, blocks, calls, name
 from places import ROOT
 
 DOCS = ROOT / "docs"
@@ -78,8 +78,11 @@ def test_the_readme_is_one_screen() -> None:
 def test_every_link_and_every_file_that_a_page_names_is_there(page: Path) -> None:
     text = page.read_text()
     for target in LINK.findall(text):
-        if not target.startswith(("http", "#")):
-            assert (page.parent / target.partition("#")[0]).exists(), f"{name(page)} links to {target}"
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            other = (page.parent / path).resolve() if path else page
+            assert other.exists(), f"{name(page)} links to {target}"
+            assert not anchor or anchor in anchors(other), f"{name(page)} links to {target}"
     for path in PATH.findall(text):
         assert (ROOT / path).exists() or written_here(page, path), f"{name(page)} names {path}"
 
@@ -122,10 +125,11 @@ def test_every_page_stands_in_the_menu_of_the_site() -> None:
 
 
 def test_every_choice_has_a_word_in_the_page_of_its_kind() -> None:
-    for group in ("head", "protocol", "dataset", "backbone"):
-        page = (DOCS / f"{group}s.md").read_text()
+    pages = {group: f"{group}s.md" for group in ("head", "protocol", "dataset", "backbone")} | {"experiment": "sweeps.md"}
+    for group, file in pages.items():
+        page = (DOCS / file).read_text()
         for path in (ROOT / "conf" / group).glob("*.yaml"):
-            assert f"`{path.stem}`" in page, f"docs/{group}s.md says nothing of {path.stem}"
+            assert f"`{path.stem}`" in page, f"docs/{file} says nothing of {path.stem}"
 
 
 def script(stem: str):  # type: ignore[no-untyped-def]

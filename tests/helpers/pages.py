@@ -41,8 +41,10 @@ class Block:
 
     @property
     def commands(self) -> list[str]:
-        """Its lines that call `probe`, without comments."""
+        """Its lines that call `probe`, without comments; of text those that begin with it, as yamls open."""
         lines = [re.split(r"\s{2,}#|\s# ", line)[0].strip() for line in self.text.splitlines()]
+        if self.language == "text":
+            return [line for line in lines if line.startswith("probe ")]
         return [line for line in lines if self.language == "sh" and re.search(r"\bprobe(\.features\.extract)? ", line)]
 
 
@@ -61,6 +63,22 @@ def blocks(page: Path) -> list[Block]:
         found.append(Block(page, i + 1, opening[1], "\n".join(lines[i + 1 : end]), above[1] if above else ""))
         i = end + 1
     return found
+
+
+def prose(page: Path) -> str:
+    """A page without its blocks."""
+    lines = page.read_text().splitlines()
+    for block in blocks(page):
+        for i in range(block.line - 1, block.line + len(block.text.splitlines()) + 1):
+            lines[i] = ""
+    return "\n".join(lines)
+
+
+def anchors(page: Path) -> set[str]:
+    """What links to the headings of a page end in."""
+    headings = re.findall(r"^#+ (.*)$", prose(page), re.MULTILINE)
+    plain = [re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading) for heading in headings]
+    return {re.sub(r"[-\s]+", "-", re.sub(r"[^\w\s-]", "", heading).strip().lower()) for heading in plain}
 
 
 def calls(command: str) -> list[list[str]]:
