@@ -22,7 +22,7 @@ from probe.datasets.shared.dictionaries import Coded, one_dictionary
 from probe.datasets.shared.labels import labels_as_read, read_class_names
 from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
-from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.sources import holds, unused_files
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 FEATURES = Role("features", "features_key", ("features",), ("pooled", "embeddings", "X", "x"), kind="arrays")
@@ -160,10 +160,9 @@ def _files(root: Path) -> tuple[dict[str, Path], list[str]]:
         if fitting:
             found[part] = fitting[0]
     if "train" not in found:
-        there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
         raise InputError(
-            f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train and test as {', '.join(SUFFIXES)}: "
-            "give the folder that holds them"
+            f"{holds(root)}, expected train and test as {', '.join(SUFFIXES)}: give the folder that "
+            "holds them, or the only file"
         )
     used = [*found.values(), *map(_labels_file, found.values())]
     return found, [p for s in SUFFIXES for p in unused_files(root, used, f"*{s}", "named for no partition")]

@@ -15,7 +15,7 @@ from probe.core.words import counted
 from probe.datasets.shared.files_below import check_link, files_below, is_image
 from probe.datasets.shared.labels import read_class_names
 from probe.datasets.shared.partitions import ImageFiles, make_dataset
-from probe.datasets.shared.sources import PARTITION_WORDS, passed_over
+from probe.datasets.shared.sources import PARTITION_WORDS, holds, passed_over
 
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val")}
 """Names of folders that each partition may have."""
@@ -100,9 +100,8 @@ def _partition_folders(root: Path) -> dict[str, str]:
     # A lone train/ beside other folders is more likely one whose test/ is called otherwise.
     if "train" not in folders or (len(folders) == 1 and len(classes) > 1):
         raise InputError(
-            f"{root} has {', '.join(there[:10]) or 'nothing'}{', ...' if len(there) > 10 else ''}, expected folders "
-            "train/ and test/ (or val/) with one folder per class in each, or nothing but a folder per class: arrange "
-            "the images so"
+            f"{holds(root)}, expected folders train/ and test/ (or val/) with one folder per class in each, or nothing "
+            "but a folder per class: arrange the images so"
         )
     return folders
 

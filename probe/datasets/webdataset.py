@@ -22,7 +22,7 @@ from probe.datasets.shared.columns import Role, required
 from probe.datasets.shared.labels import encode_labels, numbers_or_names, read_class_names, target_of
 from probe.datasets.shared.partitions import check_lengths, make_dataset
 from probe.datasets.shared.shards import Place, Sample, contents, expand, index
-from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.sources import holds, unused_files
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test",), "validation": ("validation", "val", "valid")}
 KEY = Role("the classes", "label_key", ("cls",), ("label", "class", "txt", "json"), kind="files")
@@ -157,10 +157,9 @@ def _shards(path: str | None, asked: dict[str, str | Sequence[str] | None]) -> S
     if missing:
         raise InputError(f"{len(missing)} shards are no files, the first is {missing[0]}: mend the names or the ranges")
     if not found["train"]:
-        there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
         raise InputError(
-            f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train-*.tar and test-*.tar (or val-*.tar): "
-            "give the folder that holds them, or name the shards in dataset.train and dataset.test"
+            f"{holds(root)}, expected train-*.tar and test-*.tar (or val-*.tar): give the folder that holds them, or "
+            "name the shards in dataset.train and dataset.test"
         )
     used = [shard for shards in found.values() for shard in shards]
     # Where the user names shards, the others are none of the dataset's.

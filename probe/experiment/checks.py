@@ -17,6 +17,7 @@ from probe.experiment.dense import grid_of_tokens
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
 from probe.experiment.request import Run, Teacher
+from probe.features.store import wrong_settings
 from probe.heads.shared.base import N_AXES
 from probe.protocols.shared.groups import groups_of
 from probe.protocols.shared.tasks import ComesInTasks
@@ -83,6 +84,13 @@ def check_rows_of(request: Run) -> None:
             check_rows(request.backbone, dataset)
     if request.teacher is not None:
         check_rows(request.teacher.backbone, request.dataset)
+
+
+def check_store(request: Run) -> None:
+    """Refuses a cache that cannot be there, and settings with which it extracts nothing."""
+    request.store.check_place()
+    if wrong := wrong_settings(**request.features):
+        raise InputError("; ".join(wrong))
 
 
 def _remedy(missing: Mapping[str, str], backbone: Backbone, head: AnyHead) -> str:

@@ -113,7 +113,9 @@ def _with_ranks(prepare: Prepare, config: Mapping[str, Any]) -> Iterator[str]:
         work = prepare(config)
         return work, work.facts
 
-    ranks.meet(FeatureStore(config["cache"]).root)
+    store = FeatureStore(config["cache"])
+    store.check_place()
+    ranks.meet(store.root)
     work, facts = ranks.one_first(hashed)
     ranks.agree(work.request.store.root, digest(repr({**config, "cache": None})), facts)
     for line in work.on(ranks.device(config["device"]), progress=not ranks.rank).extract():

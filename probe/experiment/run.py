@@ -17,6 +17,7 @@ from probe.experiment.checks import (
     check_groups,
     check_measures,
     check_rows_of,
+    check_store,
     check_tasks,
     uneven,
     usual_teacher,
@@ -68,6 +69,7 @@ def run_once(request: Run) -> tuple[Path, bool]:
 
 def prepare(request: Run) -> Named:
     """Steps 1 to 3: all that can be refused without computing anything."""
+    check_store(request)  # before all rows are read for their digest
     every = [name(draw(check(one))) for one in runs_of(request)]
     for named in every:
         if request.force or find_complete(named.folder) is None:

@@ -22,6 +22,8 @@ def main(argv: list[str]) -> int:
     """Serves `probe cache <word> …`; returns the exit code: 1 where `verify` finds damage, else 0."""
     arguments = parser().parse_args(argv)
     root = Path(arguments.cache).expanduser() if arguments.cache else cache_root()
+    if root.exists() and not root.is_dir():
+        raise InputError(f"{root} is a file, expected the folder of a cache: give --cache FOLDER, or set PROBE_CACHE")
     return int(COMMANDS[arguments.word](root, arguments))
 
 
@@ -52,10 +54,7 @@ def parser() -> argparse.ArgumentParser:
 
 def ls(root: Path, arguments: argparse.Namespace) -> int:
     """Prints one line per pass, the one used last first."""
-    found = upkeep.records(root)
-    if not found:
-        tell(f"{root} holds no features")
-        return 0
+    found = listed(root)
     for r in upkeep.select(found, arguments.patterns):
         state = "" if r.state == "finished" else f"  {r.state}"
         tell(
@@ -63,6 +62,14 @@ def ls(root: Path, arguments: argparse.Namespace) -> int:
             f"{r.n_rows} rows  {','.join(r.kinds)}{state}"
         )
     return 0
+
+
+def listed(root: Path) -> list[upkeep.Record]:
+    """All that is there; where nothing is, that is told."""
+    found = upkeep.records(root)
+    if not found:
+        tell(f"{root} holds no features")
+    return found
 
 
 def du(root: Path, arguments: argparse.Namespace) -> int:
@@ -77,6 +84,8 @@ def du(root: Path, arguments: argparse.Namespace) -> int:
 def verify(root: Path, arguments: argparse.Namespace) -> int:
     """Prints each damage; 1 if there is any."""
     n = 0
+    if not listed(root):
+        return 0
     for damage in upkeep.verify(root, arguments.patterns):
         n += 1
         tell(damage.text, error=True)

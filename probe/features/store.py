@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -67,6 +68,22 @@ class FeatureStore:
 
     def __init__(self, root: str | Path | None = None):
         self.root = Path(root).expanduser() if root is not None else cache_root()
+
+    def check_place(self) -> None:
+        """Refuses a folder that could not be made, and makes none; one that can only be read may hold what is asked.
+
+        Raises:
+            StoreError: a file stands in its place, or it is not there and cannot be made.
+        """
+        there = self.root.absolute()
+        while not os.path.lexists(there):
+            there = there.parent
+        if not there.is_dir():
+            raise StoreError(f"{there} is a file, and the cache is to stand there: set cache=<folder> or PROBE_CACHE")
+        if there != self.root.absolute() and not os.access(there, os.W_OK | os.X_OK):
+            raise StoreError(
+                f"{there} cannot be written to, and the cache is to stand below it: set cache=<folder> or PROBE_CACHE"
+            )
 
     def get(
         self,
@@ -172,17 +189,30 @@ def check_request(
     unknown = [kind for kind in kinds if kind not in backbone.kinds]
     if unknown or not kinds or isinstance(kinds, str):
         wrong.append(f"backbone {backbone.name} gives {list(backbone.kinds)}, asked for {unknown or kinds!r}")
-    for kind, dtype in dtypes.items():
-        if dtype not in (known := dtypes_of(kind)):
-            wrong.append(f"features.dtypes.{kind} is {dtype!r}: choose from {list(known)}")
-    if batch_size < 1:
-        wrong.append(f"batch_size is {batch_size}: give 1 or more")
-    if n_workers is not None and n_workers < 0:
-        wrong.append(f"n_workers is {n_workers}: give 0 or more")
-    if on_error not in ("raise", "skip"):
-        wrong.append(f"on_error is {on_error!r}: choose raise or skip")
+    wrong += wrong_settings(dtypes, batch_size, n_workers, on_error)
     if wrong:
         raise InputError("; ".join(wrong))
+
+
+def wrong_settings(
+    dtypes: Mapping[str, str | None] | None = None,
+    batch_size: int = 256,
+    n_workers: int | None = None,
+    on_error: str = "raise",
+    **_: Any,
+) -> list[str]:
+    """What can be said against settings of `FeatureStore.get` before there is anything to extract."""
+    wrong = []
+    for kind, dtype in (dtypes or {}).items():
+        if dtype is not None and dtype not in (known := dtypes_of(kind)):
+            wrong.append(f"features.dtypes.{kind} is {dtype!r}: choose from {list(known)}")
+    if batch_size < 1:
+        wrong.append(f"features.batch_size is {batch_size}: give 1 or more")
+    if n_workers is not None and n_workers < 0:
+        wrong.append(f"features.n_workers is {n_workers}: give 0 or more")
+    if on_error not in ("raise", "skip"):
+        wrong.append(f"features.on_error is {on_error!r}: choose raise or skip")
+    return wrong
 
 
 def find(passes: Sequence[Pass], requested: Mapping[str, str]) -> dict[str, Pass]:

@@ -115,6 +115,8 @@ def test_one_failed_job_does_not_stop_a_sweep(sweep: tuple[Path, str]) -> None:
         (["name=" + 300 * "x"], "(300 bytes), expected at most 255: give a shorter name"),
         (["-m", "name=" + 300 * "x"], "(300 bytes), expected at most 255: give a shorter name"),
         (["dataset=folder", "dataset.path=nowhere"], "nowhere"),
+        (["dataset=iris", f"cache={__file__}"], "test_cli.py is a file, and the cache is to stand there: set cache="),
+        (["dataset=iris", "features.batch_size=0"], "features.batch_size is 0: give 1 or more"),
         (["dataset=iris", "dataset@test_on=wine"], "that dataset iris does not know"),
     ],
 )

@@ -126,7 +126,11 @@ def test_ragged_lists_are_refused(tmp_path):
 def test_missing_files_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"none is given: set dataset\.path"):
         load()
+    with pytest.raises(InputError, match=r"there is no .*nowhere\.npz, expected train and test as \.npy"):
+        load(str(tmp_path / "nowhere.npz"))
     (tmp_path / "train.txt").write_text("x")
+    with pytest.raises(InputError, match=r"train\.txt is a file of another kind, expected train and test as \.npy"):
+        load(str(tmp_path / "train.txt"))
     with pytest.raises(InputError, match=r"has train\.txt, expected train and test as \.npy, \.npz"):
         load(str(tmp_path))
     write(tmp_path, "npy")

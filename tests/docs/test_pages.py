@@ -125,7 +125,8 @@ def test_every_page_stands_in_the_menu_of_the_site() -> None:
 
 
 def test_every_choice_has_a_word_in_the_page_of_its_kind() -> None:
-    pages = {group: f"{group}s.md" for group in ("head", "protocol", "dataset", "backbone")} | {"experiment": "sweeps.md"}
+    pages = {group: f"{group}s.md" for group in ("head", "protocol", "dataset", "backbone")}
+    pages["experiment"] = "sweeps.md"
     for group, file in pages.items():
         page = (DOCS / file).read_text()
         for path in (ROOT / "conf" / group).glob("*.yaml"):

@@ -20,7 +20,8 @@ SETTING = re.compile(r"(?<![\w.@/{(])([a-z_]+)\.([a-z_]+)(?:\.(\w+))?=")
 CHOICE = re.compile(r"(?<![\w.@/])(head|backbone|dataset|protocol|tracker|experiment)=([\w,]+)(?![\w*(<])")
 OPTION = re.compile(r"(?<!\S)--[a-z-]+")
 ELSEWHERE = {
-    "--basetemp", "--cache", "--config-dir", "--help", "--max-restarts", "--name", "--nnodes", "--rdzv-endpoint", "--trust"
+    "--basetemp", "--cache", "--config-dir", "--help", "--max-restarts", "--name", "--nnodes", "--rdzv-endpoint",
+    "--trust",
 }  # fmt: skip
 """Options of pytest, torchrun and scancel, and those of `probe` that no parser of a subcommand knows."""
 

@@ -71,6 +71,14 @@ def test_du_adds_up(root, three, capsys):
     assert sum(r.bytes for r in upkeep.records(root)) >= 100 * (64 + 128 + 192) * 4
 
 
+def test_nothing_and_a_file_in_the_place_of_a_cache_are_not_taken_for_whole_ones(tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="file is a file, expected the folder of a cache: give --cache FOLDER, or set"):
+        main(["--cache", str(tmp_path / "file"), "verify"])
+    assert main(["--cache", str(tmp_path / "nowhere"), "verify"]) == 0
+    assert capsys.readouterr().out == f"{tmp_path / 'nowhere'} holds no features\n"
+
+
 def test_verify_passes_what_is_whole(root, three, capsys):
     assert main(["--cache", str(root), "verify"]) == 0
     assert "everything matches its checksums" in capsys.readouterr().out

@@ -12,6 +12,7 @@ from extraction_parent import BATCH, SERVER, bytes_of, start
 
 import probe.features.extraction.sink
 from probe.core.errors import StoreError
+from probe.features.store import FeatureStore
 
 pytestmark = pytest.mark.usefixtures("server")
 
@@ -83,6 +84,18 @@ class TestPlaces:
         root = tmp_path / "my cache" / "Ünïcode キャッシュ"
         assert bytes_of(child.extract(root, log, delay=0.0)) == uninterrupted[200]
         assert child.extract(root, log).seconds == 0.0
+
+    def test_a_file_in_the_place_of_the_cache_or_a_place_without_rights_is_refused_at_once(self, tmp_path, monkeypatch):
+        (tmp_path / "file").write_text("")
+        for root in (tmp_path / "file", tmp_path / "file" / "cache"):
+            with pytest.raises(StoreError, match="file is a file, and the cache is to stand there: set cache="):
+                FeatureStore(root).check_place()
+        FeatureStore(tmp_path / "new" / "cache").check_place()
+        assert not (tmp_path / "new").exists()
+        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        with pytest.raises(StoreError, match="cannot be written to, and the cache is to stand below it: set cache="):
+            FeatureStore(tmp_path / "new" / "cache").check_place()
+        FeatureStore(tmp_path).check_place()
 
     def test_a_cache_that_can_only_be_read(self, log, open_folder):
         """Reads what is there, and says so when something is not."""

@@ -181,7 +181,7 @@ def _read_pickle(path: Path) -> dict[str, Any]:
             "save its state_dict with safetensors.torch.save_file and give that file"
         ) from error
     except Exception as error:  # damaged pickles end in whatever their bytes happen to mean
-        reason = str(error).partition("\n")[0]
+        reason = f"{type(error).__name__}: {error}".partition("\n")[0]
         raise InputError(f"checkpoint {path} cannot be read ({reason}): give an undamaged file") from error
     if not isinstance(content, dict):
         raise InputError(

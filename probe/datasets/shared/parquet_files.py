@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from probe.core.errors import InputError
 from probe.core.files import require_regular
 from probe.datasets.shared.dictionaries import Coded
-from probe.datasets.shared.sources import unused_files
+from probe.datasets.shared.sources import holds, unused_files
 
 Files = Mapping[str, Sequence[Path]]
 """The files of each partition."""
@@ -43,10 +43,9 @@ def partition_files(root: Path) -> tuple[Mapping[str, list[Path]], list[str]]:
         if "train" in found:
             used = [file for files in found.values() for file in files]
             return found, unused_files(folder, used, "*.parquet", "named for no partition")
-    there = sorted(entry.name for entry in root.iterdir()) if root.is_dir() else []
     raise InputError(
-        f"{root} has {', '.join(there[:10]) or 'nothing'}, expected train-*.parquet and test-*.parquet (or "
-        "validation-*.parquet) in it or in its data/ folder: give the folder that holds them"
+        f"{holds(root)}, expected train-*.parquet and test-*.parquet (or validation-*.parquet) in it or in its data/ "
+        "folder: give the folder that holds them"
     )
 
 

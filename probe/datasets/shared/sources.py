@@ -33,6 +33,14 @@ def unused_files(folder: Path, used: Collection[Path], pattern: str, why: str) -
     ]
 
 
+def holds(root: Path) -> str:
+    """What a sentence says of a path at which something else was expected: `photos has a.jpg, b.jpg`."""
+    if not root.is_dir():
+        return f"{root} is a file of another kind" if root.exists() else f"there is no {root}"
+    there = sorted(entry.name for entry in root.iterdir() if not entry.name.startswith("."))
+    return f"{root} has {', '.join(there[:10]) or 'nothing'}{', ...' if len(there) > 10 else ''}"
+
+
 def on_disk(root: Path, names: Iterable[str]) -> list[str]:
     """Names of files below a folder as the disk spells them: accents that one program composes another stores apart.
 

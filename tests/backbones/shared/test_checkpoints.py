@@ -53,6 +53,12 @@ def test_damaged_files_are_refused(tmp_path, name):
         read_state(tmp_path / name)
 
 
+def test_what_is_no_checkpoint_is_told_with_what_became_of_it(tmp_path):
+    (tmp_path / "a.pth").write_text("hello")
+    with pytest.raises(InputError, match=r"a\.pth cannot be read \(KeyError: 101\): give an undamaged file"):
+        read_state(tmp_path / "a.pth")
+
+
 def test_missing_file_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"b\.pth is no file: give the path"):
         read_state(tmp_path / "b.pth")
