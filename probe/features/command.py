@@ -46,7 +46,7 @@ def parser() -> argparse.ArgumentParser:
     export = words.add_parser("export", help="copy one entry into a folder that another machine can import")
     export.add_argument("pattern", metavar="WHICH", help=which)
     export.add_argument("target", type=Path, metavar="FOLDER")
-    words.add_parser("import", help="take in a folder that export made").add_argument(
+    words.add_parser("import", help="take in an entry that export made, or all in a folder").add_argument(
         "source", type=Path, metavar="FOLDER"
     )
     return top
@@ -117,8 +117,9 @@ def export(root: Path, arguments: argparse.Namespace) -> int:
 
 
 def import_entry(root: Path, arguments: argparse.Namespace) -> int:
-    """Prints where the entry is now."""
-    tell(upkeep.import_entry(root, arguments.source))
+    """Prints where each entry is now."""
+    for entry in upkeep.exported(arguments.source):
+        tell(upkeep.import_entry(root, entry))
     return 0
 
 

@@ -61,7 +61,12 @@ def records(root: Path) -> list[Record]:
 
 def entries(root: Path) -> list[Path]:
     """The entry folders of a cache; whatever else lies there is left alone."""
-    return [path for path in inside(root / "features") if layout.ENTRY_NAME.fullmatch(path.name)]
+    return entries_in(root / "features")
+
+
+def entries_in(folder: Path) -> list[Path]:
+    """What is named as an entry in a folder."""
+    return [path for path in inside(folder) if layout.ENTRY_NAME.fullmatch(path.name)]
 
 
 def passes(entry: Path) -> list[Path]:
@@ -223,13 +228,21 @@ def export(root: Path, pattern: str, target: Path) -> Path:
     return target / names[0]
 
 
+def exported(source: Path) -> list[Path]:
+    """The exported entries at a place: itself, or those in the folder that they were exported into."""
+    if layout.ENTRY_NAME.fullmatch(source.absolute().name):
+        return [source]
+    return [entry for entry in entries_in(source) if not entry.is_symlink()] or [source]
+
+
 def import_entry(root: Path, source: Path) -> Path:
     """Takes an exported folder into the cache, after verifying all of it. What is there already stays."""
     name = source.absolute().name
     found = [folder for folder in passes(source) if not folder.name.startswith(layout.WORK_PREFIX)]
     if not layout.ENTRY_NAME.fullmatch(name) or not found:
         raise InputError(
-            f"{source} is no exported entry: give the folder that `probe cache export` made, under the name it gave it"
+            f"{source} is no exported entry and holds none: give the folder that `probe cache export` wrote to, or one "
+            "entry in it, under the name it gave it"
         )
     for folder in found:
         if folder.is_symlink():

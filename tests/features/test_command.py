@@ -210,7 +210,7 @@ def test_damaged_entries_are_neither_exported_nor_imported(root, tmp_path, backb
 
 
 def test_what_is_no_exported_entry_is_refused(root, tmp_path):
-    with pytest.raises(InputError, match="is no exported entry: give the folder that `probe cache export` made"):
+    with pytest.raises(InputError, match="is no exported entry and holds none: give the folder that `probe cache"):
         upkeep.import_entry(root, tmp_path)
 
 

@@ -51,6 +51,19 @@ def refused(exported, tmp_path, capsys, reason):
     assert capsys.readouterr().out == ""
 
 
+def test_a_folder_of_exported_entries_is_taken_in(exported, root, tmp_path, make_backbone, make_dataset, capsys):
+    fill(root, make_backbone(seed=1), make_dataset(20))
+    for record in upkeep.records(root):
+        main(["--cache", str(root), "export", record.entry, str(tmp_path / "out")])
+    (tmp_path / "out" / ("0" * 32)).symlink_to(exported.parent)
+    capsys.readouterr()
+    assert main(["--cache", str(tmp_path / "other"), "import", str(tmp_path / "out")]) == 0
+    there = {record.entry for record in upkeep.records(tmp_path / "other")}
+    assert there == {record.entry for record in upkeep.records(root)}
+    assert len(there) == 2
+    assert len(capsys.readouterr().out.splitlines()) == 2
+
+
 def test_what_no_manifest_names_stays_behind(exported, tmp_path):
     (exported / "more.txt").write_text("not named")
     (exported / "link").symlink_to("/etc/passwd")
