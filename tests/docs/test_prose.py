@@ -1,6 +1,7 @@
 """What the documents name in passing exists: settings, choices and options."""
 
 import argparse
+import pkgutil
 import re
 from functools import cache
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 from pages import PAGES, name, prose
-from places import CONF
+from places import CONF, ROOT
 
 from probe.command.ensembles import parser as ensemble
 from probe.features.command import parser as cache_parser
@@ -66,3 +67,13 @@ def test_settings_choices_and_options_are_found_in_prose() -> None:
     assert not CHOICE.findall("head=lin*")
     assert CHOICE.findall("head=ncm,li<Tab>") == [("head", "ncm")]
     assert OPTION.findall("--cells interval") == ["--cells"]
+
+
+def test_what_the_reference_of_python_lists_can_be_imported() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    listed = re.findall(r"^::: (probe[\w.]+)\n(?: +options: \{members: \[([\w, ]*)\].*)?", page, re.MULTILINE)
+    assert len(listed) > 15
+    for path, members in listed:
+        found = pkgutil.resolve_name(path)
+        for member in filter(None, members.split(", ")):
+            assert hasattr(found, member), f"docs/api.md lists {member} of {path}"
