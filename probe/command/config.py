@@ -15,6 +15,7 @@ import hydra
 from omegaconf import OmegaConf
 
 from probe.command import added, controls, recorded, scoped, values
+from probe.command.explaining import not_there
 from probe.core import own_modules
 from probe.core.errors import InputError, ProbeError
 from probe.core.files import CONF
@@ -238,4 +239,6 @@ def instantiate(node: Any) -> Any:
     except InstantiationException as error:
         if isinstance(error.__cause__, ProbeError):
             raise error.__cause__ from None
+        if lost := re.match(r"Error locating target '([^']+)'", str(error)):
+            raise InputError(not_there(lost[1])) from error
         raise ProbeError(str(error)) from error

@@ -12,6 +12,8 @@ from hydra.errors import MissingConfigException, OverrideParseException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
+from probe.core import own_modules
+from probe.core.escaping import one_line
 from probe.core.files import CONF
 
 N_TOLD = 4
@@ -41,6 +43,19 @@ def explained(error: BaseException) -> str:
         )
         return f"{above or 'the configuration'} has no {key}: {elsewhere}{choice(key, keys)}"
     return " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+
+
+def not_there(target: str) -> str:
+    """Why a `_target_` leads to nothing."""
+    module, _, name = target.rpartition(".")
+    try:
+        found = importlib.import_module(module)
+    except Exception as error:  # whatever a module raises while it is imported
+        why = f"{type(error).__name__}: {one_line(error)}{own_modules.shadowed(module)}"
+        return f"{target} cannot be imported ({why}): mend the module, install what it needs, or change _target_"
+    own = [key for key, value in vars(found).items() if getattr(value, "__module__", None) == module and key[0] != "_"]
+    told = choice(name, own) if own else "change _target_"
+    return f"{target} is not there, {module} has no {name}{own_modules.shadowed(module)}: {told}"
 
 
 def _asked(path: str) -> tuple[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import collections.abc
 import functools
 import inspect
+import pkgutil
 import re
 import types
 import typing
@@ -136,13 +137,11 @@ def is_one(node: Any) -> bool:
 @functools.cache
 def hints_of(target: str) -> dict[str, Any]:
     """What all parameters of a class or function are declared to be; nothing where that cannot be found out."""
-    from hydra.utils import get_object
-
     from probe.core import own_modules
 
     try:
         own_modules.find(target)
-        found = get_object(target)
+        found: Any = pkgutil.resolve_name(target)  # Hydra's own way would log what is told where the part is built
         function = found.__init__ if isinstance(found, type) else found  # type: ignore[misc]
         parameters, hints = inspect.signature(found).parameters, typing.get_type_hints(function)
         if any(one.kind in (one.VAR_KEYWORD, one.VAR_POSITIONAL) for one in parameters.values()):

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import pytest
 from hydra.errors import HydraException
 
-from probe.command.config import compose
+from probe.command.config import build, compose
 from probe.command.explaining import explained
+from probe.core.errors import InputError
 
 
 @pytest.mark.parametrize(
@@ -35,3 +39,28 @@ def test_one_sentence_names_what_was_meant(word: str, sentence: str) -> None:
     said = explained(caught.value)
     assert sentence in said
     assert not any(plumbing in said.lower() for plumbing in ("hydra", "struct", "omegaconf", "override"))
+
+
+@pytest.mark.parametrize(
+    ("target", "sentence"),
+    [
+        (
+            "probe_test_broken.Head",
+            "(ModuleNotFoundError: No module named 'probe_test_nowhere'): mend the module",
+        ),
+        ("probe_test_lost.Head", "Head is not there, probe_test_lost has no Head: did you mean Heads? There are Heads"),
+        ("probe_test_none.Head", "cannot be imported (ModuleNotFoundError: No module named 'probe_test_none'): mend"),
+    ],
+)
+def test_a_plug_in_that_cannot_be_built_says_why(
+    target: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "probe_test_broken.py").write_text("import probe_test_nowhere\n")
+    (tmp_path / "probe_test_lost.py").write_text("import json\n\n\nclass Heads:\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    config = compose(["dataset=iris", "backbone=identity"])
+    with pytest.raises(InputError) as caught:
+        build({**config, "head": {"_target_": target}}, "")
+    assert sentence in str(caught.value)
+    assert not caplog.records
+    sys.modules.pop("probe_test_lost", None)
