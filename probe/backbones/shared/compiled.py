@@ -44,7 +44,20 @@ def share_artefacts() -> Path:
         os.environ[FOLDER] = str(cache_root() / "compiled")
     folder = Path(os.environ[FOLDER])
     check_private(folder)
+    keep_no_headers()
     return folder
+
+
+def keep_no_headers() -> None:
+    """Has torch precompile no headers, which it keeps in the temporary folder whatever the environment says.
+
+    They go into the programs, and there another user could have put them.
+    """
+    from torch._inductor import config
+
+    for section, name in ((config, "cpp_cache_precompile_headers"), (config.aot_inductor, "precompile_headers")):
+        if hasattr(section, name):
+            setattr(section, name, False)
 
 
 def check_private(folder: Path) -> None:

@@ -239,6 +239,9 @@ def programs_folder(tmp_path, monkeypatch):
 
 def test_programs_lie_in_a_folder_of_their_user_alone(programs_folder):
     compiled.share_artefacts()
+    config = torch._inductor.config  # else torch keeps headers of programs in the temporary folder
+    assert not getattr(config, "cpp_cache_precompile_headers", False)
+    assert not getattr(config.aot_inductor, "precompile_headers", False)
     assert os.environ[compiled.FOLDER] == str(programs_folder)
     assert programs_folder.stat().st_mode & 0o777 == 0o700
     (programs_folder / "made").mkdir()
