@@ -12,15 +12,16 @@ from probe.core.errors import InputError
 
 SAMPLE = 64
 """Rows that are looked at: how large features are, a few tell."""
-LEAST, MOST = 1e-37, 1e150
-"""float32 has all of its digits down to the first; squares of doubles are 0, or overflow, not far beyond the second."""
+MOST, LEAST, LEAST_SINGLE = 1e150, 1e-150, 1e-37
+"""Not far beyond the first two squares of doubles overflow, or are 0; float32 loses digits below the third."""
 LEAST_SPREAD = 1e-6
-REMEDY = "set standardize=true, or {} them by a power of ten"
 
 
 def too_large() -> InputError:
     """For features of which sums of squares are not finite."""
-    return InputError(f"features are too large, their squares overflow: {REMEDY.format('divide')}")
+    return InputError(
+        "features are too large, their squares overflow: set standardize=true, or divide them by a power of ten"
+    )
 
 
 def check_features(X: Any) -> None:
@@ -32,27 +33,42 @@ def check_features(X: Any) -> None:
     Raises:
         InputError: They are beyond what can be computed with.
     """
-    for array in X.arrays.values() if hasattr(X, "arrays") else [X]:
-        if array.dtype.kind != "f" or not len(array):
+    kinds = list(X.arrays.values()) if hasattr(X, "arrays") else [X]
+    for array in kinds:
+        if array.dtype.kind != "f" or 0 in array.shape or (found := _extent(array)) is None:
             continue
-        rows = np.unique(np.linspace(0, len(array) - 1, SAMPLE).astype(int))
-        flat = np.asarray(array[rows], dtype=np.float64).reshape(len(rows), -1)
-        if not np.isfinite(flat).all():  # refused where they are read
-            continue
-        largest = float(np.abs(flat).max(initial=0))
+        largest, spread = found
         if largest > MOST:
             raise too_large()
-        if 0 < largest < LEAST:
+        if 0 < largest < (LEAST if array.dtype.itemsize > 4 else LEAST_SINGLE):
             raise InputError(
-                f"features are at most {largest:.0e}, whose squares are 0: multiply them by a power of ten"
+                f"features are at most {largest:.0e}, too small to compute with: multiply them by a power of ten"
             )
-        spread = float(np.ptp(flat, axis=0).max(initial=0))
         if 0 < spread < LEAST_SPREAD:
+            # Of tokens and maps a run standardises nothing.
+            remedy = "set standardize=true, or " if len(kinds) == 1 and array.ndim == 2 else ""
             warnings.warn(
                 f"features vary by {spread:.0e} at most, penalties, learning rates and tolerances are made for about "
-                f"1, and a head may learn nothing: {REMEDY.format('multiply')}",
+                f"1, and a head may learn nothing: {remedy}multiply them by a power of ten",
                 stacklevel=4,
             )
+
+
+def _extent(array: Any) -> tuple[float, float] | None:
+    """The largest number of some rows, whatever its sign, and how far one place of the last axis varies at most.
+
+    None where numbers are missing or infinite, which is refused where they are read.
+    """
+    rows = np.unique(np.linspace(0, len(array) - 1, SAMPLE).astype(int))
+    low, high = np.full(array.shape[-1:], np.inf), np.full(array.shape[-1:], -np.inf)
+    for row in rows.tolist():  # tokens of many rows at once would take more than a fit does
+        part = np.asarray(array[row : row + 1]).reshape(-1, len(low))
+        if len(part):
+            np.minimum(low, part.min(axis=0), out=low)
+            np.maximum(high, part.max(axis=0), out=high)
+    if not np.isfinite([low, high]).all():
+        return None
+    return float(max(-low.min(initial=0), high.max(initial=0))), float((high - low).max(initial=0))
 
 
 def check_numbers(Y: NDArray[np.float64]) -> None:

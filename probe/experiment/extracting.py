@@ -19,7 +19,7 @@ from probe.experiment.request import Run
 from probe.features.layout import entry_digest, entry_identity
 from probe.features.processes.ranks import Card, Ranks, shown, versions
 from probe.features.processes.ray_tasks import cluster, on_all
-from probe.features.store import FeatureStore
+from probe.features.store import FeatureStore, wrong_settings
 
 ENGINES = ("processes", "ray")
 
@@ -43,7 +43,8 @@ class Extracting:
         request = with_places(replace(request, test_on=None, shifted={}))
         check_rows(request.backbone, request.dataset)
         known, given = list(request.dataset.partitions), list(request.backbone.kinds)
-        wrong = []
+        request.store.check_place()
+        wrong = wrong_settings(**request.features)
         for name in settings["partitions"] or ():
             if name not in known:
                 wrong.append(f"dataset {request.dataset.name} has no partition {name!r}: choose from {known}")

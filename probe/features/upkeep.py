@@ -232,13 +232,18 @@ def exported(source: Path) -> list[Path]:
     """The exported entries at a place: itself, or those in the folder that they were exported into."""
     if layout.ENTRY_NAME.fullmatch(source.absolute().name):
         return [source]
-    return [entry for entry in entries_in(source) if not entry.is_symlink()] or [source]
+    return [entry for entry in entries_in(source) if not entry.is_symlink() and _exported_passes(entry)] or [source]
+
+
+def _exported_passes(entry: Path) -> list[Path]:
+    """Without those of extractions, which another cache has too."""
+    return [folder for folder in passes(entry) if not folder.name.startswith(layout.WORK_PREFIX)]
 
 
 def import_entry(root: Path, source: Path) -> Path:
     """Takes an exported folder into the cache, after verifying all of it. What is there already stays."""
     name = source.absolute().name
-    found = [folder for folder in passes(source) if not folder.name.startswith(layout.WORK_PREFIX)]
+    found = _exported_passes(source)
     if not layout.ENTRY_NAME.fullmatch(name) or not found:
         raise InputError(
             f"{source} is no exported entry and holds none: give the folder that `probe cache export` wrote to, or one "

@@ -18,6 +18,7 @@ from probe.core.errors import InputError
 from probe.heads.linalg.eigen import EigenRows
 from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.linalg.newton import solve_path, warn_unconverged
+from probe.heads.shared.base import check_lazy
 from probe.heads.shared.head import FloatArray, Head, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 from probe.heads.shared.module_solver import as_tensors
@@ -91,6 +92,8 @@ class FixedMoments(Head):
         """Fits on a mapping with `pooled` (N, D) and `tokens` (N, T, D), arrays or memmaps, and labels (N,)."""
         self.check_parameters()
         rows, codes = self._check_fit(X, y)
+        for kind in self.consumes:
+            check_lazy(rows.arrays[kind], kind)
         others = None
         if validation is not None and len(np.asarray(validation[1])):
             others = self._check_rows(validation[0], reset=False), self._validation_codes(validation[1])

@@ -38,8 +38,8 @@ class LinearProbe(MultinomialPath):
 
     For classes of unequal size, `class_weight` multiplies each row's loss, and `logit_adjustment` t trains with logits
     W x + b + t log pi, pi the shares of the classes: the intercept being free, that is the same W with t log pi taken
-    from b. Both stay convex. With either, each class counts alike when C is chosen. Sources: Cui et al.,
-    "Class-Balanced Loss Based on Effective Number of Samples", 2019, arXiv 1901.05555; Menon et al., "Long-tail
+    from b. Both stay convex. When C is chosen each class counts alike then, or as given weights say. Sources: Cui et
+    al., "Class-Balanced Loss Based on Effective Number of Samples", 2019, arXiv 1901.05555; Menon et al., "Long-tail
     Learning via Logit Adjustment", 2021, arXiv 2007.07314.
 
     A class that only validation rows have is known after the refit; on the path its coefficients are 0 and its
@@ -145,6 +145,8 @@ class LinearProbe(MultinomialPath):
         present, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
         kind = self.class_weight if isinstance(self.class_weight, Mapping) else "balanced"
         weights = self._class_weights(self.classes_[present], counts, kind)[place]
+        if isinstance(kind, Mapping):
+            weights[codes < 0] = 1.0  # of a class that only validation rows have
         return torch.from_numpy(weights / weights.mean())
 
     @staticmethod

@@ -24,7 +24,7 @@ from probe.heads.shared.minibatch import MinibatchSolver
 from probe.heads.shared.module_head import ModuleHead
 from probe.heads.shared.module_solver import Batch
 from probe.heads.shared.moment_module import MomentProbingModule
-from probe.heads.shared.side_by_side import begin_side_by_side, one_thread_each
+from probe.heads.shared.side_by_side import PART_ROWS, begin_side_by_side, one_thread_each
 from probe.heads.shared.token_moments import check_moment_options, check_patches
 from probe.heads.shared.trained_numbers import TrainedNumbers
 from probe.heads.shared.training import Recipe, Student
@@ -119,7 +119,8 @@ class MomentProbingSolver(MinibatchSolver):
         with torch.random.fork_rng(devices=[]):
             module = head._module()
         epochs = sum(recipe.epochs for recipe in recipes) + max(recipe.epochs for recipe in recipes)
-        return of_training(module, shapes, n_rows, len(recipes), self.batch_size, epochs)
+        in_work = min(len(recipes) * self.batch_size, torch.get_num_threads() * PART_ROWS)
+        return of_training(module, shapes, n_rows, len(recipes), max(self.batch_size, in_work), epochs)
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)

@@ -42,10 +42,11 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
         self._runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
         self._metric = metric
-        self._names, self._origins = frame["digest"].tolist(), frame[["dataset.fingerprint", "protocol.parameters"]]
+        self._names = frame["digest"].tolist()
+        self._tested = list(zip(frame["dataset.fingerprint"], frame["dataset.test_rows"], strict=True))
         self._made: dict[str, dict[str, Scores]] = {}
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
-        self._systems_named: dict[str, dict[str, str]] = {}
+        self._named: dict[str, tuple[str, dict[str, str]]] = {}
         self._of_bits = _of_bits(frame) if has_bits(metric) else set()
         cells: dict[str, dict[str, list[int]]] = {}
         for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
@@ -80,12 +81,13 @@ class RowScores(Mapping[tuple[str, str], Scores]):
 
     def draws(self, column: str, rows: Sequence[str]) -> Draws:
         """What names the random numbers of some rows of a column: the runs, whatever they are called and come after."""
-        systems = self.systems[column]
-        origin = self._origins.iloc[next(iter(systems.values()))[0]].tolist()  # as of all runs of the column
-        if column not in self._systems_named:
-            self._systems_named[column] = {row: min([self._names[i] for i in own]) for row, own in systems.items()}
-        named = self._systems_named[column]
-        return Draws(digest(origin), [named[row] for row in rows])
+        if column not in self._named:
+            systems = self.systems[column]
+            tested = sorted({self._tested[i] for own in systems.values() for i in own})
+            named = {row: min([self._names[i] for i in own]) for row, own in systems.items()}
+            self._named[column] = digest(tested), named
+        tested_rows, systems_named = self._named[column]
+        return Draws(tested_rows, [systems_named[row] for row in rows])
 
     def _digest(self, column: str, rows: Sequence[str]) -> str:
         if column not in self._of_bits:

@@ -41,7 +41,7 @@ def test_zeros_constants_integers_and_the_largest_halves_are_no_matter():
 
 @pytest.mark.parametrize(
     ("scale", "sentence"),
-    [(1e-41, "features are at most [78]e-41, whose squares are 0: multiply"), (1e160, TOO_LARGE)],
+    [(1e-161, "features are at most [78]e-161, too small to compute with: multiply"), (1e160, TOO_LARGE)],
 )
 def test_features_that_cannot_be_computed_with_are_refused_wherever_they_lie(scale, sentence, iris):
     X = iris[0] * scale
@@ -51,6 +51,37 @@ def test_features_that_cannot_be_computed_with_are_refused_wherever_they_lie(sca
     for head in (NearestClassMean(), KNearest()):
         with pytest.raises(InputError, match=sentence):
             head.fit(X, iris[1])
+
+
+def test_features_below_the_digits_of_single_precision_are_refused_there_alone(iris):
+    X = iris[0] * 1e-40
+    with pytest.raises(InputError, match=r"features are at most [78]e-40, too small to compute with"):
+        check_features(X.astype(np.float32))
+    with pytest.warns(UserWarning, match=HARDLY_VARY):
+        check_features(X)
+
+
+def test_of_tokens_that_hardly_vary_only_what_works_is_named(iris):
+    tokens = (iris[0] * 1e-8).astype(np.float32).reshape(150, 2, 2)
+    with pytest.warns(UserWarning, match="a head may learn nothing: multiply them by a power of ten"):
+        check_features(RowReader({"tokens": tokens}))
+
+
+def test_no_more_than_a_row_of_tokens_is_held_at_once(monkeypatch):
+    read = []
+
+    class Tokens:
+        dtype, shape, ndim = np.dtype(np.float16), (1000, 3, 4), 3
+
+        def __len__(self):
+            return 1000
+
+        def __getitem__(self, rows):
+            read.append(len(range(*rows.indices(1000))))
+            return np.full((read[-1], 3, 4), rows.start, np.float16)
+
+    check_features(Tokens())
+    assert set(read) == {1}
 
 
 @pytest.mark.parametrize("head", [LinearProbe(), LinearProbe(scaling="standard"), LinearSVM()])

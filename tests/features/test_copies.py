@@ -10,7 +10,7 @@ import pytest
 
 from probe.core.base import digest
 from probe.core.errors import FileError, InputError, StoreError
-from probe.features import upkeep
+from probe.features import layout, upkeep
 from probe.features.command import main
 from probe.features.layout import write_array
 from probe.features.store import FeatureStore
@@ -56,6 +56,8 @@ def test_a_folder_of_exported_entries_is_taken_in(exported, root, tmp_path, make
     for record in upkeep.records(root):
         main(["--cache", str(root), "export", record.entry, str(tmp_path / "out")])
     (tmp_path / "out" / ("0" * 32)).symlink_to(exported.parent)
+    unfinished = f"{layout.WORK_PREFIX}{exported.name}"
+    (tmp_path / "out" / ("1" * 32) / unfinished).mkdir(parents=True)  # as in a folder that was no export
     capsys.readouterr()
     assert main(["--cache", str(tmp_path / "other"), "import", str(tmp_path / "out")]) == 0
     there = {record.entry for record in upkeep.records(tmp_path / "other")}

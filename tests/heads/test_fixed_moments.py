@@ -151,6 +151,11 @@ def test_memmaps_fit_as_arrays_do(tmp_path):
         np.save(tmp_path / f"{kind}.npy", value)
     mapped = {kind: np.load(tmp_path / f"{kind}.npy", mmap_mode="r") for kind in X}
     assert np.array_equal(small().fit(mapped, y).logits(mapped), small().fit(X, y).logits(X))
+    X["tokens"][7] = np.nan
+    np.save(tmp_path / "tokens.npy", X["tokens"])
+    mapped["tokens"] = np.load(tmp_path / "tokens.npy", mmap_mode="r")
+    with pytest.raises(InputError, match="row 7 of tokens holds NaN or inf"):
+        small(projection="random", Cs=(1e-2,)).fit(mapped, y)
 
 
 def test_saved_pickled_and_cloned_heads_predict_the_same(tmp_path):

@@ -16,6 +16,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 from torch.autograd import Function
+from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 
@@ -55,6 +56,7 @@ class _ConvolvedMoments(Function):
         return shifted_sum((taps @ channels).view(4, len(second), B, *2 * (rows.shape[2] // 2,)))
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         left, right, seen, scale, mixing, entries, columns, rows, maps, channels, taps = ctx.saved_tensors
         (B, P, T, d), G = left.shape, ctx.n_groups

@@ -100,6 +100,7 @@ class Student:
         return self.dropped_after is None and len(self.losses) < self.recipe.epochs
 
     def begin_step(self, begin: Begin, batch: Batch) -> None:
+        """Begins the gradients of a batch, with this student's own random numbers; they must not be begun already."""
         torch.set_rng_state(self._random[0])
         if self.device.startswith("cuda"):
             torch.cuda.set_rng_state(self._random[1], self.device)

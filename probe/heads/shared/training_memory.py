@@ -118,14 +118,14 @@ def training_bytes(module: nn.Module, one_row: Batch) -> tuple[int, int]:
 def of_training(
     module: nn.Module, shapes: Shapes, n_rows: int, n_candidates: int, batch_size: int, n_epochs: int
 ) -> Forecast:
-    """Of a head that trains a module by mini-batches, its candidates one after the other in each step.
+    """Of a head that trains a module by mini-batches.
 
     Args:
         module: Untrained, on the CPU; its buffers may change.
         shapes: Of one row of each kind that it reads.
         n_rows: That train and validate.
         n_candidates: That have weights at once.
-        batch_size: Rows per step.
+        batch_size: Rows in work at once, of all candidates that share a step.
         n_epochs: Of all candidates and the refit together.
     """
     from torch.utils.flop_counter import FlopCounterMode

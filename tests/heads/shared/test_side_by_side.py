@@ -62,7 +62,27 @@ def test_bits_do_not_depend_on_the_number_of_threads():
         assert torch.equal(one, three)
 
 
-def test_several_modules_are_begun_before_any_has_ended():
+def test_a_module_is_begun_while_another_is_at_work():
+    before, second_began = torch.get_num_threads(), threading.Event()
+
+    def of_first(module, batch):
+        assert second_began.wait(60)
+        return loss(module, batch)
+
+    def of_second(module, batch):
+        second_began.set()
+        return loss(module, batch)
+
+    torch.set_num_threads(2)
+    try:
+        with one_thread_each() as threads:
+            ends = [begin_side_by_side(threads, of_one, *setting(7)) for of_one in (of_first, of_second)]
+            assert float(ends[0]()) == float(ends[1]())
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_gradients_of_several_modules_in_work_are_those_of_each_alone():
     found, expected = [], []
     with one_thread_each() as threads:
         settings = [setting(n_rows) for n_rows in (2 * PART_ROWS, 7, PART_ROWS + 1)]
