@@ -228,7 +228,8 @@ def _read_file(array: Any, rows: IntArray, path: str, start: int) -> NDArray[Any
     file = os.open(path, os.O_RDONLY)
     try:
         for first, stop in itertools.pairwise([*runs, len(rows)]):
-            left, place = memoryview(out[first:stop].reshape(-1).view(np.uint8)), start + int(rows[first]) * row_bytes
+            in_bytes: Any = out[first:stop].reshape(-1).view(np.uint8)
+            left, place = memoryview(in_bytes), start + int(rows[first]) * row_bytes
             while left:  # a call gives 2 GB at most, and some file systems less
                 n_read = os.preadv(file, [left], place)
                 if not n_read:

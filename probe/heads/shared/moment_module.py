@@ -78,11 +78,11 @@ class MomentProbingModule(nn.Module):
             return self.reduction(self.moment_maps(tokens, mask).contiguous(memory_format=torch.channels_last))
         there = None if mask is None else mask[:, self.n_prefix_tokens :]
         groups = centre_groups(self.groups(tokens), self.second_moment, there)
-        kernels = [cast(Tensor, self.reduction[i].weight) for i in (0, 2)]
+        first, second = (cast(Tensor, self.reduction[i].weight) for i in (0, 2))
         kind = tokens.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
         with torch.autocast(kind, enabled=False):
-            return convolved_moments(groups, *kernels, dtype)
+            return convolved_moments(groups, first, second, dtype)
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, (B, K). In training, products on the way from the tokens are those of `products`."""
