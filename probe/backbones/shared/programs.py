@@ -9,8 +9,11 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +29,8 @@ Features = dict[str, Tensor]
 
 OPTIONS = {"freezing": True}
 """Weights are constants: they are laid out for the processor once, and batch norms folded into them."""
+SCRATCH, LEFT_SECONDS = ".making", 3600.0
+"""How folders end in which programs are made, and how long one that nobody works in stays."""
 
 
 class Steps(nn.Module):
@@ -60,7 +65,9 @@ def ahead_of_time(
     with torch.inference_mode(False), torch.no_grad():
         traced = torch.export.export(Steps(function, network), (rows.clone(),), strict=False)
         path = folder / f"{_name(traced, rows)}.pt2"
-        with _alone(path.with_suffix(".lock")):
+        with _alone(path.with_suffix(".lock")) as locked:
+            if locked:
+                _clear_away(folder, path.stem)
             if not path.exists():
                 _make(traced, path)
             try:
@@ -97,19 +104,50 @@ def _tensors(constants: dict[str, Any]) -> dict[str, Tensor]:
 
 
 @contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Waits for other processes that make the same; where files cannot be locked, each makes its own."""
+def _alone(lock: Path) -> Iterator[bool]:
+    """Waits for other processes that make the same; where files cannot be locked, False: each makes its own."""
     with contextlib.ExitStack() as stack:
+        locked = False
         with contextlib.suppress(OSError, NotImplementedError, Timeout):
             stack.enter_context(FileLock(lock))
-        yield
+            locked = True
+        yield locked
 
 
 def _make(traced: torch.export.ExportedProgram, path: Path) -> None:
     """Writes a program beside its place and moves it there, so that a file of the name is always whole."""
-    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+    from torch._inductor import config
+    from torch._inductor.cpu_vec_isa import pick_vec_isa
+
+    with (
+        tempfile.TemporaryDirectory(prefix=f"{path.stem}.", suffix=SCRATCH, dir=path.parent) as name,
+        # What the compiler writes on the way is as large as the program, and nobody reads it again.
+        config.patch("aot_inductor.output_path", name),
+        ThreadPoolExecutor(1) as pool,
+    ):
+        # Seconds of compiling by itself, where a folder is new: meanwhile the steps are put in order.
+        pool.submit(pick_vec_isa)
         # torch writes into the options that it is given.
         made = torch._inductor.aoti_compile_and_package(
-            traced, package_path=str(Path(scratch, path.name)), inductor_configs=dict(OPTIONS)
+            traced, package_path=str(Path(name, path.name)), inductor_configs=dict(OPTIONS)
         )
         os.replace(made, path)
+
+
+def _clear_away(folder: Path, own: str) -> None:
+    """Removes what compilations that were killed have left: nobody holds the lock of their program.
+
+    A disk may not pass on locks to other machines, so that only what has lain there for long is taken for left.
+
+    Args:
+        folder: Of programs.
+        own: Name of the program whose lock this process holds.
+    """
+    for scratch in folder.glob(f"*{SCRATCH}"):
+        name = scratch.name.partition(".")[0]
+        with contextlib.ExitStack() as stack, contextlib.suppress(OSError, NotImplementedError, Timeout):
+            if time.time() - scratch.stat().st_mtime < LEFT_SECONDS:
+                continue
+            if name != own:
+                stack.enter_context(FileLock(folder / f"{name}.lock", timeout=0))
+            shutil.rmtree(scratch, ignore_errors=True)

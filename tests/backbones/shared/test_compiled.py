@@ -3,6 +3,7 @@ import os
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from torch import nn
 
 import probe
@@ -99,6 +100,9 @@ def test_a_program_is_near_the_eager_loop_and_lies_in_the_cache_folder(tmp_path,
     assert torch.equal(found[9:10], alone)
     assert os.environ[compiled.FOLDER] == str(tmp_path / "compiled")
     assert len(list((tmp_path / "compiled").glob("*.pt2"))) == 1
+    written = [path for path in (tmp_path / "compiled").rglob("*") if path.suffix == ".cpp"]
+    # Of the compiler's trials of the processor alone: what it wrote on the way is as large as the program.
+    assert not [path for path in written if "kernel" in path.name or "wrapper" in path.name]
 
     def make(traced, path):
         raise AssertionError("it is there already")
@@ -197,6 +201,26 @@ def test_what_makes_a_program_leaves_nothing_half_done(tmp_path, monkeypatch):
     with pytest.raises(RuntimeError, match="was killed"):
         programs._make(None, tmp_path / "program.pt2")
     assert not list(tmp_path.iterdir())
+
+
+@torch.inference_mode()
+def test_what_killed_compilations_left_is_removed_and_nothing_that_is_being_made(programs_folder, monkeypatch):
+    compiled.share_artefacts()
+    names = ["dead", "young", "made_elsewhere"]
+    dead, young, alive = (programs_folder / f"{name}.x{programs.SCRATCH}" for name in names)
+    for folder in (dead, young, alive):
+        folder.mkdir()
+        (folder / "half.cpp").touch()
+    for folder in (dead, alive):
+        os.utime(folder, (0, 0))
+    with FileLock(programs_folder / "made_elsewhere.lock"):
+        own = names_of_programs(Little(compile=True), programs_folder, monkeypatch)
+    assert [folder.exists() for folder in (dead, young, alive)] == [False, True, True]
+    left = programs_folder / f"{own.pop().removesuffix('.pt2')}.x{programs.SCRATCH}"
+    left.mkdir()
+    os.utime(left, (0, 0))
+    names_of_programs(Little(compile=True), programs_folder, monkeypatch)
+    assert not left.exists()
 
 
 def test_compilation_is_part_of_the_identity_and_its_absence_changes_none(both):
