@@ -51,6 +51,8 @@ class OpenClipBackbone(ImageNetwork):
         compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
+    runs_side_by_side = True
+
     def __init__(
         self,
         name: str = "ViT-B-32",

@@ -54,6 +54,8 @@ class TimmBackbone(ImageNetwork):
         compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
+    runs_side_by_side = True
+
     def __init__(
         self,
         name: str = "resnet18",

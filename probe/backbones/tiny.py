@@ -39,6 +39,8 @@ class TinyBackbone(ImageNetwork):
         compile: Whether the forward pass is compiled, see `ImageNetwork`.
     """
 
+    runs_side_by_side = True
+
     def __init__(
         self,
         pretrained: bool = True,

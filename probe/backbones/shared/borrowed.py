@@ -49,7 +49,7 @@ class Borrowed:
             )
         taken: dict[int, Any] = {}  # by id: what stands in for a tensor wherever it occurs
         for module in self.network.modules():
-            for tensor in _tensors_of(module):
+            for tensor in tensors_of(module):
                 is_weight = isinstance(tensor, nn.Parameter)
                 taken[id(tensor)] = (
                     nn.Parameter(tensor.detach(), requires_grad=False) if is_weight else tensor.detach().clone()
@@ -75,6 +75,6 @@ def unwrapped(network: nn.Module) -> nn.Module:
         network = inner
 
 
-def _tensors_of(module: nn.Module) -> list[Tensor]:
+def tensors_of(module: nn.Module) -> list[Tensor]:
     """Weights, buffers, and what else it keeps, such as the activations of its last batch."""
     return [leaf for leaf in tree_leaves(dict(vars(module), _modules=None)) if isinstance(leaf, Tensor)]

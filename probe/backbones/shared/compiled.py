@@ -16,19 +16,21 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from probe.backbones.shared.parts import PART_PIXELS
 from probe.backbones.shared.programs import OPTIONS, Features, ahead_of_time
 from probe.core.errors import InputError
 from probe.core.files import cache_root
 
 N_ROWS = {"cpu": 32, "cuda": 128}
-"""Rows of every call: a program is made for one size, and a row's numbers do not hang on how many came along."""
+"""Most rows of a call: a program is made for one size, and a row's numbers do not hang on how many came along."""
 FOLDER = "TORCHINDUCTOR_CACHE_DIR"
 OTHERS_WRITE, OTHERS_ENTER = stat.S_IWGRP | stat.S_IWOTH, stat.S_IXGRP | stat.S_IXOTH
 
 
-def n_rows(device: str) -> int:
-    """Rows of every call on a device."""
-    return N_ROWS.get(device.partition(":")[0], N_ROWS["cpu"])
+def n_rows(device: str, n_pixels: int) -> int:
+    """Rows of every call on a device: of large images on a processor no more than a part of a batch has."""
+    most = N_ROWS.get(device.partition(":")[0])
+    return most if most and device != "cpu" else max(1, min(N_ROWS["cpu"], round(PART_PIXELS / n_pixels)))
 
 
 def share_artefacts() -> Path:
@@ -147,7 +149,7 @@ class Compiled:
         Raises:
             InputError: There is no compiler, or the network is not one that can be compiled.
         """
-        size = n_rows(batch.device.type)
+        size = n_rows(batch.device.type, batch.shape[2:].numel())
         parts = [self._of_rows(part, size) for part in batch.split(size)]
         return {kind: torch.cat([part[kind] for part in parts]) for kind in parts[0]}
 

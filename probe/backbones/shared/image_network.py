@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Self
+from functools import partial
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +14,14 @@ from torch import Tensor, nn
 from probe.backbones.shared.compiled import Compiled, check_compiler, n_rows
 from probe.backbones.shared.network import FrozenNetwork
 from probe.backbones.shared.outputs import is_channels_last, patch_grid, token_kinds
+from probe.backbones.shared.parts import joined, replicas, side_by_side, split
 from probe.core.base import Batch
+from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.core.images import CONVERSION
+
+COMPILED = "frozen, in parts"
+"""Names what programs compute: another word wherever last bits change."""
 
 
 class ImageNetwork(FrozenNetwork):
@@ -35,9 +42,15 @@ class ImageNetwork(FrozenNetwork):
             last bits differ.
 
     The other arguments are those of `FrozenNetwork`.
+
+    Attributes:
+        runs_side_by_side: Whether copies of the network's modules around the same tensors may run at once in threads.
+            Not where a network keeps something outside of its modules while it runs, or writes into its tensors, as
+            that of a user may.
     """
 
     reads = "images"
+    runs_side_by_side: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -80,7 +93,7 @@ class ImageNetwork(FrozenNetwork):
     @property
     def program_rows(self) -> int:
         """Rows of each call of the compiled program; 0 without one."""
-        return 0 if self._program is None else n_rows(self.device)
+        return 0 if self._program is None else n_rows(self.device, math.prod(self.image_size))
 
     @contextmanager
     def uncompiled(self) -> Iterator[None]:
@@ -91,16 +104,34 @@ class ImageNetwork(FrozenNetwork):
         finally:
             self._program = program
 
-    def _asked_for(self, batch: Batch, kinds: Sequence[str]) -> dict[str, Tensor]:
-        if self._program is None:
-            return super()._asked_for(batch, kinds)
-        _ = self.shapes  # a network that is seen for the first time notes how its outputs lie
+    def _asked_for(self, batch: Any, kinds: Sequence[str]) -> dict[str, Tensor]:
         taps, found = [kind for kind in kinds if kind in self._taps], dict[str, Tensor]()
+        if self._program is None:
+            return self._in_parts(batch, kinds, taps)
+        _ = self.shapes  # a network that is seen for the first time notes how its outputs lie
         if len(taps) < len(kinds):
             found |= self._run(batch, [], self._program)
         if taps:
-            found |= {tap: value for tap, value in self._run(batch, taps).items() if tap in taps}
+            found |= self._in_parts(batch, taps, taps)
         return found
+
+    def _in_parts(self, batch: Tensor, kinds: Sequence[str], taps: Sequence[str]) -> dict[str, Tensor]:
+        """The kinds of a batch, some of them taps; on a processor of a part at a time, or of several side by side."""
+
+        def run_by(backbone: ImageNetwork, part: Tensor) -> dict[str, Tensor]:
+            found = backbone._run(part, taps)
+            return {kind: found[kind] for kind in kinds}
+
+        if self.device != "cpu":
+            return run_by(self, batch)
+        n_threads = torch.get_num_threads()
+        parts = split(batch, n_threads if self.runs_side_by_side else 1)
+        n_at_once = min(n_threads, len(parts)) if self.runs_side_by_side else 1
+        crew = replicas(self, n_at_once) if n_at_once > 1 else []
+        if len(crew) < 2:
+            return joined([run_by(self, part) for part in parts])
+        with full_precision():  # of the process, and put back by each run
+            return joined(side_by_side([partial(run_by, backbone) for backbone in crew], parts, n_threads))
 
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature.
@@ -110,7 +141,7 @@ class ImageNetwork(FrozenNetwork):
         facts = super().identity()
         facts["preprocessing"] = {"conversion": CONVERSION, **facts["preprocessing"]}
         if self._program is not None:
-            facts["compiled"] = "frozen"
+            facts["compiled"] = COMPILED
         if self._taps:
             _ = self.shapes  # which sees all of them
         return {**facts, "channels_last": dict(sorted(self._turned.items()))} if self._turned else facts

@@ -225,7 +225,7 @@ def test_what_killed_compilations_left_is_removed_and_nothing_that_is_being_made
 
 def test_compilation_is_part_of_the_identity_and_its_absence_changes_none(both):
     eager, fast = both
-    assert fast.identity() == {**eager.identity(), "compiled": "frozen"}
+    assert fast.identity() == {**eager.identity(), "compiled": image_network.COMPILED}
     assert "compiled" not in eager.identity()
 
 
@@ -313,7 +313,7 @@ def test_networks_of_ones_own_are_compiled_too(both):
         backbone.extract(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), ["pooled", "map"]) for backbone in (eager, fast)
     ]
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
-    assert fast.identity() == {**eager.identity(), "compiled": "frozen"}
+    assert fast.identity() == {**eager.identity(), "compiled": image_network.COMPILED}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of tracing
