@@ -55,38 +55,14 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
         )
     for leftover in work.data.glob("*.tmp"):  # of a finish that was killed
         leftover.unlink(missing_ok=True)
-    shapes = next(block.shapes for block in blocks.values() if block.shapes)
-    ragged = ragged_kinds(blocks)
-    in_order = [kind for kind in plan.kinds if kind in ragged]
-    check_room(work, in_order, blocks)
-    assembled = {kind: assemble(work, kind, blocks) for kind in in_order}
-    hashes = fill_empty_blocks(work, blocks, shapes, ragged)
-    valid = np.ones(plan.n_rows, dtype=np.bool_)
-    valid[list(invalid)] = False
-    write_array(work.data / "valid.npy", valid)
-    write_array(work.data / "labels.npy", stored(partition.labels))
-    write_file(work.data / "ids.json", json.dumps(list(partition.ids), ensure_ascii=False).encode())
-    for kind, values in hashes.items():
-        write_array(work.data / checksum_file(kind), values)
-    small = ["valid.npy", "labels.npy", "ids.json", *(checksum_file(kind) for kind in plan.kinds)]
-    small += [facts["offsets"] for facts in assembled.values()]
-    files = ArrayFiles(work.data, plan)
-    seconds = sum(block.seconds for block in blocks.values())
+    kinds, small = complete_arrays(work, blocks)
+    small += write_rows(work, partition, list(invalid))
     manifest = {
         "schema": SCHEMA,
         "identity": identity,
         "n_rows": plan.n_rows,
         "block_rows": plan.block_rows,
-        "kinds": {
-            kind: assembled.get(kind)
-            or {
-                "file": array_file(kind),
-                "shape": [plan.n_rows, *shapes[kind]],
-                "dtype": files.dtype(kind, shapes[kind]).name,
-                "requested": plan.kinds[kind],
-            }
-            for kind in plan.kinds
-        },
+        "kinds": kinds,
         "skipped": {str(row): [partition.ids[row], why] for row, why in sorted(invalid.items())},
         "files": {name: hash_bytes((work.data / name).read_bytes()) for name in small},
         "provenance": {
@@ -94,11 +70,49 @@ def finish(work: Work, identity: dict[str, Any], backbone: Backbone, dataset: st
             "dataset": dataset,
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "by": whoami(),
-            "seconds": round(seconds, 3),
+            "seconds": round(sum(block.seconds for block in blocks.values()), 3),
             "versions": {name: version(name) for name in ("torch", "numpy")},
         },
     }
     write_json(work.data / "manifest.json", {**manifest, "digest": digest(manifest)})
+    put_in_place(work)
+
+
+def complete_arrays(work: Work, blocks: dict[int, Block]) -> tuple[dict[str, Any], list[str]]:
+    """Completes the array of each kind and writes its checksums; what a manifest says of it, and the small files."""
+    plan = work.plan
+    shapes = next(block.shapes for block in blocks.values() if block.shapes)
+    ragged = ragged_kinds(blocks)
+    in_order = [kind for kind in plan.kinds if kind in ragged]
+    check_room(work, in_order, blocks)
+    facts = {kind: assemble(work, kind, blocks) for kind in in_order}
+    small = [facts[kind]["offsets"] for kind in in_order]
+    for kind, values in fill_empty_blocks(work, blocks, shapes, ragged).items():
+        write_array(work.data / checksum_file(kind), values)
+        small.append(checksum_file(kind))
+    files = ArrayFiles(work.data, plan)
+    for kind in set(plan.kinds) - ragged:
+        facts[kind] = {
+            "file": array_file(kind),
+            "shape": [plan.n_rows, *shapes[kind]],
+            "dtype": files.dtype(kind, shapes[kind]).name,
+            "requested": plan.kinds[kind],
+        }
+    return {kind: facts[kind] for kind in plan.kinds}, small
+
+
+def write_rows(work: Work, partition: Partition, invalid: list[int]) -> list[str]:
+    """Writes what is known of the rows beside their features; the files."""
+    valid = np.ones(work.plan.n_rows, dtype=np.bool_)
+    valid[invalid] = False
+    write_array(work.data / "valid.npy", valid)
+    write_array(work.data / "labels.npy", stored(partition.labels))
+    write_file(work.data / "ids.json", json.dumps(list(partition.ids), ensure_ascii=False).encode())
+    return ["valid.npy", "labels.npy", "ids.json"]
+
+
+def put_in_place(work: Work) -> None:
+    """Renames the data folder to its final name, by which all find it."""
     sync_folder(work.data)
     final = work.folder.parent / work.folder.name.removeprefix(WORK_PREFIX)
     try:
