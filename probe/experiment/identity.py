@@ -8,6 +8,8 @@ from pathlib import Path
 from types import UnionType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from probe.core.base import Backbone, Dataset, Rows, Split, SplitProtocol, digest
 from probe.core.hashing import hash_bytes
 from probe.core.source import code_of, identity_of, is_unknown
@@ -17,7 +19,7 @@ from probe.experiment.labels import bases_of, label
 from probe.features.layout import DEFAULT_DTYPES, rows_code
 from probe.heads.shared.patch_head import PatchHead
 from probe.metrics.evaluate import recipes
-from probe.protocols.shared.groups import groups_of
+from probe.protocols.shared.groups import group_names, groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 from probe.results.writer import slug
 
@@ -201,7 +203,7 @@ def describe(
             "class_names": list(dataset.class_names),
             "target": dataset.target.name,
             **dataset.target.facts,
-            **describe_groups(dataset),
+            **describe_groups(dataset, split, dataset if test_on is None else test_on),
             "test_rows": rows["test"][1],
             **({"read_by": read_by} if read_by else {}),
             **other,
@@ -237,10 +239,19 @@ def read_by_label(kind: str, read: Any) -> str | int:
     return "+".join(name.removesuffix(":map") for name in read) if kind == "map" else len(read)
 
 
-def describe_groups(dataset: Dataset) -> dict[str, str]:
-    """What tells which training rows belong together: no part of a fingerprint, but of what a choice is made on."""
+def describe_groups(dataset: Dataset, split: Split, tested: Dataset) -> dict[str, str]:
+    """What tells which rows belong together: no part of a fingerprint, but of choices and of what is measured.
+
+    Within `train` it is the numbers of the groups. Rows of other partitions meet those that train by name.
+    """
     groups = groups_of(dataset)
-    return {} if groups is None else {"groups": digest(groups.tolist())}
+    found = {} if groups is None else {"groups": digest(groups.tolist())}
+    trained = np.unique(group_names(dataset, split.train)).tolist()
+    for part, of, rows in (("validation", dataset, split.validation), ("test", tested, split.test)):
+        apart = of is not dataset or rows.partition != split.train.partition
+        if apart and len(rows) and len(names := group_names(of, rows)):
+            found[f"{part}_groups"] = digest([trained, names.tolist()])
+    return found
 
 
 def describe_readers(dataset: Dataset, test_on: Dataset | None) -> dict[str, Any]:

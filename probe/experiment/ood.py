@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.core.abilities import MeasuresFeatures
-from probe.core.base import Dataset, IntArray, Rows
+from probe.core.base import Dataset, IntArray, Rows, digest
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.rows import check_rows
 from probe.core.texts import one_spelling
@@ -71,6 +71,8 @@ def describe_ood(sets: Mapping[str, Dataset]) -> dict[str, Any]:
     for name, other in sets.items():
         if code := describe_readers(other, None).get(PARTITION):
             told[name]["read_by"] = code
+        if (groups := groups_of(other, PARTITION)) is not None:
+            told[name]["groups"] = digest(groups.tolist())
     words = recipes()
     return {"ood": {"sets": told, **({"scores": words} if words else {})}}
 

@@ -1,6 +1,7 @@
 """Runs on near-copies in groups: neither what is chosen nor what is measured profits from them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,6 +122,28 @@ def test_other_groups_are_another_run(tmp_path: Path) -> None:
     other.partitions["train"].groups = np.arange(N_GROUPS * COPIES)
     runs = [result(tmp_path, data, NearestClassMean(), Full())["run"]["digest"] for data in (one, other)]
     assert runs[0] != runs[1]
+
+
+@pytest.mark.parametrize("place", ["dataset", "test_on", "ood"])
+def test_other_groups_of_test_rows_are_another_run(place: str, tmp_path: Path) -> None:
+    """Intervals, worst groups and errors by group follow from them, though no feature and no draw does."""
+    runs = []
+    for size in (1, 2):
+        sets = {name: dataset(seed) for seed, name in enumerate(("dataset", "test_on", "ood"))}
+        sets[place].partitions["test"].groups = np.arange(400) // size
+        test_on, far = sets["test_on"] if place == "test_on" else None, replace(sets["ood"], class_names=("d0", "d1"))
+        found = result(tmp_path, sets["dataset"], NearestClassMean(), Full(), test_on=test_on, ood={"far": far})
+        runs.append(found["run"]["digest"])
+    assert runs[0] != runs[1]
+
+
+def test_groups_that_test_rows_share_by_name_are_another_run(tmp_path: Path) -> None:
+    runs = []
+    for name in ("test", "train"):
+        data = dataset()
+        data.partitions["test"].groups = np.array([f"{name} {row % N_GROUPS}" for row in range(400)])
+        runs.append(result(tmp_path, data, NearestClassMean(), Full(0.0))["metrics"])
+    assert ["worst_group" in found for found in runs] == [False, True]
 
 
 def test_rows_that_were_written_without_groups_are_refused_with_them(tmp_path: Path) -> None:
