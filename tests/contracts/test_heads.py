@@ -6,6 +6,7 @@ A head's own test file may have `contract_case() -> dict`: parameters with which
 import importlib
 import inspect
 import pickle
+import re
 from functools import partial
 
 import numpy as np
@@ -23,7 +24,9 @@ from sklearn.utils.estimator_checks import check_estimator
 
 from probe.core.abilities import MeasuresFeatures
 from probe.core.arrays import RowSubset
+from probe.core.errors import InputError
 from probe.experiment.choosing import fit_on_folds
+from probe.heads.linear import LinearProbe
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import Head
 
@@ -253,6 +256,26 @@ def test_hostile_rows_give_finite_probabilities(kind, rows):
     head = kind().fit(X, y)
     assert np.isfinite(head.predict_proba(X)).all()
     assert set(head.predict(X)) <= set(y)
+
+
+@every_pooled_head
+def test_log_probabilities_are_those_of_the_probabilities(kind, halves):
+    X, y, X_test, _ = halves
+    head = kind().fit(X, y)
+    np.testing.assert_allclose(np.exp(head.predict_log_proba(X_test)), head.predict_proba(X_test), atol=1e-12)
+
+
+@every_pooled_head
+def test_several_labels_per_row_are_refused_with_a_head_that_fits_them(kind, halves):
+    X, y, *_ = halves
+    if type(kind().for_target("labels")) is kind.func and "labels" in kind.func.fits:
+        pytest.skip("fits either as it comes")
+    several = np.stack([y > 0, y > 1, X[:, 1] > 3], axis=1).astype(int)
+    with pytest.raises(InputError, match=r"fits one class per row.* (\w+)\(\)\.for_target\('labels'\)") as refused:
+        kind().fit(X, several)
+    able = {type(head).__name__: head for head in (kind(), LinearProbe())}
+    named = re.search(r"with (\w+)\(\)", str(refused.value))[1]
+    assert able[named].for_target("labels").fit(X, several).predict(X).shape == several.shape
 
 
 @every_pooled_head

@@ -35,10 +35,19 @@ class Calibrated:
         """Probabilities (N, K), columns in the order of `classes_`; of a calibrated head after temperature scaling."""
         from scipy.special import softmax
 
+        return softmax(self._scaled_logits(X), axis=1)
+
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """Logarithms of `predict_proba`, (N, K), also of probabilities that are too small for a float."""
+        from scipy.special import log_softmax
+
+        return log_softmax(self._scaled_logits(X), axis=1)
+
+    def _scaled_logits(self, X: Any) -> FloatArray:
         logits = self.logits(X)
         if hasattr(self, "temperature_"):
             logits = logits.astype(np.float32) / np.float64(self.temperature_)  # in the precision that a run scores
-        return softmax(logits.astype(np.float64), axis=1)
+        return logits.astype(np.float64)
 
     def predict_set(self, X: Any, level: float = 0.9, class_conditional: bool = False) -> NDArray[np.bool_]:
         """Which classes the conformal set of each row holds, (N, K), columns in the order of `classes_`.

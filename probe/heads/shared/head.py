@@ -46,6 +46,12 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
             labels = labels.ravel()
         if len(labels) != n_rows:
             raise InputError(f"X has {n_rows} rows and y {len(labels)}: give one label per row")
+        if labels.ndim > 1:
+            able = type(self).__name__ if "labels" in self.fits else "LinearProbe"
+            raise InputError(
+                f"y has shape {labels.shape}, {type(self).__name__} fits one class per row, (N,): give that, or fit "
+                f"several labels per row with {able}().for_target('labels')"
+            )
         self.classes_, codes = np.unique(labels, return_inverse=True)
         if len(self.classes_) < 2:
             raise InputError(

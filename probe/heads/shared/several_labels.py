@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import expit
+from scipy.special import expit, log_expit
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
@@ -59,6 +59,10 @@ class SeveralLabels(Head):
     def predict_proba(self, X: Any) -> FloatArray:
         """(N, K) probability of each label."""
         return expit(self.logits(X).astype(np.float64))
+
+    def predict_log_proba(self, X: Any) -> FloatArray:
+        """(N, K) logarithms of these."""
+        return log_expit(self.logits(X).astype(np.float64))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """(N, K) zeros and ones: labels whose log-odds are above 0."""

@@ -37,6 +37,7 @@ def test_coefficients_are_those_of_scikit_learn_label_by_label(C):
         np.testing.assert_allclose(ours.coef_[k], binary.coef_[0], atol=1e-5)
         np.testing.assert_allclose(ours.intercept_[k], binary.intercept_[0], atol=1e-5)
     np.testing.assert_allclose(ours.predict_proba(X), theirs.predict_proba(X), atol=1e-5)
+    np.testing.assert_allclose(np.exp(ours.predict_log_proba(X)), ours.predict_proba(X), rtol=1e-12)
     np.testing.assert_array_equal(ours.predict(X), theirs.predict(X))
     assert not hasattr(ours, "selection_")
 
