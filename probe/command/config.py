@@ -92,10 +92,12 @@ def build(config: Any, command: str, live: Mapping[str, Any] = NONE_LIVE) -> Run
             `head`, `protocol`; of several of `test_on`, and of `ood`, by their names.
     """
     check(config)
+    from probe.command.idle import tell_idle
     from probe.experiment.request import Run
     from probe.features.store import FeatureStore
 
     asked, given, dataset = config, live, dataset_of(config, live=live)
+    tell_idle(config, dataset)
     config, live = controls.controlled(asked, given, dataset)
     # The teacher of a head is not built by the head: the run gives it the logits.
     head = {key: value for key, value in config["head"].items() if key != "teacher"}

@@ -47,7 +47,7 @@ from probe.protocols.shared.groups import groups_of, keep_together
 from probe.protocols.shared.strata import with_strata
 from probe.results.place import check_place
 from probe.results.reader import find_complete
-from probe.results.schema import RESULT
+from probe.results.schema import RESULT, ROWS
 from probe.results.writer import claim
 
 
@@ -173,8 +173,16 @@ def name(drawn: Drawn) -> Named:
     determinants |= describe_ood(asked.ood) | ({"neural_collapse": True} if asked.neural_collapse else {})
     if doubt := identity.cannot_be_known(determinants):
         warnings.warn(doubt, stacklevel=4)
+    folder = asked.folder / identity.run_name(determinants)
+    if doubt or lacks_rows(asked, folder):
         drawn = replace(drawn, checked=replace(checked, asked=replace(asked, force=True)))
-    return Named(drawn, determinants, asked.folder / identity.run_name(determinants))
+    return Named(drawn, determinants, folder)
+
+
+def lacks_rows(asked: Run, folder: Path) -> bool:
+    """Whether a run that is complete did not write down the rows that are asked for now, since nobody wanted them."""
+    found = find_complete(folder) if asked.save_rows else None
+    return found is not None and ROWS not in found["files"]
 
 
 def carry_out(named: Named, fitted: Fitted | None = None) -> Fitted | None:

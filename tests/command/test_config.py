@@ -39,3 +39,21 @@ def test_a_value_of_another_kind_is_refused_by_its_key(config, override, sentenc
 def test_a_run_checks_its_configuration_before_anything_is_built(config):
     with pytest.raises(InputError, match="seed is 'abc'"):
         building.build(config | {"seed": "abc", "backbone": {"_target_": "no.such.module"}}, "probe")
+
+
+@pytest.mark.parametrize(
+    ("words", "said", "remedied"),
+    [
+        (["conformal_level=0.5"], r"conformal_level=0.5 changes nothing, .*: set calibrate=true", ["calibrate=true"]),
+        (["views.kind=flips", "views.seed=3"], r"kind=flips views.seed=3 changes .*: set views.n=2", ["views.n=2"]),
+        (["views.kind=windows"], r"views.kind=windows changes nothing, .*: set views.n=5", ["views.n=5"]),
+        (["views.use=draw"], r"views.use=draw changes nothing, .*: set views.n=4", ["views.n=4"]),
+        (["patches.label=soft"], r"patches.label=soft changes nothing, since dataset digits has no masks", None),
+    ],
+)  # fmt: skip
+def test_a_setting_that_nothing_reads_is_told_with_what_makes_it_count(words, said, remedied):
+    parts = ["dataset=digits", "head=ncm"]
+    with pytest.warns(UserWarning, match=said):
+        building.build(building.compose([*parts, *words]), "probe")
+    if remedied is not None:  # warnings are errors
+        building.build(building.compose([*parts, *words, *remedied]), "probe")

@@ -123,6 +123,17 @@ def test_a_result_holds_what_the_folder_holds():
     assert "<td>top1</td>" in result._repr_html_()
 
 
+def test_rows_that_are_asked_for_after_a_run_are_written_down():
+    given = {"dataset": "iris", "head": "ncm", "quiet": True}
+    assert not (probe.run(**given).folder / "rows.json").exists()
+    asked = probe.run(**given, save_rows=True)
+    assert asked.is_new
+    again = probe.run(dataset="iris", head="ncm", protocol=("recorded", {"path": str(asked.folder / "rows.json")}))
+    assert again.metrics["top1"] == asked.metrics["top1"]
+    assert not probe.run(**given, save_rows=True).is_new
+    assert not probe.run(**given).is_new
+
+
 def test_with_calibrate_the_head_of_a_result_gives_conformal_sets():
     result = probe.run(dataset="wine", head="ncm", calibrate=True, quiet=True)
     found = probe.extract(dataset="wine", quiet=True)["test"]

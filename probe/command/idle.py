@@ -1,0 +1,35 @@
+"""Settings that were changed and that nothing in the run reads."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from probe.experiment.dense import has_masks
+from probe.heads.shared.patch_head import PatchHead
+
+if TYPE_CHECKING:
+    from probe.core.base import Dataset
+
+LEVEL = 0.9
+VIEWS = {"kind": "crops", "seed": 0, "use": "mean"}
+
+
+def tell_idle(config: Mapping[str, Any], dataset: Dataset) -> None:
+    """Warns of them in a sentence each: a sweep may leave them be, who typed one expects it to do something."""
+    said, views = [], config.get("views") or {}
+    if config.get("conformal_level", LEVEL) != LEVEL and not config.get("calibrate"):
+        said.append((f"conformal_level={config['conformal_level']}", "no sets are made", "set calibrate=true"))
+    if changed := _changed("views", views, VIEWS) if views.get("n") == 1 else []:
+        n = {"flips": 2, "corners": 5, "windows": 5}.get(views["kind"], 4)
+        said.append((" ".join(changed), "each image has one view", f"set views.n={n}"))
+    changed = _changed("patches", config.get("patches") or {}, PatchHead().facts)
+    if changed and not has_masks(dataset):
+        said.append((" ".join(changed), f"dataset {dataset.name} has no masks", "leave it out"))
+    for words, why, remedy in said:
+        warnings.warn(f"{words} changes nothing, since {why}: {remedy}", stacklevel=3)
+
+
+def _changed(group: str, given: Mapping[str, Any], usual: Mapping[str, Any]) -> list[str]:
+    return [f"{group}.{name}={given[name]}" for name in usual if given.get(name, usual[name]) != usual[name]]
