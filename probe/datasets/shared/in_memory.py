@@ -20,6 +20,7 @@ from probe.core.texts import Text
 from probe.datasets.shared.labels import labels_as_read, read_class_names
 from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.datasets.shared.row_facts import Facts, by_partition, know
 from probe.datasets.shared.series_rows import SeriesPartition, check_gaps, given_series, sound
 from probe.datasets.shared.text_rows import TextPartition
 
@@ -70,14 +71,19 @@ def dataset_of(
     missing: str = "refuse",
     gaps: str = "refuse",
     ordered: bool = False,
+    groups: Facts = None,
+    sessions: Facts = None,
+    hardness: Facts = None,
 ) -> Dataset:
     """A dataset of what each partition is given as: a pair (X, y) of arrays, or a torch dataset of (row, label) pairs.
 
     Args:
         given: `train`, and perhaps `test` and `validation`. X holds float vectors (N, D), other numbers become such, or
-            uint8 images (N, H, W) or (N, H, W, 3), or float series (N, T, C), or is a list of texts or of such series.
+            uint8 images (N, H, W) or (N, H, W, 3), or float series (N, T, C), or is a list of texts or of such series,
+            or a data frame of numbers, a column per feature.
         name: How tables call it; by default `arrays`, `texts` or `rows` and the beginning of its fingerprint.
-        class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`.
+        class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`, a y of train that
+            is a data frame by its columns, one of ordered categories by these.
         ignore_label: A number or a name whose rows are left out.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
         unknown_labels: Take null, NaN, `?` and -1 in columns of labels as unknown, which is neither of 0 and 1.
@@ -87,6 +93,8 @@ def dataset_of(
         missing: `refuse` numbers to predict that are missing (NaN), or `drop` their rows, which are counted.
         gaps: What becomes of values (NaN) that are missing in series, see `series_rows.sound`.
         ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
+        groups, sessions, hardness: What else is known of each row, (N,) of train, or such by partition; see
+            `row_facts.FACTS`.
     """
     if target not in (None, "number"):
         raise InputError(f"target is {target!r}, expected number, or nothing for classes: give one of the two")
@@ -94,8 +102,8 @@ def dataset_of(
         raise InputError(f"dataset has the partitions {unknown}, expected train, test and validation: rename them")
     pairs = {part: isinstance(value, tuple) for part, value in given.items()}
     read = {part: _arrays(v, part) if pairs[part] else _torch_rows(v, part) for part, v in given.items()}
-    if "train" in given and class_names is None and not pairs["train"]:
-        class_names = _named_classes(given["train"])
+    if "train" in given and class_names is None:
+        class_names = _named_by_y(given["train"][1]) if pairs["train"] else _named_classes(given["train"])
     raw = {part: labels for part, (_, labels) in read.items()}
     check_gaps(gaps)
     series: dict[str, Any] = {part: rows for part, (rows, _) in read.items() if pairs[part] and _are_series(rows)}
@@ -113,6 +121,9 @@ def dataset_of(
             raw, "the labels given", read_class_names(class_names), ignore_label, map_labels, unknown_labels
         )
     partitions = {part: _partition(given[part], read[part][0], labelled, part) for part in given}
+    known = {"groups": groups, "sessions": sessions, "hardness": hardness}
+    for part, facts in by_partition(known, list(partitions)).items():
+        know(partitions[part], facts, part)
     rows = sort_of(partitions["train"][0]) if len(partitions["train"]) else None
     kind = "texts" if rows == "texts" else "arrays" if all(pairs.values()) else "rows"
     own = digest({part: p.fingerprint for part, p in partitions.items()})[:6]
@@ -170,6 +181,7 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
     """Rows and labels of a partition, checked."""
     if len(pair) != 2:
         raise InputError(f"{part} is a tuple of {len(pair)}, expected a pair (X, y): give both")
+    pair = (_numbers_of_frame(pair[0], part), pair[1]) if hasattr(pair[0], "columns") else pair
     if (texts := _texts(pair[0], part)) is not None:
         labels = np.asarray(pair[1])
         return texts, _as_many(labels, texts, part)
@@ -186,6 +198,33 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
             "uint8 images (N, H, W) or (N, H, W, 3), or a list of texts: convert it"
         )
     return rows, _as_many(labels, rows, part)
+
+
+def _numbers_of_frame(X: Any, part: str) -> NDArray[Any]:
+    """A data frame as rows of numbers; iterating over one would give the names of its columns."""
+    wrong = []
+    for name in X.columns:
+        try:
+            np.asarray(X[name], dtype=np.float64)
+        except (TypeError, ValueError):
+            wrong.append(str(name))
+    if wrong:
+        raise InputError(
+            f"X of {part} is a data frame whose columns {', '.join(wrong)} hold no numbers: leave these out or encode "
+            f"them, or give X[{wrong[0]!r}] where that is the text of each row"
+        )
+    rows = np.asarray(X)
+    if rows.dtype.kind in "fiub":
+        return rows
+    return np.stack([np.asarray(X[name], dtype=np.float64) for name in X.columns], axis=1)  # pandas.NA becomes NaN
+
+
+def _named_by_y(y: Any) -> list[str] | None:
+    """Names of the columns of a data frame of labels or numbers, or the classes of ordered categories, low to high."""
+    if len(columns := getattr(y, "columns", ())) > 1:
+        return [str(name) for name in columns]
+    kind = getattr(y, "dtype", None)
+    return [str(name) for name in kind.categories] if getattr(kind, "ordered", False) else None
 
 
 def _as_many(labels: NDArray[Any], rows: Any, part: str) -> Any:

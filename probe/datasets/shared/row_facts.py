@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -16,6 +16,23 @@ FACTS = ("groups", "sessions", "hardness")
 """Groups (patients, scenes, frames of a film) are never divided by a protocol; sessions come one after the other in
 `domain_incremental`; the higher the hardness, the harder a row is for `easy_to_hard`. None of it changes a feature, so
 none of it is part of a fingerprint."""
+
+Facts: TypeAlias = ArrayLike | Mapping[str, ArrayLike] | None
+"""Of the rows of `train`, or of several partitions by name."""
+
+
+def by_partition(known: Mapping[str, Facts], parts: Sequence[str]) -> dict[str, dict[str, ArrayLike | None]]:
+    """What is known of the rows of each partition, as `know` takes it.
+
+    Raises:
+        InputError: Something is said of a partition that is not there.
+    """
+    named = {name: facts if isinstance(facts, Mapping) else {"train": facts} for name, facts in known.items()}
+    for name, facts in named.items():
+        if strange := [part for part in facts if part not in parts]:
+            raise InputError(f"{name} are given of {', '.join(strange)}, the dataset has {', '.join(parts)}: rename "
+                             "them, or leave them out")  # fmt: skip
+    return {part: {name: facts.get(part) for name, facts in named.items()} for part in parts}
 
 
 def know(partition: Partition, facts: Mapping[str, ArrayLike | None], part: str) -> Partition:

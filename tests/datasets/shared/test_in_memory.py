@@ -1,6 +1,7 @@
 """Datasets of arrays and of torch datasets that a program holds."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -65,6 +66,43 @@ def test_rows_that_change_when_they_are_read_again_are_refused():
 
     with pytest.raises(InputError, match="is another one each time it is read, expected rows that stay"):
         dataset_of({"train": Random(torch.zeros(4, 3), torch.arange(4) % 2)})
+
+
+def test_a_data_frame_is_its_numbers_and_its_columns_are_no_rows():
+    X = np.random.default_rng(0).normal(size=(6, 3))
+    frame, y = pd.DataFrame(X, columns=["a", "b", "c"]), [0, 1, 0, 1, 0, 1]
+    plain = dataset_of({"train": (X, y)})
+    for given in (frame, frame.convert_dtypes()):
+        assert dataset_of({"train": (given, pd.Series(y, dtype="Int64"))}).fingerprint == plain.fingerprint
+    with pytest.raises(InputError, match=r"columns place, said hold no numbers: .*encode them, or give X\['place'\]"):
+        dataset_of({"train": (frame.assign(place="x", said="y"), y)})
+
+
+def test_a_y_of_pandas_names_its_columns_or_its_ordered_categories():
+    X, words = np.random.default_rng(0).normal(size=(6, 3)), ["low", "high", "none"] * 2
+    grades = pd.Series(pd.Categorical(words, ["none", "low", "high"], ordered=True))
+    data = dataset_of({"train": (X, grades)}, ordered=True)
+    assert data.class_names == ("none", "low", "high")
+    assert data.partitions["train"].labels.tolist() == [1, 2, 0, 1, 2, 0]
+    assert dataset_of({"train": (X, pd.Series(words, dtype="category"))}).class_names == ("high", "low", "none")
+    columns = pd.DataFrame({"left": [0, 1, 0, 1, 0, 1], "up": [1, 1, 0, 0, 1, 0]})
+    assert dataset_of({"train": (X, columns)}).class_names == ("left", "up")
+    assert dataset_of({"train": (X, columns)}, target="number").class_names == ("left", "up")
+
+
+def test_groups_sessions_and_hardness_may_stand_beside_arrays():
+    X, y = np.random.default_rng(0).normal(size=(6, 3)), [0, 1, 0, 1, 0, 1]
+    pairs = {"train": (X, y), "test": (X, y)}
+    data = dataset_of(pairs, groups=list("aabbcc"), sessions={"test": y}, ignore_label=None)
+    assert data.partitions["train"].groups.tolist() == list("aabbcc")
+    assert not hasattr(data.partitions["test"], "groups")
+    assert data.partitions["test"].sessions.tolist() == y
+    left = dataset_of({"train": (X, [0, 1, 2, 1, 0, 1])}, groups=list("aabbcc"), ignore_label=2).partitions["train"]
+    assert left.groups.tolist() == list("aabcc")
+    with pytest.raises(InputError, match="groups are given of dev, the dataset has train, test: rename them"):
+        dataset_of(pairs, groups={"dev": y})
+    with pytest.raises(InputError, match=r"groups of train have shape \(2,\), expected one value for each of its 6"):
+        dataset_of(pairs, groups=[1, 2])
 
 
 @pytest.mark.parametrize(
