@@ -1,37 +1,36 @@
-"""Whole runs of every head and every protocol whose test rows are garbage: no bit of what is fitted or chosen moves."""
+"""Whole runs of every head and every protocol whose test rows are garbage: no bit of what is fitted or chosen moves.
+
+So of masks, words, other test sets, unknown classes and ensembles; where a leak is planted, each of them tells it.
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from contract_cases import contract_case
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 from places import CONF
+from poison import Saying, dataset, other_scenes, poisoned, ran, sayings, scenes
 
-from probe.core import tensors
+from probe.backbones.tiny import TinyBackbone
 from probe.core.abilities import MeasuresFeatures
-from probe.core.base import Dataset
-from probe.core.hashing import hash_tensors
-from probe.core.targets.labels import Labels
-from probe.core.targets.number import Number
-from probe.datasets.shared.partitions import ArrayPartition, make_dataset
+from probe.experiment import fitting, ood
+from probe.experiment.ensembles import ensemble
+from probe.experiment.ensembles.members import read_member, views_on_test
 from probe.experiment.prompts import is_apart
-from probe.experiment.request import Run
-from probe.experiment.run import run
-from probe.features.store import FeatureStore
+from probe.heads.dense_linear import DenseLinear
+from probe.heads.lda import LinearDiscriminant
 from probe.heads.linear import LinearProbe
+from probe.heads.mask_fitted import MaskFitted
+from probe.heads.mask_zero_shot import MaskZeroShot
 from probe.heads.ncm import NearestClassMean
-from probe.heads.shared.base import AnyHead
-from probe.protocols.full import Full
-from probe.results.reader import read_result
+from probe.heads.ridge import RidgeProbe
+from probe.ood.shared.score import Score
 
-WIDTH, FULL = 16, Full()
 SMALL = {"epochs": 2, "learning_rates": 0.01, "hidden_width": 16, "trunk_width": 8, "n_groups": 2,
          "n_projected": 40, "thresholds": 5, "alphas": 3, "betas": 3}  # fmt: skip
 """Parameters that make a head quick, where it has them; lists hold this alone."""
@@ -39,117 +38,6 @@ HEADS = {path.stem: OmegaConf.load(path) for path in sorted((CONF / "head").glob
 KINDS = {name: get_class(yaml["_target_"]) for name, yaml in HEADS.items() if "_target_" in yaml}
 # What measures features fits nothing; what asks a language model how likely words are wants one.
 KINDS = {n: kind for n, kind in KINDS.items() if not issubclass(kind, MeasuresFeatures) and not is_apart(kind)}
-
-
-class Words:
-    """A tower that gives a text the same numbers each time."""
-
-    name, reads, kinds, n_prefix_tokens, n_parameters, temperature = "words", "texts", ("pooled",), 0, 0, 0.1
-
-    def identity(self) -> dict[str, Any]:
-        return {"architecture": "words"}
-
-    def tokenize(self, texts: Any) -> Any:
-        return np.array([[sum(map(ord, text))] for text in texts], dtype=np.int64)
-
-    def transform(self, row: Any) -> torch.Tensor:
-        return torch.as_tensor(row)
-
-    def extract(self, batch: torch.Tensor, kinds: Any) -> dict[str, torch.Tensor]:
-        drawn = [torch.randn(WIDTH, generator=torch.Generator().manual_seed(int(row[0]))) for row in batch]
-        return {"pooled": torch.stack(drawn)}
-
-    def to(self, device: str) -> Words:
-        return self
-
-
-class Every(Words):
-    """Vectors of 16 numbers as all kinds of features."""
-
-    name, reads, kinds, n_parameters = "every", "vectors", ("pooled", "tokens", "map", "token_ids", "a", "b"), WIDTH
-    text = Words()
-
-    def identity(self) -> dict[str, Any]:
-        return {"architecture": "every", "weights": hash_tensors({"w": torch.arange(WIDTH)})}
-
-    def transform(self, row: Any) -> torch.Tensor:
-        return torch.from_numpy(np.asarray(row, dtype=np.float32))
-
-    def extract(self, batch: torch.Tensor, kinds: Any) -> dict[str, torch.Tensor]:
-        tokens = torch.stack([batch, batch.roll(1, 1), -batch, batch.tanh()], 1)
-        every = {
-            "pooled": batch, "tokens": tokens, "map": tokens.transpose(1, 2).reshape(len(batch), WIDTH, 2, 2),
-            "token_ids": (batch * 4).long().remainder(50), "a": batch.tanh(), "b": batch.sin(),
-        }  # fmt: skip
-        return {kind: every[kind] for kind in kinds}
-
-
-class Poisoned(ArrayPartition):
-    """Garbage in the place of some rows and of their labels, under the fingerprint that they had."""
-
-    def __init__(self, clean: ArrayPartition, rows: np.ndarray, target: Any):
-        random, X, y = np.random.default_rng(9), clean.rows.copy(), clean.labels.copy()
-        X[rows] = 10 * random.standard_normal(X[rows].shape) - 5
-        y[rows] = 100 - 3 * y[rows] if y.dtype.kind == "f" else random.permuted(y[rows].ravel()).reshape(y[rows].shape)
-        super().__init__(X, y, clean.ids, target=target)
-        self.given, self.sessions = clean.fingerprint, clean.sessions
-        self.__dict__.update({"groups": clean.groups} if hasattr(clean, "groups") else {})
-
-    @property
-    def fingerprint(self) -> str:  # so that the same rows are drawn
-        return self.given
-
-
-def dataset(target: str = "one_class", grouped: bool = False, n: int = 60) -> Dataset:
-    """Rows that lean towards their classes; grouped, they come in pairs of which both train or none."""
-    random, parts = np.random.default_rng(0), {}
-    centres, kind = 2 * random.standard_normal((4, WIDTH)), {"labels": Labels(), "number": Number()}.get(target)
-    for name, rows in (("train", n), ("validation", 24), ("test", 24)):
-        y = np.arange(rows) % 4
-        X = (centres[y] + random.standard_normal((rows, WIDTH))).astype(np.float32)
-        labels = {"labels": (X[:, :3] > 0).astype(np.int64), "number": X[:, :2] + y[:, None]}.get(target, y)
-        ids = [f"{name}/{i}" for i in range(rows)]
-        parts[name] = ArrayPartition(X, labels, ids, **({"target": kind} if kind else {}))
-        parts[name].sessions = np.arange(rows) % 3
-        if grouped:
-            parts[name].groups = np.arange(rows) // 8 % 2
-    names = [f"c{k}" for k in range({"labels": 3, "number": 2}.get(target, 4))]
-    return make_dataset(f"of-{target}", names, parts, **({"target": kind} if kind else {}))
-
-
-@dataclass(frozen=True)
-class Kept:
-    """What a run leaves that its test rows have no part in."""
-
-    fitted: dict[str, Any]
-    chosen: Any
-
-    def check(self, other: Kept) -> None:
-        assert self.chosen == other.chosen
-        assert self.fitted.keys() == other.fitted.keys()
-        for name, array in self.fitted.items():
-            np.testing.assert_array_equal(array, other.fitted[name], err_msg=name)
-
-
-def ran(folder: Any, data: Dataset, head: Any, protocol: Any = FULL, **options: Any) -> tuple[Kept, Any]:
-    made = run(Run(Every(), data, protocol, head, FeatureStore(folder / "cache"), folder / "runs", device="cpu",
-                   features={"progress": False}, **options))  # fmt: skip
-    record, fitted = read_result(made), {}
-    for name in ("head", "calibrated", "validation"):
-        path = made / f"{name}.safetensors"
-        arrays, told = tensors.read(path) if path.exists() else ({}, {})
-        told.pop("digest", None)  # of the arrays
-        fitted |= {f"{name}/{key}": array for key, array in arrays.items()} | {name: json.dumps(told, sort_keys=True)}
-    if "head/model_" in fitted:  # of scikit-learn, whose files name places in memory
-        fitted["head/model_"] = AnyHead.load(made / "head.safetensors").predict(data.partitions["train"].rows)
-    chosen = {key: record.get(key) for key in ("selection", "thresholds", "calibrate")}
-    return Kept(fitted, chosen), record["metrics"]
-
-
-def poisoned(data: Dataset, partition: str, rows: np.ndarray) -> Dataset:
-    """The dataset with garbage in some rows of a partition."""
-    garbage = Poisoned(data.partitions[partition], rows, data.target)
-    return replace(data, partitions={**data.partitions, partition: garbage})
 
 
 def head_of(name: str, target: str) -> Any:
@@ -202,3 +90,172 @@ def test_garbage_in_the_rows_that_a_protocol_tests_on_moves_nothing(name, tmp_pa
     found = [ran(tmp_path / str(i), g, head, protocol, **options) for i, g in enumerate(given)]
     found[0][0].check(found[1][0])
     assert found[0][1] != found[1][1]
+
+
+ALL = np.arange(24)
+CALIBRATED = {"calibrate": True, "conformal_level": 0.5}
+PROBE = LinearProbe(Cs=[0.01, 1.0], device="cpu")
+WORDS = {"words": {f"c{k}": [f"word {k}", f"other {k}"] for k in range(4)}}
+TINY = {"backbone": TinyBackbone()}
+
+
+def elsewhere(clean, garbage):
+    """Options of the run on another dataset's test rows, as they are and poisoned."""
+    return [{"test_on": replace(data, name="elsewhere")} for data in (clean, garbage)]
+
+
+def places(name):
+    """Head, dataset and options of both runs, where rows are no vectors, classes are words, or others test."""
+    if name.startswith("masks"):
+        data, trained = scenes(), DenseLinear(epochs=1, lrs=[0.01, 0.03])
+        more = {**CALIBRATED, "patches": {"label": "pixel", "per_class": 2}}
+        head, more = {"masks": (RidgeProbe(), more), "masks, trained": (trained, {})}[name]
+        return head, data, [{**TINY, **more, "data": one} for one in (data, other_scenes(data))]
+    if name.startswith("words"):
+        head = {"words": MaskZeroShot(calibrate="batch", **WORDS), "words, fitted": MaskFitted(Cs=[0.0, 1.0], **WORDS)}
+        return head[name], None, [{"backbone": Saying(), "data": sayings(word)} for word in ("row", "garbage")]
+    if name == "test_on masks":
+        data = scenes()
+        return RidgeProbe(), data, [{**TINY, **CALIBRATED, **one} for one in elsewhere(data, other_scenes(data))]
+    target = name.removeprefix("test_on ")
+    head, other = (RidgeProbe() if target == "number" else PROBE), dataset(target, n=20)
+    more = {"standardize": True, **CALIBRATED}
+    return head, dataset(target), [more | one for one in elsewhere(other, poisoned(other, "test", ALL))]
+
+
+PLACES = ["masks", "masks, trained", "words", "words, fitted", "test_on one_class", "test_on number",
+          "test_on masks"]  # fmt: skip
+
+
+def both(name, folder):
+    """What the two runs keep, and their metrics."""
+    head, data, options = places(name)
+    return [ran(folder / str(i), given.pop("data", data), head, **given) for i, given in enumerate(options)]
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_garbage_in_rows_of_other_places_moves_nothing(name, tmp_path):
+    (clean, of_clean), (other, of_other) = both(name, tmp_path)
+    clean.check(other)
+    assert of_clean != of_other
+
+
+def fitted_on_test_rows(monkeypatch):
+    """Plants what all of this is there to catch."""
+    honest = fitting.fit_head
+    monkeypatch.setattr(
+        fitting, "fit_head", lambda head, rows, extras: honest(head, replace(rows, train=rows.test, folds=None), extras)
+    )
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_a_planted_leak_of_rows_of_other_places_is_caught(name, tmp_path, monkeypatch):
+    fitted_on_test_rows(monkeypatch)
+    (clean, _), (other, _) = both(name, tmp_path)
+    with pytest.raises(AssertionError):
+        clean.check(other)
+
+
+def test_a_planted_leak_of_the_own_rows_is_caught(tmp_path, monkeypatch):
+    fitted_on_test_rows(monkeypatch)
+    data = dataset()
+    clean, other = (ran(tmp_path / str(i), g, PROBE)[0] for i, g in enumerate((data, poisoned(data, "test", ALL))))
+    with pytest.raises(AssertionError):
+        clean.check(other)
+
+
+def unknown(factor, garbage=False):
+    """A set of unknown classes."""
+    data = replace(dataset(), class_names=("d0", "d1", "d2", "d3"))
+    part = data.partitions["test"]
+    part.rows = (factor * part.rows).astype(np.float32)
+    return poisoned(data, "test", ALL) if garbage else data
+
+
+def scored(folder, monkeypatch, data, far):
+    """What is kept, the metrics, and the scores of the unknown rows in the order of sets and scores."""
+    seen, own = [], ood.Detection
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            ood, "Detection", lambda known, unknown, **more: seen.append(unknown) or own(known, unknown, **more)
+        )
+        kept, metrics = ran(folder, data, LinearDiscriminant(device="cpu"), ood={"far": far, "near": unknown(0.5)})
+    return kept, metrics, np.stack(seen)
+
+
+def test_garbage_in_unknown_rows_moves_nothing_but_their_own_scores(tmp_path, monkeypatch):
+    given = [scored(tmp_path / str(i), monkeypatch, dataset(), unknown(2, bool(i))) for i in range(2)]
+    check_unknown(*given)
+
+
+def check_unknown(clean, other):
+    clean[0].check(other[0])
+    rest = [{name: value for name, value in metrics.items() if "@far" not in name} for _, metrics, _ in (clean, other)]
+    assert rest[0] == rest[1]
+    near = len(clean[2]) // 2  # behind all scores of the other set
+    np.testing.assert_array_equal(clean[2][near:], other[2][near:])
+    assert clean[1] != other[1]
+
+
+def test_garbage_in_the_known_test_rows_moves_no_score_of_unknown_ones(tmp_path, monkeypatch):
+    clean, other = ends = known_poisoned(tmp_path, monkeypatch)
+    clean[0].check(other[0])
+    np.testing.assert_array_equal(*(scores for *_, scores in ends))
+
+
+def known_poisoned(tmp_path, monkeypatch):
+    data = dataset()
+    return [scored(tmp_path / str(i), monkeypatch, given, unknown(2))
+            for i, given in enumerate((data, poisoned(data, "test", ALL)))]  # fmt: skip
+
+
+def test_a_score_that_remembers_unknown_rows_is_caught(tmp_path, monkeypatch):
+    seen = []
+
+    def remembering(rows):
+        seen.append(np.abs(rows.X).max())
+        return rows.logits.max(axis=1) / max(seen)
+
+    monkeypatch.setattr(ood, "scores", lambda: {"planted": Score(name="planted", fit=lambda known: remembering)})
+    given = []
+    for i in range(2):
+        seen.clear()
+        given.append(scored(tmp_path / str(i), monkeypatch, dataset(), unknown(2, bool(i))))
+    with pytest.raises(AssertionError):
+        check_unknown(*given)
+
+
+def test_a_score_that_is_fitted_on_test_rows_is_caught(tmp_path, monkeypatch):
+    honest = ood.detect
+    monkeypatch.setattr(
+        "probe.experiment.measuring.detect",
+        lambda drawn, rows, fitted: honest(drawn, replace(rows, train=rows.test), fitted),
+    )
+    ends = known_poisoned(tmp_path, monkeypatch)
+    with pytest.raises(AssertionError):
+        np.testing.assert_array_equal(*(scores for *_, scores in ends))
+
+
+def weighed(tmp_path):
+    """By head the weight and temperature in an ensemble of two runs, with clean and with poisoned test rows."""
+    data, found = dataset(), []
+    for i, given in enumerate((data, poisoned(data, "test", ALL))):
+        folders = [ran(tmp_path / str(i), given, head)[0].folder for head in (PROBE, RidgeProbe())]
+        found.append(ensemble.combine(map(read_member, folders), "weighted"))
+    heads = [[member.record["head"]["name"] for member in one.members] for one in found]
+    both = [zip(one.weights, one.temperatures, strict=True) for one in found]
+    return [dict(zip(names, values, strict=True)) for names, values in zip(heads, both, strict=True)]
+
+
+def test_garbage_in_the_test_rows_moves_no_weight_and_no_temperature_of_an_ensemble(tmp_path):
+    clean, other = weighed(tmp_path)
+    assert clean == other
+    assert clean["ridge"][1] != 1
+
+
+def test_weights_from_test_rows_are_caught(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        ensemble, "held_out", lambda members, scales: (views_on_test(members, scales), members[0].test["label"])
+    )
+    clean, other = weighed(tmp_path)
+    assert clean != other
