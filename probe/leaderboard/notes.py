@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     import pandas as pd
 
 METHOD = (
-    "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since all "
-    "seeds share the test rows; how much seeds scatter is learnt from all rows of a column{wilson}. "
+    "Cells are means over seeds with 95% intervals for new test rows and new seeds: variances of both add, since "
+    "{rows}; how much seeds scatter is learnt from all rows of a column{wilson}. "
     "* best of its column; ~ not distinguishable from the best (paired bootstrap of the test rows, 95% for the column)."
 )
+SHARED = "all seeds share the test rows"
 RANKS = (
     "Rank is the average over columns; its interval holds for all rows at once (95%, paired bootstrap over the same "
     "test rows, all pairs in all columns)."
@@ -41,7 +42,9 @@ FOLDS = (
 
 def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metric: Metric) -> list[str]:
     """The notes of a table made of the runs of a frame."""
-    notes = [METHOD.format(wilson=", Wilson's form" if metric.proportion else "")]
+    each = frame.groupby(["column", "fold"])["dataset.test_rows"].nunique().max() > 1
+    rows = "seeds draw test rows of their own, of which those that several test count once" if each else SHARED
+    notes = [METHOD.format(rows=rows, wilson=", Wilson's form" if metric.proportion else "")]
     if ranking["rank"].notna().any():
         notes.append(RANKS)
     if (ranking["note"] != "").any():

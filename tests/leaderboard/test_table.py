@@ -82,10 +82,12 @@ def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Pa
         for head, skill in [("ncm", 0.0), ("linear", 1.0)]:
             predictions = draw_predictions(draw_correct("digits", 100, skill, f"{head}{seed}"), 10, f"{head}{seed}")
             add("tiny", head, seed=seed, predictions=predictions | {"row": np.arange(100) * 3 + seed})
-    cells = build_table(read_folders([tmp_path])).cells.set_index("head")
+    table = build_table(read_folders([tmp_path]))
+    cells = table.cells.set_index("head")
     assert (cells["n_seeds"] == 3).all()
     frame = read_folders([tmp_path]).frame
     assert cells.loc["linear", "value"] == pytest.approx(frame[frame["head"] == "linear"]["metric.top1"].mean())
+    assert "seeds draw test rows of their own" in table.notes[0]
 
 
 def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path: Path) -> None:
