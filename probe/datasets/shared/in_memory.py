@@ -223,7 +223,7 @@ def _named_by_y(y: Any) -> list[str] | None:
     """Names of the columns of a data frame of labels or numbers, or the classes of ordered categories, low to high."""
     if len(columns := getattr(y, "columns", ())) > 1:
         return [str(name) for name in columns]
-    kind = getattr(y, "dtype", None)
+    kind: Any = getattr(y, "dtype", None)
     return [str(name) for name in kind.categories] if getattr(kind, "ordered", False) else None
 
 
