@@ -23,12 +23,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 IntArray = NDArray[np.int64]
+_ENCODER = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
 def digest(value: Any) -> str:
     """Returns 32 hex digits that name a JSON-able value: equal values, equal digests, whatever the key order."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:32]
+    return hashlib.sha256(_ENCODER.encode(value).encode()).hexdigest()[:32]
 
 
 @runtime_checkable

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from scipy.special import ndtri
-from scipy.stats import rankdata
 
 from probe.core.errors import InputError
 from probe.core.escaping import one_line
@@ -45,6 +44,8 @@ def rank_correlation(x: FloatArray, y: FloatArray, level: float = 0.95) -> tuple
     n = len(x)
     if n < LEAST:
         raise InputError(f"{n} pairs have no interval of their rank correlation, expected at least {LEAST}: give more")
+    from scipy.stats import rankdata  # takes 0.4 s to import, which every table would wait for
+
     first, second = rankdata(x), rankdata(y)
     if not first.std() or not second.std():
         return np.nan, np.nan, np.nan

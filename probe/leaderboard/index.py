@@ -17,7 +17,8 @@ from probe.core.errors import InputError
 from probe.core.files import Stamp
 from probe.core.hashing import hash_bytes
 from probe.core.writing import write_file
-from probe.leaderboard.records import Problem, Read, Records, read_run
+from probe.leaderboard.reading import read_runs
+from probe.leaderboard.records import Problem, Read, Records
 from probe.results.reader import failure, walk
 from probe.results.schema import PREDICTIONS, RESULT
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 INDEX = ".leaderboard-index.parquet"
 VERSION = 8
 STAMPS = ("stamp.result", "stamp.predictions")
+Stamps = tuple[str, str]
 
 
 def stamp(path: str) -> str:
@@ -35,11 +37,11 @@ def stamp(path: str) -> str:
     return f"{of.st_dev} {of.st_ino} {of.st_size} {of.st_mtime_ns} {of.st_ctime_ns}"  # as `Stamp`, and twice as fast
 
 
-def _stamps(folder: str) -> tuple[str, str] | None:
+def _stamps(folder: str) -> Stamps:
     try:
         return stamp(f"{folder}/{RESULT}"), stamp(f"{folder}/{PREDICTIONS}")
     except OSError:
-        return None
+        return "", ""
 
 
 def nothing_kept() -> pd.DataFrame:
@@ -105,15 +107,18 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
         unchanged.append(i)
         return True
 
+    there: list[tuple[str, Stamps]] = []
     for relative, names in walk(str(root), is_unchanged):
-        folder = os.path.join(root, relative)
-        stamps = _stamps(folder)
-        try:
-            if RESULT not in names:
-                raise InputError(failure(folder, names))
-            fresh.append(read_run(folder) | {"path": relative} | dict(zip(STAMPS, stamps or ("", ""), strict=True)))
-        except InputError as error:
-            problems.append(Problem(folder, str(error)))
+        folder = f"{root}/{relative}"
+        if RESULT in names:
+            there.append((relative, _stamps(folder)))
+        else:
+            problems.append(Problem(os.path.join(root, relative), failure(folder, names)))
+    for (relative, stamps), found in zip(there, read_runs([f"{root}/{path}" for path, _ in there]), strict=True):
+        if isinstance(found, InputError):
+            problems.append(Problem(os.path.join(root, relative), str(found)))
+        else:
+            fresh.append(found | {"path": relative} | dict(zip(STAMPS, stamps, strict=True)))
     frame = kept if len(unchanged) == len(kept) else kept.iloc[sorted(unchanged)]
     at_rest = np.ones(len(frame), bool)
     if fresh:
@@ -133,11 +138,11 @@ def _read_single(folders: Sequence[Path]) -> tuple[pd.DataFrame, list[Problem], 
     import pandas as pd
 
     found, problems = [], []
-    for folder in folders:
-        try:
-            found.append(read_run(folder) | {"path": os.path.normpath(folder)} | dict.fromkeys(STAMPS, ""))
-        except InputError as error:
-            problems.append(Problem(str(folder), str(error)))
+    for folder, run in zip(folders, read_runs(folders), strict=True):
+        if isinstance(run, InputError):
+            problems.append(Problem(str(folder), str(run)))
+        else:
+            found.append(run | {"path": os.path.normpath(folder)} | dict.fromkeys(STAMPS, ""))
     return pd.DataFrame(found), problems, ""
 
 

@@ -1,11 +1,11 @@
-"""Reads run folders into one row each; what cannot be counted is listed with its reason."""
+"""What tables know of a run: one flat row each; and of the folders that were left out."""
 
 from __future__ import annotations
 
 import json
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,12 +15,10 @@ from numpy.typing import NDArray
 
 from probe.core.base import digest
 from probe.core.errors import InputError
-from probe.core.targets import named, recorded
+from probe.core.targets import recorded
 from probe.metrics.shared.intervals import FloatArray
 from probe.metrics.shared.metric import Metric, described
-from probe.metrics.shared.scores import restored
-from probe.results.reader import read_predictions, read_result
-from probe.results.schema import PREDICTIONS, RESULT
+from probe.results.schema import RESULT
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,11 +28,14 @@ METRIC = "metric."
 Predictions = Mapping[str, NDArray[Any]]
 CODE = ("class", "recipe", "release", "code")
 """What a run says of the code of its head and of its backbone."""
+CODE_FIELDS = tuple((part, name, f"{part}.{name}") for part in ("head", "backbone") for name in CODE)
+CONTROL_FIELDS = tuple((name, f"control.{name}") for name in ("head", "backbone", "architecture"))
 NOT_SETTINGS = frozenset({"seed", "random_state", "device"})
 """Parameters of a head that make no other head of it."""
 COUNTS = frozenset(
     {"seed", "fold", "n_folds", "n_classes", "n_train", "n_validation", "n_test", "n_parameters", "skipped", "leaked"}
 )
+LARGE = 2**62
 FOLD, FOLDS = "fold", "n_folds"
 """Parameters of a protocol whose runs are parts of one: which part this is, and of how many."""
 
@@ -79,34 +80,9 @@ class Records:
     read: Read | None = None
 
 
-def read_run(folder: str | Path) -> dict[str, Any]:
-    """One run as a flat record, after checking that its metrics are those of its predictions."""
-    result = read_result(folder)
-    predictions = read_predictions(folder, result)
-    try:
-        record = flat_record(result)
-        measured = list(_rankable(record, predictions))
-        _check_predictions(record, predictions, measured)
-        bits = [np.packbits(values > 0).tobytes() for metric, values in measured if has_bits(metric)]
-        return record | {"n_scored": len(predictions["row"]), "correct": bits[0] if bits else b""}
-    except InputError:
-        raise
-    except (KeyError, TypeError, AttributeError, ValueError, IndexError, OverflowError) as error:
-        raise InputError(f"{RESULT} or {PREDICTIONS} lacks a field or holds a wrong type ({error!r})") from error
-
-
 def has_bits(metric: Metric) -> bool:
     """Whether the index keeps a bit per row for it: that which tables show first, where rows are right or wrong."""
     return metric.shown and metric.binary
-
-
-def _rankable(record: Mapping[str, Any], predictions: Predictions) -> Iterator[tuple[Metric, FloatArray]]:
-    """The metrics of a run that rank, with their values per row."""
-    scores = restored(predictions, record["dataset.target"])
-    for name in metrics_in(record):
-        metric = metric_of(record, name)
-        if metric.can_rank and gives(metric, predictions):
-            yield metric, row_values(metric, predictions, scores)
 
 
 def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -152,9 +128,10 @@ def flat_record(result: Mapping[str, Any]) -> dict[str, Any]:
     for metric, interval in result["metrics"].items():
         record[f"{METRIC}{metric}"] = _finite(f"metric {metric}", interval["value"])
     for name, value in record.items():
-        kinds = (int,) if name in COUNTS else (str, float, int)
-        if type(value) not in kinds or (isinstance(value, int) and abs(value) >= 2**62):
-            raise InputError(f"{name} is {value!r}, expected {' or '.join(k.__name__ for k in kinds)}: edited by hand?")
+        kind = type(value)
+        if not (-LARGE < value < LARGE if kind is int else kind in (str, float) and name not in COUNTS):
+            kinds = "int" if name in COUNTS else "str or float or int"
+            raise InputError(f"{name} is {value!r}, expected {kinds}: edited by hand?")
     return record
 
 
@@ -208,17 +185,15 @@ def code_fields(result: Mapping[str, Any]) -> dict[str, str]:
 
     The protocols of this package are known by the rows that they draw, those from elsewhere by their code too.
     """
-    parts = {f"{part}.{name}": str(result[part].get(name, "")) for part in ("head", "backbone") for name in CODE}
-    return {name: value[:16] if name.endswith(".code") else value for name, value in parts.items()} | {
-        "protocol.code": " ".join(foreign_code(result["protocol"])) or "own"
-    }
+    told = {field: str(result[part].get(name, "")) for part, name, field in CODE_FIELDS}
+    told |= {field: told[field][:16] for field in ("head.code", "backbone.code")}
+    return told | {"protocol.code": " ".join(foreign_code(result["protocol"])) or "own"}
 
 
 def control_fields(result: Mapping[str, Any]) -> dict[str, str]:
     """What a run is as a control, and by what it is one of another run; records of older runs do not say it."""
     told = result.get("control") or {}
-    known = {f"control.{name}": str(told.get(name, "")) for name in ("head", "backbone", "architecture")}
-    return {"control": str(told.get("kind", "")), **known}
+    return {"control": str(told.get("kind", "")), **{field: str(told.get(name, "")) for name, field in CONTROL_FIELDS}}
 
 
 def foreign_code(protocol: Mapping[str, Any]) -> list[str]:
@@ -228,7 +203,7 @@ def foreign_code(protocol: Mapping[str, Any]) -> list[str]:
 
 
 def _finite(name: str, value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not math.isfinite(value):
         raise InputError(f"{name} is {value!r}, expected a finite number: edited by hand?")
     return float(value)
 
@@ -258,28 +233,6 @@ def row_values(metric: Metric, predictions: Predictions, scores: Any) -> FloatAr
         raise InputError(f"its predictions hold no values per row of {metric.name}: run it again with force=true")
     kept = predictions.get(f"{METRIC}{metric.name}")
     return metric.rows(scores) if kept is None else kept.astype(np.float64)
-
-
-def _check_predictions(
-    record: Mapping[str, Any], predictions: Predictions, measured: Sequence[tuple[Metric, FloatArray]]
-) -> None:
-    """Refuses metrics that the predictions do not give: somebody changed one of the two."""
-    lengths = {len(array) for array in predictions.values()}
-    if lengths not in ({record["n_test"]}, {record["n_test"] - record["skipped"]}) or lengths == {0}:
-        raise InputError(
-            f"{PREDICTIONS} has {' or '.join(map(str, sorted(lengths)))} rows, {RESULT} says {record['n_test']} with "
-            f"{record['skipped']} skipped: files of two runs?"
-        )
-    labels = predictions["label"]
-    if wrong := named(record["dataset.target"]).fits_record(labels, record["n_classes"]):
-        raise InputError(f"labels in {PREDICTIONS} {wrong}")
-    for metric, of_rows in measured:
-        name, stated, tolerance = metric.name, record[f"{METRIC}{metric.name}"], metric.tolerance
-        value = float(of_rows.mean())
-        if math.isnan(value):  # some rows are not looked at; telling so beforehand would take twice as long
-            value = float(np.nanmean(of_rows))
-        if not abs(value - stated) <= tolerance * max(1.0, abs(value)):
-            raise InputError(f"{name} is recorded as {stated:.6g}, its predictions give {value:.6g}: edited by hand")
 
 
 def metrics_in(record: Mapping[str, Any]) -> dict[str, float]:

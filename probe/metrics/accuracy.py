@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
+from probe.metrics.shared.bins import sums_by_bin
 from probe.metrics.shared.frequency import by_frequency
 from probe.metrics.shared.intervals import LEVEL, FloatArray, Interval, mean_of, wilson
 from probe.metrics.shared.metric import Metric
@@ -30,17 +31,16 @@ def class_mean_rows(scores: RowScores, classes: BoolArray | None = None) -> Floa
 
     With n_c rows in class c, of which a share a_c is right, N rows and K classes that have rows: value = m + N / (K
     n_c) (correct - a_c), m the mean of a_c. Their variance gives that of the stratified estimate. Rows of classes
-    outside the mask `classes` get NaN.
+    outside the mask `classes` get NaN. Of several runs on the same rows, (..., N), each has values of its own.
     """
-    correct, labels = scores.correct, scores.labels
-    inside = np.ones(len(labels), dtype=bool) if classes is None else classes[labels]
-    counts = np.bincount(labels[inside])
-    shares = np.bincount(labels[inside], weights=correct[inside]) / np.maximum(counts, 1)
+    inside = np.ones(len(scores.labels), dtype=bool) if classes is None else classes[scores.labels]
+    correct, own = scores.correct[..., inside], scores.labels[inside]
+    counts = np.bincount(own)
+    shares = sums_by_bin(correct, own, len(counts)) / np.maximum(counts, 1)
     present = counts > 0
-    values = np.full(len(labels), np.nan)
-    own = labels[inside]
     weight = inside.sum() / (present.sum() * counts[own])
-    values[inside] = shares[present].mean() + weight * (correct[inside] - shares[own])
+    values = np.full(scores.correct.shape, np.nan)
+    values[..., inside] = shares[..., present].mean(axis=-1, keepdims=True) + weight * (correct - shares[..., own])
     return values
 
 
@@ -108,14 +108,14 @@ def _of_group(name: str) -> Metric:
 def _top(k: int, **more: Any) -> Metric:
     per_row: Callable[[RowScores], FloatArray] = partial(top_k, k=k)
     return Metric(name=f"top{k}", per_row=per_row, interval="wilson", unit="%", proportion=True, binary=True,
-                  needs=("label_rank",), tolerance=1e-6, **more)  # fmt: skip
+                  needs=("label_rank",), stacks=True, tolerance=1e-6, **more)  # fmt: skip
 
 
 METRICS = (
     _top(1, shown=True),
     _top(5, suits=lambda scores: scores.n_classes >= 5),
     Metric(name="mean_per_class", per_row=class_mean_rows, unit="%", proportion=True, needs=("label_rank", "label"),
-           interval=lambda scores, means, seed: mean_per_class(scores), tolerance=1e-6),
+           interval=lambda scores, means, seed: mean_per_class(scores), stacks=True, tolerance=1e-6),
     Metric(name="worst_class", interval=lambda scores, means, seed: worst_class(scores), unit="%", proportion=True,
            unranked="it is the lowest of many classes, and which one that is changes with the rows"),
     *map(_of_group, ("many_shot", "medium_shot", "few_shot")),

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
-from probe.metrics.shared.bins import N_BINS, equal_mass_bins, equal_width_bins
+from probe.metrics.shared.bins import N_BINS, equal_mass_bins, equal_width_bins, sums_by_bin
 from probe.metrics.shared.intervals import QUANTILES, FloatArray, Interval, absolute_sum, mean_with_errors
 from probe.metrics.shared.metric import Metric
 from probe.metrics.shared.scores.one_class import RowScores
@@ -60,7 +60,7 @@ def gaps_by_bin(scores: RowScores, bins: IntArray) -> FloatArray:
 def gap_rows(scores: RowScores, bins: IntArray) -> FloatArray:
     """Confidence minus correctness of each row, with the sign of its bin's gap: the mean is the calibration error."""
     gap = scores.confidence - scores.correct
-    return gap * np.sign(np.bincount(bins, weights=gap))[bins]
+    return gap * np.take_along_axis(np.sign(sums_by_bin(gap, bins, N_BINS)), bins, axis=-1)
 
 
 def ece(scores: RowScores) -> FloatArray:
@@ -104,19 +104,22 @@ def debiased_rms(gaps: FloatArray, means: FloatArray, sizes: NDArray[np.int64]) 
 
 _OF_ROWS = (
     Metric(name="log_loss", per_row=log_loss, interval=_log_loss_interval, better="lower", unit="nats",
-           needs=("label_probability",), tolerance=1e-3),
+           needs=("label_probability",), stacks=True, tolerance=1e-3),
     Metric(name="brier", per_row=brier, interval=_brier_interval, better="lower"),
     Metric(name="ece", per_row=ece, columns=width_gaps, better="lower", unit="%",
            interval=lambda scores, means, seed: absolute_sum(width_gaps(scores), means),
-           needs=("predicted_probability", "label_rank"), tolerance=np.inf),
+           needs=("predicted_probability", "label_rank"), stacks=True, tolerance=np.inf),
     Metric(name="ece_equal_mass", per_row=ece_equal_mass, columns=mass_gaps, better="lower", unit="%",
            interval=lambda scores, means, seed: absolute_sum(mass_gaps(scores), means),
-           needs=("predicted_probability", "label_rank"), tolerance=1e-4),
+           needs=("predicted_probability", "label_rank"), stacks=True, tolerance=1e-4),
     Metric(name="rms_calibration_error", columns=mass_gaps, interval=_rms_interval, better="lower", unit="%",
            unranked="it is a root that is cut at 0, and there no row has a part in it"),
 )  # fmt: skip
 METRICS = (
     *_OF_ROWS,
     # Of a second fit, after temperature scaling; the predictions of the run are not its own.
-    *(replace(metric, name=f"scaled_{metric.name}", reads="scaled", needs=(), tolerance=1e-4) for metric in _OF_ROWS),
+    *(
+        replace(metric, name=f"scaled_{metric.name}", reads="scaled", needs=(), stacks=False, tolerance=1e-4)
+        for metric in _OF_ROWS
+    ),
 )

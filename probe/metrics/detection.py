@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
@@ -76,6 +75,8 @@ def _allowed(n_others: int, rate: float) -> int:
 
 def _ranks(n_others: int, rate: float) -> tuple[int, int]:
     """How many others may stand above a threshold that `rate` of all of them exceed; -1 where perhaps not even one."""
+    from scipy.stats import binom  # takes 0.4 s to import, which everything that names a metric would wait for
+
     fewest, most = (int(binom.ppf(q, n_others, rate)) for q in QUANTILES)
     return fewest - 1, most
 

@@ -80,7 +80,7 @@ def average_precision(scores: RowScores) -> Statistic:
 
 def aurc(scores: RowScores) -> Statistic:
     """Area under the risk-coverage curve: mean risk over all coverages."""
-    return mean_precision_with_derivative(scores.log_odds, ~scores.correct, np.ones(len(scores.labels), dtype=bool))
+    return mean_precision_with_derivative(scores.log_odds, ~scores.correct, np.ones(scores.correct.shape, dtype=bool))
 
 
 def _aurc_interval(scores: RowScores, means: FloatArray, seed: int) -> Interval:
@@ -104,7 +104,7 @@ def _has_orders(scores: RowScores) -> bool:
 
 METRICS = (
     Metric(name="aurc", of_all=aurc, interval=_aurc_interval, better="lower",
-           needs=("predicted_log_odds", "label_rank", "label")),
+           needs=("predicted_log_odds", "label_rank", "label"), stacks=True),
     Metric(name="auroc", of_all=auroc, suits=_has_orders, proportion=True,
            interval=lambda scores, means, seed: _macro_interval(auroc_with_derivative, scores)),
     Metric(name="average_precision", of_all=average_precision, suits=_has_orders, proportion=True,

@@ -17,7 +17,7 @@ from probe.core.errors import InputError
 from probe.experiment.ensembles.combining import KINDS
 from probe.experiment.ensembles.ensemble import combine
 from probe.experiment.ensembles.members import read_member, temperatures
-from probe.leaderboard.records import read_run
+from probe.leaderboard.reading import read_run
 from probe.metrics.evaluate import evaluate
 from probe.results.reader import checked_head, read_predictions, read_result, read_validation
 from probe.results.schema import HEAD, PREDICTIONS, VALIDATION, dumps, file_facts

@@ -17,7 +17,7 @@ from probe.features.store import FeatureStore
 from probe.heads.ncm import NearestClassMean
 from probe.heads.shared.patch_head import PatchHead
 from probe.leaderboard.index import read_folders
-from probe.leaderboard.records import read_run
+from probe.leaderboard.reading import read_run
 from probe.leaderboard.table import build_table
 from probe.protocols.full import Full
 from probe.results.reader import read_predictions

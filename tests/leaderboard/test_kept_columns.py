@@ -12,7 +12,8 @@ from run_folders import write_run
 
 from probe.leaderboard import kept_columns, kept_table, ranks
 from probe.leaderboard.kept_columns import KEPT
-from probe.leaderboard.records import Read, Records, read_run
+from probe.leaderboard.reading import read_run
+from probe.leaderboard.records import Read, Records
 from probe.leaderboard.row_scores import RowScores
 from probe.leaderboard.table import Table, build_table
 

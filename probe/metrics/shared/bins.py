@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
+from probe.metrics.shared.orders import ties
 
 N_BINS = 15
 
@@ -21,8 +22,19 @@ def equal_mass_bins(confidence: NDArray[Any], n_bins: int = N_BINS) -> IntArray:
     """Bin of each row: bins of equal size along the confidence; rows of one confidence share that of their middle.
 
     Confidences that are equal in float32 are equal: the order of the rows then moves nothing, and neither does
-    rounding.
+    rounding. Of several runs, (..., N), each has bins of its own.
     """
-    _, group, sizes = np.unique(confidence.astype(np.float32), return_inverse=True, return_counts=True)
-    twice_the_middle = 2 * np.cumsum(sizes) - sizes - 1
-    return (twice_the_middle[group] * n_bins // (2 * len(confidence))).astype(np.int64)
+    confidence = confidence.astype(np.float32)
+    order = np.argsort(confidence, axis=-1)
+    first, last = ties(np.take_along_axis(confidence, order, axis=-1))
+    bins = np.empty(order.shape, dtype=np.int64)
+    np.put_along_axis(bins, order, (first + last) * n_bins // (2 * order.shape[-1]), axis=-1)
+    return bins
+
+
+def sums_by_bin(values: NDArray[Any], bins: IntArray, n_bins: int) -> NDArray[np.float64]:
+    """(..., n_bins) sums of values (..., N) in each bin, of each run for itself; `bins` is (..., N) or (N,)."""
+    runs = values.reshape(-1, values.shape[-1])
+    places = np.arange(len(runs))[:, None] * n_bins + bins.reshape(-1, bins.shape[-1])
+    sums: NDArray[Any] = np.bincount(places.ravel(), weights=runs.ravel(), minlength=len(runs) * n_bins)
+    return sums.reshape(*values.shape[:-1], n_bins)

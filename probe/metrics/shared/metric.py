@@ -50,6 +50,7 @@ class Metric:
         signed: May be below 0.
         binary: Each row is right or wrong, so that McNemar's test applies.
         needs: Arrays of the predictions that give the values of the rows again; without any, these are kept.
+        stacks: Whether its function also takes scores of B runs on the same rows, (B, N) but for the labels.
         tolerance: How far a recorded value may be from the mean of its rows, relative above 1; inf: not checked.
         shown: Of the metrics of its target the one that tables show unless asked.
         unranked: Why no row has a part in it, for one that cannot rank.
@@ -71,6 +72,7 @@ class Metric:
     signed: bool = False
     binary: bool = False
     needs: tuple[str, ...] = ()
+    stacks: bool = False
     tolerance: float = 1e-4
     shown: bool = False
     unranked: str = ""
@@ -120,12 +122,12 @@ class Metric:
         return percentile(float(rows.mean()), means[:, 0]), rows
 
     def rows(self, scores: Any) -> FloatArray:
-        """(N,) values whose mean is the metric, from scores."""
+        """(N,) values whose mean is the metric, from scores; (B, N) of several runs, where it `stacks`."""
         if self.per_row is not None:
             return self.per_row(scores)
         assert self.of_all is not None
         value, slopes = self.of_all(scores)
-        return value + len(slopes) * slopes
+        return np.expand_dims(value, -1) + slopes.shape[-1] * slopes
 
     def badness(self, value: Any, goal: Any = None) -> Any:
         """Less is better: the value, its negative, or its distance from the best value."""

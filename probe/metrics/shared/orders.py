@@ -2,6 +2,8 @@
 
 A mean over classes has the mean of their derivatives, so that one row's part in all classes is accounted for. Where an
 order is perfect (value 1) there is no spread to be seen, and the interval has no width.
+
+`ties` and `mean_precision_with_derivative` take an axis of several runs before that of the rows, too.
 """
 
 from __future__ import annotations
@@ -21,6 +23,16 @@ BoolArray = NDArray[np.bool_]
 def _starts(ordered: NDArray[Any]) -> IntArray:
     """Where each run of equal scores begins; infinities equal themselves."""
     return np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
+
+
+def ties(ordered: NDArray[Any]) -> tuple[IntArray, IntArray]:
+    """First and last place, (..., N) each, of the equal scores that every place of sorted ones, (..., N), is among."""
+    n = ordered.shape[-1]
+    places, differs = np.arange(n), ordered[..., 1:] != ordered[..., :-1]
+    edge = np.ones((*ordered.shape[:-1], 1), dtype=bool)
+    first = np.where(np.concatenate([edge, differs], axis=-1), places, 0)
+    last = np.where(np.concatenate([differs, edge], axis=-1), places, n)
+    return np.maximum.accumulate(first, axis=-1), np.minimum.accumulate(last[..., ::-1], axis=-1)[..., ::-1]
 
 
 def auroc_with_derivative(scores: NDArray[Any], positive: BoolArray) -> Statistic:
@@ -51,21 +63,23 @@ def mean_precision_with_derivative(scores: NDArray[Any], hit: BoolArray, over: B
     curve. With a = over, h = hit, M_i and E_i the rows and hits scoring no lower than row i, and n = sum a:
     d/dw_m = [a_m (E_m / M_m - value) + sum_{i scores no higher than m} a_i (h_m / M_i - E_i / M_i^2)] / n.
     """
-    order = np.argsort(-scores)  # equal scores are taken together below, in any order
-    h, a = hit[order].astype(np.float64), over[order].astype(np.float64)
-    starts = _starts(scores[order])
-    ends = np.append(starts[1:], len(order))
-    sizes = ends - starts
-    M = np.repeat(ends, sizes)
-    E = np.repeat(np.cumsum(h)[ends - 1], sizes)
-    n = a.sum()
-    value = float((a * E / M).sum() / n)
-    from_here = np.repeat(starts, sizes)
-    tail_hit = np.cumsum((a / M)[::-1])[::-1][from_here]
-    tail_all = np.cumsum((a * E / M**2)[::-1])[::-1][from_here]
-    derivative = np.empty(len(order))
-    derivative[order] = (a * (E / M - value) + h * tail_hit - tail_all) / n
-    return value, derivative
+
+    def of(values: NDArray[Any], places: IntArray) -> NDArray[Any]:
+        return np.take_along_axis(values, places, axis=-1)
+
+    def from_here_on(values: FloatArray) -> FloatArray:
+        return of(np.cumsum(values[..., ::-1], axis=-1)[..., ::-1], first)
+
+    order = np.argsort(-scores, axis=-1)  # equal scores are taken together below, in any order
+    h, a = of(hit, order).astype(np.float64), of(over, order).astype(np.float64)
+    first, last = ties(of(scores, order))
+    M, E = last + 1, of(np.cumsum(h, axis=-1), last)
+    n = a.sum(axis=-1, keepdims=True)
+    value = (a * E / M).sum(axis=-1, keepdims=True) / n
+    derivative = np.empty(order.shape)
+    slopes = a * (E / M - value) + h * from_here_on(a / M) - from_here_on(a * E / M**2)
+    np.put_along_axis(derivative, order, slopes / n, axis=-1)
+    return (float(value[0]) if value.ndim == 1 else value[:, 0]), derivative
 
 
 def risk_coverage(confidence: NDArray[Any], correct: BoolArray) -> tuple[FloatArray, FloatArray]:
