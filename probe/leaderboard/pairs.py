@@ -44,13 +44,13 @@ def pair_variances(
             scale = (system.inflation / (R * (R - 1))) ** 0.5
             moves[s, [names[seed] for seed in system.seeds]] = scale * (system.means - system.value)
     n_seeds = np.array([len(system.seeds) for system in column])
-    R = np.minimum(n_seeds[a], n_seeds[b])
+    R = np.minimum(n_seeds.take(a), n_seeds.take(b))
     constant = np.array([system.constant for system in column])
     # A zero is known only of two systems of which no row varies; others that agree by coincidence are not known.
-    freedom = np.where(constant[a] & constant[b], 0, R - 1)
+    freedom = np.where(constant[a] & constant[b], 0, R - 1) if constant.any() else R - 1
     both = squared_distances(by_seed.sum(axis=1), (a, b))
     apart = squared_distances(by_seed.reshape(len(column), -1), (a, b))
-    rest = np.where(freedom > 0, np.maximum(0.0, R * apart - both) / np.maximum(1, R - 1), 0.0)
+    rest = np.maximum(0.0, R * apart - both) / np.maximum(1, R - 1) * (freedom > 0)
     seeds = squared_distances(moves, (a, b)) * (freedom > 0)
     if column[0].n_folds:
         freedom = scattered(seeds, rest, freedom)
@@ -96,10 +96,11 @@ def squared_distances(vectors: NDArray[Any], pairs: Pairs | None = None) -> Floa
     a, b = pairs or (every[:, None], every[None, :])
     product = vectors @ vectors.T
     squares = np.diag(product).astype(np.float64)
-    gram = (product if pairs is None else product[a, b]).astype(np.float64)
-    sums = squares[a] + squares[b]
+    # Half a million pairs: `take` is five times as fast as an index of two arrays, and a factor as `np.where`.
+    gram = (product if pairs is None else product.take(a * len(vectors) + b)).astype(np.float64)
+    sums = squares.take(a) + squares.take(b)
     distances = sums - 2 * gram
-    return np.where(distances > 1e-6 * sums, distances, 0.0)
+    return np.maximum(distances * (distances > 1e-6 * sums), 0.0)
 
 
 class PairTests:
@@ -111,20 +112,22 @@ class PairTests:
     """
 
     def __init__(self, column: Sequence[Scores], sign: float):
-        self._upper = np.triu_indices(len(column), 1)
-        self._found = pair_variances(column, pairs=self._upper)
+        upper = np.triu_indices(len(column), 1)
+        self._upper = np.ravel_multi_index(upper, (len(column), len(column)))
+        self._lower = np.ravel_multi_index(upper[::-1], (len(column), len(column)))
+        self._found = pair_variances(column, pairs=upper)
         self._law = learn(self._found, len(column) - 1.0)
         means = sign * np.array([system.value for system in column])
         self._lead = means[:, None] - means[None, :]
 
     def better(self, *tails: float) -> list[NDArray[np.bool_]]:
         """(S, S) whether the system of the row is better than that of the column, at each one-sided level."""
-        lead = self._lead[self._upper]
+        lead = self._lead.take(self._upper)
         found = []
         for told in self._law.exceeded(self._found, np.abs(lead), tails):
-            better = np.zeros(self._lead.shape, bool)
-            better[self._upper], better.T[self._upper] = told & (lead > 0), told & (lead < 0)
-            found.append(better)
+            better = np.zeros(self._lead.size, bool)
+            better[self._upper], better[self._lower] = told & (lead > 0), told & (lead < 0)
+            found.append(better.reshape(self._lead.shape))
         return found
 
     def ahead(self, systems: NDArray[Any], z: float) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -40,21 +40,23 @@ class RowScores(Mapping[tuple[str, str], Scores]):
     def __init__(self, frame: pd.DataFrame, metric: Metric):
         number = frame["seed"] * frame["n_folds"].clip(lower=1) + frame["fold"]
         frame = frame.assign(number=number, n_learnt=frame["n_train"] + frame["n_validation"])
-        self._runs = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]].to_numpy(dtype=object)
+        self._frame = frame[[*RUN_FIELDS, f"{METRIC}{metric.name}"]]
+        self._number, self._n_scored = frame["number"].to_numpy(), frame["n_scored"].to_numpy()
+        self._bits = frame["correct"].to_numpy(dtype=object)
         self._metric = metric
         self._names = frame["digest"].tolist()
-        self._tested = list(zip(frame["dataset.fingerprint"], frame["dataset.test_rows"], strict=True))
+        tested = frame[["column", "dataset.fingerprint", "dataset.test_rows"]].drop_duplicates()
+        self._tested: dict[str, list[tuple[str, str]]] = {}
+        for column, *rows in sorted(tested.itertuples(index=False, name=None)):
+            self._tested.setdefault(column, []).append(tuple(rows))
         self._made: dict[str, dict[str, Scores]] = {}
         self._digests: dict[tuple[str, tuple[str, ...]], str] = {}
         self._named: dict[str, tuple[str, dict[str, str]]] = {}
         self._of_bits = _of_bits(frame) if has_bits(metric) else set()
-        cells: dict[str, dict[str, list[int]]] = {}
-        for i, (column, row) in enumerate(zip(frame["column"].tolist(), frame["row"].tolist(), strict=True)):
-            cells.setdefault(column, {}).setdefault(row, []).append(i)
-        self.systems: dict[str, dict[str, list[int]]] = {
-            column: dict(sorted(systems.items())) for column, systems in sorted(cells.items())
-        }
+        self.systems: dict[str, dict[str, list[int]]] = {}
         """Column -> row -> places of its runs in the frame."""
+        for column, row, places in _cells(frame["column"].tolist(), frame["row"].tolist()):
+            self.systems.setdefault(column, {})[row] = places
 
     def __getitem__(self, key: tuple[str, str]) -> Scores:
         row, column = key
@@ -83,9 +85,8 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         """What names the random numbers of some rows of a column: the runs, whatever they are called and come after."""
         if column not in self._named:
             systems = self.systems[column]
-            tested = sorted({self._tested[i] for own in systems.values() for i in own})
             named = {row: min([self._names[i] for i in own]) for row, own in systems.items()}
-            self._named[column] = digest(tested), named
+            self._named[column] = digest(self._tested[column]), named
         tested_rows, systems_named = self._named[column]
         return Draws(tested_rows, [systems_named[row] for row in rows])
 
@@ -93,14 +94,16 @@ class RowScores(Mapping[tuple[str, str], Scores]):
         if column not in self._of_bits:
             return ""
         systems = self.systems[column]
-        runs = self._runs[[i for row in rows for i in systems[row]]]
-        number, n_scored, bits = runs[:, 0], runs[:, 2], runs[:, 4]
-        told = json.dumps([n_scored[0], number.tolist(), [len(systems[row]) for row in rows]])
-        return hash_bytes(b"".join([told.encode(), *bits]))
+        runs = [i for row in rows for i in systems[row]]
+        n_scored, numbers = int(self._n_scored[runs[0]]), self._number[runs].tolist()
+        told = json.dumps([n_scored, numbers, [len(systems[row]) for row in rows]])
+        return hash_bytes(b"".join([told.encode(), *self._bits[runs]]))
 
     def _read(self, systems: Mapping[str, list[int]]) -> dict[str, Scores]:
-        runs, metric = self._runs, self._metric
-        members = [i for own in systems.values() for i in own]
+        metric, members = self._metric, [i for own in systems.values() for i in own]
+        frame = self._frame.take(members)
+        fields = [frame[name].tolist() for name in frame.columns]
+        runs = dict(zip(members, zip(*fields, strict=True), strict=True))
         values = _bits(runs, members) if has_bits(metric) else {i: _values(runs[i], metric) for i in members}
         looked_at = {} if has_bits(metric) else {i: ~np.isnan(v) for i, v in values.items()}
         places, n_rows = _places(runs, members, looked_at)
@@ -115,6 +118,19 @@ class RowScores(Mapping[tuple[str, str], Scores]):
             learnt = np.mean([runs[i][8] for i in own])
             found[row] = scores(of_rows, where, [runs[i][0] for i in own], n_rows, runs[own[0]][7], learnt)
         return found
+
+
+def _cells(columns: Sequence[str], rows: Sequence[str]) -> Iterator[tuple[str, str, list[int]]]:
+    """Column, row and places of the runs of each cell, in the order of their names."""
+    column_names, row_names = sorted(set(columns)), sorted(set(rows))
+    column_at, row_at = ({name: i for i, name in enumerate(names)} for names in (column_names, row_names))
+    cell = np.array([column_at[column] for column in columns]) * len(row_names)
+    cell += np.array([row_at[row] for row in rows])
+    order = np.argsort(cell, kind="stable")
+    kinds, starts = np.unique(cell[order], return_index=True)
+    for kind, places in zip(kinds.tolist(), np.split(order, starts[1:]), strict=True):
+        column, row = divmod(kind, len(row_names))
+        yield column_names[column], row_names[row], places.tolist()
 
 
 def _of_bits(frame: pd.DataFrame) -> set[str]:

@@ -14,8 +14,9 @@ experiments", 2004, who takes the single best (s0, d0), from the logarithms of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ CHUNK_VALUES = 2**22
 N_ALL = 4000
 """Up to so many means each is tested by itself."""
 N_NODES = 24
+N_HALVINGS = 16
+"""Of the errors at the nodes of the grid: what they leave open is less than the margin."""
 MARGIN = 1e-3
 """Around bounds of the grid: the law of one mean is learnt from all others, which hang a little on its own seeds."""
 TINY = 1e-300
@@ -148,20 +151,38 @@ class Law:
         """
         told, doubtful = np.zeros((len(tails), len(error)), bool), np.ones((len(tails), len(error)), bool)
         rest, known = _unit(found)
-        for freedom in np.unique(found.freedom[rest > 0]):
+        for freedom in _distinct(found.freedom):
             at = np.flatnonzero((rest > 0) & (found.freedom == freedom))
             if len(at) <= N_ALL:
                 continue
-            cells = _Cells(rest[at] / known[at], found.seeds[at] / rest[at])
-            units = error[at] / np.sqrt(known[at])
-            for k, tail in enumerate(tails):
-                if tail > TINY:
-                    low, high = cells.at(*self._begins(cells, freedom, tail))
-                    told[k, at], doubtful[k, at] = units > high, (units >= low) & (units <= high)
+            of = rest.take(at), known.take(at), found.seeds.take(at), error.take(at)
+            for k, (sure, not_sure) in self._by_cells(*of, freedom, tails):
+                told[k, at], doubtful[k, at] = sure, not_sure
         for k, tail in enumerate(tails):
             places = np.flatnonzero(doubtful[k])
             told[k, places] = self.spread(found.at(places)).tail(error[places]) <= tail
         return told
+
+    def _by_cells(
+        self, rest: FloatArray, known: FloatArray, seeds: FloatArray, error: FloatArray, freedom: float,
+        tails: Sequence[float],
+    ) -> Iterator[tuple[int, tuple[NDArray[np.bool_], NDArray[np.bool_]]]]:  # fmt: skip
+        """Of means of these degrees of freedom which errors surely have at most a tail, and which are not sure.
+
+        Most errors are beyond the bounds of all cells, and need none of their own.
+        """
+        cells = _Cells(rest / known, seeds / rest)
+        units = error / np.sqrt(known)
+        for k, tail in enumerate(tails):
+            if tail > TINY:
+                low, high = (bounds * by for bounds, by in zip(
+                    self._begins(cells, freedom, tail), (1 - MARGIN, 1 + MARGIN), strict=True))  # fmt: skip
+                sure, not_sure = units > high.max(), np.zeros(len(units), bool)
+                near = np.flatnonzero(~sure & (units >= low.min()))
+                of_cell_low, of_cell_high = cells.at(near, low, high)
+                sure[near] = units[near] > of_cell_high
+                not_sure[near] = (units[near] >= of_cell_low) & ~sure[near]
+                yield k, (sure, not_sure)
 
     def _begins(self, cells: _Cells, freedom: float, tail: float) -> tuple[FloatArray, FloatArray]:
         """Bounds of the errors that have this tail at the nodes, of means whose known variance is 1."""
@@ -172,7 +193,7 @@ class Law:
             np.ones(len(shares) * len(ratios)), shares.repeat(len(ratios)), self.factors,
             np.tile(weights, (len(shares), 1)),
         )  # fmt: skip
-        low, high = grid.around(tail, -float(ndtri(tail)), 24)
+        low, high = grid.around(tail, -float(ndtri(tail)), N_HALVINGS)
         return low.reshape(len(shares), -1), high.reshape(len(shares), -1)
 
 
@@ -186,13 +207,13 @@ class _Cells:
 
     def __init__(self, share: FloatArray, ratio: FloatArray):
         self.shares, self.ratios = _nodes(share), _nodes(ratio)
-        self._i, self._j = (
-            np.searchsorted(nodes[1:-1], x, "right") for nodes, x in ((self.shares, share), (self.ratios, ratio))
-        )
+        self._share, self._ratio = share, ratio
 
-    def at(self, low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(M,) values of two rising functions at the lower and at the upper corner of each mean's cell."""
-        return low[self._i, self._j] * (1 - MARGIN), high[self._i + 1, self._j + 1] * (1 + MARGIN)
+    def at(self, places: NDArray[Any], low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """(P,) values of two rising functions at the lower and at the upper corner of the cells of some means."""
+        i = np.searchsorted(self.shares[1:-1], self._share[places], "right")
+        j = np.searchsorted(self.ratios[1:-1], self._ratio[places], "right")
+        return low[i, j], high[i + 1, j + 1]
 
 
 def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:
@@ -213,7 +234,7 @@ def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:
     if n_known > N_LEARNT_FROM:
         sample = np.linspace(0, n_known - 1, N_LEARNT_FROM).astype(np.int64)
         ratio, freedom = ratio[sample], freedom[sample]
-    prior, candidates = _candidates(factors, outliers)
+    prior, candidates = _candidates(tuple(np.log(factors).tolist()), outliers)
     temper = min(1.0, independent / n_known)
     foretold = np.log(_likelihood(ratio, freedom, factors) @ candidates.T + TINY).sum(axis=0)
     credits = np.log(prior) + foretold * (temper * n_known / len(ratio))
@@ -223,8 +244,13 @@ def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:
 
 def _unit(found: Variances) -> tuple[FloatArray, FloatArray]:
     """(M,) rest, and what is known where seeds add nothing."""
-    rest = np.where(found.freedom > 0, np.maximum(found.rest, LEAST_REST * found.seeds), 0.0)
+    rest = np.maximum(found.rest, LEAST_REST * found.seeds) * (found.freedom > 0)
     return rest, np.maximum(found.both, rest)
+
+
+def _distinct(values: NDArray[Any]) -> NDArray[Any]:
+    """The different values >= 0, sorted: of whole numbers without sorting all."""
+    return np.flatnonzero(np.bincount(values)) if values.dtype.kind == "i" else np.unique(values)
 
 
 def _nodes(values: FloatArray) -> FloatArray:
@@ -236,13 +262,17 @@ def _nodes(values: FloatArray) -> FloatArray:
 def _grid(ratio: FloatArray, freedom: NDArray[Any]) -> FloatArray:
     """Factors evenly in their logarithm, as fine and as far as the likelihoods need."""
     step = min(0.25, 0.6 * float(np.sqrt(2 / freedom.max())))
-    end = float(np.log(np.maximum(ratio, 1)).max()) + max(3.0, 18.0 / float(freedom.min()))
+    end = float(np.log(max(1.0, ratio.max()))) + max(3.0, 18.0 / float(freedom.min()))
     return np.exp(np.arange(0.0, end + step, step))
 
 
-def _candidates(factors: FloatArray, outliers: float) -> tuple[FloatArray, FloatArray]:
-    """(H,) weights of the candidates before any seed is seen, and (H, K) their probabilities of the factors."""
-    x = np.log(factors)
+@lru_cache(64)
+def _candidates(logs: tuple[float, ...], outliers: float) -> tuple[FloatArray, FloatArray]:
+    """(H,) weights of the candidates before any seed is seen, and (H, K) their probabilities of the factors.
+
+    The grids of columns of as many seeds are a few: what follows from one is kept.
+    """
+    x = np.array(logs)
     sizes = np.arange(0.0, x[-1] + SIZE_STEP, SIZE_STEP)
     laws = [np.eye(1, len(x))]
     for d0 in SIMILARITIES:

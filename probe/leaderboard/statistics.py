@@ -35,6 +35,8 @@ from scipy.special import bdtr, chdtrc, ndtr, ndtri
 
 from probe.leaderboard.seeds import LEVEL, TINY, FloatArray, Spread, Variances, learn
 
+CHUNK_VALUES = 2**16
+"""Of many systems at once: what the caches of a core hold."""
 OUTLIERS = 0.2
 """Share of the systems of a column whose seeds may scatter in a way of their own."""
 
@@ -154,14 +156,38 @@ def scores_of_systems(values: Sequence[Sequence[FloatArray]], seeds: Sequence[Se
     found: list[Scores | None] = [None] * len(values)
     for n_seeds in {len(of_system) for of_system in seeds}:
         places = [i for i, of_system in enumerate(seeds) if len(of_system) == n_seeds]
-        order = np.argsort(np.array([seeds[i] for i in places]), axis=1, kind="stable")
-        table = np.array([[values[i][run] for run in runs] for i, runs in zip(places, order.tolist(), strict=True)])
-        means = table.mean(axis=2)
-        table -= means[:, :, None]
-        table /= table[0].size
-        for i, runs, own, shares in zip(places, order.tolist(), means, table, strict=True):
-            found[i] = Scores(tuple(int(seeds[i][run]) for run in runs), own, shares)
+        step = max(1, CHUNK_VALUES // (n_seeds * len(values[places[0]][0])))
+        for start in range(0, len(places), step):
+            part = places[start : start + step]
+            for i, one in zip(part, _alike([values[i] for i in part], [seeds[i] for i in part]), strict=True):
+                found[i] = one
     return [one for one in found if one is not None]
+
+
+def _alike(values: Sequence[Sequence[FloatArray]], seeds: Sequence[Sequence[int]]) -> list[Scores]:
+    """Scores of systems with as many seeds each, and what a column asks of them, which takes as long one by one."""
+    order = np.argsort(np.array(seeds), axis=1, kind="stable")
+    table = np.array([[of_system[run] for run in runs] for of_system, runs in zip(values, order.tolist(), strict=True)])
+    means = table.mean(axis=2)
+    table -= means[:, :, None]
+    table /= table[0].size
+    n_systems, R, _ = table.shape
+    both = (table.sum(axis=1) ** 2).sum(axis=1)
+    constant = (table == table[:, :1]).all(axis=(1, 2)) & (means == means[:, :1]).all(axis=1)
+    if R > 1:
+        squares = (table**2).reshape(n_systems, -1).sum(axis=1)
+        rest = np.maximum(0.0, (R * squares - both) / (R - 1))
+        variances = [np.maximum(0.0, both - rest), means.var(axis=1, ddof=1) / R, rest]
+    else:
+        variances = [both, np.zeros(n_systems), np.zeros(n_systems)]
+    facts = zip(means.mean(axis=1).tolist(), constant.tolist(), *(of_all.tolist() for of_all in variances), strict=True)
+    found = []
+    for own, runs, of_system, shares, told in zip(seeds, order.tolist(), means, table, facts, strict=True):
+        system = Scores(tuple(int(own[run]) for run in runs), of_system, shares)
+        value, is_constant, *of_mean = told
+        vars(system).update(value=value, constant=is_constant, variance=Variance(*of_mean))
+        found.append(system)
+    return found
 
 
 def column_variances(column: Sequence[Scores]) -> Variances:
