@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from probe.core.device import resolve_device
+from probe.core.errors import StoreError
 from probe.core.files import Stamp
 from probe.experiment import calibration, forecast, identity
 from probe.experiment.checks import (
@@ -69,13 +70,29 @@ def run_once(request: Run) -> tuple[Path, bool]:
 
 def prepare(request: Run) -> Named:
     """Steps 1 to 3: all that can be refused without computing anything."""
-    check_store(request)  # before all rows are read for their digest
+    no_cache = _no_cache(request)  # before all rows are read for their digest
     every = [name(draw(check(one))) for one in runs_of(request)]
     for named in every:
         if request.force or find_complete(named.folder) is None:
+            if no_cache:
+                raise no_cache
             check_place(named.folder)
     named, *beside = (replace(named, found=stamp_of(named.folder)) for named in every)
     return replace(named, beside=tuple(beside))
+
+
+def _no_cache(request: Run) -> StoreError | None:
+    """Why there cannot be a cache; raised at once where no run of this seed lies there that might be the one asked.
+
+    A complete run needs no cache, but which run it is hangs on the rows, so that these are read before it is told.
+    """
+    try:
+        check_store(request)
+    except StoreError as error:
+        if request.force or not any(request.folder.glob(f"*-s{request.seed}-????????/{RESULT}")):
+            raise
+        return error
+    return None
 
 
 def carry_out_once(named: Named) -> tuple[Path, bool]:

@@ -93,7 +93,7 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
     """
     import pandas as pd
 
-    started_ns = time.time_ns()
+    started_ns, below = time.time_ns(), f"{root}/"
     kept, digest = _load(root / INDEX)
     known = {path: i for i, path in enumerate(kept["path"].tolist())}
     of_result, of_predictions = (kept[name].tolist() for name in STAMPS)
@@ -102,19 +102,19 @@ def _read_folder(root: Path) -> tuple[pd.DataFrame, list[Problem], str]:
     problems: list[Problem] = []
 
     def is_unchanged(relative: str) -> bool:
-        if (i := known.get(relative)) is None or _stamps(f"{root}/{relative}") != (of_result[i], of_predictions[i]):
+        if (i := known.get(relative)) is None or _stamps(below + relative) != (of_result[i], of_predictions[i]):
             return False
         unchanged.append(i)
         return True
 
     there: list[tuple[str, Stamps]] = []
     for relative, names in walk(str(root), is_unchanged):
-        folder = f"{root}/{relative}"
+        folder = below + relative
         if RESULT in names:
             there.append((relative, _stamps(folder)))
         else:
             problems.append(Problem(os.path.join(root, relative), failure(folder, names)))
-    for (relative, stamps), found in zip(there, read_runs([f"{root}/{path}" for path, _ in there]), strict=True):
+    for (relative, stamps), found in zip(there, read_runs([below + path for path, _ in there]), strict=True):
         if isinstance(found, InputError):
             problems.append(Problem(os.path.join(root, relative), str(found)))
         else:

@@ -113,7 +113,5 @@ def walk(root: str, is_known: Callable[[str], bool] = lambda relative: False) ->
         if RESULT in found or any(part in found for part in PARTS):
             yield relative, set(found)
             continue
-        below = sorted(
-            (n for n, e in found.items() if not n.startswith(".") and e.is_dir(follow_symlinks=False)), reverse=True
-        )
+        below = sorted([n for n, e in found.items() if n[0] != "." and e.is_dir(follow_symlinks=False)], reverse=True)
         stack += [name if relative == "." else f"{relative}/{name}" for name in below]
