@@ -24,6 +24,8 @@ BLOCK = 2**20
 """Counts of resampled rows at once: few and large products, since threads of small ones wait for each other."""
 TILE = 16
 """Systems that are bounded together."""
+N_TOGETHER = 64
+"""Resamples of a pair of tiles up to which those of many pairs are looked at together: a call costs as much."""
 N_SOME = 64
 """Systems that are looked at for a bound on the quantile of all."""
 CLOSE = 1e-6
@@ -129,10 +131,14 @@ class Leads:
             bounds = np.maximum(self._high[i] - self._low[i:], self._high[i:] - self._low[i])
             bounds *= steepest[i, i:, None]
             above = bounds > floor
-            for j in np.flatnonzero(above.any(axis=1)):
+            n_above = np.count_nonzero(above, axis=1)
+            for j in np.flatnonzero(n_above > N_TOGETHER):
                 at = np.flatnonzero(above[j])
                 found = self._of_tiles(start, int(self._starts[i + j]), at)
                 largest[at] = np.maximum(largest[at], found)
+            above[n_above > N_TOGETHER] = False
+            tiles, resamples = np.nonzero(above)
+            np.maximum.at(largest, resamples, self._of_scattered(start, i + tiles, resamples))
 
     def quantile_over(self, system: int, level: float) -> Any:
         """The quantile of the largest lead of any other system over one."""
@@ -179,6 +185,13 @@ class Leads:
         leads = self._deviations[a][:, None, at] - self._deviations[b][:, at]
         leads *= self._inverse[a, b, None]
         return np.abs(leads, out=leads).reshape(-1, len(at)).max(axis=0)
+
+    def _of_scattered(self, i: int, tiles: NDArray[Any], at: NDArray[Any]) -> Floats:
+        """The same between a tile and others (P,), each in a resample of its own."""
+        own = slice(i, i + TILE)
+        leads = self._deviations[own, at][:, :, None] - self._tiles[tiles, :, at]
+        leads *= self._inverse_tiles[own][:, tiles]
+        return np.abs(leads, out=leads).max(axis=(0, 2), initial=0)
 
 
 def _place(n: int, level: float) -> int:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.special import ndtr, ndtri
 
-from probe.leaderboard import seeds
+from probe.leaderboard import leads, seeds
 from probe.leaderboard.leads import Draws, Leads, resample
 from probe.leaderboard.pairs import influences_by_seed, pair_law, pair_variances
 from probe.leaderboard.ranks import rank
@@ -121,13 +121,33 @@ def test_a_quantile_is_above_what_it_exceeds(n_systems: int) -> None:
     influences[1] = influences[0]
     draws = Draws.by_place(n_systems)
     deviations, errors = resample(influences, random.uniform(0, 0.01, n_systems), 300, draws, n_systems)
-    leads = Leads(deviations, errors, random.normal(size=n_systems))
+    found = Leads(deviations, errors, random.normal(size=n_systems))
     ratios = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
     for system in range(0, n_systems, max(1, n_systems // 10)):
         largest = np.maximum(((deviations - deviations[:, [system]]) * ratios[system]).max(axis=1), 0)
         true = float(np.quantile(largest, 0.95))
-        assert leads.quantile_over(system, 0.95) == pytest.approx(true, rel=1e-6)
-        told = [leads.quantile_is_above(system, 0.95, value * true) for value in (0.5, 0.97, 0.999, 1.001, 1.03, 2.0)]
+        assert found.quantile_over(system, 0.95) == pytest.approx(true, rel=1e-6)
+        told = [found.quantile_is_above(system, 0.95, value * true) for value in (0.5, 0.97, 0.999, 1.001, 1.03, 2.0)]
         assert all(answer is None or answer == (i < 3) for i, answer in enumerate(told))
         assert (told[0], told[-1]) == (True, False)
-        assert leads.quantile_is_above(system, 0.95, true) is None
+        assert found.quantile_is_above(system, 0.95, true) is None
+
+
+@pytest.mark.parametrize("n_together", [0, 64, 10**6])
+@pytest.mark.parametrize("n_systems", [2, 33, 70])
+def test_the_quantile_of_largest_leads_is_that_of_all_pairs(
+    n_systems: int, n_together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether tiles are looked at one pair after the other, some together, or all."""
+    monkeypatch.setattr(leads, "N_TOGETHER", n_together)
+    random = np.random.default_rng(n_systems)
+    deviations = random.normal(size=(400, n_systems)).astype(np.float32)
+    errors = random.uniform(0.5, 3, (n_systems, n_systems)).astype(np.float32)
+    errors = np.maximum(errors, errors.T)
+    np.fill_diagonal(errors, 0)
+    largest = np.zeros(400, np.float32)
+    Leads(deviations, errors, random.normal(size=n_systems)).raise_largest(largest, 0.95)
+    inverse = np.divide(1, errors, out=np.zeros_like(errors), where=errors > 0)
+    every = ((deviations[:, :, None] - deviations[:, None, :]) * inverse).max(axis=(1, 2))
+    assert np.quantile(largest, 0.95) == np.quantile(every, 0.95)
+    assert (largest <= every).all()

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from probe.leaderboard import statistics
 from probe.leaderboard.pairs import compare, difference
 from probe.leaderboard.statistics import Scores, holm, intervals, mcnemar, permutation, scores
 
@@ -121,3 +122,24 @@ def test_permutation_of_few_rows_is_near_the_exact_value() -> None:
 
 def test_holm_of_known_values() -> None:
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_many_systems_at_once_have_the_scores_of_each_digit_by_digit(
+    seed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what is worked out for all of them together is what each works out for itself."""
+    monkeypatch.setattr(statistics, "CHUNK_VALUES", 2000)
+    random = np.random.default_rng(seed)
+    n_rows, values, seeds = int(random.integers(1, 900)), [], []
+    for system in range(12):
+        runs = [(random.random(n_rows) < 0.7) + 0.1 * random.normal(size=n_rows) * (seed % 2) for _ in range(4)]
+        alike = [runs[0]] * 4 if system == 3 else runs
+        values.append(alike[: 1 + system % 4])
+        seeds.append(random.permutation(20)[: 1 + system % 4].tolist())
+    for together, own, of_runs in zip(statistics.scores_of_systems(values, seeds), values, seeds, strict=True):
+        alone = scores(own, None, of_runs, n_rows)
+        assert together.seeds == alone.seeds
+        assert np.array_equal(together.means, alone.means)
+        assert np.array_equal(together.influences, alone.influences)
+        assert (together.value, together.constant, together.variance) == (alone.value, alone.constant, alone.variance)
