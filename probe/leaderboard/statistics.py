@@ -174,12 +174,9 @@ def _alike(values: Sequence[Sequence[FloatArray]], seeds: Sequence[Sequence[int]
     n_systems, R, _ = table.shape
     both = (table.sum(axis=1) ** 2).sum(axis=1)
     constant = (table == table[:, :1]).all(axis=(1, 2)) & (means == means[:, :1]).all(axis=1)
-    if R > 1:
-        squares = (table**2).reshape(n_systems, -1).sum(axis=1)
-        rest = np.maximum(0.0, (R * squares - both) / (R - 1))
-        variances = [np.maximum(0.0, both - rest), means.var(axis=1, ddof=1) / R, rest]
-    else:
-        variances = [both, np.zeros(n_systems), np.zeros(n_systems)]
+    squares = (table**2).reshape(n_systems, -1).sum(axis=1)
+    rest = np.maximum(0.0, (R * squares - both) / max(1, R - 1))  # 0 of one seed
+    variances = np.maximum(0.0, both - rest), means.var(axis=1, ddof=min(1, R - 1)) / R, rest
     facts = zip(means.mean(axis=1).tolist(), constant.tolist(), *(of_all.tolist() for of_all in variances), strict=True)
     found = []
     for own, runs, of_system, shares, told in zip(seeds, order.tolist(), means, table, facts, strict=True):
