@@ -23,8 +23,8 @@ from probe.heads.shared.masks import check_both_masked, with_mask
 from probe.heads.shared.minibatch import MinibatchSolver
 from probe.heads.shared.module_head import ModuleHead
 from probe.heads.shared.module_solver import Batch
-from probe.heads.shared.moment_module import MomentProbingModule
-from probe.heads.shared.side_by_side import PART_ROWS, begin_side_by_side, one_thread_each
+from probe.heads.shared.moment_module import PROJECTED, MomentProbingModule
+from probe.heads.shared.side_by_side import PART_ROWS, FirstLayer, begin_side_by_side, one_thread_each
 from probe.heads.shared.token_moments import check_moment_options, check_patches
 from probe.heads.shared.trained_numbers import TrainedNumbers
 from probe.heads.shared.training import Recipe, Student
@@ -156,7 +156,10 @@ class MomentProbingSolver(MinibatchSolver):
         if self._threads is None:
             end = super()._begin(module, batch)
         else:
-            end = begin_side_by_side(self._threads, self._loss, module, batch)
+            tokens = batch["tokens"]
+            inputs, dtype = module.patches(tokens), module.product_dtype(tokens)
+            first = FirstLayer(module.projection, inputs, PROJECTED, dtype)
+            end = begin_side_by_side(self._threads, self._loss, module, batch, first)
         if module.products == "float32" or module.n_checked == CHECKED_STEPS:
             return end
 

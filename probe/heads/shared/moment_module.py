@@ -6,18 +6,19 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from probe.core.ragged import MASK
 from probe.heads.shared.module_solver import Batch
-from probe.heads.shared.moment_convolutions import convolved_moments
+from probe.heads.shared.moment_convolutions import centred_phases, convolved_moments
 from probe.heads.shared.token_moments import (
-    centre_groups,
     cross_moments,
     n_pairs,
     normalize_columns,
     split_groups,
 )
 
+PROJECTED = "projected"
 FEW_TOKENS = 32
 """Up to so many the moment maps are cheaper as products of their factors than as maps."""
 
@@ -62,31 +63,40 @@ class MomentProbingModule(nn.Module):
         self.first = nn.Linear(pooled_width, n_outputs)
         self.second = nn.Linear(pairs * reduced_side(d) ** 2, n_outputs)
 
-    def groups(self, tokens: Tensor) -> Tensor:
-        """Normalised groups of channels of the projected patches, (B, G, T, d)."""
-        projected = self.projection(tokens[:, self.n_prefix_tokens :]).to(tokens.dtype)
-        return self.norm(split_groups(projected, self.n_groups, self.layout))
+    def product_dtype(self, tokens: Tensor) -> torch.dtype:
+        """What products on the way from the tokens multiply: in training that of `products`."""
+        return torch.bfloat16 if self.training and self.products == "bfloat16" else tokens.dtype
 
-    def moment_maps(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Column-normalised cross moments over tokens where the mask is True, (B, P, d, d)."""
-        there = None if mask is None else mask[:, self.n_prefix_tokens :]
-        return normalize_columns(cross_moments(self.groups(tokens), self.second_moment, there))
+    def patches(self, tokens: Tensor) -> Tensor:
+        return tokens[:, self.n_prefix_tokens :]
 
-    def reduced(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+    def projected(self, tokens: Tensor) -> Tensor:
+        """Projected patches, (B, T, W)."""
+        dtype, layer = self.product_dtype(tokens), self.projection
+        projected = functional.linear(self.patches(tokens).to(dtype), layer.weight.to(dtype), layer.bias.to(dtype))
+        return projected.to(tokens.dtype)
+
+    def groups(self, projected: Tensor) -> Tensor:
+        """Normalised groups of channels of projected patches, (B, G, T, d)."""
+        return self.norm(split_groups(projected, self.n_groups, self.layout).transpose(1, 2)).transpose(1, 2)
+
+    def moment_maps(self, projected: Tensor, there: Tensor | None = None) -> Tensor:
+        """Column-normalised cross moments over the patches, of those that are there, (B, P, d, d)."""
+        return normalize_columns(cross_moments(self.groups(projected), self.second_moment, there))
+
+    def reduced(self, projected: Tensor, there: Tensor | None, dtype: torch.dtype) -> Tensor:
         """What the convolutions leave of the moment maps, (B, P, n, n); of few tokens without forming the maps."""
-        if tokens.shape[1] - self.n_prefix_tokens > FEW_TOKENS:
-            return self.reduction(self.moment_maps(tokens, mask).contiguous(memory_format=torch.channels_last))
-        there = None if mask is None else mask[:, self.n_prefix_tokens :]
-        groups = centre_groups(self.groups(tokens), self.second_moment, there)
+        if projected.shape[1] > FEW_TOKENS:
+            with torch.autocast(projected.device.type, dtype, enabled=dtype != projected.dtype):
+                maps = self.moment_maps(projected, there).contiguous(memory_format=torch.channels_last)
+                return self.reduction(maps).to(projected.dtype)
+        groups = centred_phases(self.groups(projected).transpose(1, 2), self.second_moment, there)
         first, second = (cast(Tensor, self.reduction[i].weight) for i in (0, 2))
-        kind = tokens.device.type
-        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else None
-        with torch.autocast(kind, enabled=False):
-            return convolved_moments(groups, first, second, dtype)
+        return convolved_moments(groups, self.projection.out_features // self.n_groups, first, second, dtype)
 
     def forward(self, batch: Batch) -> Tensor:
-        """Logits, (B, K). In training, products on the way from the tokens are those of `products`."""
-        tokens, narrow = batch["tokens"], self.training and self.products == "bfloat16"
-        with torch.autocast(tokens.device.type, torch.bfloat16, enabled=narrow):
-            reduced = self.reduced(tokens, batch.get(MASK)).to(tokens.dtype)
+        """Logits, (B, K); `projected` patches in the batch are taken as they are."""
+        tokens, mask = batch["tokens"], batch.get(MASK)
+        projected = batch[PROJECTED] if PROJECTED in batch else self.projected(tokens)
+        reduced = self.reduced(projected, None if mask is None else self.patches(mask), self.product_dtype(tokens))
         return (self.first(self.pooled_norm(batch["pooled"])) + self.second(reduced.flatten(1))) / 2

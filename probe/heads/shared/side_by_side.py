@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from probe.heads.shared.module_solver import Batch, leave_gradients
 
@@ -30,8 +32,60 @@ def one_thread_each() -> Iterator[Executor]:
         torch.set_num_threads(n_threads)
 
 
+class FirstLayer:
+    """A linear layer ahead of a loss, whose gradient is one product over all rows of a batch.
+
+    Where it has most of the weights, gradients of parts would be written and read once more for their sum.
+
+    Args:
+        layer: All of it is trained.
+        inputs: (N, ..., D), of which no gradient is wanted.
+        name: Under which the loss finds its outputs in a batch.
+        dtype: What its products multiply.
+    """
+
+    def __init__(self, layer: nn.Linear, inputs: Tensor, name: str, dtype: torch.dtype):
+        self.parameters, self.name, self._wide = (layer.weight, layer.bias), name, inputs.dtype
+        self._inputs, self._weight, self._bias = (X.detach().to(dtype) for X in (inputs, *self.parameters))
+        self._slopes = self._inputs.new_empty(*inputs.shape[:-1], layer.out_features)
+        self._gradients = torch.empty_like(layer.weight), torch.empty_like(layer.bias)
+
+    def outputs(self, rows: slice) -> Tensor:
+        """(n, ..., W) of some rows; `take_slopes` wants what the loss makes of them."""
+        return functional.linear(self._inputs[rows], self._weight, self._bias).to(self._wide).requires_grad_()
+
+    def take_slopes(self, rows: slice, slopes: Tensor) -> None:
+        self._slopes[rows] = slopes
+
+    def begin(self, threads: Executor, n_parts: int) -> list[Future[None]]:
+        """Begins the gradients, each part those of some outputs; slopes of all rows must be there."""
+        return [threads.submit(self._differentiate, part) for part in parts_of(len(self._bias), n_parts)]
+
+    def leave_gradients(self) -> None:
+        for parameter, gradient in zip(self.parameters, self._gradients, strict=True):
+            parameter.grad = gradient
+
+    def _differentiate(self, outputs: slice) -> None:
+        slopes, inputs = self._slopes.flatten(0, -2)[:, outputs], self._inputs.flatten(0, -2)
+        of_weight, of_bias = (gradient[outputs] for gradient in self._gradients)
+        if slopes.dtype == of_weight.dtype:
+            torch.mm(slopes.mT, inputs, out=of_weight)
+        else:
+            of_weight.copy_(slopes.mT @ inputs)
+        torch.sum(slopes, dim=0, dtype=of_bias.dtype, out=of_bias)
+
+
+def parts_of(n: int, n_parts: int) -> list[slice]:
+    """Nearly equal ones."""
+    return [slice(n * i // n_parts, n * (i + 1) // n_parts) for i in range(n_parts)]
+
+
 def begin_side_by_side(
-    threads: Executor, loss: Callable[[Module, Batch], Tensor], module: Module, batch: Batch
+    threads: Executor,
+    loss: Callable[[Module, Batch], Tensor],
+    module: Module,
+    batch: Batch,
+    first: FirstLayer | None = None,
 ) -> Callable[[], Tensor]:
     """Begins the gradients of a batch's loss; what is returned leaves them on the parameters and gives the loss.
 
@@ -43,21 +97,40 @@ def begin_side_by_side(
         loss: Mean over the rows, each of which counts by itself; draws no random numbers.
         module: All of its parameters are trained.
         batch: (N, ...) each.
+        first: The layer that stands ahead of the loss, if any.
     """
-    n_rows, parameters = len(next(iter(batch.values()))), list(module.parameters())
+    n_rows, ahead = len(next(iter(batch.values()))), () if first is None else first.parameters
+    others = [parameter for parameter in module.parameters() if all(parameter is not mine for mine in ahead)]
     n_parts = -(-n_rows // PART_ROWS)
-    split = {name: tensor.tensor_split(n_parts) for name, tensor in batch.items()}
+    unfinished, lock = n_parts, threading.Lock()
+    of_first: list[Future[None]] = []
 
-    def of_part(i: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        part = {name: tensors[i] for name, tensors in split.items()}
-        value = loss(module, part) * (len(next(iter(part.values()))) / n_rows)
-        return value.detach(), torch.autograd.grad(value, parameters)
+    def of_part(rows: slice) -> tuple[Tensor, tuple[Tensor, ...]]:
+        nonlocal unfinished
+        part = {name: tensor[rows] for name, tensor in batch.items()}
+        if first is not None:
+            part[first.name] = first.outputs(rows)
+        value = loss(module, part) * ((rows.stop - rows.start) / n_rows)
+        if first is None:
+            return value.detach(), torch.autograd.grad(value, others)
+        slopes, *gradients = torch.autograd.grad(value, [part[first.name], *others])
+        first.take_slopes(rows, slopes)
+        with lock:
+            unfinished -= 1
+            is_last = not unfinished
+        if is_last:  # begun here and not when the batch is ended: until then threads might wait
+            of_first.extend(first.begin(threads, n_parts))
+        return value.detach(), tuple(gradients)
 
-    parts = [threads.submit(of_part, i) for i in range(n_parts)]
+    parts = [threads.submit(of_part, rows) for rows in parts_of(n_rows, n_parts)]
 
     def end() -> Tensor:
         values, gradients = zip(*(part.result() for part in parts), strict=True)
-        leave_gradients(parameters, *gradients)
+        leave_gradients(others, *gradients)
+        for done in of_first:
+            done.result()
+        if first is not None:
+            first.leave_gradients()
         return torch.stack(values).sum()
 
     return end

@@ -2,8 +2,8 @@ import pytest
 import torch
 from torch.nn import functional
 
-from probe.heads.shared.moment_convolutions import convolved_moments, unit_columns
-from probe.heads.shared.token_moments import normalize_columns
+from probe.heads.shared.moment_convolutions import centred_phases, convolved_moments, unit_columns
+from probe.heads.shared.token_moments import centre_groups, normalize_columns
 
 
 def setting(n_groups=3, n_tokens=5, width=11, outputs=(4, 5), dtype=torch.float64):
@@ -11,6 +11,16 @@ def setting(n_groups=3, n_tokens=5, width=11, outputs=(4, 5), dtype=torch.float6
     pairs = max(1, n_groups - 1)
     shapes = (4, n_groups, n_tokens, width), (outputs[0], pairs, 3, 3), (outputs[1], outputs[0], 3, 3)
     return [torch.randn(shape, generator=generator, dtype=dtype, requires_grad=True) for shape in shapes]
+
+
+def in_phases(groups):
+    """(G, B, T, 4, q) of groups (B, G, T, d), zeros beyond d."""
+    filled = functional.pad(groups.transpose(0, 1), (0, -groups.shape[3] % 4))
+    return filled.unflatten(3, (-1, 4)).mT.contiguous()
+
+
+def by_factors(groups, first, second, dtype=None):
+    return convolved_moments(in_phases(groups), groups.shape[3], first, second, dtype)
 
 
 def by_maps(groups, first, second):
@@ -25,7 +35,7 @@ def test_outputs_and_gradients_are_those_of_convolutions_of_the_maps(width, n_gr
     given = setting(n_groups, width=width)
     with torch.no_grad():
         given[0][:, :, :, 3] = 0  # columns of zeros
-    expected, found = by_maps(*given), convolved_moments(*given)
+    expected, found = by_maps(*given), by_factors(*given)
     torch.testing.assert_close(found, expected)
     weights = torch.randn_like(expected)
     for a, b in zip(*(torch.autograd.grad(y, given, weights) for y in (found, expected)), strict=True):
@@ -40,7 +50,7 @@ def test_gradients_are_no_further_off_than_those_of_tokens_that_are_rounded():
     gradients = []
     for groups in (given[0].float().double(), given[0], given[0].float()):
         inputs = [tensor.detach().to(groups.dtype).requires_grad_() for tensor in (groups, *given[1:])]
-        gradients.append([g.double() for g in torch.autograd.grad(convolved_moments(*inputs).square().sum(), inputs)])
+        gradients.append([g.double() for g in torch.autograd.grad(by_factors(*inputs).square().sum(), inputs)])
     exact, rounded, single = gradients
     for a, b, c in zip(exact, rounded, single, strict=True):
         assert (c - a).norm() < 3 * (b - a).norm() + 1e-6 * a.norm()
@@ -48,24 +58,40 @@ def test_gradients_are_no_further_off_than_those_of_tokens_that_are_rounded():
 
 def test_products_in_bfloat16_are_near():
     given = setting(dtype=torch.float32)
-    expected, found = convolved_moments(*given), convolved_moments(*given, torch.bfloat16)
+    expected, found = by_factors(*given), by_factors(*given, torch.bfloat16)
     assert found.dtype == torch.float32
     assert 1e-5 < (found - expected).norm() / expected.norm() < 0.02
 
 
+@pytest.mark.parametrize("second_moment", ["as_released", "centred"])
+@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("width", [7, 8, 9, 10])
+def test_phases_and_their_gradients_are_those_of_centred_groups(second_moment, masked, width):
+    groups = setting(width=width)[0]
+    mask = torch.arange(5) < torch.tensor([5, 2, 1, 4])[:, None] if masked else None
+    expected = in_phases(centre_groups(groups, second_moment, mask))
+    found = centred_phases(groups.transpose(1, 2), second_moment, mask)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    for a, b in zip(*(torch.autograd.grad(y, groups, weights) for y in (found, expected)), strict=True):
+        torch.testing.assert_close(a, b)
+
+
 @pytest.mark.parametrize("n_tokens", [1, 5, 20])
 def test_unit_columns_are_those_of_the_product(n_tokens):
-    groups = setting(n_tokens=n_tokens, dtype=torch.float32)[0].detach()
-    left, right = groups[:, :2], groups[:, 1:].clone()
-    right[:, :, :, 3] = 0
-    torch.testing.assert_close(left.mT @ unit_columns(left, right)[0], normalize_columns(left.mT @ right))
+    phases = in_phases(setting(n_tokens=n_tokens, dtype=torch.float32)[0].detach())
+    phases[1:, :, :, 1, 0] = 0  # columns of zeros
+    left, right = phases[:2].flatten(3), phases[1:].flatten(3)
+    found = unit_columns(phases)[0].flatten(3)
+    torch.testing.assert_close(left.mT @ found, normalize_columns(left.mT @ right))
 
 
 def test_norms_of_columns_whose_tokens_nearly_cancel_keep_their_digits():
     # Two tokens that differ by a thousandth on one side, and are opposite on the other.
-    left = torch.randn(1, 1, 1, 8, dtype=torch.float64).repeat(1, 1, 2, 1)
-    left[:, :, 1] += 1e-3 * torch.randn(8, dtype=torch.float64)
-    right = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 1, 2, 1).repeat(1, 1, 1, 8)
-    left, right = left.float(), right.float()
-    norms = (left.double().mT @ unit_columns(left, right)[0].double()).norm(dim=2)
+    left = torch.randn(1, 1, 8, dtype=torch.float64).repeat(1, 2, 1)
+    left[:, 1] += 1e-3 * torch.randn(8, dtype=torch.float64)
+    right = torch.tensor([1.0, -1.0], dtype=torch.float64).view(1, 2, 1).repeat(1, 1, 8)
+    phases = torch.stack([left, right]).float().view(2, 1, 2, 4, 2)
+    columns = phases[0].flatten(2).double().mT @ unit_columns(phases)[0][0].flatten(2).double()
+    norms = columns.norm(dim=1)
     torch.testing.assert_close(norms, torch.ones_like(norms), atol=1e-6, rtol=0)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from probe.heads.shared.side_by_side import PART_ROWS, begin_side_by_side, one_thread_each
+from probe.heads.shared.side_by_side import PART_ROWS, FirstLayer, begin_side_by_side, one_thread_each
 
 
 def setting(n_rows):
@@ -28,6 +28,57 @@ def test_loss_and_gradients_are_those_of_the_whole_batch(n_rows):
     torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=0)
     for parameter, gradient in zip(module.parameters(), gradients, strict=True):
         torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
+
+
+def behind_first(module, batch):
+    return functional.cross_entropy(module[1:](batch["hidden"]), batch["codes"])
+
+
+@pytest.mark.parametrize("n_rows", [1, PART_ROWS + 1, 3 * PART_ROWS - 5])
+@pytest.mark.parametrize("n_threads", [1, 3])
+def test_a_first_layer_gets_the_gradients_of_the_whole_batch_once_all_parts_have_given_their_slopes(n_rows, n_threads):
+    module, batch = setting(n_rows)
+    expected = loss(module, batch)
+    gradients = torch.autograd.grad(expected, list(module.parameters()))
+    before = torch.get_num_threads()
+    torch.set_num_threads(n_threads)
+    try:
+        with one_thread_each() as threads:
+            first = FirstLayer(module[0], batch["x"], "hidden", torch.float64)
+            found = begin_side_by_side(threads, behind_first, module, batch, first)()
+    finally:
+        torch.set_num_threads(before)
+    torch.testing.assert_close(found, expected.detach(), rtol=1e-12, atol=0)
+    for parameter, gradient in zip(module.parameters(), gradients, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-10, atol=1e-14)
+
+
+def test_a_first_layer_of_narrow_products_gives_wide_gradients_near_those_of_wide_ones():
+    module, batch = setting(PART_ROWS + 9)
+    module, batch = module.float(), {**batch, "x": batch["x"].float()}
+    found = []
+    for dtype in (torch.float32, torch.bfloat16):
+        with one_thread_each() as threads:
+            first = FirstLayer(module[0], batch["x"], "hidden", dtype)
+            begin_side_by_side(threads, behind_first, module, batch, first)()
+        found.append([parameter.grad for parameter in module[0].parameters()])
+    for wide, narrow in zip(*found, strict=True):
+        assert narrow.dtype == torch.float32
+        assert 0 < (narrow - wide).norm() / wide.norm() < 0.02
+
+
+def test_gradients_of_a_first_layer_lie_in_memory_as_its_weights_do():
+    found = []
+    for transposed in (False, True):
+        module, batch = setting(PART_ROWS + 9)
+        if transposed:
+            module[0].weight = nn.Parameter(module[0].weight.detach().T.contiguous().T)
+        with one_thread_each() as threads:
+            first = FirstLayer(module[0], batch["x"], "hidden", torch.float64)
+            begin_side_by_side(threads, behind_first, module, batch, first)()
+        assert module[0].weight.grad.stride() == module[0].weight.stride()
+        found.append(module[0].weight.grad)
+    torch.testing.assert_close(*found)
 
 
 def test_fused_steps_on_convolutions_are_those_of_plain_ones():
