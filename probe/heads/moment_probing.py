@@ -111,7 +111,7 @@ class MomentProbingSolver(MinibatchSolver):
             raise InputError(f"products is {self.products!r}: choose one of {list(PRODUCTS)}")
 
     def forecast(self, n_rows: int, shapes: Shapes, n_classes: int) -> Forecast:
-        head = clone(self)
+        head = clone(self).set_params(products="float32")  # in which candidates are judged
         head.widths_ = {kind: shape[-1] for kind, shape in shapes.items()}
         # One stands for columns of numbers, of which there are few.
         head.classes_ = head.y_mean_ = np.arange(max(1, n_classes))
@@ -120,7 +120,10 @@ class MomentProbingSolver(MinibatchSolver):
             module = head._module()
         epochs = sum(recipe.epochs for recipe in recipes) + max(recipe.epochs for recipe in recipes)
         in_work = min(len(recipes) * self.batch_size, torch.get_num_threads() * PART_ROWS)
-        return of_training(module, shapes, n_rows, len(recipes), max(self.batch_size, in_work), epochs)
+        n_parts = len(recipes) * -(-min(self.batch_size, n_rows) // PART_ROWS)
+        summed = sum(p.nbytes for p in module.parameters()) - sum(p.nbytes for p in module.projection.parameters())
+        rows_in_work = max(self.batch_size, in_work)
+        return of_training(module, shapes, n_rows, len(recipes), rows_in_work, epochs, n_parts * summed)
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)

@@ -9,6 +9,7 @@ from places import ROOT
 
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
+from probe.heads.moment_probing import MomentProbing
 from probe.heads.svm import LinearSVM
 
 CHILD = """
@@ -75,6 +76,9 @@ print(head.forecast(n_rows, shapes, n_classes).bytes, peak[0] - before)
             "epochs=[1], learning_rates=[1e-3]",
             [(600, 256, 10, 16), (600, 512, 100, 64)],
         ),
+        # Gradients of parts are as large as weights of many classes, three candidates have them at once.
+        ("moment_probing", "MomentProbing", "epochs=[1]", [(1500, 512, 1000, 9)]),
+        ("moment_probing", "MomentProbing", "epochs=[1], products='bfloat16'", [(1200, 1280, 10, 9)]),
     ],
 )
 def test_the_memory_of_a_fit_is_foretold_within_a_factor_of_one_and_a_half(module, name, options, sizes, tmp_path):
@@ -84,6 +88,13 @@ def test_the_memory_of_a_fit_is_foretold_within_a_factor_of_one_and_a_half(modul
         assert answer.returncode == 0, answer.stderr
         foretold, taken = map(int, answer.stdout.split())
         assert 1 / 1.5 < foretold / taken < 1.5, (size, foretold, taken)
+
+
+def test_moment_probing_holds_gradients_of_the_parts_of_a_batch():
+    shapes, parts = {"pooled": (64,), "tokens": (9, 64)}, 4
+    few, many = (MomentProbing(batch_size=32 * n).forecast(4000, shapes, 1000).bytes for n in (1, parts))
+    of_classes = 3 * 4 * 1000 * (64 + 1 + 2883 + 1)  # weights of both classifiers of three candidates
+    assert many - few > (parts - 1) * of_classes
 
 
 def test_a_head_that_says_nothing_of_itself_is_a_guess_of_its_rows():

@@ -116,7 +116,13 @@ def training_bytes(module: nn.Module, one_row: Batch) -> tuple[int, int]:
 
 
 def of_training(
-    module: nn.Module, shapes: Shapes, n_rows: int, n_candidates: int, batch_size: int, n_epochs: int
+    module: nn.Module,
+    shapes: Shapes,
+    n_rows: int,
+    n_candidates: int,
+    batch_size: int,
+    n_epochs: int,
+    of_parts: int = 0,
 ) -> Forecast:
     """Of a head that trains a module by mini-batches.
 
@@ -127,6 +133,7 @@ def of_training(
         n_candidates: That have weights at once.
         batch_size: Rows in work at once, of all candidates that share a step.
         n_epochs: Of all candidates and the refit together.
+        of_parts: Bytes of gradients that parts of batches hold until they are summed.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -138,5 +145,6 @@ def of_training(
     at_once = min(n_rows // 10, CHUNK_BYTES // row_bytes) if n_candidates > 1 else 0
     products = counter.get_total_flops() / 2
     passes = PASSES_OF_A_STEP * n_epochs * n_rows
-    working = max(IN_A_STEP * batch_size * per_row, at_once * (per_row // SPARE + row_bytes))
-    return Forecast(n_candidates * weights + working, passes * products)
+    # Both, since threads keep what they freed: candidates are judged by another one than those that train.
+    working = IN_A_STEP * batch_size * per_row + at_once * (per_row // SPARE + row_bytes)
+    return Forecast(n_candidates * weights + working + of_parts, passes * products)
