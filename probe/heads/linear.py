@@ -38,9 +38,9 @@ class LinearProbe(MultinomialPath):
 
     For classes of unequal size, `class_weight` multiplies each row's loss, and `logit_adjustment` t trains with logits
     W x + b + t log pi, pi the shares of the classes: the intercept being free, that is the same W with t log pi taken
-    from b. Both stay convex. When C is chosen each class counts alike then, or as given weights say. Sources: Cui et
-    al., "Class-Balanced Loss Based on Effective Number of Samples", 2019, arXiv 1901.05555; Menon et al., "Long-tail
-    Learning via Logit Adjustment", 2021, arXiv 2007.07314.
+    from b. Both stay convex. When C is chosen each class counts alike then, or as given weights say, in accuracy and
+    log loss. Sources: Cui et al., "Class-Balanced Loss Based on Effective Number of Samples", 2019, arXiv 1901.05555;
+    Menon et al., "Long-tail Learning via Logit Adjustment", 2021, arXiv 2007.07314.
 
     A class that only validation rows have is known after the refit; on the path its coefficients are 0 and its
     intercept -inf, their limit.

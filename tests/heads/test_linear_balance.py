@@ -10,6 +10,7 @@ from sklearn.linear_model import LogisticRegression
 from probe.core.errors import InputError
 from probe.heads.linear import LinearProbe
 from probe.heads.shared.frequencies import class_weights
+from probe.heads.shared.multinomial import validate
 
 
 @pytest.mark.parametrize("K", [2, 4])
@@ -121,3 +122,16 @@ def test_rows_of_a_class_that_was_not_learnt_count_once_where_weights_are_given(
     right = heavy.logits(X[held]).argmax(axis=1) == y[held]  # of the C that was chosen
     weights = np.where(y[held] == 1, 9.0, 1.0)
     assert heavy.scores_.max() == pytest.approx((weights * right).sum() / weights.sum())
+
+
+def test_of_equal_scores_the_lower_log_loss_counts_rows_as_the_scores_do():
+    """Both Cs are wrong on the same four rows, of the heavy class, the larger one surer: thirty light rows gain."""
+    X, y, weights = np.array([[-2.0], [-1.5], [1.5], [2.0]]), np.array([0, 0, 1, 1]), {0: 1, 1: 5}
+    held, held_y = np.array([[-1.2]] * 30 + [[-1.0]] * 4 + [[2.0]] * 2), np.repeat([0, 1], [30, 6])
+    times = np.array([weights[label] for label in held_y])
+    parts = (held, held_y), (np.repeat(held, times, axis=0), np.repeat(held_y, times))
+    head = LinearProbe([1.0, 10.0], class_weight=weights, refit=False).fit(X, y, validation=parts[0])
+    assert len(set(head.scores_)) == 1
+    plain, weighted = (validate(*rows, head.coefs_path_, head.intercepts_path_, "none", "cpu")[1] for rows in parts)
+    assert (plain.argmin(), weighted.argmin()) == (1, 0)
+    assert head.C_ == 1.0

@@ -203,6 +203,8 @@ def validate(
 ) -> tuple[FloatArray, FloatArray]:
     """(P,) rows that P classifiers have right, and sums of cross-entropies over the rows of known classes.
 
+    Both count a row by its weight, so that a row of weight 2 is two rows.
+
     Args:
         X: (N, D).
         codes: (N,) labels, -1 for a class that is not known.
@@ -210,7 +212,7 @@ def validate(
         intercepts: (P, K) likewise.
         scaling: Of the rows.
         device: Where it is computed.
-        weights: (N,) what each row that is right counts.
+        weights: (N,) what each row counts, in both.
     """
     import torch
     from torch.nn.functional import cross_entropy, pad
@@ -222,11 +224,13 @@ def validate(
         chunk = read_rows(X, rows, coef.dtype, device, scaling)
         labels = torch.from_numpy(codes[rows]).to(device)
         known = labels >= 0
+        counted = None if weights is None else weights[rows][known]
         for i in range(len(coef)):
             logits = torch.addmm(intercept[i], chunk, coef[i].T)
             logits = pad(logits, (1, 0)) if logits.shape[1] == 1 else logits
             right = logits.argmax(1) == labels
             totals[0, i] += (right if weights is None else right * weights[rows]).sum()
-            totals[1, i] += cross_entropy(logits[known].double(), labels[known], reduction="sum")
+            loss = cross_entropy(logits[known].double(), labels[known], reduction="sum" if counted is None else "none")
+            totals[1, i] += loss if counted is None else loss @ counted
     correct, losses = totals.cpu().numpy()
     return correct, losses
