@@ -72,7 +72,7 @@ def needs_of(config: Any, facts: Mapping[str, Any]) -> Needs:
     found = forecast.of_fit(drawn, shapes)
     n_rows = len(drawn.split.train) + len(drawn.split.validation)
     minutes = float("nan") if found is None else found.products * seconds_of_a_product() / 60
-    doubt = None if found is None else forecast.too_large(drawn, found)
+    doubt = None if found is None else forecast.beyond_memory(drawn, found)
     memory, is_guess = (None, True) if found is None else (found.bytes, found.is_guess)
     return Needs(type(drawn.checked.head).__name__, n_rows, _features(drawn, facts), memory, is_guess, minutes, doubt)
 

@@ -1,4 +1,4 @@
-"""Hydra's own sweeper, but that jobs which cannot be composed fail alone, and the others run."""
+"""Hydra's own sweeper, but that one sentence refuses jobs which cannot be composed, or they fail alone where asked."""
 
 from __future__ import annotations
 
@@ -19,12 +19,13 @@ from probe.command import sweep
 from probe.command.controls import controls_of
 from probe.command.explaining import explained
 from probe.command.scoped import Scoped, spread
+from probe.core.errors import InputError
 from probe.core.terminal import tell
 
 KEPT = 1000
 """Configurations of jobs that wait for their launcher; one weighs some 0.2 MB."""
-
-
+SAID = 3
+"""Different faults that one sentence lists."""
 NUMBERED = re.compile(r"([a-z_][\w.]*)=(0|[1-9]\d*)")
 
 
@@ -94,9 +95,9 @@ def with_numbers(pattern: Any, numbers: dict[str, str], job: list[str]) -> Any:
 
 
 class Sweeper(BasicSweeper):
-    """Composes every job ahead of the first, as Hydra does, and leaves out what has no configuration.
+    """Composes every job ahead of the first, as Hydra does: where one has no configuration, none is started.
 
-    Controls that are asked for come behind all jobs.
+    With `skip_unfit=true` those jobs alone have failed. Controls that are asked for come behind all jobs.
     """
 
     launch: ClassVar[sweep.Launch]
@@ -108,10 +109,13 @@ class Sweeper(BasicSweeper):
 
     def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
         self.controlled: list[list[str]] = []
+        self.uncomposed: list[sweep.Outcome] = []
+        self.goes_on = False
         batches = BasicSweeper.split_arguments(overrides, max_batch_size)
         if self.scoped:
             batches = [spread([job for batch in batches for job in batch], self.scoped)]
         composed = [[job for job in batch if self._composes(job)] for batch in batches]
+        self._refuse_or_note(sum(map(len, batches)))
         more = list(controls_of(self.controlled))
         sweep.plan(self.launch, [job for batch in [*batches, more] for job in batch])
         return [batch for batch in [*composed, more] if batch]
@@ -125,13 +129,29 @@ class Sweeper(BasicSweeper):
         try:
             config = self.hydra_context.config_loader.compose(self.config, job)  # type: ignore[attr-defined]
         except (HydraException, OmegaConfBaseException) as error:
-            outcome = sweep.Outcome(" ".join(job), "failed", error=explained(error))
-            sweep.note_refused(self.launch, outcome)
-            tell(f"failed: {outcome.job}", f"  {outcome.error}", error=True)
+            self.uncomposed.append(sweep.Outcome(" ".join(job), "failed", error=explained(error)))
             return False
+        self.goes_on |= bool(config.skip_unfit)
         if config.controls and config.control is None:
             self.controlled.append(job)
         return True
+
+    def _refuse_or_note(self, n_jobs: int) -> None:
+        """What becomes of jobs that have no configuration, once all were composed.
+
+        Raises:
+            InputError: They are not to be passed over.
+        """
+        if self.uncomposed and not self.goes_on:
+            sentences = list(dict.fromkeys(str(outcome.error) for outcome in self.uncomposed))
+            more = f"; and {len(sentences) - SAID} more faults" if len(sentences) > SAID else ""
+            raise InputError(
+                f"{len(self.uncomposed)} of {n_jobs} jobs cannot be composed, and none was started: "
+                f"{'; '.join(sentences[:SAID])}{more}; or set skip_unfit=true to run the others"
+            )
+        for outcome in self.uncomposed:
+            sweep.note_refused(self.launch, outcome)
+            tell(f"failed: {outcome.job}", f"  {outcome.error}", error=True)
 
 
 def install(launch: sweep.Launch, scoped: Sequence[Scoped]) -> None:

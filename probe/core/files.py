@@ -23,7 +23,7 @@ from typing import BinaryIO, NamedTuple
 import platformdirs
 import xxhash
 
-from probe.core.errors import InputError
+from probe.core.errors import InputError, StoreError
 from probe.core.hashing import hash_bytes
 from probe.core.writing import write_file
 
@@ -55,6 +55,24 @@ class Stamp(NamedTuple):
     def settled(self, now_ns: int) -> bool:
         """Whether a further change would show: neither time is so near to now that it could be given out again."""
         return max(self.written_ns, self.changed_ns) < now_ns - RACY_NS
+
+
+def refuse_file(folder: Path, remedy: str) -> Path:
+    """The nearest folder that is there, of one that may have to be made for the cache.
+
+    Args:
+        folder: Where the cache is to stand.
+        remedy: What the user sets for another one.
+
+    Raises:
+        StoreError: A file stands in its place, or in that of a folder above it.
+    """
+    there = folder.absolute()
+    while not os.path.lexists(there):
+        there = there.parent
+    if not there.is_dir():
+        raise StoreError(f"{there} is a file, and the cache is to stand there: set {remedy} or PROBE_CACHE")
+    return there
 
 
 def cache_root() -> Path:

@@ -54,7 +54,7 @@ def row_bytes(kind: str, shape: Sequence[int]) -> int:
 def doubt(drawn: Drawn) -> str | None:
     """A sentence on a run whose fit will not find the memory that its head is known to take; None of any other."""
     found = of_fit(drawn, _shapes(drawn))
-    return None if found is None or found.is_guess else too_large(drawn, found)
+    return None if found is None or found.is_guess else beyond_memory(drawn, found)
 
 
 def _shapes(drawn: Drawn) -> Shapes:
@@ -69,7 +69,7 @@ def _shapes(drawn: Drawn) -> Shapes:
     return {kind: tuple(value.shape[1:]) for kind, value in given.items()}
 
 
-def too_large(drawn: Drawn, found: Forecast) -> str | None:
+def beyond_memory(drawn: Drawn, found: Forecast) -> str | None:
     """A sentence where the memory that a fit takes is more than there is; None where it fits."""
     device = resolve_device(drawn.checked.asked.device)
     available = available_bytes(device)
