@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from probe.core.errors import InputError
-from probe.heads.shared.numbers import LinearNumbers, Numbers
+from probe.heads.shared.numbers import LinearNumbers, Numbers, scaling_of
 from probe.heads.shared.penalised import PenalisedNumbers
 
 
@@ -54,15 +54,13 @@ class HuberRegression(LinearNumbers, PenalisedNumbers):
             raise InputError(f"epsilon={self.epsilon}, expected 1 or more: 1.35 is usual")
 
     def _judge(self, X: Numbers, Y: Numbers, trained: Numbers) -> float:
-        spread = trained.std(axis=0)
-        return float((np.abs(Y - self._means(X)).mean(axis=0) / np.where(spread > 0, spread, 1)).mean())
+        return float((np.abs(Y - self._means(X)).mean(axis=0) / scaling_of(trained)[1]).mean())
 
     def _keep(self, X: Numbers, Y: Numbers, alpha: float) -> None:
         from sklearn.linear_model import HuberRegressor
 
-        mean, deviation = X.mean(axis=0), X.std(axis=0)
-        deviation = np.where(deviation > 0, deviation, 1.0)
-        centre, unit = Y.mean(axis=0), np.where(Y.std(axis=0) > 0, Y.std(axis=0), 1.0)
+        mean, deviation = scaling_of(X)
+        centre, unit = scaling_of(Y)
         rows, found, self.n_iter_ = (X - mean) / deviation, [], 0
         for values in ((Y - centre) / unit).T:
             solver = HuberRegressor(epsilon=self.epsilon, alpha=alpha * len(rows), max_iter=self.max_iter, tol=1e-6)

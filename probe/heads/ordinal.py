@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import expit, log_expit
 
-from probe.heads.shared.numbers import Numbers, check_levels
+from probe.heads.shared.numbers import Numbers, check_levels, scaling_of
 from probe.heads.shared.penalised import PenalisedNumbers
 
 
@@ -97,8 +97,7 @@ class OrdinalRegression(PenalisedNumbers):
         return float(-np.log(np.maximum(own, np.finfo(float).tiny)).mean())
 
     def _keep(self, X: Numbers, Y: Numbers, alpha: float) -> None:
-        mean, deviation = X.mean(axis=0), X.std(axis=0)
-        deviation = np.where(deviation > 0, deviation, 1.0)
+        mean, deviation = scaling_of(X)
         rows = (X - mean) / deviation
         fits = [_solved(rows, values, alpha, self.max_iter) for values in Y.T]
         coefficients, thresholds, grades, steps = zip(*fits, strict=True)

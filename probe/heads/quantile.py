@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from probe.core.errors import InputError
-from probe.heads.shared.numbers import Numbers
+from probe.heads.shared.numbers import Numbers, scaling_of
 from probe.heads.shared.penalised import PenalisedNumbers
 
 MEDIAN = 0.5
@@ -82,16 +82,14 @@ class QuantileRegression(PenalisedNumbers):
         return self._quantiles(X)[..., int(np.searchsorted(self.levels_, MEDIAN))]
 
     def _judge(self, X: Numbers, Y: Numbers, trained: Numbers) -> float:
-        scale = np.where(trained.std(axis=0) > 0, trained.std(axis=0), 1.0)
-        errors = (Y[:, :, None] - self._quantiles(X)) / scale[:, None]
+        errors = (Y[:, :, None] - self._quantiles(X)) / scaling_of(trained)[1][:, None]
         return float(np.maximum(self.levels_ * errors, (self.levels_ - 1) * errors).mean())
 
     def _keep(self, X: Numbers, Y: Numbers, alpha: float) -> None:
         from sklearn.linear_model import QuantileRegressor
 
-        mean, deviation = X.mean(axis=0), X.std(axis=0)
-        deviation = np.where(deviation > 0, deviation, 1.0)
-        centre, scale = Y.mean(axis=0), np.where(Y.std(axis=0) > 0, Y.std(axis=0), 1.0)
+        mean, deviation = scaling_of(X)
+        centre, scale = scaling_of(Y)
         shape = Y.shape[1], len(self.levels_)
         self.coef_, self.intercept_ = np.empty((*shape, X.shape[1])), np.empty(shape)
         for q, values in enumerate(((Y - centre) / scale).T):

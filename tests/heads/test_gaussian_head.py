@@ -3,10 +3,10 @@ import pytest
 from scipy.optimize import approx_fprime
 from scipy.stats import norm
 from sklearn.datasets import load_diabetes
-from sklearn.linear_model import LinearRegression
+from sklearn.linear_model import LinearRegression, Ridge
 
 from probe.core.errors import InputError
-from probe.heads.gaussian_head import GaussianHead, loss
+from probe.heads.gaussian_head import GaussianHead, least_squares, scale_loss
 from probe.metrics.normal import NormalScores, crps
 from probe.metrics.prediction_intervals import margins
 
@@ -24,16 +24,62 @@ def world(n, seed=0):
     return X, 2 * X[:, 0] + scale * rng.normal(size=n), scale
 
 
-def test_the_gradient_is_that_of_the_loss():
+def test_the_gradient_is_that_of_the_loss_which_is_the_likelihood_s():
     X, y, _ = world(20)
-    theta = np.random.default_rng(1).normal(size=8) * 0.3
-    value, gradient = loss(theta, X, y, 0.3)
-    numeric = approx_fprime(theta, lambda t: loss(t, X, y, 0.3)[0], 1e-7)
+    theta, errors = np.random.default_rng(1).normal(size=4) * 0.3, y - X[:, 0]
+    value, gradient = scale_loss(theta, X, errors**2, 0.3)
+    numeric = approx_fprime(theta, lambda t: scale_loss(t, X, errors**2, 0.3)[0], 1e-7)
     np.testing.assert_allclose(gradient, numeric, rtol=1e-4, atol=1e-5)
-    of_mean, of_scale = theta.reshape(2, -1)
-    likelihood = norm.logpdf(y, X @ of_mean[1:] + of_mean[0], np.exp(X @ of_scale[1:] + of_scale[0])).mean()
-    penalty = 0.15 * (of_mean[1:] @ of_mean[1:] + of_scale[1:] @ of_scale[1:])
-    assert value == pytest.approx(-likelihood - np.log(2 * np.pi) / 2 + penalty)
+    likelihood = norm.logpdf(errors, 0, np.exp(X @ theta[1:] + theta[0])).mean()
+    assert value == pytest.approx(-likelihood - np.log(2 * np.pi) / 2 + 0.15 * theta[1:] @ theta[1:])
+
+
+@pytest.mark.parametrize("n", [5, 6, 8, 30])
+@pytest.mark.parametrize("alpha", [0.0, 1e-3, 1.0])
+def test_means_are_weighted_ridge_and_errors_those_of_fits_without_each_row(n, alpha):
+    X, y, scale = world(n, 3)
+    X = np.hstack([X, X[:, :1] * X[:, 1:2], np.cos(X)])  # 7 features, of more and of fewer rows
+    weights = scale**-2 / 20
+    fitted, missed = least_squares(X, y, weights, alpha)
+    peer = Ridge(max(n * alpha, 1e-9), solver="svd").fit(X, y, weights)
+    np.testing.assert_allclose(fitted, [peer.intercept_, *peer.coef_], rtol=1e-3, atol=1e-3)
+    if n * alpha > 1e-3 or n > 8:  # of as many unknowns as rows, fits without one of them are no matter of course
+        middle = weights @ X / weights.sum()
+        for i in range(n):
+            kept = np.arange(n) != i
+            # The others' centre is that of all rows, the intercept has a weight of its own.
+            peer = Ridge(n * alpha, solver="svd").fit(X[kept] - middle, y[kept], weights[kept])
+            assert missed[i] == pytest.approx(y[i] - peer.predict(X[i : i + 1] - middle)[0], rel=1e-6, abs=1e-8)
+
+
+@pytest.mark.parametrize(("n", "width"), [(8, 60), (20, 60), (50, 60), (100, 60), (8, 3)])
+def test_rounding_of_features_moves_no_prediction(n, width):
+    rng = np.random.default_rng(0)
+    X, T = rng.normal(size=(n, width)), rng.normal(size=(50, width))
+    y = 2 * X[:, 0] + np.exp(0.5 * X[:, 1] - 1) * rng.normal(size=n)
+    one, other = (GaussianHead([0.001]).fit(rows, y) for rows in (X, X * (1 + 1e-15 * rng.integers(-1, 2, X.shape))))
+    assert np.abs(one.predict(T) - other.predict(T)).max() < 1e-6 * np.std(y)
+    np.testing.assert_allclose(one.scales(T), other.scales(T), rtol=1e-5)
+
+
+def test_few_rows_in_many_dimensions_do_not_make_it_sure():
+    """The means hit every row; by their errors, one in a hundred of other rows lies within two scales."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1020, 60))
+    y = X[:, 0] + 0.5 * rng.normal(size=1020)
+    head = GaussianHead([0.001]).fit(X[:20], y[:20])
+    assert np.abs(head.predict(X[:20]) - y[:20]).max() < 0.05
+    within = np.abs(head.predict(X[20:]) - y[20:]) < 2 * head.scales(X[20:])[:, 0]
+    assert within.mean() > 0.5
+
+
+def test_features_and_numbers_that_do_not_vary_say_nothing():
+    """The mean of equal numbers differs from them by rounding, which is no deviation."""
+    X, y, _ = world(7)
+    X[:, 2], other = 0.1, X + [0, 0, 1e-3]
+    head = GaussianHead([0.01]).fit(X, y)
+    np.testing.assert_allclose(head.predict(other), head.predict(X))
+    np.testing.assert_allclose(GaussianHead([0.01]).fit(X, np.full(7, 0.1)).predict(X), 0.1)
 
 
 def test_finds_the_mean_and_the_scale_of_a_linear_world_and_its_score():

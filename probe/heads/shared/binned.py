@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.core.errors import InputError
 from probe.heads.shared.base import Validation
-from probe.heads.shared.numbers import NumberHead, Numbers, check_levels
+from probe.heads.shared.numbers import NumberHead, Numbers, check_levels, scaling_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -135,8 +135,7 @@ class BinnedHead(NumberHead):
         return float(-np.log(np.maximum(own, np.finfo(float).tiny)).mean())
 
     def _keep(self, X: Numbers, Y: Numbers, value: Any) -> None:
-        mean, deviation = X.mean(axis=0), X.std(axis=0)
-        deviation = np.where(deviation > 0, deviation, 1.0)
+        mean, deviation = scaling_of(X)
         low, high = Y.min(axis=0), Y.max(axis=0)
         high = np.where(high > low, high, low + np.maximum(np.abs(low), 1.0))
         self.edges_ = np.ascontiguousarray(np.linspace(low, high, self.n_bins + 1, axis=1))

@@ -17,6 +17,8 @@ from probe.core.targets.number import Number, Numbers
 from probe.heads.shared.base import AnyHead, Validation
 from probe.heads.shared.held_out import HELD_OUT, hold_out
 
+EQUAL = 1e-14
+"""What equal numbers, computed in two ways, may differ by, relative to themselves."""
 Part = tuple[Any, Numbers]
 """Rows and their numbers (N, Q)."""
 
@@ -189,6 +191,13 @@ class LinearNumbers(NumberHead):
 
     def _means(self, X: Any) -> Numbers:
         return np.asarray(X, dtype=np.float64) @ self.coef_.T + self.intercept_
+
+
+def scaling_of(values: Numbers) -> tuple[Numbers, Numbers]:
+    """Means of columns (N, D) and their deviations; 1 where rows are equal, of which the computed one is rounding."""
+    low, high = values.min(axis=0), values.max(axis=0)
+    varies = high - low > EQUAL * np.maximum(-low, high)
+    return values.mean(axis=0), np.where(varies, values.std(axis=0), 1.0)
 
 
 def check_levels(levels: Sequence[float]) -> None:

@@ -11,7 +11,7 @@ from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.targets.number import Number
 from probe.heads.shared.base import FloatArray
-from probe.heads.shared.numbers import NumberHead, Numbers
+from probe.heads.shared.numbers import NumberHead, Numbers, scaling_of
 from probe.heads.shared.objectives import Objective, SquaredError
 
 
@@ -39,8 +39,7 @@ class TrainedNumbers(NumberHead):
     def _check_fit(self, X: Any, y: ArrayLike) -> tuple[Any, Numbers]:
         """Checked rows, and their numbers (N, Q) in the unit that the module learns."""
         rows, Y = super()._check_fit(X, y)
-        deviation = Y.std(axis=0)
-        self.y_mean_, self.y_deviation_ = Y.mean(axis=0), np.where(deviation > 0, deviation, 1.0)
+        self.y_mean_, self.y_deviation_ = scaling_of(Y)
         return rows, self._standardised(Y)
 
     def _validation_codes(self, y: ArrayLike) -> Numbers:
