@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.core.arrays import CHUNK_BYTES, Scaled
 from probe.core.base import IntArray
+from probe.core.magnitudes import check_features
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.forecast import DOUBLE, SINGLE, Forecast, Shapes
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
@@ -245,8 +246,7 @@ class KNearestLabels(SeveralLabels, KNearest):
     few_validation_rows: ClassVar[int] = 0
 
     def _parts(self, X: Any, y: ArrayLike, validation: Validation | None) -> list[tuple[Any, IntArray]]:
-        X = self._check_rows(X, reset=True)
-        parts = [(X, self._check_labels(y, len(X)))]
+        parts = [self._check_fit(X, y)]
         if validation is not None:
             X_val = self._check_rows(validation[0], reset=False)
             parts.append((X_val, self._targets(validation[1], len(X_val))))
@@ -256,6 +256,7 @@ class KNearestLabels(SeveralLabels, KNearest):
         if not hasattr(self, "rows_"):
             return self._parts(X, y, None)[0]
         rows = self._check_rows(X, reset=False)
+        check_features(rows)
         return rows, self._targets(y, len(rows))
 
     def _counts(self, codes: IntArray) -> IntArray:

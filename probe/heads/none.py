@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.magnitudes import check_features
 from probe.core.targets.labels import has_columns
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
 from probe.heads.shared.neighbours import METRICS, Neighbours
@@ -86,6 +87,7 @@ class NoHead(Head):
         """Learns the whitening from X (N, D), and keeps X where it is the gallery; validation rows take no part."""
         self.check_parameters()
         X = self._check_rows(X, reset=True)
+        check_features(X)
         check_lazy(X)
         if self.whiten:
             found = Whitening.of(X, self.whiten, self.power, self.device)

@@ -72,6 +72,17 @@ def test_works_in_a_pipeline_and_cross_validation(head, halves):
 
 
 @every_head
+def test_a_feature_that_does_not_vary_says_nothing(head):
+    """The mean of 41 equal numbers differs from them by rounding, which is no deviation to divide by."""
+    rng = np.random.default_rng(0)
+    X, T = rng.normal(size=(41, 3)), rng.normal(size=(9, 3))
+    y = X[:, 0] + 0.3 * rng.normal(size=41)
+    X[:, 2] = T[:, 2] = 0.1
+    head.fit(X, y)
+    assert np.abs(head.predict(T + [0, 0, 1e-3]) - head.predict(T)).max() < 0.01 * y.std()
+
+
+@every_head
 @pytest.mark.parametrize("columns", [1, 2])
 def test_clone_pickle_save_and_load_keep_every_bit(head, columns, halves, tmp_path):
     X, y, X_test, _ = halves

@@ -2,6 +2,9 @@ import warnings
 
 import numpy as np
 import pytest
+from hydra.utils import instantiate
+from omegaconf import OmegaConf
+from places import CONF
 from sklearn.datasets import load_iris
 
 import probe
@@ -51,6 +54,26 @@ def test_features_that_cannot_be_computed_with_are_refused_wherever_they_lie(sca
     for head in (NearestClassMean(), KNearest()):
         with pytest.raises(InputError, match=sentence):
             head.fit(X, iris[1])
+
+
+@pytest.mark.parametrize("name", ["fecam", "knn", "lda", "ncm", "qda", "ranpac", "slda"])
+def test_rows_of_a_stream_that_cannot_be_computed_with_are_refused_in_every_batch(name, iris):
+    X, y = iris
+    for before in (0, 75):
+        head = instantiate(OmegaConf.load(CONF / "head" / f"{name}.yaml"), _convert_="all")
+        if before:
+            head.partial_fit(X[::2], y[::2], classes=[0, 1, 2])
+        with pytest.raises(InputError, match=TOO_LARGE):
+            head.partial_fit(1e160 * X[1::2], y[1::2], classes=[0, 1, 2])
+
+
+def test_neighbours_of_rows_with_several_labels_look_at_magnitudes_too(iris):
+    X, y = iris[0], np.eye(3, dtype=int)[iris[1]]
+    with pytest.raises(InputError, match=TOO_LARGE):
+        KNearest().for_target("labels").fit(1e160 * X, y)
+    head = KNearest().for_target("labels").partial_fit(X, y)
+    with pytest.raises(InputError, match=TOO_LARGE):
+        head.partial_fit(1e160 * X, y)
 
 
 def test_features_below_the_digits_of_single_precision_are_refused_there_alone(iris):

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.magnitudes import check_features
 from probe.heads.shared.head import Head
 
 
@@ -25,6 +26,7 @@ def check_stream(head: Head, X: Any, y: ArrayLike, classes: ArrayLike | None, *,
             raise InputError(
                 f"classes={np.unique(classes)} differ from those of the first call, {head.classes_}: name the same"
             )
+    check_features(rows)
     return rows, _known_codes(head, y, len(rows))
 
 
