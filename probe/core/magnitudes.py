@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ SAMPLE = 64
 MOST, LEAST, LEAST_SINGLE = 1e150, 1e-150, 1e-37
 """Not far beyond the first two squares of doubles overflow, or are 0; float32 loses digits below the third."""
 LEAST_SPREAD = 1e-6
+LENGTH, FLAT = 1.0, 0.05
+"""Deviation of features in all below which those of outputs are looked at, and what says next to nothing there."""
 
 
 def too_large() -> InputError:
@@ -52,6 +55,31 @@ def check_features(X: Any) -> None:
                 f"1, and a head may learn nothing: {remedy}multiply them by a power of ten",
                 stacklevel=4,
             )
+
+
+def tell_of_flat_outputs(
+    X: Any, coefs: NDArray[Any], scaled: Callable[[NDArray[Any]], NDArray[Any]], searched: str, or_else: str
+) -> None:
+    """Warns where features are so small that none of a search's linear maps makes more of them than next to nothing.
+
+    Args:
+        X: (N, D) rows that were trained on.
+        coefs: (L, K, D) all that the search gave.
+        scaled: What the head makes of rows before it multiplies.
+        searched: The search, as `Cs=[1.0]`.
+        or_else: A remedy besides features that vary by about 1.
+    """
+    places = np.unique(np.linspace(0, len(X) - 1, SAMPLE).astype(int))
+    rows = scaled(np.asarray(X[places], dtype=np.float64))
+    spread = float(np.linalg.norm(rows.std(axis=0)))
+    moved = max(float((rows @ coef.T).std(axis=0).max(initial=0)) for coef in coefs)
+    if 0 < spread < LENGTH and moved < FLAT:
+        warnings.warn(
+            f"features vary by {spread:.0e} in all, which is too little for {searched}: outputs of the training rows "
+            f"differ by {moved:.0e} and may be at chance: set head.scaling=standard, standardize=true, or "
+            f"{or_else}",
+            stacklevel=5,
+        )
 
 
 def _extent(array: Any) -> tuple[float, float] | None:

@@ -153,3 +153,19 @@ def test_numbers_to_predict_that_cannot_be_computed_with_are_refused(scale, sent
     with pytest.raises(InputError, match=sentence):
         OrdinaryLeastSquares().fit(iris[0], Y)
     check_numbers(np.zeros((3, 1)))
+
+
+def test_features_too_small_for_every_penalty_are_told_and_the_remedies_work(iris):
+    X, y = iris
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    for scale in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1.0):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            head = LinearProbe().fit(X[::2] * scale, y[::2])
+        told = any("too little for C=10000: outputs of" in str(one.message) for one in said)
+        assert told == (scale < 1e-3)
+        assert told or head.score(X[1::2] * scale, y[1::2]) > 0.8
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for remedy in ({"scaling": "standard"}, {"Cs": [1e7, 1e8, 1e9]}):
+            assert LinearProbe(**remedy).fit(X[::2] * 1e-4, y[::2]).score(X[1::2] * 1e-4, y[1::2]) > 0.8

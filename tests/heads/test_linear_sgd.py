@@ -1,3 +1,5 @@
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from known_bayes import correlated, curved, excess_in_standard_errors
 from oracles import files_of
 from safetensors.torch import load_file
 from sklearn.base import clone
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_digits, load_iris
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
@@ -243,3 +245,21 @@ def test_a_loss_of_classes_is_refused_for_numbers_and_the_remedy_works():
     with pytest.raises(InputError, match=r"numbers to predict have the squared error: set head\.loss=softmax"):
         head.fit(X, np.arange(4.0))
     assert len(head.set_params(loss="softmax").fit(X, np.arange(4.0)).predict(X)) == 4
+
+
+@pytest.mark.parametrize("solver", ["sgd", "adamw", "lars", "lamb"])
+def test_features_too_small_for_every_learning_rate_are_told_and_the_remedy_works(solver):
+    """Silent at scales where the head is at chance, the user would take the backbone for a bad one."""
+    X, y = load_iris(return_X_y=True)
+    X = (X - X.mean(axis=0)) / X.std(axis=0)
+    for scale in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2):
+        with warnings.catch_warnings(record=True) as said:
+            warnings.simplefilter("always")
+            head = LinearSGD(solver=solver).fit(X[::2] * scale, y[::2])
+        told = any("too little for lrs=" in str(one.message) for one in said)
+        assert told or head.score(X[1::2] * scale, y[1::2]) > 0.5
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        head = LinearSGD(solver=solver, scaling="standard").fit(X[::2] * 1e-4, y[::2])
+        assert head.score(X[1::2] * 1e-4, y[1::2]) > 0.75
+        LinearSGD(solver=solver).fit(X[::2], y[::2])

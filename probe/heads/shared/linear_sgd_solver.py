@@ -14,6 +14,7 @@ from probe.core.arrays import RowStack, RowSubset, at_epoch
 from probe.core.base import IntArray
 from probe.core.device import resident_rows, resolve_device
 from probe.core.errors import InputError
+from probe.core.magnitudes import tell_of_flat_outputs
 from probe.core.terminal import epochs
 from probe.heads.linalg.eigen import SCALINGS, scale_rows, to_unit_length_
 from probe.heads.shared.base import AnyHead, FloatArray, Validation, check_lazy
@@ -109,6 +110,7 @@ class LinearSGDSolver(AnyHead):
             self.selection_["on"] = HELD_OUT
             return self
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
+        self._tell_of_flat_outputs(X)
         return self._keep(len(self.lrs) // 2)
 
     def check_parameters(self) -> None:
@@ -133,6 +135,7 @@ class LinearSGDSolver(AnyHead):
 
     def _search(self, X: Any, codes: Any, X_val: Any, val_codes: Any) -> Self:
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
+        self._tell_of_flat_outputs(X)
         self.scores_, losses = self._judge(X_val, val_codes)
         best = int(np.lexsort((np.asarray(self.lrs), losses, -self.scores_))[0])
         searched = [{"lr": float(lr), "score": float(score)} for lr, score in zip(self.lrs, self.scores_, strict=True)]
@@ -143,6 +146,13 @@ class LinearSGDSolver(AnyHead):
             coefs, intercepts = self._train(RowStack([X, X_val]), both, [self.lr_])
             self.coef_, self.intercept_ = coefs[0], intercepts[0]
         return self
+
+    def _tell_of_flat_outputs(self, X: Any) -> None:
+        """Warns where no learning rate was large enough for features as small as these."""
+        if self.scaling != "standard":
+            tell_of_flat_outputs(
+                X, self.coefs_, lambda rows: scale_rows(rows, self.scaling), f"lrs={list(self.lrs)}", "another head"
+            )
 
     def _train(self, X: Any, codes: Any, lrs: Sequence[float]) -> tuple[FloatArray, FloatArray]:
         """Coefficients (L, K, D) and intercepts (L, K), float32, one for each learning rate."""

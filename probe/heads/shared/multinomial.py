@@ -13,7 +13,8 @@ from probe.core.arrays import CHUNK_BYTES, RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
-from probe.heads.linalg.eigen import HOLD_BYTES, read_rows
+from probe.core.magnitudes import tell_of_flat_outputs
+from probe.heads.linalg.eigen import HOLD_BYTES, read_rows, scale_rows
 from probe.heads.linalg.losses import KEEP_BYTES, LOGITS_BYTES
 from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.linalg.newton import Solution, solve_path, warn_unconverged
@@ -98,6 +99,10 @@ class MultinomialPath(LogisticPath):
         back = np.argsort(order)
         self.coefs_path_, self.intercepts_path_ = coefs[back], intercepts[back]
         self._keep_steps(solutions, back)
+        if self.scaling != "standard":
+            tell_of_flat_outputs(
+                X, self.coefs_path_, lambda rows: scale_rows(rows, self.scaling), f"C={self.Cs_.max():g}", "larger head.Cs"
+            )
         del coefs, intercepts, solutions  # of many classes as large as all that a refit takes
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
         self.C_ = float(self.Cs_[best])
