@@ -56,6 +56,11 @@ def dtype_of_layer(n_axes: int) -> str:
     return next((kind.dtype for kind in KINDS.values() if kind.n_axes == n_axes), "float16")
 
 
+def stored_as_floats(kind: str) -> bool:
+    """Whether rows of this kind are floats, as all are but the numbers of tokens."""
+    return kind not in KINDS or KINDS[kind].dtype.startswith("float")
+
+
 def dtypes_of(kind: str) -> tuple[str, ...]:
     """In which a kind may be stored, or a tapped layer that is reduced to one."""
     known = KINDS.get(kind) or next((k for k in KINDS.values() if kind.rpartition(":")[2] in k.reductions), None)

@@ -73,7 +73,9 @@ def test_du_adds_up(root, three, capsys):
 
 def test_nothing_and_a_file_in_the_place_of_a_cache_are_not_taken_for_whole_ones(tmp_path, capsys):
     (tmp_path / "file").write_text("")
-    with pytest.raises(StoreError, match="file is a file, and the cache is to stand there: set --cache=<folder> or PROBE_"):
+    with pytest.raises(
+        StoreError, match="file is a file, and the cache is to stand there: set --cache=<folder> or PROBE_"
+    ):
         main(["--cache", str(tmp_path / "file"), "verify"])
     with pytest.raises(StoreError, match="file is a file, and the cache is to stand there"):
         main([f"--cache={tmp_path / 'file' / 'below'}", "verify"])

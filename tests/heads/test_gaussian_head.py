@@ -76,7 +76,7 @@ def test_few_rows_in_many_dimensions_do_not_make_it_sure():
 def test_features_and_numbers_that_do_not_vary_say_nothing():
     """The mean of equal numbers differs from them by rounding, which is no deviation."""
     X, y, _ = world(7)
-    X[:, 2], other = 0.1, X + [0, 0, 1e-3]
+    X[:, 2], other = 0.1, X + np.array([0, 0, 1e-3])
     head = GaussianHead([0.01]).fit(X, y)
     np.testing.assert_allclose(head.predict(other), head.predict(X))
     np.testing.assert_allclose(GaussianHead([0.01]).fit(X, np.full(7, 0.1)).predict(X), 0.1)

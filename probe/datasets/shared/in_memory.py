@@ -12,6 +12,7 @@ from PIL import Image
 
 from probe.core.base import Dataset, Partition, digest
 from probe.core.errors import InputError
+from probe.core.given import plain
 from probe.core.hashing import hash_bytes
 from probe.core.rows import sort_of
 from probe.core.targets import Target
@@ -181,7 +182,8 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
     """Rows and labels of a partition, checked."""
     if len(pair) != 2:
         raise InputError(f"{part} is a tuple of {len(pair)}, expected a pair (X, y): give both")
-    pair = (_numbers_of_frame(pair[0], part), pair[1]) if hasattr(pair[0], "columns") else pair
+    rows = _numbers_of_frame(pair[0], part) if hasattr(pair[0], "columns") else pair[0]
+    pair = plain(rows, f"X of {part}"), plain(pair[1], f"y of {part}")
     if (texts := _texts(pair[0], part)) is not None:
         labels = np.asarray(pair[1])
         return texts, _as_many(labels, texts, part)

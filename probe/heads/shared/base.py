@@ -15,7 +15,8 @@ from probe.core.arrays import CHUNK_BYTES, RowReader, RowSubset, Scaled, Unpacke
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
-from probe.core.kinds import KINDS
+from probe.core.given import plain
+from probe.core.kinds import KINDS, stored_as_floats
 from probe.core.lazy import Layers
 from probe.heads.shared import saving
 from probe.heads.shared.forecast import Forecast, Shapes, of_rows
@@ -166,6 +167,7 @@ class AnyHead(BaseEstimator):
             self._forget_calibration()
         elif hasattr(self, "layers_") and isinstance(X, Mapping):
             X = self._of_layers(X)
+        X = plain(X, "X")
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
         kind = self.consumes[0]
@@ -204,8 +206,13 @@ class AnyHead(BaseEstimator):
         kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
         if not isinstance(X, Mapping) or not set(kinds) <= set(X):
             raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
-        arrays = {kind: X[kind] if is_lazy(X[kind]) else np.asarray(X[kind]) for kind in kinds}
+        given = {kind: plain(X[kind], kind) for kind in kinds}
+        arrays = {kind: array if is_lazy(array) else np.asarray(array) for kind, array in given.items()}
         for kind, array in arrays.items():
+            if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+                raise InputError(f"{kind} is {array.dtype}, expected numbers of at most 8 bytes: give float32")
+            if array.dtype.kind != "f" and stored_as_floats(kind):
+                arrays[kind] = array = array.astype(np.float32)
             if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
                 raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
             if not is_lazy(array):

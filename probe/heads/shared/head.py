@@ -13,6 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain
 from probe.core.magnitudes import check_features
 from probe.heads.shared import saving
 from probe.heads.shared.base import N_AXES as N_AXES
@@ -29,6 +30,7 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
 
     def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
         """Sets `classes_` and returns class codes, (N,) int64."""
+        y = plain(y, "y")
         labels = np.asarray(y)
         if labels.dtype.kind == "f" and not np.isfinite(labels).all():
             row = int(np.argmin(np.isfinite(labels.ravel())))
@@ -75,7 +77,7 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
         if validation is None:
             return [(X, codes)]
         X_validation = self._check_rows(validation[0], reset=False)
-        y_train, y_validation = np.asarray(y).ravel(), np.asarray(validation[1]).ravel()
+        y_train, y_validation = (np.asarray(plain(part, "y")).ravel() for part in (y, validation[1]))
         if len(X_validation) != len(y_validation):
             raise InputError(
                 f"X has {len(X_validation)} validation rows and y {len(y_validation)}: give one label per row"
@@ -85,7 +87,7 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
 
     def _validation_codes(self, y: ArrayLike) -> IntArray:
         """Codes of validation labels under `classes_`; -1 for a class that no training row has."""
-        labels = np.asarray(y)
+        labels = np.asarray(plain(y, "y"))
         codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         return np.where(self.classes_[codes] == labels, codes, -1).astype(np.int64)
 

@@ -101,7 +101,11 @@ class MultinomialPath(LogisticPath):
         self._keep_steps(solutions, back)
         if self.scaling != "standard":
             tell_of_flat_outputs(
-                X, self.coefs_path_, lambda rows: scale_rows(rows, self.scaling), f"C={self.Cs_.max():g}", "larger head.Cs"
+                X,
+                self.coefs_path_,
+                lambda rows: scale_rows(rows, self.scaling),
+                f"C={self.Cs_.max():g}",
+                "larger head.Cs",
             )
         del coefs, intercepts, solutions  # of many classes as large as all that a refit takes
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)

@@ -1,0 +1,45 @@
+"""What users give as arrays: brought to what numpy and torch both read, or refused in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from probe.core.errors import InputError
+
+
+def plain(given: Any, what: str) -> Any:
+    """The same without what would be misread, or end in an error of torch's; what is no such array comes back as it is.
+
+    Bytes in the other order are turned around, unless they lie in a file; torch's bfloat16 becomes float32.
+
+    Args:
+        given: An array, or anything that numpy makes one of.
+        what: Its name, for people.
+
+    Raises:
+        InputError: A mask hides entries, which nothing here reads; it is sparse, a single value, or a file in the other
+            byte order.
+    """
+    if isinstance(given, np.ma.MaskedArray):
+        if hidden := int(np.ma.count_masked(given)):
+            raise InputError(
+                f"{what} hides {hidden} entries behind a mask, which nothing here reads: leave those rows out, or fill "
+                "them in"
+            )
+        given = given.data
+    if hasattr(given, "toarray") and hasattr(given, "nnz"):
+        raise InputError(f"{what} is sparse, expected a dense array: make it one by toarray()")
+    if isinstance(given, np.ndarray) and not given.ndim:
+        raise InputError(f"{what} is a single value, expected one for each row: give an array")
+    if str(getattr(given, "dtype", "")) == "torch.bfloat16":
+        return given.float()
+    if isinstance(given, np.ndarray) and not given.dtype.isnative:
+        if isinstance(given, np.memmap):
+            raise InputError(
+                f"{what} lies in a file of {given.dtype.str} numbers, bytes in the order of other machines: write it "
+                f"as {given.dtype.newbyteorder('=').name}"
+            )
+        return given.astype(given.dtype.newbyteorder("="))
+    return given
