@@ -16,7 +16,7 @@ SAMPLE = 64
 MOST, LEAST, LEAST_SINGLE = 1e150, 1e-150, 1e-37
 """Not far beyond the first two squares of doubles overflow, or are 0; float32 loses digits below the third."""
 LEAST_SPREAD = 1e-6
-LENGTH, FLAT = 1.0, 0.05
+LENGTH, FLAT = 0.1, 0.05
 """Deviation of features in all below which those of outputs are looked at, and what says next to nothing there."""
 
 

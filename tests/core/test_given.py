@@ -85,7 +85,7 @@ def test_sparse_labels_and_files_in_the_other_byte_order_are_refused(tmp_path):
     with pytest.raises(InputError, match=r"y is sparse, expected a dense array: make it one by toarray\(\)"):
         NearestClassMean().fit(X, sparse.csr_matrix(y[:, None]))
     np.save(tmp_path / "X.npy", X.astype(">f4"))
-    with pytest.raises(InputError, match="X lies in a file of >f4 numbers, .*: write it as float32"):
+    with pytest.raises(InputError, match=r"X lies in a file of >f4 numbers, .*: write it as float32"):
         NearestClassMean().fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
 
 

@@ -183,14 +183,10 @@ def _newton(
         if gap <= allowed or n_iter == max_iter:
             break
         accuracy = max(FINEST_OF_LIKELY if knows else FINEST, 0.7 * math.sqrt(allowed / gap))
+        room = 0 if knows else recycled.room(gradient)
+        hessian = partial(loss.hessian_product, point.theta)
         direction, softest, seen, _ = conjugate_gradients(
-            partial(loss.hessian_product, point.theta),
-            -gradient,
-            C,
-            precondition,
-            accuracy,
-            first=-step,
-            keep=0 if knows else recycled.room(gradient),
+            hessian, -gradient, C, precondition, accuracy, first=-step, keep=room
         )
         if loss.smooth:
             recycled.remember(seen)
@@ -207,16 +203,8 @@ def _newton(
         # need not.
         point = _Point(loss, point.theta.double(), C) if better is None else better
         n_iter += 1
-    return point, Solution(
-        point.theta,
-        point.value,
-        point.loss,
-        norm,
-        gap,
-        math.inf if knew else softest,
-        n_iter,
-        converged=bool(gap <= allowed),
-    )
+    softest, converged = math.inf if knew else softest, bool(gap <= allowed)
+    return point, Solution(point.theta, point.value, point.loss, norm, gap, softest, n_iter, converged)
 
 
 def _preconditioned(

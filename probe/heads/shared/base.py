@@ -206,8 +206,8 @@ class AnyHead(BaseEstimator):
         kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
         if not isinstance(X, Mapping) or not set(kinds) <= set(X):
             raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
-        given = {kind: plain(X[kind], kind) for kind in kinds}
-        arrays = {kind: array if is_lazy(array) else np.asarray(array) for kind, array in given.items()}
+        checked = {kind: plain(X[kind], kind) for kind in kinds}
+        arrays = {kind: array if is_lazy(array) else np.asarray(array) for kind, array in checked.items()}
         for kind, array in arrays.items():
             if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
                 raise InputError(f"{kind} is {array.dtype}, expected numbers of at most 8 bytes: give float32")
