@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from probe.core.errors import InputError
+from probe.core.kinds import stored_as_floats
 
 
 def plain(given: Any, what: str) -> Any:
@@ -43,3 +45,15 @@ def plain(given: Any, what: str) -> Any:
             )
         return given.astype(given.dtype.newbyteorder("="))
     return given
+
+
+def numbers(given: Any, kind: str) -> NDArray[Any]:
+    """Features of a kind as torch takes them; whole numbers become floats, but for those of tokens.
+
+    Raises:
+        InputError: They are no numbers, or longer ones than torch has.
+    """
+    array = np.asarray(given)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
+        raise InputError(f"{kind} is {array.dtype}, expected numbers of at most 8 bytes: give float32")
+    return array.astype(np.float32) if array.dtype.kind != "f" and stored_as_floats(kind) else array

@@ -15,8 +15,8 @@ from probe.core.arrays import CHUNK_BYTES, RowReader, RowSubset, Scaled, Unpacke
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
-from probe.core.given import plain
-from probe.core.kinds import KINDS, stored_as_floats
+from probe.core.given import numbers, plain
+from probe.core.kinds import KINDS
 from probe.core.lazy import Layers
 from probe.heads.shared import saving
 from probe.heads.shared.forecast import Forecast, Shapes, of_rows
@@ -207,12 +207,8 @@ class AnyHead(BaseEstimator):
         if not isinstance(X, Mapping) or not set(kinds) <= set(X):
             raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
         checked = {kind: plain(X[kind], kind) for kind in kinds}
-        arrays = {kind: array if is_lazy(array) else np.asarray(array) for kind, array in checked.items()}
+        arrays = {kind: array if is_lazy(array) else numbers(array, kind) for kind, array in checked.items()}
         for kind, array in arrays.items():
-            if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8:
-                raise InputError(f"{kind} is {array.dtype}, expected numbers of at most 8 bytes: give float32")
-            if array.dtype.kind != "f" and stored_as_floats(kind):
-                arrays[kind] = array = array.astype(np.float32)
             if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
                 raise InputError(f"{kind} has shape {array.shape}: give {N_AXES.get(kind)} axes, none of them empty")
             if not is_lazy(array):
