@@ -71,6 +71,8 @@ def tell_of_flat_outputs(
     """
     places = np.unique(np.linspace(0, len(X) - 1, SAMPLE).astype(int))
     rows = scaled(np.asarray(X[places], dtype=np.float64))
+    if np.ptp(rows, axis=0).max(initial=0) < LEAST_SPREAD:
+        return  # `check_features` has told of it
     spread = float(np.linalg.norm(rows.std(axis=0)))
     moved = max(float((rows @ coef.T).std(axis=0).max(initial=0)) for coef in coefs)
     if 0 < spread < LENGTH and moved < FLAT:
