@@ -134,6 +134,14 @@ def test_only_what_asks_nobody_for_abilities_forwards_by_getattr() -> None:
     assert found == known
 
 
+def test_nothing_but_texts_and_settings_lies_at_the_top_level() -> None:
+    listed = subprocess.run(["git", "ls-files"], capture_output=True, text=True, cwd=ROOT, check=False)
+    if listed.returncode:
+        pytest.skip("no checkout")
+    top = {Path(name) for name in listed.stdout.splitlines() if "/" not in name}
+    assert not {p.name for p in top if p.suffix not in {".md", ".toml", ".yml", ".cff"}} - {".gitignore", "LICENSE"}
+
+
 def test_few_modules_stand_beside_the_rooms() -> None:
     assert {p.stem for p in PACKAGE.glob("*.py")} <= set(BESIDE)
 
