@@ -12,6 +12,7 @@ from functools import partial
 import numpy as np
 import pytest
 from contract_cases import contract_case
+from hostile_rows import hostile
 from omegaconf import OmegaConf
 from places import CONF, TESTS
 from plain_steps import without_fused_steps
@@ -227,25 +228,6 @@ def test_an_order_of_rows_or_names_of_classes_moves_no_prediction(kind, halves):
     assert (kind().fit(X[order], y[order]).predict(X_test) == expected).mean() >= 0.97
     renamed = np.array([7, -2, 5])
     assert (kind().fit(X, renamed[y]).predict(X_test) == renamed[expected]).mean() >= 0.97
-
-
-def hostile():
-    """Rows (N, D) and labels that fits are easily upset by."""
-    X, thirds = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32), np.arange(12) % 3
-    return {
-        "one row per class": (X, np.arange(12)),
-        "one class of one row": (X, (np.arange(12) == 11).astype(int)),
-        "all features constant": (np.full_like(X, 3), thirds),
-        "zeros": (np.zeros_like(X), thirds),
-        "one feature constant": (X * [1, 0, 1, 1] + [0, 5, 0, 0], thirds),
-        "a single feature": (X[:, :1], thirds),
-        "features twice and a sum": (np.hstack([X, X, X[:, :1] + X[:, 1:2]]), thirds),
-        "every row four times": (np.repeat(X[:3], 4, axis=0), thirds),
-        "two rows": (X[:2], np.array([0, 1])),
-        "large": (X * 1e15, thirds),
-        "small": (X * 1e-20, thirds),
-        "largest float16": ((X * 3e4).clip(-65504, 65504).astype(np.float16), thirds),
-    }
 
 
 @every_pooled_head
