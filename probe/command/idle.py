@@ -18,14 +18,15 @@ VIEWS = {"kind": "crops", "seed": 0, "use": "mean"}
 
 def tell_idle(config: Mapping[str, Any], dataset: Dataset) -> None:
     """Warns of them in a sentence each: a sweep may leave them be, who typed one expects it to do something."""
-    said, views = [], config.get("views") or {}
-    if config.get("conformal_level", LEVEL) != LEVEL and not config.get("calibrate"):
-        said.append((f"conformal_level={config['conformal_level']}", "no sets are made", "set calibrate=true"))
+    said, views, sets = [], config.get("views") or {}, not has_masks(dataset)
+    if (level := config.get("conformal_level", LEVEL)) != LEVEL and not (config.get("calibrate") and sets):
+        why = "no sets are made" if sets else f"dataset {dataset.name} has masks, of which no sets are made"
+        said.append((f"conformal_level={level}", why, "set calibrate=true" if sets else "leave it out"))
     if changed := _changed("views", views, VIEWS) if views.get("n") == 1 else []:
         n = {"flips": 2, "corners": 5, "windows": 5}.get(views["kind"], 4)
         said.append((" ".join(changed), "each image has one view", f"set views.n={n}"))
     changed = _changed("patches", config.get("patches") or {}, PatchHead().facts)
-    if changed and not has_masks(dataset):
+    if changed and sets:
         said.append((" ".join(changed), f"dataset {dataset.name} has no masks", "leave it out"))
     for words, why, remedy in said:
         warnings.warn(f"{words} changes nothing, since {why}: {remedy}", stacklevel=3)
