@@ -18,6 +18,7 @@ METHOD = (
     "* best of its column; ~ not distinguishable from the best (paired bootstrap of the test rows, 95% for the column)."
 )
 SHARED = "all seeds share the test rows"
+OWN = "seeds draw test rows of their own, of which those that several test count once"
 RANKS = (
     "Rank is the average over columns; its interval holds for all rows at once (95%, paired bootstrap over the same "
     "test rows, all pairs in all columns)."
@@ -42,9 +43,7 @@ FOLDS = (
 
 def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame, metric: Metric) -> list[str]:
     """The notes of a table made of the runs of a frame."""
-    each = frame.groupby(["column", "fold"])["dataset.test_rows"].nunique().max() > 1
-    rows = "seeds draw test rows of their own, of which those that several test count once" if each else SHARED
-    notes = [METHOD.format(rows=rows, wilson=", Wilson's form" if metric.proportion else "")]
+    notes = [METHOD.format(rows=shared_rows(frame), wilson=", Wilson's form" if metric.proportion else "")]
     if ranking["rank"].notna().any():
         notes.append(RANKS)
     if (ranking["note"] != "").any():
@@ -74,6 +73,16 @@ def table_notes(frame: pd.DataFrame, cells: pd.DataFrame, ranking: pd.DataFrame,
             f"{counted(int((frame['skipped'] > 0).sum()), 'run')}."
         )
     return notes
+
+
+def shared_rows(frame: pd.DataFrame) -> str:
+    """Whether the seeds of each column test the same rows, in words."""
+    of_column = frame.groupby(["column", "fold"])["dataset.test_rows"].nunique().groupby("column").max()
+    drawn = [str(column) for column, n in of_column.items() if n > 1]
+    if not drawn or len(drawn) == len(of_column):
+        return OWN if drawn else SHARED
+    more = f" and {len(drawn) - N_TOLD} more" if len(drawn) > N_TOLD else ""
+    return f"{SHARED}, but for {', '.join(drawn[:N_TOLD])}{more}, where {OWN}"
 
 
 def copies(frame: pd.DataFrame) -> dict[str, int]:

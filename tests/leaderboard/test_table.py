@@ -87,7 +87,10 @@ def test_seeds_with_test_rows_of_their_own_share_a_column(add: Add, tmp_path: Pa
     assert (cells["n_seeds"] == 3).all()
     frame = read_folders([tmp_path]).frame
     assert cells.loc["linear", "value"] == pytest.approx(frame[frame["head"] == "linear"]["metric.top1"].mean())
-    assert "seeds draw test rows of their own" in table.notes[0]
+    assert "since seeds draw test rows of their own" in table.notes[0]
+    add("tiny", "ncm", "wine")
+    mixed = "since all seeds share the test rows, but for digits, where seeds draw test rows of their own"
+    assert mixed in build_table(read_folders([tmp_path])).notes[0]
 
 
 def test_the_table_does_not_depend_on_the_order_of_folders(board: Path, tmp_path: Path) -> None:
