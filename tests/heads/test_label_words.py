@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from language_models import DECODERS, WORDS, network, tokenizer
+from language_models import DECODERS, WORDS, network, save, tokenizer
 from oracles import files_of
 from safetensors import safe_open
 from scipy.special import log_softmax, logsumexp
@@ -102,6 +102,16 @@ def test_logits_from_the_cached_state_are_those_of_the_model(tmp_path, family):
             log_p = model(input_ids=ids).logits[0, place].double().log_softmax(0)
         own = [log_p[words.convert_tokens_to_ids(row)].logsumexp(0) for row in asked]
         np.testing.assert_allclose(found[row], own, atol=2e-6)
+
+
+def test_a_model_without_its_output_matrix_is_refused_and_gives_features_without_words(tmp_path):
+    save(tmp_path, "bert")
+    remedy = r"missing keys \(cls\.pred.*: give a model that was saved with its output matrix, or set backbone\.words=f"
+    with pytest.raises(ProbeError, match=remedy):
+        load(str(tmp_path), words=True, pooling="mask", template="{text} [MASK]")
+    backbone = load(str(tmp_path), words=False)
+    batch = backbone.collate([backbone.transform(text) for text in TEXTS])
+    assert len(backbone.extract(batch, ["pooled"])["pooled"]) == len(TEXTS)
 
 
 def test_words_that_are_no_single_token_are_named_and_words_of_classes_may_be_told(tmp_path):

@@ -29,6 +29,8 @@ HYPERPARAMETERS = (
     "pytorch_lightning.utilities.parsing.AttributeDict",
 )
 """Dictionaries of Lightning, read as such: it need not be installed."""
+FITTING = "give a checkpoint of this architecture, or set backbone.strict=false to load what fits"
+"""What to do where weights are missing."""
 RIVAL = 0.9
 """Share of the weights of the best prefix from which another prefix holds a network of this architecture too."""
 
@@ -145,14 +147,15 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str, str
     return record
 
 
-def check_misfits(misfits: Mapping[str, list[str]], source: str, strict: bool) -> dict[str, Any]:
+def check_misfits(
+    misfits: Mapping[str, list[str]], source: str, strict: bool, remedy: str = FITTING
+) -> dict[str, Any]:
     """Refuses a checkpoint that does not fit, with counts and first names, or returns what is to be recorded."""
     record = {what: keys for what, keys in misfits.items() if keys}
     if record and strict:
         counts = "; ".join(f"{len(keys)} {what} keys ({_first(keys)})" for what, keys in record.items())
         raise InputError(
-            f"{source} does not fit the network: {counts}; expected the network's own keys and shapes: "
-            "give a checkpoint of this architecture, or set backbone.strict=false to load what fits"
+            f"{source} does not fit the network: {counts}; expected the network's own keys and shapes: {remedy}"
         )
     return record
 

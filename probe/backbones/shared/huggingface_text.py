@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from probe.backbones.shared.checkpoints import check_misfits
+from probe.backbones.shared.checkpoints import FITTING, check_misfits
 from probe.backbones.shared.live_texts import LiveModel, body_of
 from probe.backbones.shared.output_words import OutputWords
 from probe.backbones.shared.own_code import handed_over, own_code
@@ -25,6 +25,9 @@ from probe.core.texts import Text
 
 SIDES = ("right", "left")
 ATTENTIONS = ("eager", "sdpa")
+WITH_OUTPUT = (
+    "give a model that was saved with its output matrix, or set backbone.words=false for heads that read features alone"
+)
 UNLIMITED = 10**6
 """A tokenizer that knows no limit says a number beyond this."""
 
@@ -91,7 +94,10 @@ class HuggingFaceTexts(TextNetwork):
             said, shown = dict[str, Any](), name.name
         else:
             network, missing, self._tokenizer = load(name, pretrained, revision, seed, words)
-            misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict)
+            # A random body is a baseline; a random output matrix says of no word how likely it is.
+            wordless = words and not all(key.startswith(f"{network.base_model_prefix}.") for key in missing)
+            remedy = WITH_OUTPUT if wordless else FITTING
+            misfits = check_misfits({"missing": missing}, f"huggingface model {name}", strict, remedy)
             said, self._facts = sentence_transformers(Path(name), pooling is not None), {"misfits": misfits}
             shown = shown_as(name, pretrained)
         self._handed_over = handed_over(network, shown)
