@@ -18,6 +18,7 @@ from probe.core.rows import sort_of
 from probe.core.targets import Target
 from probe.core.targets.one_class import ONE_CLASS
 from probe.core.texts import Text
+from probe.datasets.shared.frames import unframed
 from probe.datasets.shared.labels import labels_as_read, read_class_names
 from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
@@ -81,7 +82,7 @@ def dataset_of(
     Args:
         given: `train`, and perhaps `test` and `validation`. X holds float vectors (N, D), other numbers become such, or
             uint8 images (N, H, W) or (N, H, W, 3), or float series (N, T, C), or is a list of texts or of such series,
-            or a data frame of numbers, a column per feature.
+            or a data frame of numbers, a column per feature, which go by train's order of their names.
         name: How tables call it; by default `arrays`, `texts` or `rows` and the beginning of its fingerprint.
         class_names: In the order of the labels' numbers; a torch dataset may name them in `classes`, a y of train that
             is a data frame by its columns, one of ordered categories by these.
@@ -101,10 +102,11 @@ def dataset_of(
         raise InputError(f"target is {target!r}, expected number, or nothing for classes: give one of the two")
     if unknown := [part for part in given if part not in PARTITIONS]:
         raise InputError(f"dataset has the partitions {unknown}, expected train, test and validation: rename them")
+    given, named = unframed(given, as_classes=target is None and class_names is None)
     pairs = {part: isinstance(value, tuple) for part, value in given.items()}
     read = {part: _arrays(v, part) if pairs[part] else _torch_rows(v, part) for part, v in given.items()}
     if "train" in given and class_names is None:
-        class_names = _named_by_y(given["train"][1]) if pairs["train"] else _named_classes(given["train"])
+        class_names = named if pairs["train"] else _named_classes(given["train"])
     raw = {part: labels for part, (_, labels) in read.items()}
     check_gaps(gaps)
     series: dict[str, Any] = {part: rows for part, (rows, _) in read.items() if pairs[part] and _are_series(rows)}
@@ -182,8 +184,7 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
     """Rows and labels of a partition, checked."""
     if len(pair) != 2:
         raise InputError(f"{part} is a tuple of {len(pair)}, expected a pair (X, y): give both")
-    rows = _numbers_of_frame(pair[0], part) if hasattr(pair[0], "columns") else pair[0]
-    pair = plain(rows, f"X of {part}"), plain(pair[1], f"y of {part}")
+    pair = plain(pair[0], f"X of {part}"), plain(pair[1], f"y of {part}")
     if (texts := _texts(pair[0], part)) is not None:
         labels = np.asarray(pair[1])
         return texts, _as_many(labels, texts, part)
@@ -200,33 +201,6 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
             "uint8 images (N, H, W) or (N, H, W, 3), or a list of texts: convert it"
         )
     return rows, _as_many(labels, rows, part)
-
-
-def _numbers_of_frame(X: Any, part: str) -> NDArray[Any]:
-    """A data frame as rows of numbers; iterating over one would give the names of its columns."""
-    wrong = []
-    for name in X.columns:
-        try:
-            np.asarray(X[name], dtype=np.float64)
-        except (TypeError, ValueError):
-            wrong.append(str(name))
-    if wrong:
-        raise InputError(
-            f"X of {part} is a data frame whose columns {', '.join(wrong)} hold no numbers: leave these out or encode "
-            f"them, or give X[{wrong[0]!r}] where that is the text of each row"
-        )
-    rows = np.asarray(X)
-    if rows.dtype.kind in "fiub":
-        return rows
-    return np.stack([np.asarray(X[name], dtype=np.float64) for name in X.columns], axis=1)  # pandas.NA becomes NaN
-
-
-def _named_by_y(y: Any) -> list[str] | None:
-    """Names of the columns of a data frame of labels or numbers, or the classes of ordered categories, low to high."""
-    if len(columns := getattr(y, "columns", ())) > 1:
-        return [str(name) for name in columns]
-    kind: Any = getattr(y, "dtype", None)
-    return [str(name) for name in kind.categories] if getattr(kind, "ordered", False) else None
 
 
 def _as_many(labels: NDArray[Any], rows: Any, part: str) -> Any:

@@ -60,12 +60,19 @@ def stacked(columns: Mapping[str, Sequence[NDArray[np.generic]]], source: object
             f"row {row} of {source} has {rows[row, column]} in column {list(columns)[column]}, expected a finite "
             "number: fill it in, or leave the column out of dataset.feature_columns"
         )
-    _check_precision(rows, list(columns), source)
+    check_precision(rows, list(columns), source, "leave it out of dataset.feature_columns")
     return rows
 
 
-def _check_precision(rows: NDArray[np.floating], columns: Sequence[str], source: object) -> None:
-    """Refuses a column of which float32, in which features are, keeps little, as of seconds since 1970 on one day."""
+def check_precision(rows: NDArray[np.floating], columns: Sequence[str], source: object, otherwise: str) -> None:
+    """Refuses a column of which float32, in which features are, keeps little, as of seconds since 1970 on one day.
+
+    Args:
+        rows: (N, D).
+        columns: Their names.
+        source: Where they stand.
+        otherwise: What to do where the smallest number cannot be subtracted.
+    """
     if rows.dtype != np.float64 or len(rows) < 2:
         return
     with np.errstate(over="ignore"):
@@ -78,5 +85,5 @@ def _check_precision(rows: NDArray[np.floating], columns: Sequence[str], source:
         raise InputError(
             f"column {columns[column]} of {source} varies by {spread[column]:.3g} (standard deviation) at "
             f"{largest[column]:.3g}, where features in float32 keep steps of {step:.3g}: subtract its smallest number, "
-            "or leave it out of dataset.feature_columns"
+            f"or {otherwise}"
         )

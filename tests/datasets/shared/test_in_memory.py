@@ -74,7 +74,7 @@ def test_a_data_frame_is_its_numbers_and_its_columns_are_no_rows():
     plain = dataset_of({"train": (X, y)})
     for given in (frame, frame.convert_dtypes()):
         assert dataset_of({"train": (given, pd.Series(y, dtype="Int64"))}).fingerprint == plain.fingerprint
-    with pytest.raises(InputError, match=r"columns place, said hold no numbers: .*encode them, or give X\['place'\]"):
+    with pytest.raises(InputError, match=r"columns 'place', 'said' hold no numbers: .*encode them, or give X\['pl"):
         dataset_of({"train": (frame.assign(place="x", said="y"), y)})
 
 
