@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import time
 import warnings
+from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from probe.core.device import resolve_device
 from probe.core.errors import StoreError
@@ -41,15 +44,18 @@ from probe.experiment.shifted import fits_once, kept, runs_of, tested_on
 from probe.experiment.shuffling import check_shuffle, shuffle_labels
 from probe.experiment.teacher import describe_teacher
 from probe.experiment.transfer import transfer
-from probe.experiment.writing import write
+from probe.experiment.writing import write, write_own_rows
 from probe.metrics.shared.metric import check_own
 from probe.protocols.shared.checks import check_dataset
 from probe.protocols.shared.groups import groups_of, keep_together
 from probe.protocols.shared.strata import with_strata
 from probe.results.place import check_place
-from probe.results.reader import find_complete
+from probe.results.reader import find_complete, read_predictions
 from probe.results.schema import RESULT, ROWS
-from probe.results.writer import claim
+from probe.results.writer import add_file, claim
+
+WITH_LOGITS = ("one_class", "labels")
+"""Targets of which a run can keep logits."""
 
 
 def run(request: Run) -> Path:
@@ -73,9 +79,11 @@ def prepare(request: Run) -> Named:
     no_cache = _no_cache(request)  # before all rows are read for their digest
     every = [name(draw(check(one))) for one in runs_of(request)]
     for named in every:
-        if request.force or find_complete(named.folder) is None:
-            if no_cache:
-                raise no_cache
+        asked, found = named.drawn.checked.asked, find_complete(named.folder)
+        computes = asked.force or found is None
+        if computes and no_cache:
+            raise no_cache
+        if computes or lacks_rows(asked, found):
             check_place(named.folder)
     named, *beside = (replace(named, found=stamp_of(named.folder)) for named in every)
     return replace(named, beside=tuple(beside))
@@ -106,13 +114,16 @@ def carry_out_once(named: Named) -> tuple[Path, bool]:
 
 def carry_out_alone(named: Named, fitted: Fitted | None = None) -> tuple[Fitted | None, bool]:
     """Step 4 of one run folder, with the fit of another on the same rows; returns its own, and whether it was made."""
-    force = named.drawn.checked.asked.force
-    if not force and find_complete(named.folder) is not None:
+    asked, found = named.drawn.checked.asked, find_complete(named.folder)
+    if not asked.force and found is not None and not lacks_rows(asked, found):
         return None, False
     with claim(named.folder):
         # Another process may have made it while this one waited; then it is new enough for `force` too. That is another
         # file than was there before: its time says nothing, clocks of a shared folder need not agree.
-        if find_complete(named.folder) is not None and (not force or stamp_of(named.folder) != named.found):
+        found = find_complete(named.folder)
+        if found is not None and (not asked.force or stamp_of(named.folder) != named.found):
+            if lacks_rows(asked, found):
+                add_file(named.folder, ROWS, partial(write_own_rows, named))
             return None, False
         return carry_out(named, fitted), True
 
@@ -191,15 +202,28 @@ def name(drawn: Drawn) -> Named:
     if doubt := identity.cannot_be_known(determinants):
         warnings.warn(doubt, stacklevel=4)
     folder = asked.folder / identity.run_name(determinants)
-    if doubt or lacks_rows(asked, folder):
-        drawn = replace(drawn, checked=replace(checked, asked=replace(asked, force=True)))
+    found = find_complete(folder)
+    if doubt or lacks_logits(asked, folder, found):
+        # What it wrote down when it was asked to stays.
+        again = replace(asked, force=True, save_rows=asked.save_rows or (found is not None and ROWS in found["files"]))
+        drawn = replace(drawn, checked=replace(checked, asked=again))
     return Named(drawn, determinants, folder)
 
 
-def lacks_rows(asked: Run, folder: Path) -> bool:
-    """Whether a run that is complete did not write down the rows that are asked for now, since nobody wanted them."""
-    found = find_complete(folder) if asked.save_rows else None
-    return found is not None and ROWS not in found["files"]
+def lacks_rows(asked: Run, found: Mapping[str, Any] | None) -> bool:
+    """Whether a run that is complete did not write down the rows that are asked for now.
+
+    They follow from what names the run, so that they can be added to it.
+    """
+    return asked.save_rows and found is not None and ROWS not in found["files"]
+
+
+def lacks_logits(asked: Run, folder: Path, found: Mapping[str, Any] | None) -> bool:
+    """Whether a run that is complete did not keep the logits that are asked for now, since nobody wanted them."""
+    if not asked.save_logits or found is None or asked.dataset.target.name not in WITH_LOGITS:
+        return False
+    arrays = read_predictions(folder, found)
+    return "logits" not in arrays and "predicted" in arrays  # head=none has neither
 
 
 def carry_out(named: Named, fitted: Fitted | None = None) -> Fitted | None:

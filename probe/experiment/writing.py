@@ -45,12 +45,8 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
         if fitted.maps is not None:
             of, test = tested(named.drawn), named.drawn.split.test
             write_overlays(partial, scored.more["overlays"], of, test.partition, fitted.maps)
-        if not asked.save_rows:
-            return
-        strata, protocol = named.drawn.checked.strata, asked.protocol
-        # With its own test rows where another dataset tests.
-        own = keep_together(strata, protocol.split(strata, asked.seed), protocol.name)
-        write_rows(partial / ROWS, asked.dataset, asked.protocol.name, asked.seed, own)
+        if asked.save_rows:
+            write_own_rows(named, partial / ROWS)
 
     with writing(named.folder):
         write_run(
@@ -63,6 +59,13 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
             validation=validation_arrays(fitted.chosen, asked.dataset.target.name, asked.save_logits),
             more=write_more,
         )
+
+
+def write_own_rows(named: Named, path: Path) -> None:
+    """Writes the rows of the split, with its own test rows where another dataset tests."""
+    asked, strata = named.drawn.checked.asked, named.drawn.checked.strata
+    own = keep_together(strata, asked.protocol.split(strata, asked.seed), asked.protocol.name)
+    write_rows(path, asked.dataset, asked.protocol.name, asked.seed, own)
 
 
 def control(facts: Mapping[str, str], determinants: Mapping[str, Any]) -> dict[str, str]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from probe.core import tensors
 from probe.core.version import __version__
 from probe.core.writing import write_file, writing
-from probe.results.reader import find_complete
+from probe.results.reader import find_complete, read_result
 from probe.results.schema import CALIBRATED, ERROR, HEAD, PREDICTIONS, RESULT, UNFINISHED, VALIDATION, dumps, file_facts
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -120,6 +120,22 @@ def write_run(
         to_disk(folder.parent)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def add_file(folder: Path, name: str, write: Callable[[Path], None]) -> None:
+    """Adds a file to a complete run, under `claim`: first the file, then the result that lists it.
+
+    The run is complete all the while: who reads meanwhile, or after a crash, finds it as it was.
+
+    Args:
+        folder: Of the run.
+        name: Of the file.
+        write: Writes it to a path, whole or not at all.
+    """
+    write(folder / name)
+    result = read_result(folder)
+    files = {**result["files"], name: file_facts((folder / name).read_bytes())}
+    write_file(folder / RESULT, dumps({**result, "files": dict(sorted(files.items()))}))
 
 
 def to_disk(path: Path) -> None:

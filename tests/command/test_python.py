@@ -28,7 +28,7 @@ from probe.datasets.sklearn import load
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
 from probe.protocols.few_shot import FewShot
-from probe.results.reader import read_result
+from probe.results.reader import read_file, read_result
 
 
 @pytest.fixture(autouse=True)
@@ -123,15 +123,37 @@ def test_a_result_holds_what_the_folder_holds():
     assert "<td>top1</td>" in result._repr_html_()
 
 
-def test_rows_that_are_asked_for_after_a_run_are_written_down():
+def test_rows_that_are_asked_for_after_a_run_are_added_to_it_and_nothing_else_moves():
     given = {"dataset": "iris", "head": "ncm", "quiet": True}
-    assert not (probe.run(**given).folder / "rows.json").exists()
-    asked = probe.run(**given, save_rows=True)
-    assert asked.is_new
+    first = probe.run(**given)
+    kept = {path.name: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.folder.iterdir()}
+    kept.pop("result.json")
+    assert "rows.json" not in kept
+    asked = probe.run(**given, save_rows=True, save_logits=False)
+    assert not asked.is_new
+    assert {name: ((p := asked.folder / name).stat().st_mtime_ns, p.read_bytes()) for name in kept} == kept
+    assert {**asked.record, "files": 0, "content": 0} == {**first.record, "files": 0, "content": 0}
+    assert sorted(asked.record["files"]) == sorted([*kept, "rows.json"])
+    read_file(asked.folder, "rows.json")
     again = probe.run(dataset="iris", head="ncm", protocol=("recorded", {"path": str(asked.folder / "rows.json")}))
     assert again.metrics["top1"] == asked.metrics["top1"]
-    assert not probe.run(**given, save_rows=True).is_new
-    assert not probe.run(**given).is_new
+    added = (asked.folder / "rows.json").stat().st_ino
+    probe.run(**given, save_rows=True)
+    assert (asked.folder / "rows.json").stat().st_ino == added
+    assert "rows.json" in probe.run(**given, force=True, save_rows=True).record["files"]
+
+
+def test_logits_that_are_asked_for_after_a_run_are_kept_by_another_run_with_the_rows_of_the_first():
+    given = {"dataset": "iris", "head": "ncm", "quiet": True}
+    assert "logits" not in probe.run(**given, save_logits=False, save_rows=True).predictions
+    asked = probe.run(**given, save_logits=True)
+    assert asked.is_new
+    assert "logits" in asked.predictions
+    assert (asked.folder / "rows.json").exists()
+    assert not probe.run(**given, save_logits=True).is_new
+    bare = {"dataset": "iris", "head": "none", "quiet": True, "save_logits": True}
+    assert probe.run(**bare).is_new
+    assert not probe.run(**bare).is_new
 
 
 def test_with_calibrate_the_head_of_a_result_gives_conformal_sets():
