@@ -147,9 +147,7 @@ def load_state(network: nn.Module, state: Mapping[str, Tensor], source: str, str
     return record
 
 
-def check_misfits(
-    misfits: Mapping[str, list[str]], source: str, strict: bool, remedy: str = FITTING
-) -> dict[str, Any]:
+def check_misfits(misfits: Mapping[str, list[str]], source: str, strict: bool, remedy: str = FITTING) -> dict[str, Any]:
     """Refuses a checkpoint that does not fit, with counts and first names, or returns what is to be recorded."""
     record = {what: keys for what, keys in misfits.items() if keys}
     if record and strict:
