@@ -5,6 +5,7 @@ Frames of pandas are meant, and others with `columns` whose columns numpy reads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from decimal import Decimal
 from numbers import Real
@@ -61,26 +62,25 @@ def _in_order(pairs: Mapping[str, Any], side: int, which: str) -> dict[str, Any]
     """The frames among what is given, their columns in the order of train's, where that is a frame too."""
     frames = {part: pair[side] for part, pair in pairs.items() if _is_frame(pair[side])}
     for part, frame in frames.items():
-        names = list(frame.columns)
-        if twice := [name for place, name in enumerate(names) if name in names[:place]]:
+        name, n = Counter(frame.columns).most_common(1)[0] if len(frame.columns) else ("", 0)
+        if n > 1:
             raise InputError(
-                f"{which} of {part} is a data frame with several columns {twice[0]!r}, expected a name for each: "
-                "rename them"
+                f"{which} of {part} is a data frame with {n} columns {name!r}, expected a name for each: rename them"
             )
     if "train" not in frames:
         return frames
     order = list(frames["train"].columns)
+    known = set(order)
     for part, frame in frames.items():
-        names = list(frame.columns)
-        new, lost = ([n for n in a if n not in b] for a, b in ((names, order), (order, names)))
+        place = {name: place for place, name in enumerate(frame.columns)}
+        new, lost = [name for name in place if name not in known], [name for name in order if name not in place]
         if new or lost:
             raise InputError(
                 f"{which} of {part} is a data frame with the columns {_listed(new)} that train lacks and without "
                 f"{_listed(lost)} of train, expected the same columns in both: rename them, or leave these out"
             )
-        if names != order:
-            places = [names.index(name) for name in order]
-            frames[part] = frame.iloc[:, places] if hasattr(frame, "iloc") else frame[order]
+        if list(place) != order:
+            frames[part] = frame.iloc[:, [place[n] for n in order]] if hasattr(frame, "iloc") else frame[order]
     return frames
 
 

@@ -71,7 +71,7 @@ def test_columns_go_by_their_names_in_every_partition():
         dataset_of({"train": (X, columns), "test": (X, columns[["up", "left"]])})
     for which, twice in {"X": FRAME[["b"]].convert_dtypes(), "y": pd.DataFrame({"b": Y})}.items():
         frame = pd.concat([FRAME if which == "X" else columns.rename(columns={"on": "b"}), twice], axis=1)
-        with pytest.raises(InputError, match=f"{which} of train is a data frame with several columns 'b'"):
+        with pytest.raises(InputError, match=f"{which} of train is a data frame with 2 columns 'b'"):
             dataset_of({"train": (frame, Y) if which == "X" else (X, frame)})
 
 
