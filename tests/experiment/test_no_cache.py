@@ -27,6 +27,7 @@ def test_a_complete_run_needs_no_cache(tmp_path: Path, monkeypatch: pytest.Monke
     nowhere = tmp_path / "file" / "cache"
     monkeypatch.setenv("PROBE_CACHE", str(nowhere))  # where digests of files would be remembered
     assert iris(tmp_path, cache=nowhere).folder == made.folder
+    assert (iris(tmp_path, cache=nowhere, save_rows=True).folder / "rows.json").exists()
     with refused():
         iris(tmp_path, cache=nowhere, force=True)
     with mock.patch.object(steps, "draw", side_effect=AssertionError), refused():
