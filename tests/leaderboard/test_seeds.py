@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from scipy import stats
 
 from probe.leaderboard.pairs import compare, difference, pair_variances
 from probe.leaderboard.ranks import rank
-from probe.leaderboard.seeds import Variances, learn
+from probe.leaderboard.seeds import MARGIN, Law, Variances, learn
 from probe.leaderboard.statistics import Scores, intervals, scores, spread
 
 
@@ -41,6 +42,28 @@ def test_the_margin_is_the_error_with_the_tail_of_the_level() -> None:
     spread = learn(found, 4).spread(found)
     for level in (0.5, 0.95, 0.999):
         assert spread.tail(spread.margin(level)) == pytest.approx((1 - level) / 2, rel=1e-6)
+
+
+@pytest.mark.parametrize("freedom", [1, 2, 40])
+def test_the_bounds_around_an_error_are_close_however_far_seeds_may_scatter(freedom: int) -> None:
+    found = variances([0.0, 1.0, 30.0, 1e4], freedom)
+    spread = learn(found, 4).spread(found)
+    for tail in (0.4, 0.025, 1e-7):
+        low, high = spread.around(tail, MARGIN)
+        assert (high <= low * (1 + MARGIN)).all()
+        assert (spread.tail(low * (1 - 1e-9)) >= tail).all()
+        assert (spread.tail(high * (1 + 1e-9)) <= tail).all()
+
+
+def test_few_of_many_pairs_of_two_seeds_are_looked_at_one_by_one() -> None:
+    rng = np.random.default_rng(0)
+    n = 6000
+    found = Variances(rng.uniform(1, 3, n), rng.uniform(0.2, 1, n), rng.chisquare(1, n), np.full(n, 1))
+    law, errors = learn(found, 200.0), rng.exponential(3, n)
+    with mock.patch.object(Law, "spread", autospec=True, side_effect=Law.spread) as spread:
+        told = law.exceeded(found, errors, (0.025, 1e-3))
+    assert sum(len(call.args[1].rest) for call in spread.call_args_list) < 0.2 * n
+    assert np.array_equal(told, [law.spread(found).tail(errors) <= tail for tail in (0.025, 1e-3)])
 
 
 def test_systems_that_agree_are_pooled_and_one_that_does_not_keeps_its_own() -> None:
