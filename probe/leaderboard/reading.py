@@ -96,10 +96,15 @@ def _checked(batch: Sequence[_Opened | InputError]) -> list[Found]:
 
 
 def _kind(run: _Opened) -> tuple[Any, ...]:
-    """What runs have in common that are checked together: target, labels, and names of metrics and arrays."""
+    """What runs have in common that are checked together: target, labels, metrics, and the kinds of their arrays.
+
+    Arrays of other kinds would be converted when they are stacked, and might count where they alone are refused. Shapes
+    of the same number of axes may differ: the fullest image of a run says how many cells a confusion has.
+    """
     record, predictions, metrics = run
-    labels = predictions["label"].tobytes() if "label" in predictions else b""
-    return record["dataset.target"], record["n_classes"], record["own_metrics"], metrics, frozenset(predictions), labels
+    arrays = frozenset((name, array.dtype.str, array.ndim) for name, array in predictions.items())
+    labels = (predictions["label"].shape, predictions["label"].tobytes()) if "label" in predictions else None
+    return record["dataset.target"], record["n_classes"], record["own_metrics"], metrics, arrays, labels
 
 
 def _checked_alike(runs: Sequence[_Opened]) -> list[Found]:
@@ -160,15 +165,17 @@ class _Alike:
 
     def _rows(self, metric: Metric) -> NDArray[np.float64]:
         """(B, N) what each row adds to a metric."""
-        if len(self._runs) > 1 and (metric.stacks or f"{METRIC}{metric.name}" in self._stacked):
-            return row_values(metric, self._stacked, self._stacked_scores)
+        is_kept = f"{METRIC}{metric.name}" in self._runs[0].predictions
+        if len(self._runs) > 1 and (is_kept or metric.stacks):
+            return row_values(metric, self._stacked, None if is_kept else self._stacked_scores)
         of_each = zip(self._runs, self._scores, strict=True)
         return np.array([row_values(metric, run.predictions, scores) for run, scores in of_each])
 
     @cached_property
     def _stacked(self) -> Predictions:
-        """The arrays that metrics look at, of all runs, (B, N); the labels, which are the same, once."""
-        names = {name for metric in self._metrics for name in (f"{METRIC}{metric.name}", *metric.needs)}
+        """The arrays that are looked at for all runs at once, (B, N); the labels, which are the same, once."""
+        names = {f"{METRIC}{metric.name}" for metric in self._metrics}
+        names |= {name for metric in self._metrics if metric.stacks for name in metric.needs}
         first = self._runs[0].predictions
         found = {name: np.stack([run.predictions[name] for run in self._runs]) for name in names & set(first)}
         return found | {"label": first["label"]}

@@ -9,7 +9,7 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from run_folders import edit, seal, write_numbers, write_run
+from run_folders import draw_predictions, edit, seal, write_masks, write_numbers, write_run
 
 from probe.core.errors import InputError
 from probe.core.tensors import to_bytes
@@ -47,10 +47,16 @@ def test_metrics_that_are_checked_stack() -> None:
 
 
 def folders(root: Path) -> list[Path]:
-    """Runs of two datasets, one of numbers, and one whose classes have other names, in turn."""
+    """Runs of two datasets, two of numbers and two of masks, and one whose classes have other names, in turn."""
     runs = [write_run(root, "tiny", head, data, seed, n_test=n, skill=0.2 * seed) for seed in range(3)
             for data, n in (("digits", 60), ("faces", 90)) for head in ("ncm", "lda")]  # fmt: skip
-    return [*runs, write_numbers(root), write_run(root, seed=9, n_test=60, n_classes=12)]
+    return [*runs, *others(root), write_run(root, seed=9, n_test=60, n_classes=12)]
+
+
+def others(root: Path) -> list[Path]:
+    """Two runs of numbers and two of masks, of which the fullest images have 9 and fewer cells."""
+    numbers = [write_numbers(root, head, noise) for head, noise in (("ols", 0.1), ("ridge", 0.2))]
+    return [*numbers, *(write_masks(root, seed=seed, skill=skill) for seed, skill in enumerate((0.3, 0.95)))]
 
 
 @pytest.mark.parametrize("batch", [1, 10_000, 2**24])
@@ -67,6 +73,29 @@ def test_alike_runs_are_measured_once(tmp_path: Path) -> None:
         found = list(read_runs(runs))
     assert values.call_count == 6  # metrics; ece is not checked
     assert [run["seed"] for run in found if isinstance(run, dict)] == list(range(5))
+
+
+def test_runs_whose_arrays_have_other_shapes_are_read_together(tmp_path: Path) -> None:
+    runs = others(tmp_path)
+    cells = [read_predictions(run)["confusion"].shape[1] for run in runs[2:]]
+    assert cells[0] != cells[1]
+    with mock.patch.object(reading, "_Alike", wraps=reading._Alike) as alike:
+        found = list(read_runs(runs))
+    assert [len(call.args[0]) for call in alike.call_args_list] == [2, 2]
+    assert found == [read_run(run) for run in runs]
+
+
+def test_an_array_that_is_converted_among_others_is_judged_as_it_is(tmp_path: Path) -> None:
+    arrays = draw_predictions(np.random.default_rng(0).random(200) < 0.8, 10, "")
+    arrays["predicted_log_odds"] = np.arange(200.0) % 9
+    run = write_run(tmp_path, predictions=arrays, folder="of bytes")
+    whole = arrays | {"predicted_log_odds": arrays["predicted_log_odds"].astype(np.uint8)}  # the negative of 1 is 255
+    (run / PREDICTIONS).write_bytes(to_bytes(whole))
+    seal(run, read_result(run))
+    _, found = read_runs([write_run(tmp_path, seed=1), run])
+    assert isinstance(found, InputError)
+    with pytest.raises(InputError, match="aurc is recorded as"):
+        read_run(run)
 
 
 def harm(run: Path, kind: str) -> None:
