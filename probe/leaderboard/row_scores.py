@@ -128,7 +128,7 @@ def _cells(columns: Sequence[str], rows: Sequence[str]) -> Iterator[tuple[str, s
     cell += np.array([row_at[row] for row in rows])
     order = np.argsort(cell, kind="stable")
     kinds, starts = np.unique(cell[order], return_index=True)
-    for kind, places in zip(kinds.tolist(), np.split(order, starts[1:]), strict=True):
+    for kind, places in zip(kinds.tolist(), np.split(order, starts)[1:], strict=True):
         column, row = divmod(kind, len(row_names))
         yield column_names[column], row_names[row], places.tolist()
 

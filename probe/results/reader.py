@@ -23,7 +23,7 @@ def read_result(folder: str | Path) -> dict[str, Any]:
         InputError: It is missing, damaged, edited or of another version.
     """
     try:
-        with open(f"{folder}/{RESULT}", "rb") as file:
+        with open(os.path.join(folder, RESULT), "rb") as file:
             raw = file.read()
     except OSError as error:
         raise InputError(f"{RESULT} cannot be read ({error.strerror}): give the folder of a complete run") from error
@@ -52,7 +52,7 @@ def read_file(folder: str | Path, name: str, result: Mapping[str, Any] | None = 
     if expected is None:
         raise InputError(f"the run in {folder} wrote no {name}: give the folder of a run that did")
     try:
-        with open(f"{folder}/{name}", "rb") as file:
+        with open(os.path.join(folder, name), "rb") as file:
             content = file.read()
     except FileNotFoundError as error:
         raise InputError(f"{name} is missing: {AGAIN}") from error

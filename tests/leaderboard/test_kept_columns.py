@@ -160,6 +160,7 @@ def test_runs_that_test_other_rows_are_not_kept(one: dict, tmp_path: Path) -> No
     metric = build_table(Records(pd.DataFrame(runs))).measure
     assert RowScores(frame, metric).digest("d", ["a", "b", "c"]) == ""
     assert RowScores(frame, metric).digest("d", ["b", "c"]) == ""  # their rows lie among those of the other
+    assert not RowScores(frame[:0], metric)  # and there may be none at all
     frame = frame.assign(skipped=0)
     assert RowScores(frame, metric).digest("d", ["b", "c"]) != RowScores(frame, metric).digest("d", ["c", "b"]) != ""
 

@@ -7,7 +7,7 @@ from sklearn.metrics import brier_score_loss
 
 from probe.metrics.calibration import debiased_rms, mass_gaps
 from probe.metrics.evaluate import evaluate, measure
-from probe.metrics.shared.bins import N_BINS, equal_mass_bins, equal_width_bins
+from probe.metrics.shared.bins import N_BINS, equal_mass_bins, equal_width_bins, sums_by_bin
 from probe.metrics.shared.scores import score
 
 
@@ -25,6 +25,11 @@ def test_brier_is_that_of_scikit_learn():
     assert found == pytest.approx(
         brier_score_loss(labels, softmax(logits, axis=1), labels=range(4), scale_by_half=False)
     )
+
+
+@pytest.mark.parametrize("runs", [(), (2,)])
+def test_sums_of_no_rows_are_zero(runs):
+    assert np.array_equal(sums_by_bin(np.ones((*runs, 0)), np.ones(0, dtype=np.int64), 3), np.zeros((*runs, 3)))
 
 
 def test_equal_width_bins_are_closed_above():

@@ -74,6 +74,13 @@ def test_foreign_results_are_no_runs(tmp_path: Path, content: str | None, reason
     assert find_complete(tmp_path) is None
 
 
+def test_the_empty_path_is_the_working_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = write_run(tmp_path)
+    monkeypatch.chdir(folder)
+    assert read_result("") == read_result(folder)
+    assert set(read_predictions("")) == set(read_predictions(folder))
+
+
 def test_every_flipped_bit_of_a_record_is_told(tmp_path: Path) -> None:
     path = write_run(tmp_path) / "result.json"
     whole = path.read_bytes()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ def equal_mass_bins(confidence: NDArray[Any], n_bins: int = N_BINS) -> IntArray:
 
 def sums_by_bin(values: NDArray[Any], bins: IntArray, n_bins: int) -> NDArray[np.float64]:
     """(..., n_bins) sums of values (..., N) in each bin, of each run for itself; `bins` is (..., N) or (N,)."""
-    runs = values.reshape(-1, values.shape[-1])
-    places = np.arange(len(runs))[:, None] * n_bins + bins.reshape(-1, bins.shape[-1])
+    runs = values.reshape(math.prod(values.shape[:-1]), values.shape[-1])  # -1 could not be told where N is 0
+    places = np.arange(len(runs))[:, None] * n_bins + bins.reshape(math.prod(bins.shape[:-1]), bins.shape[-1])
     sums: NDArray[Any] = np.bincount(places.ravel(), weights=runs.ravel(), minlength=len(runs) * n_bins)
     return sums.reshape(*values.shape[:-1], n_bins)
