@@ -119,11 +119,21 @@ class MomentProbingSolver(MinibatchSolver):
         with torch.random.fork_rng(devices=[]):
             module = head._module()
         epochs = sum(recipe.epochs for recipe in recipes) + max(recipe.epochs for recipe in recipes)
-        in_work = min(len(recipes) * self.batch_size, torch.get_num_threads() * PART_ROWS)
-        n_parts = len(recipes) * -(-min(self.batch_size, n_rows) // PART_ROWS)
-        summed = sum(p.nbytes for p in module.parameters()) - sum(p.nbytes for p in module.projection.parameters())
-        rows_in_work = max(self.batch_size, in_work)
-        return of_training(module, shapes, n_rows, len(recipes), rows_in_work, epochs, n_parts * summed)
+        rows_in_work, of_parts = self.batch_size, 0
+        if resolve_device(self.device) == "cpu":  # elsewhere batches are one part, of one candidate after another
+            at_once = min(len(recipes) * self.batch_size, torch.get_num_threads() * PART_ROWS)
+            rows_in_work = max(self.batch_size, at_once)
+            of_parts = len(recipes) * self._bytes_of_parts(module, min(self.batch_size, n_rows), shapes["tokens"])
+        return of_training(module, shapes, n_rows, len(recipes), rows_in_work, epochs, of_parts)
+
+    def _bytes_of_parts(self, module: MomentProbingModule, n_rows: int, tokens: tuple[int, ...]) -> int:
+        """Of one batch: what its parts leave until they are summed, the projection's inputs and slopes for all rows."""
+        projection = list(module.projection.parameters())
+        summed = sum(p.nbytes for p in module.parameters()) - sum(p.nbytes for p in projection)
+        copied = tokens[1] if self.n_prefix_tokens or self.products != "float32" else 0
+        dtype = torch.float32 if self.products == "float32" else torch.bfloat16
+        of_first = n_rows * (tokens[0] - self.n_prefix_tokens) * (copied + self.hidden_width) * dtype.itemsize
+        return -(-n_rows // PART_ROWS) * summed + of_first
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         rows = super()._check_kinds(X, reset=reset)

@@ -5,8 +5,10 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 from places import ROOT
 
+from probe.heads import moment_probing
 from probe.heads.linear import LinearProbe
 from probe.heads.linear_sgd import LinearSGD
 from probe.heads.moment_probing import MomentProbing
@@ -90,11 +92,57 @@ def test_the_memory_of_a_fit_is_foretold_within_a_factor_of_one_and_a_half(modul
         assert 1 / 1.5 < foretold / taken < 1.5, (size, foretold, taken)
 
 
-def test_moment_probing_holds_gradients_of_the_parts_of_a_batch():
-    shapes, parts = {"pooled": (64,), "tokens": (9, 64)}, 4
-    few, many = (MomentProbing(batch_size=32 * n).forecast(4000, shapes, 1000).bytes for n in (1, parts))
+@pytest.fixture
+def one_thread():
+    """Where more would be, more rows are in work at once, and what they keep would hide the rest."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def of_moment_probing(batch_size=64, n_classes=10, tokens=(9, 64), **options):
+    shapes = {"pooled": (64,), "tokens": tokens}
+    return MomentProbing(batch_size=batch_size, **options).forecast(4000, shapes, n_classes)
+
+
+def test_moment_probing_holds_gradients_of_the_parts_of_a_batch(one_thread):
+    parts = 4
+    few, many = (of_moment_probing(32 * n, 1000, device="cpu").bytes for n in (1, parts))
     of_classes = 3 * 4 * 1000 * (64 + 1 + 2883 + 1)  # weights of both classifiers of three candidates
     assert many - few > (parts - 1) * of_classes
+
+
+def of_parts(monkeypatch, **options):
+    """Bytes on a processor beside those on an accelerator, where batches have no parts."""
+    monkeypatch.setattr(moment_probing, "resolve_device", lambda device: device)
+    on_cpu, on_cuda = (of_moment_probing(device=device, **options).bytes for device in ("cpu", "cuda"))
+    return on_cpu - on_cuda
+
+
+def test_moment_probing_has_no_parts_on_an_accelerator(one_thread, monkeypatch):
+    assert of_parts(monkeypatch, batch_size=128, n_classes=1000) > 3 * 4 * 4 * 1000 * (64 + 1 + 2883 + 1)
+
+
+def test_moment_probing_copies_patches_behind_prefix_tokens_and_narrow_ones(one_thread, monkeypatch):
+    patches = of_parts(monkeypatch)
+    prefixed = of_parts(monkeypatch, tokens=(10, 64), n_prefix_tokens=1)
+    narrow = of_parts(monkeypatch, products="bfloat16")
+    assert prefixed - patches == 3 * 4 * 64 * 9 * 64  # of each candidate
+    assert narrow - patches == 3 * 64 * 9 * (2 * 64 - 2 * 512)  # whose slopes are half as wide
+
+
+def test_products_of_few_tokens_are_counted_whoever_multiplies():
+    n_tokens, sides, pairs = 9, 64, 3  # positions of the first convolution, counted to the next even number
+    by_hand = 64 * 512 * n_tokens  # the projection
+    by_hand += pairs * n_tokens * 128 * n_tokens * 2  # norms of columns
+    by_hand += pairs * n_tokens * pairs * 3 * 3 * sides  # windows of the right groups, mixed
+    by_hand += pairs * n_tokens * 3 * sides * pairs * sides  # those of the left ones times them
+    by_hand += (4 * pairs) ** 2 * (sides // 2) ** 2  # the second convolution
+    by_hand += 10 * (64 + pairs * 31**2)  # the classifiers
+    passes, candidates_and_refit, epochs = 3, 4, 30
+    found = of_moment_probing(tokens=(n_tokens, 64)).products
+    assert found == passes * candidates_and_refit * epochs * 4000 * by_hand
 
 
 def test_a_head_that_says_nothing_of_itself_is_a_guess_of_its_rows():

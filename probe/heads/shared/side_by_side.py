@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -18,15 +19,17 @@ Module = TypeVar("Module", bound=nn.Module)
 
 PART_ROWS = 32
 """Rows of a part. The same on every machine: what a sum is made of shows in its last digits."""
+SLICE_OUTPUTS = 128
+"""Of a first layer, at the least, in one slice of its gradient: each slice reads the inputs of all rows once more."""
 
 
 @contextmanager
 def one_thread_each() -> Iterator[Executor]:
-    """As many threads as torch has, each of which computes by itself."""
+    """As many threads as torch has, each of which computes by itself, in NumPy's products too."""
     n_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with ThreadPoolExecutor(n_threads) as threads:
+        with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(n_threads) as threads:
             yield threads
     finally:
         torch.set_num_threads(n_threads)
@@ -45,21 +48,29 @@ class FirstLayer:
     """
 
     def __init__(self, layer: nn.Linear, inputs: Tensor, name: str, dtype: torch.dtype):
-        self.parameters, self.name, self._wide = (layer.weight, layer.bias), name, inputs.dtype
-        self._inputs, self._weight, self._bias = (X.detach().to(dtype) for X in (inputs, *self.parameters))
+        self.parameters, self.name, self._given = (layer.weight, layer.bias), name, inputs.detach()
+        self._weight, self._bias = (X.detach().to(dtype) for X in self.parameters)
+        fits = inputs.dtype == dtype and inputs.is_contiguous()
+        self._inputs = self._given if fits else torch.empty(inputs.shape, dtype=dtype, device=inputs.device)
         self._slopes = self._inputs.new_empty(*inputs.shape[:-1], layer.out_features)
         self._gradients = torch.empty_like(layer.weight), torch.empty_like(layer.bias)
 
     def outputs(self, rows: slice) -> Tensor:
         """(n, ..., W) of some rows; `take_slopes` wants what the loss makes of them."""
-        return functional.linear(self._inputs[rows], self._weight, self._bias).to(self._wide).requires_grad_()
+        if self._inputs is not self._given:  # here and not for all rows at once: each part on its thread
+            self._inputs[rows] = self._given[rows]
+        return functional.linear(self._inputs[rows], self._weight, self._bias).to(self._given.dtype).requires_grad_()
 
     def take_slopes(self, rows: slice, slopes: Tensor) -> None:
         self._slopes[rows] = slopes
 
     def begin(self, threads: Executor, n_parts: int) -> list[Future[None]]:
-        """Begins the gradients, each part those of some outputs; slopes of all rows must be there."""
-        return [threads.submit(self._differentiate, part) for part in parts_of(len(self._bias), n_parts)]
+        """Begins the gradients, in at most so many parts, each those of some outputs; all rows must have their slopes.
+
+        The number of slices does not depend on that of threads: it shows in last digits.
+        """
+        n_slices = min(n_parts, max(1, len(self._bias) // SLICE_OUTPUTS))
+        return [threads.submit(self._differentiate, outputs) for outputs in parts_of(len(self._bias), n_slices)]
 
     def leave_gradients(self) -> None:
         for parameter, gradient in zip(self.parameters, self._gradients, strict=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -133,14 +134,15 @@ def of_training(
         n_candidates: That have weights at once.
         batch_size: Rows in work at once, of all candidates that share a step.
         n_epochs: Of all candidates and the refit together.
-        of_parts: Bytes of gradients that parts of batches hold until they are summed.
+        of_parts: Bytes that parts of batches hold until all of them are done.
     """
     from torch.utils.flop_counter import FlopCounterMode
 
     one_row = {kind: torch.zeros(1, *shape) for kind, shape in shapes.items()}
     weights, per_row = training_bytes(module, one_row)
+    nothing = {kind: value.to("meta") for kind, value in one_row.items()}  # where no product is NumPy's, uncounted
     with FlopCounterMode(display=False) as counter:
-        module(one_row)
+        copy.deepcopy(module).to("meta")(nothing)
     row_bytes = sum(value.nbytes for value in one_row.values())
     at_once = min(n_rows // 10, CHUNK_BYTES // row_bytes) if n_candidates > 1 else 0
     products = counter.get_total_flops() / 2

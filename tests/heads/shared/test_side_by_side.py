@@ -1,9 +1,12 @@
 import threading
+from concurrent.futures import Executor, Future
 
 import pytest
 import torch
+from threadpoolctl import threadpool_info
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from probe.heads.shared.side_by_side import PART_ROWS, FirstLayer, begin_side_by_side, one_thread_each
 
@@ -65,6 +68,54 @@ def test_a_first_layer_of_narrow_products_gives_wide_gradients_near_those_of_wid
     for wide, narrow in zip(*found, strict=True):
         assert narrow.dtype == torch.float32
         assert 0 < (narrow - wide).norm() / wide.norm() < 0.02
+
+
+class AtOnce(Executor):
+    """On the thread that submits, where a mode sees what torch does."""
+
+    def submit(self, task, *arguments):
+        done = Future()
+        done.set_result(task(*arguments))
+        return done
+
+
+class Copied(TorchDispatchMode):
+    """Counts copied numbers of tensors of a width."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.width, self.numbers = width, 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function.name() in ("aten::clone", "aten::copy_", "aten::_to_copy") and args[0].shape[-1] == self.width:
+            self.numbers += args[0].numel()
+        return function(*args, **(kwargs or {}))
+
+
+@pytest.mark.parametrize(("n_prefix", "dtype", "n_copies"), [(0, "float32", 0), (1, "float32", 1), (0, "bfloat16", 1)])
+def test_inputs_of_a_first_layer_are_copied_once_at_most_whatever_the_number_of_parts(n_prefix, dtype, n_copies):
+    layer, rows = nn.Linear(5, 512), slice(0, 40)
+    inputs = torch.randn(40, 3 + n_prefix, 5)[:, n_prefix:]
+    with Copied(5) as copied:
+        first = FirstLayer(layer, inputs, "hidden", getattr(torch, dtype))
+        for part in (slice(0, 19), slice(19, 40)):
+            first.take_slopes(part, first.outputs(part).detach())
+        copied_before = copied.numbers
+        first.begin(AtOnce(), 8)
+    of_weights = layer.weight.numel() * (dtype == "bfloat16")
+    assert copied_before == n_copies * inputs.numel() + of_weights
+    assert copied.numbers == copied_before + of_weights  # the products, made wide
+    first.leave_gradients()
+    slopes = first.outputs(rows).detach()
+    expected = slopes.flatten(0, 1).T @ inputs.flatten(0, 1)
+    torch.testing.assert_close(layer.weight.grad, expected, rtol=0.02, atol=0.02 * float(expected.abs().max()))
+
+
+def test_a_first_layer_reads_its_inputs_a_few_times_however_many_parts_a_batch_has():
+    for n_outputs, n_slices in ((8, 1), (512, 4)):
+        first = FirstLayer(nn.Linear(3, n_outputs), torch.randn(4, 3), "hidden", torch.float32)
+        first.take_slopes(slice(0, 4), torch.zeros(4, n_outputs))
+        assert [len(first.begin(AtOnce(), n_parts)) for n_parts in (1, 32)] == [1, n_slices]
 
 
 def test_gradients_of_a_first_layer_lie_in_memory_as_its_weights_do():
@@ -151,15 +202,21 @@ def test_threads_compute_by_themselves_and_torch_has_its_own_back_even_after_an_
     torch.set_num_threads(2)
     seen = []
 
+    def threads_of_blas():
+        return {pool["filepath"]: pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    of_blas = threads_of_blas()
+
     def failing(module, batch):
-        seen.append((threading.get_ident(), torch.get_num_threads()))
+        seen.append((threading.get_ident(), torch.get_num_threads(), *threads_of_blas().values()))
         raise ValueError("no loss")
 
     try:
         with pytest.raises(ValueError, match="no loss"), one_thread_each() as threads:
             begin_side_by_side(threads, failing, *setting(2 * PART_ROWS))()
         assert torch.get_num_threads() == 2
+        assert threads_of_blas() == of_blas
     finally:
         torch.set_num_threads(before)
-    assert {n for _, n in seen} == {1}
-    assert threading.get_ident() not in {thread for thread, _ in seen}
+    assert {n for _, *each in seen for n in each} == {1}
+    assert threading.get_ident() not in {thread for thread, *_ in seen}
