@@ -9,6 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from probe.backbones.open_clip import OpenClipBackbone
+from probe.backbones.shared import parts
 from probe.core.errors import InputError
 
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -225,3 +226,15 @@ def test_a_folder_of_a_model_runs_no_code_through_its_tokenizer(tmp_path, monkey
         backbone.text.tokenize(["a"])
     assert [given["trust_remote_code"] for given in handed] == [False]
     assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", TOWERS)
+def test_copies_of_a_tower_run_side_by_side_and_leave_it_as_it_is(name, monkeypatch):
+    backbone = build(name)
+    monkeypatch.setattr(parts, "PART_PIXELS", 2 * backbone.image_size[0] ** 2)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    batch, weights = torch.randint(0, 256, (8, 3, *backbone.image_size), dtype=torch.uint8), backbone.hash_weights()
+    expected = backbone._run(batch, [])["pooled"]
+    assert len(backbone._replicas(2)) == 2
+    torch.testing.assert_close(backbone.extract(batch, ["pooled"])["pooled"], expected, rtol=1e-4, atol=1e-5)
+    assert backbone.hash_weights() == weights

@@ -33,6 +33,11 @@ def n_rows(device: str, n_pixels: int) -> int:
     return most if most and device != "cpu" else max(1, min(N_ROWS["cpu"], round(PART_PIXELS / n_pixels)))
 
 
+def takes_fewer_rows(n_pixels: int) -> bool:
+    """Whether a call on a processor takes fewer rows than one of small images."""
+    return n_rows("cpu", n_pixels) < N_ROWS["cpu"]
+
+
 def share_artefacts() -> Path:
     """Has compiled programs lie in the cache folder, unless the environment names another place, and gives it.
 
@@ -156,7 +161,8 @@ class Compiled:
     def _of_rows(self, rows: Tensor, size: int) -> Features:
         n = len(rows)
         if n < size:
-            rows = torch.cat([rows, rows[-1:].expand(size - n, *rows.shape[1:])])
+            filler = rows[-1:] if n else rows.new_zeros(1, *rows.shape[1:])
+            rows = torch.cat([rows, filler.expand(size - n, *rows.shape[1:])])
         rows = rows.contiguous(memory_format=self._layout)
         try:
             self._program = self._program or self._make(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,17 +12,19 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
-from probe.backbones.shared.compiled import Compiled, check_compiler, n_rows
+from probe.backbones.shared.compiled import Compiled, check_compiler, n_rows, takes_fewer_rows
+from probe.backbones.shared.crew import Crew, is_watched
 from probe.backbones.shared.network import FrozenNetwork
 from probe.backbones.shared.outputs import is_channels_last, patch_grid, token_kinds
-from probe.backbones.shared.parts import joined, replicas, side_by_side, split
+from probe.backbones.shared.parts import joined, n_at_once, side_by_side, split
 from probe.core.base import Batch
 from probe.core.device import full_precision
 from probe.core.errors import InputError
 from probe.core.images import CONVERSION
 
-COMPILED = "frozen, in parts"
-"""Names what programs compute: another word wherever last bits change."""
+COMPILED = {True: "frozen, in parts", False: "frozen"}
+"""Names what programs compute, by whether a call on a processor takes fewer rows than of small images: another word
+wherever last bits change. The same on a GPU, as no device is part of an identity."""
 
 
 class ImageNetwork(FrozenNetwork):
@@ -46,7 +49,8 @@ class ImageNetwork(FrozenNetwork):
     Attributes:
         runs_side_by_side: Whether copies of the network's modules around the same tensors may run at once in threads.
             Not where a network keeps something outside of its modules while it runs, or writes into its tensors, as
-            that of a user may.
+            that of a user may. One part runs after the other all the same where a copy is not the same network, where
+            a layer has hooks or a `forward` of its own, and within a mode of torch's dispatch or a profiler.
     """
 
     reads = "images"
@@ -75,6 +79,7 @@ class ImageNetwork(FrozenNetwork):
         self._layout = memory_format
         self._normalisation = normalisation or nn.Identity()
         self._turned: dict[str, bool] = {}
+        self._crew = Crew()
         if compile:
             check_compiler(name)
         self._program = Compiled(self._features, self.network, name, memory_format) if compile else None
@@ -125,13 +130,30 @@ class ImageNetwork(FrozenNetwork):
         if self.device != "cpu":
             return run_by(self, batch)
         n_threads = torch.get_num_threads()
-        parts = split(batch, n_threads if self.runs_side_by_side else 1)
-        n_at_once = min(n_threads, len(parts)) if self.runs_side_by_side else 1
-        crew = replicas(self, n_at_once) if n_at_once > 1 else []
-        if len(crew) < 2:
-            return joined([run_by(self, part) for part in parts])
-        with full_precision():  # of the process, and put back by each run
-            return joined(side_by_side([partial(run_by, backbone) for backbone in crew], parts, n_threads))
+        n = n_at_once(batch, n_threads) if self.runs_side_by_side else 1
+        if n > 1 and not is_watched(self.network):
+            with self._crew.lock:
+                if crew := self._replicas(n):
+                    with full_precision():  # of the process, and put back by each run
+                        runs = [partial(run_by, backbone) for backbone in crew]
+                        return joined(side_by_side(runs, split(batch, n), n_threads))
+        return joined([run_by(self, part) for part in split(batch)])
+
+    def _replicas(self, n: int) -> list[ImageNetwork]:
+        """Backbones like this one around copies of its network; none where a copy is not the same network."""
+
+        def around(network: nn.Module) -> ImageNetwork:
+            replica = copy.copy(self)
+            replica.network = network
+            vars(replica).pop("_blocks", None)  # which lie in the network
+            return replica
+
+        def agrees(network: nn.Module) -> bool:
+            row = torch.rand(self._blank().shape, generator=torch.Generator().manual_seed(0))
+            own, theirs = self._run(row, []), around(network)._run(row, [])
+            return all(torch.equal(own[kind], theirs[kind]) for kind in own)
+
+        return [around(network) for network in self._crew.of(self.network, n, agrees)]
 
     def identity(self) -> dict[str, Any]:
         """Facts that determine every feature.
@@ -141,7 +163,7 @@ class ImageNetwork(FrozenNetwork):
         facts = super().identity()
         facts["preprocessing"] = {"conversion": CONVERSION, **facts["preprocessing"]}
         if self._program is not None:
-            facts["compiled"] = COMPILED
+            facts["compiled"] = COMPILED[takes_fewer_rows(math.prod(self.image_size))]
         if self._taps:
             _ = self.shapes  # which sees all of them
         return {**facts, "channels_last": dict(sorted(self._turned.items()))} if self._turned else facts
@@ -149,6 +171,7 @@ class ImageNetwork(FrozenNetwork):
     def to(self, device: str) -> Self:
         """Moves the network; features are computed there."""
         self._normalisation.to(device)
+        self._crew = Crew()
         if self._program is not None:  # its weights are constants of a device
             self._program = Compiled(self._features, self.network, self.name, self._layout)
         return super().to(device)

@@ -7,6 +7,7 @@ the processor, the number of threads and the version of torch. Whoever comes sec
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import os
 import platform
 import shutil
@@ -126,7 +127,7 @@ def _make(traced: torch.export.ExportedProgram, path: Path) -> None:
         ThreadPoolExecutor(1) as pool,
     ):
         # Seconds of compiling by itself, where a folder is new: meanwhile the steps are put in order.
-        pool.submit(pick_vec_isa)
+        pool.submit(contextvars.copy_context().run, pick_vec_isa)  # options are of a thread
         # torch writes into the options that it is given.
         made = torch._inductor.aoti_compile_and_package(
             traced, package_path=str(Path(name, path.name)), inductor_configs=dict(OPTIONS)

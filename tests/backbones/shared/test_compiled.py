@@ -1,4 +1,5 @@
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -55,7 +56,7 @@ def images(n):
     return torch.randn(n, 3, 8, 8, generator=torch.Generator().manual_seed(1))
 
 
-@pytest.mark.parametrize("n_rows", [1, 4, 11])
+@pytest.mark.parametrize("n_rows", [0, 1, 4, 11])
 @torch.inference_mode()
 def test_compiled_features_are_those_of_the_eager_loop_for_any_number_of_rows(both, n_rows):
     expected, found = (backbone.extract(images(n_rows), ["pooled"])["pooled"] for backbone in both)
@@ -203,6 +204,27 @@ def test_what_makes_a_program_leaves_nothing_half_done(tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_processor_is_tried_with_the_options_of_the_program(tmp_path, monkeypatch):
+    from torch._inductor import config
+
+    compiled.keep_no_headers()
+
+    def written(traced, *, package_path, inductor_configs):
+        Path(package_path).touch()
+        return package_path
+
+    monkeypatch.setattr(torch._inductor, "aoti_compile_and_package", written)
+    seen = []
+    monkeypatch.setattr(
+        "torch._inductor.cpu_vec_isa.pick_vec_isa",
+        lambda: seen.append((config.aot_inductor.output_path, config.aot_inductor.precompile_headers)),
+    )
+    programs._make(None, tmp_path / "program.pt2")
+    ((output_path, headers),) = seen
+    assert output_path.endswith(programs.SCRATCH)
+    assert not headers
+
+
 @torch.inference_mode()
 def test_what_killed_compilations_left_is_removed_and_nothing_that_is_being_made(programs_folder, monkeypatch):
     compiled.share_artefacts()
@@ -225,8 +247,18 @@ def test_what_killed_compilations_left_is_removed_and_nothing_that_is_being_made
 
 def test_compilation_is_part_of_the_identity_and_its_absence_changes_none(both):
     eager, fast = both
-    assert fast.identity() == {**eager.identity(), "compiled": image_network.COMPILED}
+    assert fast.identity() == {**eager.identity(), "compiled": "frozen"}
     assert "compiled" not in eager.identity()
+
+
+@pytest.mark.parametrize(("side", "word"), [(32, "frozen"), (112, "frozen"), (128, "frozen, in parts")])
+def test_programs_whose_calls_take_as_many_rows_as_ever_keep_their_name(side, word, monkeypatch):
+    monkeypatch.setattr(image_network, "check_compiler", lambda name: None)
+    backbone = TinyBackbone(compile=True)
+    backbone.image_size = (side, side)
+    assert backbone.identity()["compiled"] == word
+    backbone.device = "cuda"  # no device is part of a name
+    assert backbone.identity()["compiled"] == word
 
 
 def test_a_machine_without_a_compiler_is_told_of_the_way_out_which_works(monkeypatch):
@@ -313,7 +345,7 @@ def test_networks_of_ones_own_are_compiled_too(both):
         backbone.extract(torch.zeros(5, 3, 16, 16, dtype=torch.uint8), ["pooled", "map"]) for backbone in (eager, fast)
     ]
     torch.testing.assert_close(found[1], found[0], rtol=1e-3, atol=1e-5)
-    assert fast.identity() == {**eager.identity(), "compiled": image_network.COMPILED}
+    assert fast.identity() == {**eager.identity(), "compiled": "frozen"}
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning")  # of tracing
