@@ -260,7 +260,7 @@ def test_what_cannot_be_copied_is_tried_once(monkeypatch):
     monkeypatch.setattr(crew.copy, "deepcopy", lambda *given: tried.append(1) or 1 / 0)
     backbone = Little()
     for _ in range(3):
-        backbone.extract(images(64), ["pooled"])
+        backbone.extract(images(8), ["pooled"])
     assert len(tried) == 1
 
 
