@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve
+from scipy.linalg import eigh
 from scipy.special import ndtri
 
 from probe.heads.shared.numbers import Numbers, check_levels, scaling_of
@@ -17,9 +17,9 @@ LEAST_SCALE = 1e-4
 N_ROUNDS, N_STARTS = 2, 10
 """Of weighted least squares, and of one scale for all rows before; more move no score."""
 LEAST_PENALTY, LEAST_LEFT = 1e-10, 1e-6
-"""Of the mean square of a feature, so that means have one answer; of 1 - leverage, which is rounding below."""
-BLOCK, FARTHEST = 4096, -300.0
-"""Rows whose leverages are computed at once; a logarithm of a scale that no optimum has, and whose square overflows."""
+"""Of the mean square of a feature, so that means have one answer; of 1 - leverage of many rows, rounding below."""
+FARTHEST = -300.0
+"""A logarithm of a scale that no optimum has, and whose square overflows."""
 
 
 class GaussianHead(PenalisedNumbers):
@@ -52,7 +52,7 @@ class GaussianHead(PenalisedNumbers):
         levels_: (L,) ascending.
     """
 
-    recipe: ClassVar[str] = "2"  # means and scales by turns
+    recipe: ClassVar[str] = "3"  # means and scales by turns, errors without each row to the last digits
     kept: ClassVar[tuple[str, ...]] = ("coef_", "intercept_", "scale_coef_", "scale_intercept_", "least_scale_")
 
     def __init__(
@@ -111,41 +111,67 @@ class GaussianHead(PenalisedNumbers):
 
 def by_turns(X: Numbers, y: Numbers, alpha: float) -> Numbers:
     """(2, D + 1) intercept and coefficients of the means and of the logarithms of the scales."""
-    variance = 0.01
-    for _ in range(N_STARTS):
-        of_mean, missed = least_squares(X, y, np.full(len(y), 1 / variance), alpha)
+    alike, variance = LeastSquares(X, y, np.ones(len(y))), 0.01
+    for _ in range(N_STARTS):  # weights of 1 / variance are a penalty of so much more: one decomposition for all
+        _, missed = alike.fit(alpha * variance)
         variance = float(np.mean(missed**2)) + LEAST_SCALE**2
     of_scale = np.concatenate([[np.log(variance) / 2], np.zeros(X.shape[1])])
     for _ in range(N_ROUNDS):
         of_scale = scales_of(X, missed**2 + LEAST_SCALE**2, alpha, of_scale)
         logarithms = np.maximum(X @ of_scale[1:] + of_scale[0], np.log(LEAST_SCALE))
-        of_mean, missed = least_squares(X, y, np.exp(-2 * logarithms), alpha)
+        of_mean, missed = LeastSquares(X, y, np.exp(-2 * logarithms)).fit(alpha)
     return np.stack([of_mean, scales_of(X, missed**2 + LEAST_SCALE**2, alpha, of_scale)])
 
 
-def least_squares(X: Numbers, y: Numbers, weights: Numbers, alpha: float) -> tuple[Numbers, Numbers]:
-    """Minimises the mean of weights (y - w x - b)^2 / 2 + alpha / 2 |w|^2.
+class LeastSquares:
+    """Minimises the mean of weights (y - w x - b)^2 / 2 + alpha / 2 |w|^2 for any alpha, from one eigendecomposition.
 
-    Returns:
-        (D + 1,) b and w; (N,) what each row is missed by where all others, and the others' mean, are fitted.
+    Args:
+        X, y, weights: (N, D), (N,) and (N,) positive.
     """
-    n, width = X.shape
-    roots, shares = np.sqrt(weights), weights / weights.sum()
-    centre, middle = shares @ X, float(shares @ y)
-    rows, values = roots[:, None] * (X - centre), roots * (y - middle)
-    penalty = max(n * alpha, LEAST_PENALTY * float(np.vdot(rows, rows)) / min(n, width), LEAST_PENALTY)
-    if width < n:
-        factor = cho_factor(rows.T @ rows + penalty * np.eye(width))
-        coef = cho_solve(factor, rows.T @ values)
-        blocks = (rows[start : start + BLOCK] for start in range(0, n, BLOCK))
-        leverage = np.concatenate([np.einsum("nd,dn->n", block, cho_solve(factor, block.T)) for block in blocks])
-        left, left_over = 1 - leverage, values - rows @ coef
-    else:  # in terms of rows, where 1 - leverage is no difference of nearly equal numbers
-        inverse = cho_solve(cho_factor(rows @ rows.T + penalty * np.eye(n)), np.eye(n))
-        dual = inverse @ values
-        coef, left, left_over = rows.T @ dual, penalty * np.diag(inverse), penalty * dual
-    missed = left_over / roots / np.maximum(left - shares, LEAST_LEFT)
-    return np.concatenate([[middle - centre @ coef], coef]), missed
+
+    def __init__(self, X: Numbers, y: Numbers, weights: Numbers):
+        n, width = X.shape
+        self.roots, self.shares = np.sqrt(weights), weights / weights.sum()
+        self.centre, self.middle = self.shares @ X, float(self.shares @ y)
+        self.rows, self.values = self.roots[:, None] * (X - self.centre), self.roots * (y - self.middle)
+        self.least = max(LEAST_PENALTY * float(np.vdot(self.rows, self.rows)) / min(n, width), LEAST_PENALTY)
+        # With as many unknowns as rows 1 - leverage is a difference of nearly equal numbers: there in terms of rows,
+        # without the direction that the intercept takes, where it is a sum of squares.
+        self.by_rows = width >= n - 2
+        if self.by_rows:
+            basis = contrasts(self.roots)
+            seen = basis.T @ self.rows
+            spectrum, directions = eigh(seen @ seen.T)
+            self.turned = basis @ directions
+        else:
+            spectrum, self.directions = eigh(self.rows.T @ self.rows)
+            self.turned = self.rows @ self.directions
+        self.spectrum = np.maximum(spectrum, 0)
+        self.inner = self.turned.T @ self.values
+
+    def fit(self, alpha: float) -> tuple[Numbers, Numbers]:
+        """
+        Returns:
+            (D + 1,) b and w; (N,) what each row is missed by where all others, and the others' mean, are fitted.
+        """
+        inverse = 1 / (self.spectrum + max(len(self.rows) * alpha, self.least))
+        weighed = np.einsum("nd,nd,d->n", self.turned, self.turned, inverse)
+        if self.by_rows:
+            left_over = self.turned @ (self.inner * inverse)
+            coef, left = self.rows.T @ left_over, np.maximum(weighed, np.finfo(float).tiny)
+        else:
+            coef = self.directions @ (self.inner * inverse)
+            left_over, left = self.values - self.rows @ coef, np.maximum(1 - weighed - self.shares, LEAST_LEFT)
+        return np.concatenate([[self.middle - self.centre @ coef], coef]), left_over / self.roots / left
+
+
+def contrasts(roots: Numbers) -> Numbers:
+    """(N, N - 1) orthonormal columns that are orthogonal to positive `roots`: those of a Householder reflection."""
+    normal = roots / np.linalg.norm(roots)
+    normal[0] += 1
+    found: Numbers = np.eye(len(roots))[:, 1:] - np.outer(normal, 2 / (normal @ normal) * normal[1:])
+    return found
 
 
 def scales_of(X: Numbers, squares: Numbers, alpha: float, start: Numbers) -> Numbers:

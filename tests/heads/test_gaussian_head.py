@@ -6,7 +6,7 @@ from sklearn.datasets import load_diabetes
 from sklearn.linear_model import LinearRegression, Ridge
 
 from probe.core.errors import InputError
-from probe.heads.gaussian_head import GaussianHead, least_squares, scale_loss
+from probe.heads.gaussian_head import GaussianHead, LeastSquares, scale_loss
 from probe.metrics.normal import NormalScores, crps
 from probe.metrics.prediction_intervals import margins
 
@@ -34,22 +34,41 @@ def test_the_gradient_is_that_of_the_loss_which_is_the_likelihood_s():
     assert value == pytest.approx(-likelihood - np.log(2 * np.pi) / 2 + 0.15 * theta[1:] @ theta[1:])
 
 
-@pytest.mark.parametrize("n", [5, 6, 8, 30])
-@pytest.mark.parametrize("alpha", [0.0, 1e-3, 1.0])
-def test_means_are_weighted_ridge_and_errors_those_of_fits_without_each_row(n, alpha):
+@pytest.mark.parametrize("n", [5, 6, 8, 9, 30])
+@pytest.mark.parametrize("alpha", [0.0, 1e-8, 1e-3, 1.0])
+@pytest.mark.parametrize("spread", [1, 5])
+def test_means_are_weighted_ridge_and_errors_those_of_fits_without_each_row(n, alpha, spread):
     X, y, scale = world(n, 3)
     X = np.hstack([X, X[:, :1] * X[:, 1:2], np.cos(X)])  # 7 features, of more and of fewer rows
-    weights = scale**-2 / 20
-    fitted, missed = least_squares(X, y, weights, alpha)
-    peer = Ridge(max(n * alpha, 1e-9), solver="svd").fit(X, y, weights)
+    weights = scale ** (-2 * spread) / 20
+    solver = LeastSquares(X, y, weights)
+    fitted, missed = solver.fit(alpha)
+    penalty = max(n * alpha, solver.least)
+    peer = Ridge(penalty, solver="svd").fit(X, y, weights)
     np.testing.assert_allclose(fitted, [peer.intercept_, *peer.coef_], rtol=1e-3, atol=1e-3)
-    if n * alpha > 1e-3 or n > 8:  # of as many unknowns as rows, fits without one of them are no matter of course
-        middle = weights @ X / weights.sum()
-        for i in range(n):
-            kept = np.arange(n) != i
-            # The others' centre is that of all rows, the intercept has a weight of its own.
-            peer = Ridge(n * alpha, solver="svd").fit(X[kept] - middle, y[kept], weights[kept])
-            assert missed[i] == pytest.approx(y[i] - peer.predict(X[i : i + 1] - middle)[0], rel=1e-6, abs=1e-8)
+    np.testing.assert_allclose(missed, without_each(X, y, weights, penalty), rtol=1e-4, atol=1e-5)
+
+
+def without_each(X, y, weights, penalty):
+    """Errors by scikit-learn; the others' centre is that of all rows, the intercept has a weight of its own."""
+    X, found = X - weights @ X / weights.sum(), []
+    for i in range(len(X)):
+        kept = np.arange(len(X)) != i
+        peer = Ridge(penalty, solver="svd").fit(X[kept], y[kept], weights[kept])
+        found.append(y[i] - peer.predict(X[i : i + 1])[0])
+    return found
+
+
+@pytest.mark.parametrize(("n", "width"), [(2, 400), (20, 400), (20, 60), (20, 19), (20, 18)])
+@pytest.mark.parametrize("weight", [1e2, 1e6])
+@pytest.mark.parametrize("alpha", [0.0, 1e-3])
+def test_errors_of_interpolated_rows_are_no_rounding(n, width, weight, alpha):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(n, width)), rng.normal(size=n)
+    solver = LeastSquares(X, y, np.full(n, weight))
+    np.testing.assert_allclose(
+        solver.fit(alpha)[1], without_each(X, y, np.full(n, weight), max(n * alpha, solver.least)), rtol=1e-8
+    )
 
 
 @pytest.mark.parametrize(("n", "width"), [(8, 60), (20, 60), (50, 60), (100, 60), (8, 3)])
@@ -62,15 +81,28 @@ def test_rounding_of_features_moves_no_prediction(n, width):
     np.testing.assert_allclose(one.scales(T), other.scales(T), rtol=1e-5)
 
 
-def test_few_rows_in_many_dimensions_do_not_make_it_sure():
-    """The means hit every row; by their errors, one in a hundred of other rows lies within two scales."""
+@pytest.mark.parametrize(
+    ("n", "width", "alphas"), [(20, 60, [0.001]), (20, 60, [0.0]), (20, 2048, [0.001]), (2, 2048, [0.001, 0.01])]
+)
+def test_few_rows_in_many_dimensions_do_not_make_it_sure(n, width, alphas):
+    """The means hit every row, so that by their own errors hardly any other row would lie within two scales."""
     rng = np.random.default_rng(0)
-    X = rng.normal(size=(1020, 60))
-    y = X[:, 0] + 0.5 * rng.normal(size=1020)
-    head = GaussianHead([0.001]).fit(X[:20], y[:20])
-    assert np.abs(head.predict(X[:20]) - y[:20]).max() < 0.05
-    within = np.abs(head.predict(X[20:]) - y[20:]) < 2 * head.scales(X[20:])[:, 0]
-    assert within.mean() > 0.5
+    X = rng.normal(size=(n + 1000, width))
+    y = X[:, 0] + 0.5 * rng.normal(size=len(X))
+    head = GaussianHead(alphas).fit(X[:n], y[:n])
+    assert np.abs(head.predict(X[:n]) - y[:n]).max() < 0.05
+    within = np.abs(head.predict(X[n:]) - y[n:]) < 2 * head.scales(X[n:])[:, 0]
+    assert within.mean() > 0.45
+
+
+def test_one_decomposition_serves_all_variances():
+    """Equal weights are a penalty of their inverse more: what the rounds of the start rest on."""
+    X, y, _ = world(30)
+    alike = LeastSquares(X, y, np.ones(30))
+    for variance in (1e-4, 0.3, 20.0):
+        weighed = LeastSquares(X, y, np.full(30, 1 / variance)).fit(0.01)
+        for one, other in zip(alike.fit(0.01 * variance), weighed, strict=True):
+            np.testing.assert_allclose(one, other, rtol=1e-9)
 
 
 def test_features_and_numbers_that_do_not_vary_say_nothing():

@@ -31,6 +31,17 @@ def test_rows_that_are_far_off_move_it_by_a_bounded_part_and_least_squares_at_wi
     assert np.abs(OrdinaryLeastSquares().fit(X, y).coef_ - [1, 2, 3]).max() > 1
 
 
+def test_a_column_that_is_constant_says_nothing_however_large():
+    """The mean of 1.7e18 is off by some 256, which would be a feature of that size."""
+    X, y = load_diabetes(return_X_y=True)
+    X, level = X[:301], 1.7e18 * (1 + 1e-3 / 7)
+    rows = np.column_stack([X, np.full(len(X), level)])
+    assert rows[:, -1].mean() != level
+    head = HuberRegression(alphas=[1e-5]).fit(rows, y[:301])
+    moved = np.column_stack([X, np.full(len(X), level * (1 + 1e-6))])
+    np.testing.assert_allclose(head.predict(moved), head.predict(rows))
+
+
 def test_the_unit_of_the_numbers_is_that_of_the_predictions():
     X, y = load_diabetes(return_X_y=True)
     one, other = HuberRegression(alphas=[0.01]).fit(X, y), HuberRegression(alphas=[0.01]).fit(X, 1000 * y + 5)

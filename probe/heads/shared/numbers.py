@@ -195,10 +195,10 @@ class LinearNumbers(NumberHead):
 
 
 def scaling_of(values: Numbers) -> tuple[Numbers, Numbers]:
-    """Means of columns (N, D) and their deviations; 1 where rows are equal, of which the computed one is rounding."""
+    """Means of columns (N, D) and their deviations; where rows are equal, of which both are rounding, the value and 1."""
     low, high = values.min(axis=0), values.max(axis=0)
     varies = high - low > EQUAL * np.maximum(-low, high)
-    return values.mean(axis=0), np.where(varies, values.std(axis=0), 1.0)
+    return np.where(varies, values.mean(axis=0), low), np.where(varies, values.std(axis=0), 1.0)
 
 
 def check_levels(levels: Sequence[float]) -> None:
