@@ -195,7 +195,7 @@ class LinearNumbers(NumberHead):
 
 
 def scaling_of(values: Numbers) -> tuple[Numbers, Numbers]:
-    """Means of columns (N, D) and their deviations; where rows are equal, of which both are rounding, the value and 1."""
+    """Means of columns (N, D) and their deviations; where rows are equal, of which both are rounding, value and 1."""
     low, high = values.min(axis=0), values.max(axis=0)
     varies = high - low > EQUAL * np.maximum(-low, high)
     return np.where(varies, values.mean(axis=0), low), np.where(varies, values.std(axis=0), 1.0)
