@@ -26,6 +26,8 @@ KEPT = 1000
 """Configurations of jobs that wait for their launcher; one weighs some 0.2 MB."""
 SAID = 3
 """Different faults that one sentence lists."""
+SAYS = ("skip_unfit", "experiment")
+"""Overrides that may set `skip_unfit`."""
 NUMBERED = re.compile(r"([a-z_][\w.]*)=(0|[1-9]\d*)")
 
 
@@ -115,7 +117,7 @@ class Sweeper(BasicSweeper):
         if self.scoped:
             batches = [spread([job for batch in batches for job in batch], self.scoped)]
         composed = [[job for job in batch if self._composes(job)] for batch in batches]
-        self._refuse_or_note(sum(map(len, batches)))
+        self._refuse_or_note([job for batch in batches for job in batch])
         more = list(controls_of(self.controlled))
         sweep.plan(self.launch, [job for batch in [*batches, more] for job in batch])
         return [batch for batch in [*composed, more] if batch]
@@ -136,18 +138,30 @@ class Sweeper(BasicSweeper):
             self.controlled.append(job)
         return True
 
-    def _refuse_or_note(self, n_jobs: int) -> None:
+    def _goes_on_without_any(self, jobs: list[list[str]]) -> bool:
+        """Whether `skip_unfit` is set for one of several jobs, none of which has a configuration that would say so."""
+        assert self.hydra_context is not None
+        said = {tuple(line for line in job if line.lstrip("+").partition("=")[0] in SAYS) for job in jobs}
+        try:
+            loader = self.hydra_context.config_loader
+            return any(bool(loader.load_sweep_config(self.config, list(lines)).skip_unfit) for lines in said)
+        except (HydraException, OmegaConfBaseException):
+            return False
+
+    def _refuse_or_note(self, jobs: list[list[str]]) -> None:
         """What becomes of jobs that have no configuration, once all were composed.
 
         Raises:
             InputError: They are not to be passed over.
         """
-        if self.uncomposed and not self.goes_on:
+        others = len(self.uncomposed) < len(jobs)
+        if self.uncomposed and not (self.goes_on or (not others and self._goes_on_without_any(jobs))):
             sentences = list(dict.fromkeys(str(outcome.error) for outcome in self.uncomposed))
             more = f"; and {len(sentences) - SAID} more faults" if len(sentences) > SAID else ""
             raise InputError(
-                f"{len(self.uncomposed)} of {n_jobs} jobs cannot be composed, and none was started: "
-                f"{'; '.join(sentences[:SAID])}{more}; or set skip_unfit=true to run the others"
+                f"{len(self.uncomposed)} of {len(jobs)} jobs cannot be composed, and none was started: "
+                f"{'; '.join(sentences[:SAID])}{more}"
+                f"{'; or set skip_unfit=true to run the others' if others else ''}"
             )
         for outcome in self.uncomposed:
             sweep.note_refused(self.launch, outcome)

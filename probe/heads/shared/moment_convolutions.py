@@ -150,7 +150,9 @@ def small_products(left: Tensor, right: Tensor) -> Tensor:
     """(N, I, K) @ (N, K, J) of many small matrices, which on the CPU NumPy multiplies with less ado about each."""
     if left.device.type != "cpu":
         return torch.bmm(left, right)
-    return torch.from_numpy(np.matmul(left.detach().numpy(), right.detach().numpy()))
+    products = left.new_empty(*left.shape[:-1], right.shape[-1])
+    np.matmul(left.detach().numpy(), right.detach().numpy(), out=products.numpy())
+    return products
 
 
 def windows(factor: Tensor, half: int) -> Tensor:
