@@ -57,7 +57,7 @@ class Stamp(NamedTuple):
         return max(self.written_ns, self.changed_ns) < now_ns - RACY_NS
 
 
-def refuse_file(folder: Path, remedy: str) -> Path:
+def nearest_folder(folder: Path, remedy: str) -> Path:
     """The nearest folder that is there, of one that may have to be made for the cache.
 
     Args:
@@ -65,13 +65,14 @@ def refuse_file(folder: Path, remedy: str) -> Path:
         remedy: What the user sets for another one.
 
     Raises:
-        StoreError: A file stands in its place, or in that of a folder above it.
+        StoreError: A file, or a link to nothing, stands in its place, or in that of a folder above it.
     """
     there = folder.absolute()
     while not os.path.lexists(there):
         there = there.parent
     if not there.is_dir():
-        raise StoreError(f"{there} is a file, and the cache is to stand there: set {remedy} or PROBE_CACHE")
+        what = "a file" if there.exists() else "a symbolic link to nothing"
+        raise StoreError(f"{there} is {what}, and the cache is to stand there: set {remedy} or PROBE_CACHE")
     return there
 
 

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from probe.core.errors import InputError
-from probe.core.files import cache_root, refuse_file
+from probe.core.files import cache_root, nearest_folder
 from probe.core.terminal import tell
 from probe.features import upkeep
 
@@ -22,7 +22,7 @@ def main(argv: list[str]) -> int:
     """Serves `probe cache <word> …`; returns the exit code: 1 where `verify` finds damage, else 0."""
     arguments = parser().parse_args(argv)
     root = Path(arguments.cache).expanduser() if arguments.cache else cache_root()
-    refuse_file(root, "--cache=<folder>")
+    nearest_folder(root, "--cache=<folder>")
     return int(COMMANDS[arguments.word](root, arguments))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from probe.core.base import Backbone, Dataset, IntArray, digest
 from probe.core.errors import InputError, ProbeError, StoreError
-from probe.core.files import cache_root, refuse_file
+from probe.core.files import cache_root, nearest_folder
 from probe.core.kinds import dtypes_of
 from probe.core.rows import check_rows
 from probe.core.targets import stored
@@ -75,7 +75,7 @@ class FeatureStore:
         Raises:
             StoreError: a file stands in its place, or it is not there and cannot be made.
         """
-        there = refuse_file(self.root, "cache=<folder>")
+        there = nearest_folder(self.root, "cache=<folder>")
         if there != self.root.absolute() and not os.access(there, os.W_OK | os.X_OK):
             raise StoreError(
                 f"{there} cannot be written to, and the cache is to stand below it: set cache=<folder> or PROBE_CACHE"

@@ -79,6 +79,9 @@ def test_nothing_and_a_file_in_the_place_of_a_cache_are_not_taken_for_whole_ones
         main(["--cache", str(tmp_path / "file"), "verify"])
     with pytest.raises(StoreError, match="file is a file, and the cache is to stand there"):
         main([f"--cache={tmp_path / 'file' / 'below'}", "verify"])
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(StoreError, match="link is a symbolic link to nothing, and the cache is to stand there"):
+        main(["--cache", str(tmp_path / "link"), "verify"])
     assert main(["--cache", str(tmp_path / "nowhere"), "verify"]) == 0
     assert capsys.readouterr().out == f"{tmp_path / 'nowhere'} holds no features\n"
 
