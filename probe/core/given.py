@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from typing import Any
 
 import numpy as np
@@ -9,21 +10,26 @@ from numpy.typing import NDArray
 
 from probe.core.errors import InputError
 from probe.core.kinds import stored_as_floats
+from probe.core.lazy import RowSubset
 
 
-def plain(given: Any, what: str) -> Any:
+def plain(given: Any, what: str, *, lazy: bool = False) -> Any:
     """The same without what would be misread, or end in an error of torch's; what is no such array comes back as it is.
 
-    Bytes in the other order are turned around, unless they lie in a file; torch's bfloat16 becomes float32.
+    Bytes in the other order are turned around, and torch's bfloat16 becomes float32.
 
     Args:
-        given: An array, or anything that numpy makes one of.
+        given: An array, some rows of one, or anything that numpy makes one of.
         what: Its name, for people.
+        lazy: Whether floats in a file stay there, to be read in chunks.
 
     Raises:
-        InputError: A mask hides entries, which nothing here reads; it is sparse, a single value, or a file in the other
-            byte order.
+        InputError: A mask hides entries, which nothing here reads; it is sparse, a single value, or floats in the other
+            byte order that are to stay in their file.
     """
+    if isinstance(given, RowSubset):
+        array = plain(given.array, what, lazy=lazy)
+        return given if array is given.array else RowSubset(array, given.indices)
     if isinstance(given, np.ma.MaskedArray):
         if hidden := int(np.ma.count_masked(given)):
             raise InputError(
@@ -31,23 +37,40 @@ def plain(given: Any, what: str) -> Any:
                 "them in"
             )
         given = given.data
-    if hasattr(given, "toarray") and hasattr(given, "nnz"):
+    if _is_sparse(given):
         raise InputError(f"{what} is sparse, expected a dense array: make it one by toarray()")
-    if isinstance(given, np.ndarray) and not given.ndim:
+    if isinstance(given, str | bytes | numbers.Number) or getattr(given, "ndim", None) == 0:
         raise InputError(f"{what} is a single value, expected one for each row: give an array")
     if str(getattr(given, "dtype", "")) == "torch.bfloat16":
         return given.float()
     if isinstance(given, np.ndarray) and not given.dtype.isnative:
-        if isinstance(given, np.memmap):
+        if lazy and isinstance(given, np.memmap) and given.dtype.kind == "f":
             raise InputError(
                 f"{what} lies in a file of {given.dtype.str} numbers, bytes in the order of other machines: write it "
                 f"as {given.dtype.newbyteorder('=').name}"
             )
-        return given.astype(given.dtype.newbyteorder("="))
+        return np.asarray(given).astype(given.dtype.newbyteorder("="))
     return given
 
 
-def numbers(given: Any, kind: str) -> NDArray[Any]:
+def plain_array(given: Any, what: str, dtype: Any = None) -> NDArray[Any]:
+    """What `plain` leaves of it, as an array in memory.
+
+    Raises:
+        InputError: As `plain` does.
+    """
+    return np.asarray(plain(given, what), dtype=dtype)
+
+
+def _is_sparse(given: Any) -> bool:
+    if not hasattr(given, "toarray"):  # scipy is not imported for nothing
+        return False
+    from scipy.sparse import issparse
+
+    return bool(issparse(given))
+
+
+def as_numbers(given: Any, kind: str) -> NDArray[Any]:
     """Features of a kind as torch takes them; whole numbers become floats, but for those of tokens.
 
     Raises:

@@ -16,6 +16,7 @@ from sklearn.base import clone
 from probe.core.arrays import RowStack, rows_of
 from probe.core.base import IntArray, Rows, Split, digest
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.core.source import identity_of, is_own
 from probe.core.words import counted
 from probe.experiment.checks import check_fit
@@ -128,10 +129,10 @@ def out_of_fold_logits(
     """
     if int(n_folds) != n_folds or n_folds < 2:
         raise InputError(f"n_folds is {n_folds}, expected a whole number from 2: set head.teacher_folds=5")
-    labels = np.asarray(y)
+    labels = plain_array(y, "y")
     classes = np.unique(labels)
     if validation is not None:
-        X, labels = _stack(X, validation[0]), np.concatenate([labels, np.asarray(validation[1])])
+        X, labels = _stack(X, validation[0]), np.concatenate([labels, plain_array(validation[1], "y")])
     known = np.isin(labels, classes)
     lonely = [name for name in classes.tolist() if np.count_nonzero(labels == name) < 2]
     if lonely:

@@ -14,6 +14,7 @@ from probe.core.arrays import RowStack, RowSubset, cell_names, cell_of, row_chun
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import DoesNotFit, InputError
+from probe.core.given import plain
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.cell_heads import LinearLabelCells, RidgeCells
 from probe.heads.shared.cell_paths import CellPath, CellPaths
@@ -91,6 +92,7 @@ class GridProbe(MultinomialPath):
         return RidgeCells(device=self.device)
 
     def _check_rows(self, X: Any, *, reset: bool) -> Any:
+        X = plain(X, "cells", lazy=True)
         X = X if is_lazy(X) else np.asarray(X)
         if X.ndim != 3:
             raise InputError(

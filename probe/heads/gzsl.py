@@ -12,6 +12,7 @@ from scipy.special import softmax
 from probe.core.arrays import RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.heads.shared.described_head import DescribedHead
 from probe.heads.shared.descriptions import described, read_attributes
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
@@ -135,11 +136,11 @@ class GeneralisedZeroShot(DescribedHead):
         self.__dict__.pop("selection_", None)
         X, _ = self._check_fit(X, y)
         check_lazy(X)
-        given = [np.asarray(y)]
+        given = [plain_array(y, "y")]
         if validation is not None:
             X_val = self._check_rows(validation[0], reset=False)
             check_lazy(X_val, "the validation rows")
-            given.append(np.asarray(validation[1]))
+            given.append(plain_array(validation[1], "y"))
         y = np.concatenate(given)
         every = X if validation is None else RowSubset(RowStack([X, X_val]), np.arange(len(y)))
         self.targets_ = np.asarray(unit(described(self._descriptions(), np.unique(y))), dtype=np.float64)

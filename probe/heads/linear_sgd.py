@@ -12,6 +12,7 @@ from torch import Tensor
 from probe.core.arrays import row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Head
 from probe.heads.shared.linear_sgd_solver import LinearSGDSolver
@@ -85,7 +86,7 @@ class LinearSGD(Head, LinearSGDSolver):
         return X, codes
 
     def _both_codes(self, codes: IntArray, y: ArrayLike) -> tuple[IntArray, IntArray]:
-        y_val = np.asarray(y).reshape(-1)
+        y_val = plain_array(y, "y").reshape(-1)
         if self.refit:
             known = self.classes_
             self.classes_ = np.union1d(known, y_val)

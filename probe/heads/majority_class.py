@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from probe.core.given import plain_array
 from probe.core.targets.labels import is_matrix
 from probe.heads.shared.head import FloatArray, Head, Validation
 
@@ -29,9 +30,9 @@ class MajorityClass(Head):
 
     def fit(self, X: Any, y: ArrayLike, *, validation: Validation | None = None) -> Self:
         """Counts the labels (N,), or (N, K) zeros and ones, -1 where a label is unknown."""
-        if y is not None and is_matrix(y, len(np.asarray(y)), unknown=True):
+        if y is not None and is_matrix(targets := plain_array(y, "y"), len(targets), unknown=True):
             self._check_rows(X, reset=True)
-            labels = np.concatenate([np.asarray(y), *([] if validation is None else [np.asarray(validation[1])])])
+            labels = np.concatenate([targets, *([] if validation is None else [plain_array(validation[1], "y")])])
             self.classes_ = np.arange(labels.shape[1])
             self.log_odds_ = np.log(((labels == 1).sum(axis=0) + 0.5) / ((labels == 0).sum(axis=0) + 0.5))
             return self

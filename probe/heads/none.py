@@ -11,6 +11,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.core.magnitudes import check_features
 from probe.core.targets.labels import has_columns
 from probe.heads.shared.head import FloatArray, Head, Validation, check_lazy
@@ -93,7 +94,7 @@ class NoHead(Head):
             found = Whitening.of(X, self.whiten, self.power, self.device)
             self.whitening_mean_, self.whitening_directions_ = found.mean, found.directions
         if self.gallery == "train":
-            self.rows_, self.labels_ = X, np.asarray(y)
+            self.rows_, self.labels_ = X, plain_array(y, "y")
         return self
 
     def measure(

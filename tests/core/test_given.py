@@ -4,11 +4,14 @@ import pytest
 import torch
 from scipy import sparse
 
+from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
 from probe.core.given import plain
 from probe.datasets.shared.in_memory import dataset_of
+from probe.experiment.teacher import out_of_fold_logits
 from probe.heads.attentive import Attentive
 from probe.heads.knn import KNearest
+from probe.heads.majority_class import MajorityClass
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ridge import RidgeProbe
 
@@ -89,13 +92,61 @@ def test_sparse_labels_and_files_in_the_other_byte_order_are_refused(tmp_path):
         NearestClassMean().fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
 
 
-def test_a_single_value_is_no_row():
+def test_in_the_other_byte_order_only_floats_that_stay_in_their_file_are_refused(tmp_path):
     X, y = rows()
-    for fit in (lambda: NearestClassMean().fit(X, np.array(1)), lambda: dataset_of({"train": (np.array(1.0), y)})):
+    X = np.round(X)
+
+    def stored(values, dtype):
+        np.save(tmp_path / f"{dtype[1:]}.npy", values.astype(dtype))
+        return np.load(tmp_path / f"{dtype[1:]}.npy", mmap_mode="r")
+
+    expected = NearestClassMean().fit(X, y).logits(X)
+    head = NearestClassMean().fit(stored(X, ">i2"), stored(y, ">i8"))
+    np.testing.assert_allclose(head.logits(X), expected, rtol=1e-5)
+    RidgeProbe().for_target("number").fit(X, stored(X[:, 0], ">f8"))
+    floats = stored(X, ">f4")
+    for fit in (
+        lambda: list(NearestClassMean().fit_splits(floats, y, [(np.arange(30), None)])),
+        lambda: NearestClassMean().fit(RowSubset(floats, np.arange(40)), y),
+    ):
+        with pytest.raises(InputError, match="X lies in a file of >f4 numbers"):
+            fit()
+    turned = RowSubset(X.astype(">f4"), np.arange(30))
+    np.testing.assert_allclose(
+        NearestClassMean().fit(turned, y[:30]).logits(X), NearestClassMean().fit(X[:30], y[:30]).logits(X), rtol=1e-4
+    )
+
+
+def test_a_frame_whose_columns_have_names_of_methods_is_not_sparse():
+    X, y = rows()
+    frame = pd.DataFrame(X[:, :2], columns=["toarray", "nnz"])
+    assert (NearestClassMean().fit(frame, y).predict(frame) == y).mean() > 0.9
+
+
+@pytest.mark.parametrize("value", [np.array(1), 1, 1.5, np.int64(1), torch.tensor(1), "a"])
+def test_a_single_value_is_no_row(value):
+    X, y = rows()
+    for fit in (
+        lambda: NearestClassMean().fit(X, value),
+        lambda: NearestClassMean().fit(value, y),
+        lambda: MajorityClass().fit(X, value),
+        lambda: RidgeProbe().for_target("number").fit(X, value),
+        lambda: dataset_of({"train": (value, y)}),
+    ):
         with pytest.raises(InputError, match="is a single value, expected one for each row: give an array"):
             fit()
 
 
+@pytest.mark.parametrize("validation", [True, False])
+def test_out_of_fold_logits_read_nothing_that_a_mask_hides(validation):
+    X, y = rows()
+    hidden = np.ma.array(y, mask=np.arange(40) < 3)
+    with pytest.raises(InputError, match=MASKED):
+        out_of_fold_logits(
+            NearestClassMean(), X, y if validation else hidden, validation=(X, hidden) if validation else None
+        )
+
+
 def test_what_is_no_array_comes_back_as_it_is():
-    for given in ([1, 2], None, "text", {"tokens": 1}):
+    for given in ([1, 2], None, {"tokens": 1}):
         assert plain(given, "X") is given

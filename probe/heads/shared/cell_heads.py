@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from probe.core.arrays import RowSubset, cell_names, cell_of, row_chunks
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.heads.shared.base import AnyHead, Validation
 from probe.heads.shared.one_vs_rest import OneVsRestLinear
 from probe.heads.shared.ridge_numbers import RidgeNumbers
@@ -75,7 +76,7 @@ class CellHeads(AnyHead):
             y: Labels of the rows.
             folds: (N,) the fold in which each row is held out, -1 for never.
         """
-        X, y = self._check_rows(X, reset=True), np.asarray(y)
+        X, y = self._check_rows(X, reset=True), plain_array(y, "y")
         numbers = np.unique(folds[folds >= 0])
 
         def one(cell: int) -> Any:

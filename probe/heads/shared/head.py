@@ -13,7 +13,7 @@ from sklearn.utils.multiclass import check_classification_targets
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.core.given import plain
+from probe.core.given import plain, plain_array
 from probe.core.magnitudes import check_features
 from probe.heads.shared import saving
 from probe.heads.shared.base import N_AXES as N_AXES
@@ -77,7 +77,7 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
         if validation is None:
             return [(X, codes)]
         X_validation = self._check_rows(validation[0], reset=False)
-        y_train, y_validation = (np.asarray(plain(part, "y")).ravel() for part in (y, validation[1]))
+        y_train, y_validation = (plain_array(part, "y").ravel() for part in (y, validation[1]))
         if len(X_validation) != len(y_validation):
             raise InputError(
                 f"X has {len(X_validation)} validation rows and y {len(y_validation)}: give one label per row"
@@ -87,7 +87,7 @@ class Head(Calibrated, ClassifierMixin, AnyHead):
 
     def _validation_codes(self, y: ArrayLike) -> IntArray:
         """Codes of validation labels under `classes_`; -1 for a class that no training row has."""
-        labels = np.asarray(plain(y, "y"))
+        labels = plain_array(y, "y")
         codes = np.searchsorted(self.classes_, labels).clip(max=len(self.classes_) - 1)
         return np.where(self.classes_[codes] == labels, codes, -1).astype(np.int64)
 

@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.heads.linalg.multinomial import MultinomialLoss
 from probe.heads.shared.head import FloatArray, Validation
 from probe.heads.shared.logistic import penalties
@@ -41,9 +42,10 @@ class SharedLinearProbe(MultinomialPath):
         return self
 
     def _check_labels(self, y: ArrayLike, n_rows: int) -> IntArray:
-        classes = self._every_class(np.asarray(y).ravel())
+        labels = plain_array(y, "y").ravel()
+        classes = self._every_class(labels)
         # A rank with rows of one class is as good as any.
-        return super()._check_labels(np.concatenate([np.asarray(y).ravel(), classes]), n_rows + len(classes))[:n_rows]
+        return super()._check_labels(np.concatenate([labels, classes]), n_rows + len(classes))[:n_rows]
 
     def _add_classes(self, codes: IntArray, y_val: np.ndarray[Any, Any]) -> IntArray:
         return super()._add_classes(codes, self._every_class(y_val))

@@ -12,7 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
-from probe.core.given import plain
+from probe.core.given import plain_array
 from probe.core.magnitudes import check_features, check_numbers
 from probe.core.targets.number import Number, Numbers
 from probe.heads.shared.base import AnyHead, Validation
@@ -72,7 +72,7 @@ class NumberHead(RegressorMixin, AnyHead):
 
     def _check_numbers(self, y: ArrayLike, n_rows: int) -> Numbers:
         """Numbers to predict as (N, Q) float64; sets `n_columns_`."""
-        given = np.asarray(plain(y, "y"))
+        given = plain_array(y, "y")
         if given.dtype.kind == "O" and not _has_text(given):
             given = given.astype(np.float64)
         if given.dtype.kind not in "biuf":
@@ -105,7 +105,7 @@ class NumberHead(RegressorMixin, AnyHead):
         parts = [self._check_fit(X, y)]
         if validation is not None:
             rows = self._check_rows(validation[0], reset=False)
-            given = np.asarray(plain(validation[1], "y"), dtype=np.float64)
+            given = plain_array(validation[1], "y", np.float64)
             if len(given) != len(rows) or given.size != len(rows) * parts[0][1].shape[1]:
                 raise InputError(
                     f"X has {len(rows)} validation rows and y shape {given.shape}: give as many numbers per row as "

@@ -10,7 +10,7 @@ from scipy.special import expit, log_expit
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.core.given import plain
+from probe.core.given import plain_array
 from probe.core.targets.labels import Labels, is_matrix
 from probe.heads.shared.head import FloatArray, Head
 
@@ -28,7 +28,7 @@ class SeveralLabels(Head):
 
     def _targets(self, y: ArrayLike, n_rows: int) -> IntArray:
         """(N, K) zeros and ones, -1 where a label is unknown and the head `reads_unknown`."""
-        targets = np.asarray(plain(y, "y"))
+        targets = plain_array(y, "y")
         if not is_matrix(targets, n_rows, unknown=self.reads_unknown):
             raise InputError(
                 f"y has shape {targets.shape} for {n_rows} rows, expected (rows, labels) of zeros and ones with at "

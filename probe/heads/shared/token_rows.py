@@ -10,6 +10,7 @@ from scipy import sparse
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.core.ragged import Ragged, lengths_of, tokens_of
 
 
@@ -24,7 +25,7 @@ class TokenRows:
     """
 
     def __init__(self, X: Any):
-        self.array = X if lengths_of(X) is not None else np.asarray(X)
+        self.array = X if lengths_of(X) is not None else plain_array(X, "token_ids")
         self.shape, self.dtype = tuple(self.array.shape), np.dtype(self.array.dtype)
         if len(self.shape) != 2 or 0 in self.shape or self.dtype.kind not in "iu":
             raise InputError(

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.core.targets.number import Number
 from probe.heads.shared.base import FloatArray
 from probe.heads.shared.numbers import NumberHead, Numbers, scaling_of
@@ -43,7 +44,7 @@ class TrainedNumbers(NumberHead):
         return rows, self._standardised(Y)
 
     def _validation_codes(self, y: ArrayLike) -> Numbers:
-        given = np.asarray(y, dtype=np.float64)
+        given = plain_array(y, "y", np.float64)
         if given.size != len(given) * self.n_outputs:
             raise InputError(
                 f"y of the validation rows has shape {given.shape}, expected {self.n_outputs} numbers per row: give as "
