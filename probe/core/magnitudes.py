@@ -18,6 +18,8 @@ MOST, LEAST, LEAST_SINGLE = 1e150, 1e-150, 1e-37
 LEAST_SPREAD = 1e-6
 LENGTH, FLAT = 0.1, 0.05
 """Deviation of features in all below which those of outputs are looked at, and what says next to nothing there."""
+LEARNT = 0.25
+"""Share of the rows that a constant has wrong, of which so many have to be right for outputs to count as learnt."""
 
 
 def too_large() -> InputError:
@@ -27,11 +29,15 @@ def too_large() -> InputError:
     )
 
 
-def check_features(X: Any) -> None:
+def check_features(X: Any, *, warn: bool = True) -> None:
     """Looks at some rows of (N, ...) features that are to be fitted, or of each kind of a `RowReader`.
 
     Penalties, learning rates and tolerances are made for features about 1. Where they vary by less than a millionth, a
     head that has any of these may learn nothing, which shows in no loss: that is warned of.
+
+    Args:
+        X: The features.
+        warn: Whether to; not of a batch, which may have rows that are alike, of a stream that varies.
 
     Raises:
         InputError: They are beyond what can be computed with.
@@ -47,7 +53,7 @@ def check_features(X: Any) -> None:
             raise InputError(
                 f"features are at most {largest:.0e}, too small to compute with: multiply them by a power of ten"
             )
-        if 0 < spread < LEAST_SPREAD:
+        if warn and 0 < spread < LEAST_SPREAD:
             # Of tokens and maps a run standardises nothing.
             remedy = "set standardize=true, or " if len(kinds) == 1 and array.ndim == 2 else ""
             warnings.warn(
@@ -58,30 +64,49 @@ def check_features(X: Any) -> None:
 
 
 def tell_of_flat_outputs(
-    X: Any, coefs: NDArray[Any], scaled: Callable[[NDArray[Any]], NDArray[Any]], searched: str, or_else: str
+    X: Any,
+    codes: NDArray[Any] | None,
+    fitted: tuple[NDArray[Any], NDArray[Any]],
+    scaled: Callable[[NDArray[Any]], NDArray[Any]],
+    searched: str,
+    remedies: str,
 ) -> None:
     """Warns where features are so small that none of a search's linear maps makes more of them than next to nothing.
 
+    Small outputs may still tell classes: of those that do, on the rows that are looked at, nothing is said.
+
     Args:
         X: (N, D) rows that were trained on.
-        coefs: (L, K, D) all that the search gave.
+        codes: (N,) their classes; None of numbers, whose columns have variance 1.
+        fitted: Coefficients (L, K, D) and intercepts (L, K), all that the search gave.
         scaled: What the head makes of rows before it multiplies.
         searched: The search, as `Cs=[1.0]`.
-        or_else: A remedy besides features that vary by about 1.
+        remedies: What helps, in words that a user can type.
     """
     places = np.unique(np.linspace(0, len(X) - 1, SAMPLE).astype(int))
-    rows = scaled(np.asarray(X[places], dtype=np.float64))
+    rows = np.asarray(X[places], dtype=np.float64)
     if np.ptp(rows, axis=0).max(initial=0) < LEAST_SPREAD:
         return  # `check_features` has told of it
+    rows = scaled(rows)
     spread = float(np.linalg.norm(rows.std(axis=0)))
-    moved = max(float((rows @ coef.T).std(axis=0).max(initial=0)) for coef in coefs)
-    if 0 < spread < LENGTH and moved < FLAT:
+    if not 0 < spread < LENGTH:
+        return
+    rows = rows.astype(fitted[0].dtype)  # else a product makes a copy of coefficients in the other precision
+    outputs = [(rows @ coef.T, intercept) for coef, intercept in zip(*fitted, strict=True)]
+    moved = max(float(part.std(axis=0).max(initial=0)) for part, _ in outputs)
+    if moved < FLAT and (codes is None or not _tell_classes([a + b for a, b in outputs], codes[places])):
         warnings.warn(
             f"features vary by {spread:.0e} in all, which is too little for {searched}: outputs of the training rows "
-            f"differ by {moved:.0e} and may be at chance: set head.scaling=standard, standardize=true, or "
-            f"{or_else}",
+            f"differ by {moved:.0e} and may be at chance: set {remedies}",
             stacklevel=5,
         )
+
+
+def _tell_classes(scores: list[NDArray[Any]], codes: NDArray[Any]) -> bool:
+    """Whether one of several (n, K) scores, (n, 1) of two classes, is right clearly more often than a constant."""
+    constant = float(np.unique(codes, return_counts=True)[1].max() / len(codes))
+    found = [score.argmax(axis=1) if score.shape[1] > 1 else score[:, 0] > 0 for score in scores]
+    return max(float((one == codes).mean()) for one in found) > constant + LEARNT * (1 - constant)
 
 
 def _extent(array: Any) -> tuple[float, float] | None:

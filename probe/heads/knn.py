@@ -256,7 +256,7 @@ class KNearestLabels(SeveralLabels, KNearest):
         if not hasattr(self, "rows_"):
             return self._parts(X, y, None)[0]
         rows = self._check_rows(X, reset=False)
-        check_features(rows)
+        check_features(rows, warn=False)
         return rows, self._targets(y, len(rows))
 
     def _counts(self, codes: IntArray) -> IntArray:

@@ -1,3 +1,4 @@
+import tracemalloc
 import warnings
 
 import numpy as np
@@ -10,12 +11,14 @@ from sklearn.datasets import load_iris
 import probe
 from probe.core.arrays import RowReader, RowSubset
 from probe.core.errors import InputError
-from probe.core.magnitudes import check_features, check_numbers
+from probe.core.magnitudes import check_features, check_numbers, tell_of_flat_outputs
 from probe.heads.knn import KNearest
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.linear import LinearProbe
+from probe.heads.linear_sgd import LinearSGD
 from probe.heads.ncm import NearestClassMean
 from probe.heads.ols import OrdinaryLeastSquares
+from probe.heads.subclass import Subclasses
 from probe.heads.svm import LinearSVM
 
 TOO_LARGE = "features are too large, their squares overflow: set standardize=true, or divide them by a power of ten"
@@ -155,17 +158,77 @@ def test_numbers_to_predict_that_cannot_be_computed_with_are_refused(scale, sent
     check_numbers(np.zeros((3, 1)))
 
 
+def told_of_flat_outputs(head, X, y):
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        head.fit(X, y)
+    return [str(one.message) for one in said if "too little for" in str(one.message)]
+
+
 def test_features_too_small_for_every_penalty_are_told_and_the_remedies_work(iris):
     X, y = iris
     X = (X - X.mean(axis=0)) / X.std(axis=0)
-    for scale in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1.0):
-        with warnings.catch_warnings(record=True) as said:
-            warnings.simplefilter("always")
-            head = LinearProbe().fit(X[::2] * scale, y[::2])
-        told = any("too little for C=10000: outputs of" in str(one.message) for one in said)
-        assert told == (scale < 1e-3)
-        assert told or head.score(X[1::2] * scale, y[1::2]) > 0.8
+    uneven = np.r_[0:50:2, 50:100:4, 100:150:8]
+    for rows in (np.arange(0, 150, 2), uneven):
+        for scale in (1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 1.0):
+            head = LinearProbe()
+            told = told_of_flat_outputs(head, X[rows] * scale, y[rows])
+            useless = head.score(X[1::2] * scale, y[1::2]) < 0.5
+            assert useless or not told
+            assert told or not useless or scale == 1e-3  # outputs that differ by more than a twentieth are not told of
+            assert all("C=10000: outputs of" in one for one in told)
+    assert told_of_flat_outputs(LinearProbe(), X[uneven] * 1e-4, y[uneven])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for remedy in ({"scaling": "standard"}, {"Cs": [1e7, 1e8, 1e9]}):
-            assert LinearProbe(**remedy).fit(X[::2] * 1e-4, y[::2]).score(X[1::2] * 1e-4, y[1::2]) > 0.8
+            head = LinearProbe(**remedy).fit(X[uneven] * 1e-4, y[uneven])
+            assert head.score(X[1::2] * 1e-4, y[1::2]) > 0.7
+
+
+@pytest.mark.parametrize(
+    ("head", "spread"), [(LinearSGD(epochs=10), 0.08), (LinearProbe([1.0]), 0.05), (LinearSVM([1.0]), 0.02)]
+)
+def test_small_outputs_that_tell_the_classes_are_no_matter(head, spread):
+    """Embeddings of length 1 in a narrow cone, of balanced classes."""
+    random, y = np.random.default_rng(0), np.arange(250) % 5
+    centre, means = random.normal(size=384), random.normal(size=(5, 384))
+    X = centre / np.linalg.norm(centre) + spread * (means[y] / 20 + 0.02 * random.normal(size=(250, 384)))
+    X /= np.linalg.norm(X, axis=1, keepdims=True)
+    assert not told_of_flat_outputs(head, X, y)
+    assert head.score(X, y) > 0.95
+
+
+def test_what_rows_of_length_1_leave_of_a_small_column_is_told_too():
+    y = np.arange(100) % 2
+    X = np.stack([np.full(100, 1e3), 1e-5 * (y + 0.1 * np.random.default_rng(0).normal(size=100))], axis=1)
+    head = LinearProbe(scaling="l2")
+    assert told_of_flat_outputs(head, X, y)
+    assert head.score(X, y) == 0.5
+
+
+def test_only_remedies_that_the_head_has_are_named(iris):
+    uneven = np.r_[0:50, 50:100:4, 100:150:8]
+    X, y = (iris[0] - iris[0].mean(axis=0))[uneven] * 1e-5, iris[1][uneven]
+    (told,) = told_of_flat_outputs(Subclasses(rule="probe", least=1000), X, y)
+    assert told.endswith(": set standardize=true, or larger head.Cs")
+
+
+def test_a_small_batch_of_rows_that_are_alike_says_nothing_of_its_stream():
+    X = np.random.default_rng(0).normal(size=(100, 4))
+    X[1] = X[0] + 1e-9
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for batch in (slice(0, 2), slice(2, 100), slice(0, 2)):
+            head = NearestClassMean().partial_fit(X[batch], np.arange(100)[batch] % 2, classes=[0, 1])
+            head.partial_fit(X[batch], np.arange(100)[batch] % 2)
+
+
+def test_looking_at_outputs_takes_no_copy_of_coefficients():
+    coefs = np.zeros((2, 4000, 256), np.float32)
+    X = (1e-4 * np.random.default_rng(0).normal(size=(100, 256))).astype(np.float32)
+    tracemalloc.start()
+    with pytest.warns(UserWarning, match="too little for C=1: "):
+        tell_of_flat_outputs(X, np.arange(100), (coefs, coefs[..., 0]), lambda rows: rows, "C=1", "larger head.Cs")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2 * coefs[0].nbytes

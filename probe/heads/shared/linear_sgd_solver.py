@@ -110,7 +110,7 @@ class LinearSGDSolver(AnyHead):
             self.selection_["on"] = HELD_OUT
             return self
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
-        self._tell_of_flat_outputs(X)
+        self._tell_of_flat_outputs(X, codes)
         return self._keep(len(self.lrs) // 2)
 
     def check_parameters(self) -> None:
@@ -135,7 +135,7 @@ class LinearSGDSolver(AnyHead):
 
     def _search(self, X: Any, codes: Any, X_val: Any, val_codes: Any) -> Self:
         self.coefs_, self.intercepts_ = self._train(X, codes, self.lrs)
-        self._tell_of_flat_outputs(X)
+        self._tell_of_flat_outputs(X, codes)
         self.scores_, losses = self._judge(X_val, val_codes)
         best = int(np.lexsort((np.asarray(self.lrs), losses, -self.scores_))[0])
         searched = [{"lr": float(lr), "score": float(score)} for lr, score in zip(self.lrs, self.scores_, strict=True)]
@@ -147,11 +147,16 @@ class LinearSGDSolver(AnyHead):
             self.coef_, self.intercept_ = coefs[0], intercepts[0]
         return self
 
-    def _tell_of_flat_outputs(self, X: Any) -> None:
+    def _tell_of_flat_outputs(self, X: Any, codes: Any) -> None:
         """Warns where no learning rate was large enough for features as small as these."""
         if self.scaling != "standard":
             tell_of_flat_outputs(
-                X, self.coefs_, lambda rows: scale_rows(rows, self.scaling), f"lrs={list(self.lrs)}", "another head"
+                X,
+                codes if codes.ndim == 1 else None,
+                (self.coefs_, self.intercepts_),
+                lambda rows: scale_rows(rows, self.scaling),
+                f"lrs={list(self.lrs)}",
+                "head.scaling=standard, standardize=true, or another head",
             )
 
     def _train(self, X: Any, codes: Any, lrs: Sequence[float]) -> tuple[FloatArray, FloatArray]:

@@ -13,6 +13,7 @@ from probe.core.arrays import CHUNK_BYTES, RowStack, RowSubset, row_chunks
 from probe.core.base import IntArray
 from probe.core.device import resolve_device
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.core.magnitudes import tell_of_flat_outputs
 from probe.heads.linalg.eigen import HOLD_BYTES, read_rows, scale_rows
 from probe.heads.linalg.losses import KEEP_BYTES, LOGITS_BYTES
@@ -77,7 +78,7 @@ class MultinomialPath(LogisticPath):
         return len(self.Cs_)
 
     def _check_validation(self, X: Any, y: ArrayLike) -> tuple[Any, np.ndarray[Any, Any]]:
-        X, labels = self._check_rows(X, reset=False), np.asarray(y).reshape(-1)
+        X, labels = self._check_rows(X, reset=False), plain_array(y, "y").reshape(-1)
         if len(X) != len(labels):
             raise InputError(f"validation has {len(X)} rows and {len(labels)} labels: give one label per row")
         if not len(X):
@@ -99,15 +100,8 @@ class MultinomialPath(LogisticPath):
         back = np.argsort(order)
         self.coefs_path_, self.intercepts_path_ = coefs[back], intercepts[back]
         self._keep_steps(solutions, back)
-        if self.scaling != "standard":
-            tell_of_flat_outputs(
-                X,
-                self.coefs_path_,
-                lambda rows: scale_rows(rows, self.scaling),
-                f"C={self.Cs_.max():g}",
-                "larger head.Cs",
-            )
         del coefs, intercepts, solutions  # of many classes as large as all that a refit takes
+        self._tell_of_flat_outputs(X, codes)
         best = int(np.abs(np.log(self.Cs_)).argmin()) if val_codes is None else self._choose(X_val, val_codes)
         self.C_ = float(self.Cs_[best])
         self.coef_, self.intercept_ = self.coefs_path_[best], self.intercepts_path_[best]
@@ -116,6 +110,20 @@ class MultinomialPath(LogisticPath):
         if self.refit and val_codes is not None:
             self._refit(RowStack([X, X_val]), np.concatenate([codes, val_codes]))
         return self
+
+    def _tell_of_flat_outputs(self, X: Any, codes: IntArray) -> None:
+        """Warns where no C was large enough for features as small as these."""
+        if self.scaling != "standard":
+            # Heads that only solve with a bare path have no such parameter.
+            scaling = "" if type(self) is MultinomialPath else "head.scaling=standard, "
+            tell_of_flat_outputs(
+                X,
+                codes,
+                (self.coefs_path_, self.intercepts_path_),
+                lambda rows: scale_rows(rows, self.scaling),
+                f"C={self.Cs_.max():g}",
+                f"{scaling}standardize=true, or larger head.Cs",
+            )
 
     def _keep_steps(self, solutions: list[Solution], places: IntArray) -> None:
         """Keeps what the solver did for each C, of solutions in another order."""

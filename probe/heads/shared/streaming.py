@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
+from probe.core.given import plain_array
 from probe.core.magnitudes import check_features
 from probe.heads.shared.head import Head
 
@@ -26,12 +27,12 @@ def check_stream(head: Head, X: Any, y: ArrayLike, classes: ArrayLike | None, *,
             raise InputError(
                 f"classes={np.unique(classes)} differ from those of the first call, {head.classes_}: name the same"
             )
-    check_features(rows)
+    check_features(rows, warn=False)  # of a batch of few rows, what it varies by says nothing of the stream
     return rows, _known_codes(head, y, len(rows))
 
 
 def _known_codes(head: Head, y: ArrayLike, n_rows: int) -> IntArray:
-    labels = np.asarray(y).ravel()
+    labels = plain_array(y, "y").ravel()
     if len(labels) != n_rows:
         raise InputError(f"X has {n_rows} rows and y {len(labels)}: give one label per row")
     codes = head._validation_codes(labels)
