@@ -141,6 +141,7 @@ class Sweeper(BasicSweeper):
     def _goes_on_without_any(self, jobs: list[list[str]]) -> bool:
         """Whether `skip_unfit` is set for one of several jobs, none of which has a configuration that would say so."""
         assert self.hydra_context is not None
+        assert self.config is not None
         said = {tuple(line for line in job if line.lstrip("+").partition("=")[0] in SAYS) for job in jobs}
         try:
             loader = self.hydra_context.config_loader
