@@ -19,6 +19,9 @@ from probe.command.live import network_backbone
 from probe.core.errors import DoesNotFit, InputError
 from probe.datasets.sklearn import load
 
+# Features of networks that have not learnt anything vary too little for the default rates, which a warning says.
+pytestmark = pytest.mark.filterwarnings("ignore:features vary by")
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path, monkeypatch):

@@ -13,7 +13,6 @@ from probe.experiment.choosing import OF_FOLDS, fit, fit_on_folds, remarks
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.run import Run, run_once
 from probe.features.store import FeatureStore
-from probe.heads.gaussian_head import GaussianHead
 from probe.heads.linear import LinearProbe
 from probe.heads.ridge import RidgeProbe
 from probe.protocols.full import Full
@@ -72,15 +71,12 @@ def test_an_end_of_the_grid_and_ties_are_told() -> None:
     assert remarks(None) == remarks(searched({1: 0.5}, 1)) == []
 
 
-def test_scores_that_are_huge_or_no_number_on_a_fold_still_name_a_best() -> None:
-    X, y = np.random.default_rng(0).normal(size=(3, 6)), np.array([0.1, 2.0, -1.0])
-    head = fit_on_folds(GaussianHead(), X, y, np.arange(3), {})  # folds of two rows, which it fits without error
-    assert min(entry["score"] for entry in head.selection_["searched"]) < -1e10
-
+@pytest.mark.parametrize("score", [-1e300, -np.inf, np.nan])
+def test_scores_that_are_huge_or_no_number_on_a_fold_still_name_a_best(score: float) -> None:
     class Diverges(RidgeProbe):
         def fit_splits(self, *args: Any, **more: Any) -> Any:
             for trial in super().fit_splits(*args, **more):
-                trial.selection_["searched"][0]["score"] = np.nan
+                trial.selection_["searched"][0]["score"] = score
                 yield trial
 
     y, folds = np.tile(np.arange(3), 5), np.repeat(np.arange(5), 3)

@@ -17,7 +17,7 @@ SHIPPED = sorted((HEADS.parent / "oracles").glob("*.safetensors"))
 
 def released_tests(folder):
     """Runs the tests against released implementations over the files of a folder; what pytest says, line by line."""
-    modules = [str(path) for form in FORMS for path in TESTS.rglob(f"test_{form}.py")]
+    modules = [str(path) for path in TESTS.rglob("test_*.py") if "files_of(" in path.read_text()]
     command = [
         sys.executable,
         "-m",
