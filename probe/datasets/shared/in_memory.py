@@ -184,7 +184,8 @@ def _arrays(pair: tuple[Any, ...], part: str) -> tuple[Any, Any]:
     """Rows and labels of a partition, checked."""
     if len(pair) != 2:
         raise InputError(f"{part} is a tuple of {len(pair)}, expected a pair (X, y): give both")
-    pair = plain(pair[0], f"X of {part}", lazy=True), plain(pair[1], f"y of {part}")
+    X = pair[0] if isinstance(pair[0], str) else plain(pair[0], f"X of {part}", lazy=True)  # of a text `_texts` tells
+    pair = X, plain(pair[1], f"y of {part}")
     if (texts := _texts(pair[0], part)) is not None:
         labels = np.asarray(pair[1])
         return texts, _as_many(labels, texts, part)
