@@ -1,4 +1,4 @@
-"""Hydra's own sweeper, but that one sentence refuses jobs which cannot be composed, or they fail alone where asked."""
+"""Hydra's own sweeper, but that jobs which cannot be composed fail alone, and the others run."""
 
 from __future__ import annotations
 
@@ -19,15 +19,12 @@ from probe.command import sweep
 from probe.command.controls import controls_of
 from probe.command.explaining import explained
 from probe.command.scoped import Scoped, spread
-from probe.core.errors import InputError
 from probe.core.terminal import tell
 
 KEPT = 1000
 """Configurations of jobs that wait for their launcher; one weighs some 0.2 MB."""
-SAID = 3
-"""Different faults that one sentence lists."""
-SAYS = ("skip_unfit", "experiment")
-"""Overrides that may set `skip_unfit`."""
+
+
 NUMBERED = re.compile(r"([a-z_][\w.]*)=(0|[1-9]\d*)")
 
 
@@ -97,9 +94,9 @@ def with_numbers(pattern: Any, numbers: dict[str, str], job: list[str]) -> Any:
 
 
 class Sweeper(BasicSweeper):
-    """Composes every job ahead of the first, as Hydra does: where one has no configuration, none is started.
+    """Composes every job ahead of the first, as Hydra does, and leaves out what has no configuration.
 
-    With `skip_unfit=true` those jobs alone have failed. Controls that are asked for come behind all jobs.
+    Controls that are asked for come behind all jobs.
     """
 
     launch: ClassVar[sweep.Launch]
@@ -111,13 +108,10 @@ class Sweeper(BasicSweeper):
 
     def split_arguments(self, overrides: Any, max_batch_size: int | None) -> list[list[list[str]]]:  # type: ignore[override]
         self.controlled: list[list[str]] = []
-        self.uncomposed: list[sweep.Outcome] = []
-        self.goes_on = False
         batches = BasicSweeper.split_arguments(overrides, max_batch_size)
         if self.scoped:
             batches = [spread([job for batch in batches for job in batch], self.scoped)]
         composed = [[job for job in batch if self._composes(job)] for batch in batches]
-        self._refuse_or_note([job for batch in batches for job in batch])
         more = list(controls_of(self.controlled))
         sweep.plan(self.launch, [job for batch in [*batches, more] for job in batch])
         return [batch for batch in [*composed, more] if batch]
@@ -131,42 +125,13 @@ class Sweeper(BasicSweeper):
         try:
             config = self.hydra_context.config_loader.compose(self.config, job)  # type: ignore[attr-defined]
         except (HydraException, OmegaConfBaseException) as error:
-            self.uncomposed.append(sweep.Outcome(" ".join(job), "failed", error=explained(error)))
+            outcome = sweep.Outcome(" ".join(job), "failed", error=explained(error))
+            sweep.note_refused(self.launch, outcome)
+            tell(f"failed: {outcome.job}", f"  {outcome.error}", error=True)
             return False
-        self.goes_on |= bool(config.skip_unfit)
         if config.controls and config.control is None:
             self.controlled.append(job)
         return True
-
-    def _goes_on_without_any(self, jobs: list[list[str]]) -> bool:
-        """Whether `skip_unfit` is set for one of several jobs, none of which has a configuration that would say so."""
-        assert self.hydra_context is not None
-        assert self.config is not None
-        said = {tuple(line for line in job if line.lstrip("+").partition("=")[0] in SAYS) for job in jobs}
-        try:
-            loader = self.hydra_context.config_loader
-            return any(bool(loader.load_sweep_config(self.config, list(lines)).skip_unfit) for lines in said)
-        except (HydraException, OmegaConfBaseException):
-            return False
-
-    def _refuse_or_note(self, jobs: list[list[str]]) -> None:
-        """What becomes of jobs that have no configuration, once all were composed.
-
-        Raises:
-            InputError: They are not to be passed over.
-        """
-        others = len(self.uncomposed) < len(jobs)
-        if self.uncomposed and not (self.goes_on or (not others and self._goes_on_without_any(jobs))):
-            sentences = list(dict.fromkeys(str(outcome.error) for outcome in self.uncomposed))
-            more = f"; and {len(sentences) - SAID} more faults" if len(sentences) > SAID else ""
-            raise InputError(
-                f"{len(self.uncomposed)} of {len(jobs)} jobs cannot be composed, and none was started: "
-                f"{'; '.join(sentences[:SAID])}{more}"
-                f"{'; or set skip_unfit=true to run the others' if others else ''}"
-            )
-        for outcome in self.uncomposed:
-            sweep.note_refused(self.launch, outcome)
-            tell(f"failed: {outcome.job}", f"  {outcome.error}", error=True)
 
 
 def install(launch: sweep.Launch, scoped: Sequence[Scoped]) -> None:

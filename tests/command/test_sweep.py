@@ -196,35 +196,8 @@ def test_a_sweep_beside_a_sweep_keeps_its_failures_and_its_exit_code(tmp_path: P
 UNCOMPOSED = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=nosuch,ncm,lda", "head.metric=cosine,l1"]
 
 
-def test_jobs_that_cannot_be_composed_are_refused_before_the_first_is_started(tmp_path: Path) -> None:
+def test_jobs_that_cannot_be_composed_fail_alone_and_haunt_no_table(tmp_path: Path) -> None:
     process = popen(tmp_path, *UNCOMPOSED)
-    out, err = process.communicate()
-    assert process.returncode == 1
-    assert err.startswith("probe: 4 of 6 jobs cannot be composed, and none was started: there is no head=nosuch: ")
-    assert "; head has no metric: it is a setting of head=" in err
-    assert err.endswith("; or set skip_unfit=true to run the others\n")
-    assert err.count("\n") == 1
-    assert not out
-    assert not runs(tmp_path)
-
-
-@pytest.mark.parametrize("experiment", [False, True])
-def test_where_no_job_can_be_composed_no_remedy_is_offered_that_runs_none(tmp_path: Path, experiment: bool) -> None:
-    words = ["-m", "name=t", "backbone=identity", "dataset=iris", "head=nosuch,alsono"]
-    _, err = popen(tmp_path, *words).communicate()
-    assert err.startswith("probe: 2 of 2 jobs cannot be composed, and none was started: ")
-    assert "skip_unfit" not in err
-    process = popen(tmp_path, *words, "experiment=quickstart" if experiment else "skip_unfit=true")
-    out, err = process.communicate()
-    assert process.returncode == 1
-    assert "none was started" not in err
-    assert "there is no head=nosuch: " in err
-    assert "there is no head=alsono: " in err
-    assert " failed" in out
-
-
-def test_jobs_that_cannot_be_composed_fail_alone_where_asked_and_haunt_no_table(tmp_path: Path) -> None:
-    process = popen(tmp_path, *UNCOMPOSED, "skip_unfit=true")
     out, err = process.communicate()
     assert process.returncode == 1
     assert "Traceback" not in err
