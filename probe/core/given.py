@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,17 @@ def plain_array(given: Any, what: str, dtype: Any = None) -> NDArray[Any]:
         InputError: As `plain` does.
     """
     return np.asarray(plain(given, what), dtype=dtype)
+
+
+def plain_features(X: Any) -> Any:
+    """What `plain` leaves of features, or of each kind of a mapping of them; floats in files stay there.
+
+    Raises:
+        InputError: As `plain` does.
+    """
+    if isinstance(X, Mapping):
+        return {kind: plain(array, kind, lazy=True) for kind, array in X.items()}
+    return plain(X, "X", lazy=True)
 
 
 def _is_sparse(given: Any) -> bool:

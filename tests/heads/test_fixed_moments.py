@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import yaml
 from known_bayes import correlated_tokens
+from moment_rows import equal_means
 from places import ROOT
 from sklearn.base import clone
 from sklearn.decomposition import PCA
@@ -17,18 +18,6 @@ from probe.heads.linear import LinearProbe
 from probe.heads.shared.head import Head
 
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
-
-
-def equal_means(n, n_tokens=25, width=8, seed=0):
-    """Two classes of equal token means; in one of them the two halves of the channels are correlated."""
-    rng = np.random.default_rng(seed)
-    y = rng.integers(0, 2, n)
-    tokens = rng.standard_normal((n, n_tokens, width))
-    half = width // 2
-    mixed = (tokens[..., :half] + tokens[..., half:]) / np.sqrt(2)
-    tokens[..., half:] = np.where(y[:, None, None] == 1, mixed, tokens[..., half:])
-    tokens = tokens.astype(np.float32)
-    return {"pooled": tokens.mean(axis=1), "tokens": tokens}, y
 
 
 def small(**parameters):

@@ -15,7 +15,7 @@ from probe.core.arrays import CHUNK_BYTES, RowReader, RowSubset, Scaled, Unpacke
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
-from probe.core.given import as_numbers, plain, plain_array
+from probe.core.given import as_numbers, plain_array, plain_features
 from probe.core.kinds import KINDS
 from probe.core.lazy import Layers
 from probe.heads.shared import saving
@@ -172,7 +172,7 @@ class AnyHead(BaseEstimator):
         kind = self.consumes[0]
         if kind != "pooled":
             return self._check_kinds({kind: X}, reset=reset).arrays[kind]
-        X = plain(X, "X", lazy=True)
+        X = plain_features(X)
         if not is_lazy(X):
             kinds = [np.float64, np.float32, np.float16]
             X = validate_data(self, X, reset=reset, dtype=kinds, ensure_all_finite=False)
@@ -206,7 +206,7 @@ class AnyHead(BaseEstimator):
         kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
         if not isinstance(X, Mapping) or not set(kinds) <= set(X):
             raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
-        checked = {kind: plain(X[kind], kind, lazy=True) for kind in kinds}
+        checked = plain_features({kind: X[kind] for kind in kinds})
         arrays = {kind: array if is_lazy(array) else as_numbers(array, kind) for kind, array in checked.items()}
         for kind, array in arrays.items():
             if array.ndim != N_AXES.get(kind, array.ndim) or 0 in array.shape:
@@ -254,18 +254,12 @@ class AnyHead(BaseEstimator):
             splits: Rows to train on, and rows to choose on or None, for each.
             extras: Further arguments of `fit` with N entries, of which each clone gets those of its training rows.
         """
-        X, labels = self._given(X), plain_array(y, "y")
+        X, labels = plain_features(X), plain_array(y, "y")
         for train, chosen_on in splits:
             part = {name: value[train] for name, value in extras.items()}
             if chosen_on is not None:
                 part["validation"] = rows_of(X, chosen_on), labels[chosen_on]
             yield self._for_split().fit(rows_of(X, train), labels[train], **part)
-
-    def _given(self, X: Any) -> Any:
-        """Features of which parts can be taken, before they are checked as rows."""
-        if isinstance(X, Mapping):
-            return {kind: plain(array, kind, lazy=True) for kind, array in X.items()}
-        return plain(X, "X", lazy=True)
 
     def _for_split(self) -> Self:
         """The clone that the next split is fitted by."""
