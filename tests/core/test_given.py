@@ -134,7 +134,7 @@ def test_a_single_value_is_no_row(value):
         lambda: dataset_of({"train": (value, y)}),
     ):
         with pytest.raises(
-            InputError, match="is a single value, expected one for each row: give an array|X of train is one text"
+            InputError, match=r"is a single value, expected one for each row: give an array|X of train is one text"
         ):
             fit()
 
