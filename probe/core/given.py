@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -69,9 +69,14 @@ def plain_features(X: Any) -> Any:
     Raises:
         InputError: As `plain` does.
     """
-    if isinstance(X, Mapping):
+    if is_of_kinds(X):
         return {kind: plain(array, kind, lazy=True) for kind, array in X.items()}
     return plain(X, "X", lazy=True)
+
+
+def is_of_kinds(X: Any) -> TypeGuard[Mapping[str, Any]]:
+    """Whether features are a mapping from kinds to arrays; scipy's dictionary of sparse entries is a mapping too."""
+    return isinstance(X, Mapping) and not _is_sparse(X)
 
 
 def _is_sparse(given: Any) -> bool:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from probe.core.arrays import RowReader, row_chunks
 from probe.core.device import full_precision
 from probe.core.errors import InputError
+from probe.core.given import is_of_kinds
 from probe.heads.shared import att_svm, poolings
 from probe.heads.shared.base import AnyHead
 from probe.heads.shared.head import FloatArray, Validation, check_lazy
@@ -117,7 +118,7 @@ class AttentiveSolver(TogetherSolver):
 
     def _check_rows(self, X: Any, *, reset: bool) -> RowReader:
         """Tokens, and their mask where one is given, as a reader of rows."""
-        given = X.arrays if isinstance(X, RowReader) else X if isinstance(X, Mapping) else {"tokens": X}
+        given = X.arrays if isinstance(X, RowReader) else X if is_of_kinds(X) else {"tokens": X}
         rows = self._check_kinds(given, reset=reset)
         dropped = 0 if self.prefix else self.n_prefix_tokens
         check_patches(rows.arrays["tokens"].shape[1], dropped)

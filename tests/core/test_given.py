@@ -92,6 +92,21 @@ def test_sparse_labels_and_files_in_the_other_byte_order_are_refused(tmp_path):
         NearestClassMean().fit(np.load(tmp_path / "X.npy", mmap_mode="r"), y)
 
 
+@pytest.mark.parametrize("form", ["csr", "csc", "coo", "dok", "lil", "bsr", "dia"])
+def test_sparse_features_of_every_form_are_refused(form):
+    X, y = rows()
+    given = sparse.coo_array(X).asformat(form)  # a dok_array is a mapping, as features of several kinds are
+    for fit in (
+        lambda: NearestClassMean().fit(given, y),
+        lambda: NearestClassMean().fit(X, y).predict(given),
+        lambda: KNearest().fit(X, y, validation=(given, y)),
+        lambda: Attentive().fit(given, y),
+        lambda: dataset_of({"train": (given, y)}),
+    ):
+        with pytest.raises(InputError, match=r"is sparse, expected a dense array: make it one by toarray\(\)"):
+            fit()
+
+
 def test_in_the_other_byte_order_only_floats_that_stay_in_their_file_are_refused(tmp_path):
     X, y = rows()
     X = np.round(X)

@@ -15,7 +15,7 @@ from probe.core.arrays import CHUNK_BYTES, RowReader, RowSubset, Scaled, Unpacke
 from probe.core.base import IntArray
 from probe.core.errors import InputError
 from probe.core.finite import check_finite
-from probe.core.given import as_numbers, plain_array, plain_features
+from probe.core.given import as_numbers, is_of_kinds, plain_array, plain_features
 from probe.core.kinds import KINDS
 from probe.core.lazy import Layers
 from probe.heads.shared import saving
@@ -165,7 +165,7 @@ class AnyHead(BaseEstimator):
             for name in ("feature_mean_", "layers_", "layer_shares_"):
                 self.__dict__.pop(name, None)
             self._forget_calibration()
-        elif hasattr(self, "layers_") and isinstance(X, Mapping):
+        elif hasattr(self, "layers_") and is_of_kinds(X):
             X = self._of_layers(X)
         if len(self.consumes) > 1:
             return self._check_kinds(X, reset=reset)
@@ -203,8 +203,8 @@ class AnyHead(BaseEstimator):
 
     def _check_kinds(self, X: Any, *, reset: bool) -> RowReader:
         """Checks a mapping of one array per consumed kind; the widths are kept in `widths_` when `reset`."""
-        kinds, given = list(self.consumes), list(X) if isinstance(X, Mapping) else type(X).__name__
-        if not isinstance(X, Mapping) or not set(kinds) <= set(X):
+        kinds, given = list(self.consumes), list(X) if is_of_kinds(X) else type(X).__name__
+        if not is_of_kinds(X) or not set(kinds) <= set(X):
             raise InputError(f"{type(self).__name__} consumes {kinds}, got {given}: give X as a mapping of these kinds")
         checked = plain_features({kind: X[kind] for kind in kinds})
         arrays = {kind: array if is_lazy(array) else as_numbers(array, kind) for kind, array in checked.items()}
