@@ -23,6 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import logsumexp, ndtr, ndtri
 
+from probe.leaderboard.seed_cells import N_ALL, Cells
+
 FloatArray = NDArray[np.float64]
 LEVEL = 0.95
 SIMILARITIES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0)
@@ -33,9 +35,6 @@ LEAST_REST = 1e-4
 """Where rows hardly differ from seed to seed, the unit is this part of the scatter of the means."""
 N_LEARNT_FROM = 4000
 CHUNK_VALUES = 2**22
-N_ALL = 4000
-"""Up to so many means each is tested by itself."""
-N_NODES = 24
 MARGIN = 1e-3
 """Around bounds of the grid: the law of one mean is learnt from all others, which hang a little on its own seeds. The
 bounds at its nodes are as close: what lies between them is looked at one by one."""
@@ -187,7 +186,7 @@ class Law:
 
         Most errors are beyond the bounds of all cells, and need none of their own.
         """
-        cells = _Cells(rest / known, seeds / rest)
+        cells = Cells(rest / known, seeds / rest)
         units = error / np.sqrt(known)
         for k, tail in enumerate(tails):
             if tail > TINY:
@@ -200,7 +199,7 @@ class Law:
                 not_sure[near] = (units[near] >= of_cell_low) & ~sure[near]
                 yield k, (sure, not_sure)
 
-    def _begins(self, cells: _Cells, freedom: float, tail: float) -> tuple[FloatArray, FloatArray]:
+    def _begins(self, cells: Cells, freedom: float, tail: float) -> tuple[FloatArray, FloatArray]:
         """Bounds of the errors that have this tail at the nodes, of means whose known variance is 1."""
         shares, ratios = cells.shares, cells.ratios
         unit = np.ones(len(ratios))
@@ -211,25 +210,6 @@ class Law:
         )  # fmt: skip
         low, high = grid.around(tail, MARGIN)
         return low.reshape(len(shares), -1), high.reshape(len(shares), -1)
-
-
-class _Cells:
-    """M means on a grid of two numbers that each has.
-
-    Args:
-        share: (M,) rest / known.
-        ratio: (M,) seeds / rest.
-    """
-
-    def __init__(self, share: FloatArray, ratio: FloatArray):
-        self.shares, self.ratios = _nodes(share), _nodes(ratio)
-        self._share, self._ratio = share, ratio
-
-    def at(self, places: NDArray[Any], low: FloatArray, high: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """(P,) values of two rising functions at the lower and at the upper corner of the cells of some means."""
-        i = np.searchsorted(self.shares[1:-1], self._share[places], "right")
-        j = np.searchsorted(self.ratios[1:-1], self._ratio[places], "right")
-        return low[i, j], high[i + 1, j + 1]
 
 
 def learn(found: Variances, independent: float, outliers: float = 0.0) -> Law:
@@ -267,12 +247,6 @@ def _unit(found: Variances) -> tuple[FloatArray, FloatArray]:
 def _distinct(values: NDArray[Any]) -> NDArray[Any]:
     """The different values >= 0, sorted: of whole numbers without sorting all."""
     return np.flatnonzero(np.bincount(values)) if values.dtype.kind == "i" else np.unique(values)
-
-
-def _nodes(values: FloatArray) -> FloatArray:
-    """Quantiles of some of the values, from the least to the largest of all."""
-    some = np.quantile(values[:: max(1, len(values) // N_ALL)], np.linspace(0, 1, N_NODES))
-    return np.concatenate([[values.min()], some[1:-1], [values.max()]])
 
 
 def _grid(ratio: FloatArray, freedom: NDArray[Any]) -> FloatArray:
