@@ -1,8 +1,9 @@
 """Which code computes: the full path of a class, and a digest of its source where it is not this package's own.
 
 The package's own plug-ins say which numbers they give by a word, `recipe`, that is turned with the numbers. The source
-of others is read: the file, and what it imports from the folder that it is imported from, file by file; of installed
-packages the file alone. What was typed into a notebook is known by its text.
+of others is read: the file, and what it imports from the folder that it is imported from, file by file, but for this
+package's where it lies there; of installed packages the file alone. What was typed into a notebook is known by its
+text.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Thing = Any
 Parts = set[tuple[str, str]]
 """Name and digest of files, texts and values."""
 OWN = __name__.partition(".")[0]
+FOLDER = Path(__file__).resolve().parents[1]
 FIRST_RECIPE = "1"
 """The recipe of a plug-in that names none."""
 UNKNOWN = "unknown "
@@ -156,8 +158,7 @@ def _file(thing: Thing) -> Path | None:
 
 
 def _defines(file: Path, name: str) -> bool:
-    nodes = ast.walk(_tree(file.read_bytes()))
-    return any(isinstance(n, ast.ClassDef | ast.FunctionDef) and n.name == name for n in nodes)
+    return name in _told(file.read_bytes())[0]
 
 
 def _functions(thing: Thing) -> Iterator[FunctionType]:
@@ -178,12 +179,12 @@ def _root(thing: Thing, file: Path) -> Path:
 
 
 def _files(file: Path, root: Path) -> Parts:
-    """A file, and all that it imports from the root or from beside it."""
+    """A file, and all that it imports from the root or from beside it; who works in a clone has this package there."""
     found: dict[Path, str] = {}
     todo = [file.resolve()]
     while todo:
         path = todo.pop()
-        if path not in found:
+        if path not in found and not path.is_relative_to(FOLDER):
             content = path.read_bytes()
             found[path] = hash_bytes(content)
             todo += _imported(content, path, root) if path.suffix == ".py" else []
@@ -193,10 +194,10 @@ def _files(file: Path, root: Path) -> Parts:
 def _imported(content: bytes, path: Path, root: Path) -> list[Path]:
     """The files that a file imports, anywhere in it, from the root or from beside it."""
     found: list[Path | None] = []
-    for node in ast.walk(_tree(content)):
+    for node in _told(content)[1]:
         if isinstance(node, ast.Import):
             found += [_module(name.name, root, path.parent) for name in node.names]
-        elif isinstance(node, ast.ImportFrom):
+        else:
             folders = (path.parents[node.level - 1],) if node.level else (root, path.parent)
             base = f"{node.module}." if node.module else ""
             found += [_module(base + n.name, *folders) or _module(base.rstrip("."), *folders) for n in node.names]
@@ -213,13 +214,15 @@ def _module(name: str, *folders: Path) -> Path | None:
     return None
 
 
-@functools.lru_cache(maxsize=256)
-def _tree(content: bytes) -> ast.Module:
-    """What a file says; nothing where it is not Python of this version."""
+@functools.lru_cache(maxsize=4096)
+def _told(content: bytes) -> tuple[frozenset[str], tuple[ast.Import | ast.ImportFrom, ...]]:
+    """The names that a file defines, and what it imports; nothing where it is not Python of this version."""
+    nodes: list[ast.AST] = []
     with warnings.catch_warnings(), contextlib.suppress(SyntaxError, ValueError):
         warnings.simplefilter("ignore")
-        return ast.parse(content)
-    return ast.Module([], [])
+        nodes = list(ast.walk(ast.parse(content)))
+    defined = frozenset(n.name for n in nodes if isinstance(n, ast.ClassDef | ast.FunctionDef))
+    return defined, tuple(n for n in nodes if isinstance(n, ast.Import | ast.ImportFrom))
 
 
 def _texts(thing: Thing) -> Parts:

@@ -16,6 +16,7 @@ import torch
 from sklearn.svm import SVC
 
 from probe.backbones.module import ModuleBackbone
+from probe.core import source
 from probe.core.hashing import hash_bytes
 from probe.core.source import UNKNOWN, code_of, features_code_of, identity_of, is_unknown, source_digest
 from probe.features.layout import entry_identity
@@ -69,6 +70,15 @@ def typed(text: str, cell: str | None = None, **around: Any) -> dict[str, Any]:
 def test_a_file_alone_has_the_digest_of_its_bytes(write, tmp_path):
     own = write(mine=HEAD.format(factor=1)).Own
     assert source_digest(own) == hash_bytes((tmp_path / "mine.py").read_bytes())
+
+
+def test_who_works_in_a_clone_has_heads_of_the_same_code_after_an_upgrade(write, tmp_path, monkeypatch):
+    monkeypatch.setattr(source, "FOLDER", tmp_path / "clone")
+    text = "import clone.inner\nimport beside\nclass Own: pass\n"
+    digests = []
+    for files in ({}, {"clone/inner": "x = 2"}, {"beside": "x = 2"}):
+        digests.append(source_digest(write(**{"mine": text, "clone/inner": "x = 1", "beside": "x = 1", **files}).Own))
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_an_edit_is_other_code(write):
