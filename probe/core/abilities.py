@@ -83,6 +83,15 @@ class MeasuresFeatures(Protocol):
 
 
 @runtime_checkable
+class ChecksGroups(Protocol):
+    """A head that can refuse the groups of rows, and their labels, before any feature is there."""
+
+    def check_groups(self, groups: IntArray | None, labels: NDArray[Any], whose: str) -> Any:
+        """Raises `InputError` for rows that it can do nothing with; `whose` says which rows they are."""
+        ...
+
+
+@runtime_checkable
 class DrawsByStratum(Protocol):
     """A protocol that says whether it needs one class per row; those that say nothing do."""
 

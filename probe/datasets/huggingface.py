@@ -28,6 +28,7 @@ from probe.datasets.shared.shortening import Shortening
 from probe.datasets.shared.split_tables import fact_of
 from probe.datasets.shared.subsets import subset
 from probe.datasets.shared.text_rows import TextPartition
+from probe.datasets.shared.text_tables import JOINED, check_pair_as, pairs_apart
 
 
 def load(
@@ -52,6 +53,7 @@ def load(
     ordered: bool = False,
     text_column: str | None = None,
     pair_column: str | None = None,
+    pair_as: str = JOINED,
     span_columns: Sequence[str] | None = None,
     shorten: Sequence[str] | None = None,
     stop_words: str | Sequence[str] | None = None,
@@ -91,7 +93,8 @@ def load(
         ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
         text_column: Of sets of texts: by default the one of the names in `TEXT`, else the only one that holds strings;
             rows are texts where no column holds images, or where it is given.
-        pair_column, span_columns, shorten, stop_words, keep_words: Of sets of texts, see `probe.datasets.texts.load`.
+        pair_column, pair_as, span_columns, shorten, stop_words, keep_words: Of sets of texts, see
+            `probe.datasets.texts.load`.
         group_column: Rows of one document, patient, ... that no protocol divides, see `row_facts.FACTS`.
         session_column, hardness_column: What else is known of each row.
     """
@@ -109,6 +112,7 @@ def load(
     facts = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     taken = [*facts.values(), *label_columns(label_column), *label_columns(target_columns)]
     has_images = bool(image_column or mask_column or _images_of(features))
+    apart = check_pair_as(pair_as, pair_column, span_columns, group_column, test_fraction)
     of_texts = OfTexts(text_column, pair_column, span_columns, Shortening(shorten or (), stop_words, keep_words or ()))
     texts = of_texts.found_in(features, path, taken, has_images=has_images)
     image = (texts and texts.text) or _image_column(features, image_column, path, mask_column)
@@ -151,7 +155,10 @@ def load(
             else HuggingFacePartition(rows, image, labels, ids, _own(path))
         )
         table = table_of(rows, [column for column in facts.values() if column], path)
-        partitions[part] = know(partition, {f: fact_of(table, column, part) for f, column in facts.items()}, part)
+        read = know(partition, {f: fact_of(table, column, part) for f, column in facts.items()}, part)
+        partitions[part] = (
+            pairs_apart(read, labelled.target, part) if apart and isinstance(read, TextPartition) else read
+        )
     if test_fraction is not None:
         partitions |= _cut(partitions["train"], labelled.target, test_fraction)
     called, left_out = name or Path(path).name + (texts.suffix if texts else ""), _unused(opened, chosen)

@@ -20,7 +20,7 @@ from probe.datasets.shared.split_tables import Readers, column_of, fact_of, tabl
 from probe.datasets.shared.tables import Table, read_table
 from probe.datasets.shared.text_files import read_folder
 from probe.datasets.shared.text_rows import TextPartition
-from probe.datasets.shared.text_tables import TEXT, rows_of
+from probe.datasets.shared.text_tables import JOINED, TEXT, check_pair_as, pairs_apart, rows_of
 
 TYPED = (".jsonl", ".ndjson", ".parquet")
 """Endings of tables whose values have types; others hold words."""
@@ -31,6 +31,7 @@ def load(
     name: str | None = None,
     text_column: str | None = None,
     pair_column: str | None = None,
+    pair_as: str = JOINED,
     span_columns: Sequence[str] | None = None,
     label_column: str | Sequence[str] | None = None,
     separator: str | None = None,
@@ -62,7 +63,9 @@ def load(
         path: The table, or the folder.
         name: How tables call the dataset; the stem of the file or the folder's name by default.
         text_column: By default the one of the names in `TEXT`, else the only one that holds words.
-        pair_column: Of a second text, which the backbone reads behind the first.
+        pair_column: Of a second text.
+        pair_as: `joined`: the backbone reads it behind the first text, as cross-encoders do; `rows`: both are rows of
+            their own with the label of the pair, and the pair is a group, as bi-encoders are measured (`head=pairs`).
         span_columns: Two columns: the first character of a marked span of the text, and the one behind its last, for
             backbones that read at spans (`pooling=span`).
         label_column: By default the one of the names in `LABEL`. Where rows have several labels: several columns of
@@ -89,7 +92,7 @@ def load(
     """
     if path is None:
         raise InputError("dataset=texts needs a table or a folder, none is given: set dataset.path=<file or folder>")
-    source = Path(path).expanduser()
+    source, apart = Path(path).expanduser(), check_pair_as(pair_as, pair_column, span_columns, group_column)
     shorter = Shortening(shorten or (), stop_words, keep_words or ())
     called = name or (source.resolve().name if source.is_dir() else source.stem)
     called += f" ({shorter.name})" if shorter.name and name is None else ""
@@ -136,7 +139,9 @@ def load(
         rows = [shorter(row) for row in rows_of(table, part, text_key, pair_column, span_columns)]
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         numbered = [str(row) for row in range(len(rows))]
-        partitions[part] = know(TextPartition(rows, found.labels[part], numbered, found.target), facts, part)
+        read = TextPartition(rows, found.labels[part], numbered, found.target)
+        known_of = know(read, facts, part)
+        partitions[part] = pairs_apart(read, found.target, part) if apart else known_of
     told = left_out + shorter.told
     return make_dataset(
         called, found.names, partitions, target=found.target, left_out=told, rows="texts", ordered=ordered

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from probe.backbones.shared.views import MultiView
-from probe.core.abilities import MeasuresFeatures, Tapped
-from probe.core.base import Backbone, SplitProtocol
+from probe.core.abilities import ChecksGroups, MeasuresFeatures, Tapped
+from probe.core.base import Backbone, Split, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.kinds import KINDS, MEAN_OF_TOKENS, tap_of
 from probe.core.ragged import Uneven
@@ -16,13 +18,14 @@ from probe.core.rows import check_rows
 from probe.experiment.dense import grid_of_tokens
 from probe.experiment.identity import head_name
 from probe.experiment.reading import sources
-from probe.experiment.request import Run, Teacher
+from probe.experiment.request import Checked, Run, Teacher
 from probe.features.store import wrong_settings
 from probe.heads.shared.base import N_AXES
-from probe.protocols.shared.groups import groups_of
+from probe.protocols.shared.groups import groups_among, groups_of
 from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
+    from probe.experiment.transfer import Transfer
     from probe.heads.shared.base import AnyHead
 
 
@@ -177,7 +180,7 @@ def _single(head: AnyHead) -> str:
 
 def check_groups(request: Run) -> None:
     """Refuses a head that balances groups where the training rows name none, come in tasks, or calibrate."""
-    if not request.head.balances_groups:
+    if not request.head.balances_groups or isinstance(request.head, ChecksGroups):
         return
     name, dataset = head_name(request.head), request.dataset
     if groups_of(dataset) is None:
@@ -190,6 +193,21 @@ def check_groups(request: Run) -> None:
         raise DoesNotFit(
             f"head {name} balances the groups of all training rows, {what} fits without some: leave it out"
         )
+
+
+def check_drawn_groups(checked: Checked, split: Split, elsewhere: Transfer | None) -> None:
+    """Lets a head refuse the groups of the rows that train and test, which it looks at before there are features."""
+    own = checked.asked.dataset
+    head = checked.head.for_target(own.target.name)
+    if not isinstance(head, ChecksGroups):
+        return
+    tested = own if elsewhere is None else elsewhere.dataset
+    parts = {"training rows": (own, split.train)} if head.balances_groups else {}
+    for whose, (of, rows) in (parts | {"test rows": (tested, split.test)}).items():
+        labels = np.asarray(of.partitions[rows.partition].labels)[rows.indices]
+        if elsewhere is not None and of is tested and own.target.exclusive:
+            labels = elsewhere.codes[labels]
+        head.check_groups(groups_among(of, rows), labels, f"{whose} of dataset {of.name}")
 
 
 def check_measures(request: Run) -> None:

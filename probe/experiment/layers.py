@@ -215,7 +215,7 @@ def _trial(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any], target: Tar
     searched = [dict(candidate) for candidate in selection["searched"]]
     if searched and (selection["on"] == "validation" or selection["on"].endswith(FOLDS)):
         return Trial(max(candidate["score"] for candidate in searched), searched, judged)
-    shown = next(metric for metric in known().values() if metric.shown and target.name in metric.targets)
+    shown = next(m for m in known().values() if m.shown and m.reads == "rows" and target.name in m.targets)
     of_rows = score(judged().outputs, judged().labels, target.name)
     value = float(np.nanmean(-shown.badness(shown.rows(of_rows))))
     return Trial(value, [{"score": value}], judged)

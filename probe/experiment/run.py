@@ -17,6 +17,7 @@ from probe.core.files import Stamp
 from probe.experiment import calibration, forecast, identity
 from probe.experiment.checks import (
     check_calibrate,
+    check_drawn_groups,
     check_fit,
     check_groups,
     check_measures,
@@ -170,6 +171,7 @@ def draw(checked: Checked) -> Drawn:
     elsewhere = None if asked.test_on is None else transfer(asked.dataset, asked.test_on)
     if elsewhere:
         split = elsewhere.split(split)
+    check_drawn_groups(checked, split, elsewhere)
     held_out = None
     if asked.calibrate:
         level = None if has_masks(asked.dataset) else asked.conformal_level

@@ -17,7 +17,7 @@ from probe.core.errors import DoesNotFit, InputError
 from probe.core.intervals import Interval
 from probe.core.targets import Target
 from probe.experiment.dense import has_masks
-from probe.experiment.fitting import fit_head
+from probe.experiment.fitting import fit_head, groups_to_balance, predict_run
 from probe.experiment.identity import head_name, parts_of
 from probe.experiment.layers import read_rows
 from probe.experiment.reading import filled_in, sources
@@ -139,10 +139,11 @@ def _fit_and_score(drawn: Drawn, metrics: Sequence[str]) -> tuple[Mapping[str, I
     dataset = drawn.checked.asked.dataset
     rows = read_rows(drawn)
     started = time.perf_counter()
-    head = fit_head(clone(drawn.checked.head).for_target(dataset.target.name), rows)
+    unfitted = clone(drawn.checked.head).for_target(dataset.target.name)
+    head = fit_head(unfitted, rows, groups_to_balance(drawn, rows))
     seconds = time.perf_counter() - started
     if isinstance(head, MeasuresFeatures):
-        measures = head.measure(rows.test.X, rows.test.y, target=dataset.target.name)
+        _, measures = predict_run(head, drawn, rows)
         shown = [m for m in known().values() if m.reads in measures and (m.shown or m.name in metrics)]
         return evaluate.measure(measures, shown).metrics, seconds
     outputs = dataset.target.outputs(head, rows.test.X, len(dataset.class_names))

@@ -162,8 +162,12 @@ def _from_goals(
 
 
 def default_metrics(frame: pd.DataFrame) -> list[str]:
-    """The metrics that the runs are shown by: of each kind of target that some run has, that which is `shown`."""
-    shown = [metric.name for metric in known().values() if metric.shown]
+    """The metrics that the runs are shown by: of each kind of target that some run has, that which is `shown`.
+
+    Those of predictions come first.
+    """
+    every = sorted(known().values(), key=lambda metric: metric.reads != "rows")
+    shown = [metric.name for metric in every if metric.shown]
     return [name for name in shown if f"{METRIC}{name}" in frame.columns] or shown[:1]
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from probe.core.base import IntArray
 from probe.core.errors import InputError
-from probe.metrics.shared.intervals import FloatArray, Interval, between, mean_of, normal_half, wilson
+from probe.metrics.shared.intervals import FloatArray, Interval, mean_of, normal_half, wilson
 from probe.metrics.shared.metric import Metric, Statistic
-from probe.metrics.shared.orders import auroc_with_derivative, mean_precision_with_derivative
+from probe.metrics.shared.orders import auroc_with_derivative, interval_of_order, mean_precision_with_derivative
 from probe.metrics.shared.scores.one_class import RowScores
 
 RECIPE = "4"  # aurc by number and places of errors; "3" for orders not seen broken; "2" by log-odds
@@ -43,25 +43,16 @@ def _macro(order: Order, scores: RowScores) -> Statistic:
 def _macro_interval(order: Order, scores: RowScores) -> Interval:
     """The intervals of the classes, combined: a row out of order is so for its own class and that it is taken for.
 
-    Where an order is perfect, or nearly, its derivative shows little of its variance; there the largest that it may
-    have counts too, value (1 - value) / (rows of the rarer kind) (Birnbaum and Klose, "Bounds for the variance of the
-    Mann-Whitney statistic", 1957). The result is no narrower than the derivative of the mean says.
+    The result is no narrower than the derivative of the mean says.
     """
     present, parts = _of_classes(order, scores)
-    found = []
-    for k, (value, slopes) in zip(present, parts, strict=True):
-        positive = scores.labels == k
-        rarer = float(min(positive.sum(), (~positive).sum()))
-        found.append(between(value, slopes, rarer, _out_of_order(scores.class_log_odds[:, k], positive)))
+    found = [
+        interval_of_order(part, scores.class_log_odds[:, k], scores.labels == k)
+        for k, part in zip(present, parts, strict=True)
+    ]
     mean, half = mean_of(found, overlap=2.0), normal_half(np.mean([slopes for _, slopes in parts], axis=0))
     low, high = min(mean.low, mean.value - half), max(mean.high, mean.value + half)
     return Interval(mean.value, max(0.0, low), min(1.0, high))
-
-
-def _out_of_order(values: NDArray[Any], positive: BoolArray) -> float:
-    """Positive rows that score no higher than some other row, or other rows that score no lower than some positive."""
-    low, high = values[positive].min(), values[~positive].max()
-    return float(min((values[positive] <= high).sum(), (values[~positive] >= low).sum()))
 
 
 def auroc(scores: RowScores) -> Statistic:

@@ -12,11 +12,11 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import bdtr
 
 from probe.core.base import IntArray
-from probe.metrics.shared.influences import FISHER, LOGARITHM, SHARE_LEFT, Scale, above, concordance, studentized
+from probe.metrics.shared.correlations import kendall, pearson, spearman, varies
+from probe.metrics.shared.influences import FISHER, LOGARITHM, SHARE_LEFT, Scale, studentized
 from probe.metrics.shared.intervals import LEVEL, QUANTILES, FloatArray, Interval, mean_of
 from probe.metrics.shared.metric import OF_THE_TARGET, Metric, Statistic
 from probe.metrics.shared.scores.number import BesideTraining, NumberScores
@@ -72,37 +72,6 @@ def r2(true: FloatArray, predicted: FloatArray, centre: float | None = None) -> 
     return float(1 - A / B), ((spread - B) * A / B - (squares - A)) / (B * len(true))
 
 
-def pearson(true: FloatArray, predicted: FloatArray) -> Statistic:
-    """Correlation r = mean of u v, with u and v the numbers at mean 0 and variance 1."""
-    u, v = (_standard(values) for values in (true, predicted))
-    value = float((u * v).mean())
-    return value, (u * v - value * (u**2 + v**2) / 2) / len(u)
-
-
-def spearman(true: FloatArray, predicted: FloatArray) -> Statistic:
-    """Correlation of the ranks, of equal numbers the mean rank.
-
-    A row moves the ranks of all others too: rank_i = sum_j k(x_j, x_i) / N with k = 1 below, 1/2 where equal.
-    """
-    n = len(true)
-    ranks = [1 - above(values, np.full(n, 1 / n)) for values in (true, predicted)]
-    (u, v), deviations = map(_standard, ranks), [values.std() for values in ranks]
-    value = float((u * v).mean())
-    moved = above(true, v - value * u) / deviations[0] + above(predicted, u - value * v) / deviations[1]
-    return value, (u * v - value * (u**2 + v**2) / 2 + moved / n) / n
-
-
-def kendall(true: FloatArray, predicted: FloatArray) -> Statistic:
-    """Tau-b = A / sqrt(B C): of all pairs of rows A agree in order more than disagree, B and C are no ties."""
-    n = len(true)
-    pairs = np.stack([concordance(true, predicted), concordance(true, true), concordance(predicted, predicted)])
-    of_rows = pairs / (n - 1)
-    A, B, C = of_rows.mean(axis=1)
-    value = float(A / np.sqrt(B * C))
-    a, b, c = of_rows - of_rows.mean(axis=1, keepdims=True)
-    return value, 2 * (a / np.sqrt(B * C) - value * (b / B + c / C) / 2) / n
-
-
 def median_error(scores: NumberScores) -> Interval:
     """Median of |e|, between the order statistics that a binomial number of rows below it leaves; groups count as rows.
 
@@ -125,10 +94,6 @@ def _median(values: FloatArray) -> Interval:
     return Interval(float(np.median(values)), low, high)
 
 
-def _standard(values: FloatArray) -> FloatArray:
-    return (values - values.mean()) / values.std()
-
-
 def over_columns(statistic: Column, scores: NumberScores) -> Statistic:
     """Mean of a statistic over the columns, and of its derivatives."""
     parts = [statistic(*pair) for pair in zip(scores.labels.T, scores.predicted.T, strict=True)]
@@ -143,13 +108,8 @@ def r2_beside_training(scores: BesideTraining) -> Statistic:
     return float(np.mean([value for value, _ in parts])), np.mean([slopes for _, slopes in parts], axis=0)
 
 
-def _varies(values: NDArray[Any]) -> bool:
-    """Whether each column has two numbers, further apart than rounding."""
-    return bool((np.ptp(values, axis=0) > 1e-12 * np.abs(values).max(axis=0)).all())
-
-
 def _both_vary(scores: NumberScores) -> bool:
-    return len(scores.labels) > 2 and _varies(scores.labels) and _varies(scores.predicted)
+    return len(scores.labels) > 2 and varies(scores.labels) and varies(scores.predicted)
 
 
 def _in_columns(name: str, statistic: Column, scale: Scale, **more: Any) -> Metric:
@@ -160,7 +120,7 @@ def _in_columns(name: str, statistic: Column, scale: Scale, **more: Any) -> Metr
 
 
 METRICS = (
-    _in_columns("r2", r2, SHARE_LEFT, signed=True, shown=True, suits=lambda scores: _varies(scores.labels)),
+    _in_columns("r2", r2, SHARE_LEFT, signed=True, shown=True, suits=lambda scores: varies(scores.labels)),
     Metric(name="r2_against_training", reads="training", of_all=r2_beside_training, targets=("number",), signed=True,
            suits=lambda scores: bool((scores.rows.labels != scores.means).any(axis=0).all()),
            interval=lambda scores, means, seed: studentized(*r2_beside_training(scores), scores.rows.groups,

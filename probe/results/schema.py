@@ -56,6 +56,7 @@ ARRAYS = {
     "confusion": "(N, C, 3) int32, of masks: class, predicted class and pixels of each cell; cells of 0 pixels fill up",
     "boundary": "(N, 2) of masks: pixels near a change of labels that were predicted right, and all of them",
     "cluster": "(N, n_draws) int32, of head=clusters: number of the row's cluster in each draw",
+    "similarity": "(N,) float64, of head=pairs: of the pair that the row belongs to",
     "metric.<name>": "(N,) float32, what each row adds to a metric that does not follow from the arrays above",
 }
 FIELDS: dict[str, type] = {

@@ -20,6 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import check_estimator
 
+from probe.core.abilities import MeasuresFeatures
 from probe.core.arrays import RowSubset
 from probe.core.errors import InputError
 from probe.experiment.choosing import fit_on_folds
@@ -33,7 +34,7 @@ def heads():
     for path in sorted((CONF / "head").glob("*.yaml")):
         if "_target_" in OmegaConf.load(path):
             head = instantiate(OmegaConf.load(path), _convert_="all")
-            if "number" in head.fits and head.consumes == ("pooled",):
+            if "number" in head.fits and head.consumes == ("pooled",) and not isinstance(head, MeasuresFeatures):
                 given = (contract_case("heads", path.stem, "number_case") or dict)()
                 found[path.stem] = head.set_params(**given).for_target("number")
     return found

@@ -70,6 +70,11 @@ def test_pairs_and_spans_are_columns_too(tmp_path):
     path = saved(tmp_path / "pairs", columns)
     data = load(path, text_column="premise", pair_column="hypothesis", span_columns=["begin", "end"])
     assert data.partitions["train"][1] == Text("It shines", "dry", (3, 9))
+    apart = load(path, text_column="premise", pair_column="hypothesis", pair_as="rows").partitions["train"]
+    assert [apart[row] for row in range(4)] == ["It rains", "wet", "It shines", "dry"]
+    assert apart.groups.tolist() == ["train train:0"] * 2 + ["train train:1"] * 2
+    with pytest.raises(InputError, match=r"dataset\.test_fraction is given too: leave it out"):
+        load(path, text_column="premise", pair_column="hypothesis", pair_as="rows", test_fraction=0.5)
     with pytest.raises(
         InputError, match=r"shorten moves the characters of texts, and dataset\.span_columns marks some"
     ):

@@ -93,6 +93,41 @@ def test_pairs_and_spans_are_part_of_the_row(tmp_path):
             load(path, **columns, span_columns=columns_of_span)
 
 
+def test_pairs_are_two_rows_of_one_group_where_that_is_asked_for(tmp_path):
+    rows = [{"one": f"a {i}", "two": f"b {i}", "score": i / 2, "hard": 9 - i} for i in range(4)]
+    write(tmp_path / "sts" / "train.csv", rows)
+    write(tmp_path / "sts" / "test.csv", rows[:2])
+    columns = {"text_column": "one", "pair_column": "two", "target_columns": ["score"], "hardness_column": "hard"}
+    data = load(str(tmp_path / "sts"), **columns, pair_as="rows")
+    train, test = data.partitions["train"], data.partitions["test"]
+    assert [train[row] for row in range(4)] == ["a 0", "b 0", "a 1", "b 1"]
+    assert train.labels.tolist() == [0, 0, 0.5, 0.5, 1, 1, 1.5, 1.5]
+    assert train.ids[:3] == ["0a", "0b", "1a"]
+    assert train.hardness.tolist() == [9, 9, 8, 8, 7, 7, 6, 6]
+    assert train.groups[:4].tolist() == ["train 0", "train 0", "train 1", "train 1"]
+    assert not set(train.groups) & set(test.groups)
+    joined = load(str(tmp_path / "sts"), **columns).partitions["train"]
+    assert (
+        joined.fingerprint == load(str(tmp_path / "sts"), **columns, pair_as="joined").partitions["train"].fingerprint
+    )
+    assert joined.fingerprint != train.fingerprint
+    shorter = load(str(tmp_path / "sts"), **columns, pair_as="rows", shorten=["head:1"]).partitions["train"]
+    assert [shorter[row] for row in range(3)] == ["a", "b", "a"]
+
+
+def test_pairs_as_rows_are_refused_beside_what_makes_no_sense_with_them(tmp_path):
+    path = str(write(tmp_path / "pairs.csv", [{"text": f"a {i}", "two": f"b {i}", "label": i % 2} for i in range(4)]))
+    for given, told in (
+        ({"pair_as": "both"}, "pair_as is 'both', expected joined .* or rows"),
+        ({"pair_as": "rows", "pair_column": None}, r"dataset\.pair_column names no second one: set it to the column"),
+        ({"pair_as": "rows", "group_column": "label"}, r"dataset\.group_column is given too: leave it out"),
+        ({"pair_as": "rows", "span_columns": ["a", "b"]}, r"dataset\.span_columns is given too: leave it out"),
+    ):
+        with pytest.raises(InputError, match=told):
+            load(path, **{"pair_column": "two"} | given)
+    assert len(load(path, pair_column="two", pair_as="rows").partitions["train"]) == 8
+
+
 def test_several_labels_per_text(tmp_path):
     rows = [{"text": f"t{i}", "label": tags} for i, tags in enumerate(["a|b", "a", "", "b"])]
     data = load(str(write(tmp_path / "tags.csv", rows)), separator="|")

@@ -192,3 +192,30 @@ def test_from_easy_texts_to_hard_ones_by_a_column(tmp_path: Path, column: str) -
         return run.metrics["top1"].value
 
     assert top1("easy", "easy") > top1("easy", "hard")
+
+
+def test_pairs_of_texts_are_measured_by_their_similarity_where_they_are_rows_of_their_own(
+    files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PROBE_CACHE", str(tmp_path / "cache"))
+    rng = np.random.default_rng(0)
+    rows = []
+    for _ in range(40):
+        one, kept = rng.choice(WORDS, 8), int(rng.integers(0, 9))
+        two = [*one[:kept], *rng.choice(WORDS, 8 - kept)]
+        rows.append({"sentence1": " ".join(one), "sentence2": " ".join(two), "score": kept})
+    (tmp_path / "sts.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    columns = {"text_column": "sentence1", "pair_column": "sentence2", "target_columns": ["score"]}
+    asked: dict[str, Any] = {
+        "backbone": ("huggingface", {"name": str(files / "bert")}), "protocol": "holdout", "head": "pairs",
+    }  # fmt: skip
+    joined = ("texts", {"path": str(tmp_path / "sts.jsonl"), **columns})
+    with pytest.raises(
+        ProbeError, match=r"name none: set dataset\.pair_column and dataset\.pair_as=rows where a row of"
+    ):
+        probe.run(dataset=joined, **asked)
+    assert not (tmp_path / "cache").exists()
+    result = probe.run(dataset=("texts", {**joined[1], "pair_as": "rows"}), **asked)
+    assert result.metrics["pair_spearman"].value > 0.3
+    assert (np.unique(result.predictions["row"] // 2, return_counts=True)[1] == 2).all()

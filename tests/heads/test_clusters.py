@@ -95,7 +95,7 @@ def test_a_run_holds_measures_and_clusters_and_stands_in_the_table(tmp_path):
     run(request(tmp_path, NoHead(), dataset))
     records = read_folders([tmp_path / "runs"])
     assert not records.problems
-    table = build_table(records)  # by the metric that most runs share, since none is of all
+    table = build_table(records)  # of two measures the first by name of their families
     assert table.metric == "v_measure"
     assert sorted(table.ranking["head"]) == ["clusters", "clusters(metric=euclidean)"]
     assert any(note.startswith("Without v_measure: 1 run") for note in table.notes)

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from probe.core.base import IntArray
-from probe.metrics.shared.intervals import FloatArray
+from probe.metrics.shared.intervals import FloatArray, Interval, between
 from probe.metrics.shared.metric import Statistic
 
 BoolArray = NDArray[np.bool_]
@@ -80,6 +80,23 @@ def mean_precision_with_derivative(scores: NDArray[Any], hit: BoolArray, over: B
     slopes = a * (E / M - value) + h * from_here_on(a / M) - from_here_on(a * E / M**2)
     np.put_along_axis(derivative, order, slopes / n, axis=-1)
     return (float(value[0]) if value.ndim == 1 else value[:, 0]), derivative
+
+
+def interval_of_order(statistic: Statistic, scores: NDArray[Any], positive: BoolArray) -> Interval:
+    """The interval of a statistic of how scores order positive rows and others, such as the area under the ROC curve.
+
+    Where an order is perfect, or nearly, its derivative shows little of its variance; there the largest that it may
+    have counts too, value (1 - value) / (rows of the rarer kind) (Birnbaum and Klose, "Bounds for the variance of the
+    Mann-Whitney statistic", 1957).
+    """
+    rarer = float(min(positive.sum(), (~positive).sum()))
+    return between(*statistic, rarer, _out_of_order(scores, positive))
+
+
+def _out_of_order(scores: NDArray[Any], positive: BoolArray) -> float:
+    """Positive rows that score no higher than some other row, or other rows that score no lower than some positive."""
+    low, high = scores[positive].min(), scores[~positive].max()
+    return float(min((scores[positive] <= high).sum(), (scores[~positive] >= low).sum()))
 
 
 def risk_coverage(confidence: NDArray[Any], correct: BoolArray) -> tuple[FloatArray, FloatArray]:

@@ -48,8 +48,9 @@ class NumberScores:
 
     @classmethod
     def restored(cls, arrays: Mapping[str, NDArray[Any]]) -> NumberScores:
-        """The scores again."""
-        return cls(columns_of(arrays["label"]), columns_of(arrays["predicted"]))
+        """The scores again; of a run that predicts nothing the numbers alone."""
+        predicted = arrays.get("predicted", np.empty(0))
+        return cls(columns_of(arrays["label"]), columns_of(predicted))
 
 
 @dataclass(frozen=True)
