@@ -140,8 +140,8 @@ def load(
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         numbered = [str(row) for row in range(len(rows))]
         read = TextPartition(rows, found.labels[part], numbered, found.target)
-        known_of = know(read, facts, part)
-        partitions[part] = pairs_apart(read, found.target, part) if apart else known_of
+        know(read, facts, part)
+        partitions[part] = pairs_apart(read, found.target, part) if apart else read
     told = left_out + shorter.told
     return make_dataset(
         called, found.names, partitions, target=found.target, left_out=told, rows="texts", ordered=ordered

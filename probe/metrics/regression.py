@@ -2,7 +2,8 @@
 
 Each is computed for every column and averaged. Intervals are for new test rows, or new groups of these: Student's, on
 the scale where the statistic is nearly normal, see `probe.metrics.shared.influences`. In what follows e is the true
-number minus the predicted one, of N rows.
+number minus the predicted one, of N rows. `pearson` is the correlation of numbers, `spearman` that of their ranks, of
+equal numbers the mean rank, and `kendall` is tau-b; see `probe.metrics.shared.correlations`.
 """
 
 from __future__ import annotations

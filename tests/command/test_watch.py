@@ -309,3 +309,12 @@ def test_neighbours_and_measures_without_a_head_come_from_the_same_pass():
     result = probe.run((network(), PIXELS), "digits", "none", limit=60, quiet=True)
     (measured,) = (value for name, value in scores.items() if name.endswith("map"))
     assert measured == pytest.approx(result.metrics["retrieval_map"].value, abs=1e-5)
+
+
+def test_pairs_are_watched_with_the_groups_of_their_rows():
+    X = np.random.default_rng(0).integers(0, 256, (80, 8, 8), dtype=np.uint8)
+    X[1::4] = X[::4]  # every other pair is of one image
+    match, groups = np.arange(80) // 2 % 2 == 0, np.arange(80) // 2
+    digits = ((X, match.astype(np.int64)), {"groups": groups})
+    scores = watched(network(), heads=("pairs",), datasets=[digits], protocol="holdout", limit=None)(0)
+    assert [value for name, value in scores.items() if name.endswith("pairs/pair_average_precision")] == [1.0]
