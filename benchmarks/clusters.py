@@ -1,4 +1,4 @@
-"""Seconds of `head=clusters` on many rows, and how often its intervals hold what other rows, clustered anew, would give.
+"""Seconds of `head=clusters` on many rows, and how often its intervals hold what other rows, clustered anew, give.
 
     OMP_NUM_THREADS=1 python benchmarks/clusters.py [--rows 100000] [--width 768] [--classes 100]
     OMP_NUM_THREADS=1 python benchmarks/clusters.py --draws 150

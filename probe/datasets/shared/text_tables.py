@@ -93,7 +93,8 @@ def pairs_apart(whole: TextPartition, target: Target, part: str) -> TextPartitio
     ids = [f"{row}{side}" for row in whole.ids for side in "ab"]
     found = TextPartition(rows, np.repeat(whole.labels, 2, axis=0), ids, target)
     twice = {name: np.repeat(getattr(whole, name), 2) for name in FACTS if hasattr(whole, name)}
-    return know(found, twice | {"groups": np.repeat([f"{part} {row}" for row in whole.ids], 2)}, part)
+    know(found, twice | {"groups": np.repeat([f"{part} {row}" for row in whole.ids], 2)}, part)
+    return found
 
 
 def _texts(table: Table, column: str, part: str) -> list[str]:
