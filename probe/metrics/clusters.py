@@ -33,11 +33,14 @@ class ClusterScores:
         target: Name of what the labels are.
         labels: (N,) classes.
         clusters: (N, n_draws) numbers of their clusters, in each draw.
+        halves: (N, 2 P) the same of P pairs of halves of the rows that were clustered for themselves, side by side; -1
+            for rows of the other half.
     """
 
     target: str
     labels: IntArray
     clusters: IntArray
+    halves: IntArray
     logits: None = None
 
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -45,22 +48,56 @@ class ClusterScores:
         return {"label": self.labels.astype(np.int64), "cluster": self.clusters.astype(np.int32)}
 
     @cached_property
-    def measured(self) -> Mapping[str, tuple[Statistic, FloatArray]]:
-        """By metric: its mean over the draws with the derivative by row weight, and its values in each draw."""
+    def measured(self) -> Mapping[str, tuple[Statistic, float]]:
+        """By metric: its mean over the draws with the derivative by row weight, and its variance.
+
+        The derivative is that of clusters that stay as they are, brought to the length of the variance, in which they
+        do not: so a comparison of two runs goes by it too.
+        """
         parts: dict[str, list[Statistic]] = {name: [] for name in MEASURES}
-        classes = np.unique(self.labels, return_inverse=True)[1]
         for drawn in self.clusters.T:
-            clusters = np.unique(drawn, return_inverse=True)[1]
-            table = table_of(classes, clusters)
+            classes, clusters, table = _counted(self.labels, drawn)
             for name, measure in MEASURES.items():
                 value, cells = measure(table)
                 parts[name].append((value, cells[classes, clusters] / len(classes)))
-        return {name: _over_draws(of_draws) for name, of_draws in parts.items()}
+        return {name: _over_draws(of_draws, self._apart[name]) for name, of_draws in parts.items()}
+
+    @cached_property
+    def _apart(self) -> Mapping[str, FloatArray]:
+        """By metric, (P,) how far the halves of each pair are apart that have two classes and clusters each."""
+        found: dict[str, list[float]] = {name: [] for name in MEASURES}
+        for pair in self.halves.T.reshape(-1, 2, len(self.labels)):
+            tables = [_counted(self.labels[half >= 0], half[half >= 0])[2] for half in pair]
+            if min(*tables[0].shape, *tables[1].shape) > 1:
+                for name, measure in MEASURES.items():
+                    found[name].append(measure(tables[0])[0] - measure(tables[1])[0])
+        return {name: np.array(values) for name, values in found.items()}
 
 
-def _over_draws(parts: list[Statistic]) -> tuple[Statistic, FloatArray]:
-    values = np.array([value for value, _ in parts])
-    return (float(values.mean()), np.mean([slopes for _, slopes in parts], axis=0)), values
+def _counted(labels: IntArray, drawn: IntArray) -> tuple[IntArray, IntArray, FloatArray]:
+    """Classes and clusters, numbered from 0, and their table."""
+    classes, clusters = (np.unique(of, return_inverse=True)[1] for of in (labels, drawn))
+    return classes, clusters, table_of(classes, clusters)
+
+
+def _over_draws(parts: list[Statistic], apart: FloatArray) -> tuple[Statistic, float]:
+    """The mean of the draws, and its variance: for other rows, and for other starts.
+
+    Two halves differ by the variance of n / 2 rows twice, so a fourth of their square is that of all n, with clusters
+    that move with the rows and with half of what one start adds. What clusters that stay give is the least that is
+    taken. Both parts are widened to Student's quantile for as few values.
+    """
+    values, slopes = np.array([value for value, _ in parts]), np.mean([slopes for _, slopes in parts], axis=0)
+    stay = float((slopes**2).sum())
+    move = float((apart**2).mean()) / 4 * _widening(len(apart)) if len(apart) else 0.0
+    starts = float(values.var(ddof=1)) / len(values) * _widening(len(values) - 1) if len(values) > 1 else 0.0
+    variance = max(stay, move) + starts
+    return (float(values.mean()), slopes * np.sqrt(variance / stay) if stay > 0 else slopes), variance
+
+
+def _widening(freedom: int) -> float:
+    """Of a variance that is known by so many values."""
+    return float(stdtrit(freedom, QUANTILES[1]) / ndtri(QUANTILES[1])) ** 2
 
 
 def table_of(classes: IntArray, clusters: IntArray) -> FloatArray:
@@ -120,14 +157,14 @@ def clustering_accuracy(table: FloatArray) -> OfCells:
 
 
 MEASURES: Mapping[str, Callable[[FloatArray], OfCells]] = {
-    "v_measure": v_measure, "nmi": v_measure, "ami": ami, "ari": ari, "clustering_accuracy": clustering_accuracy,
+    "v_measure": v_measure, "ami": ami, "ari": ari, "clustering_accuracy": clustering_accuracy,
 }  # fmt: skip
 
 
 def _interval(name: str, n_each: float, signed: bool) -> Callable[[ClusterScores, FloatArray, int], Interval]:
-    """For new rows of the same clusters, and for how the draws scatter; not for how clusters move with the rows.
+    """For new rows, clustered anew from new starts.
 
-    Wilson's form, which has a width at 1 too, where the derivative shows none; of what may be below 0, from 1/2 on.
+    Wilson's form, which has a width at 1 too, where no row differs; of what may be below 0, from 1/2 on.
 
     Args:
         name: Of the metric.
@@ -136,14 +173,11 @@ def _interval(name: str, n_each: float, signed: bool) -> Callable[[ClusterScores
     """
 
     def interval(scores: ClusterScores, means: FloatArray, seed: int) -> Interval:
-        (value, slopes), values = scores.measured[name]
-        n = len(values)
-        # As a further row, whose square is added: what the draws leave open, Student's for their number.
-        scatter = values.std(ddof=1) / np.sqrt(n) * stdtrit(n - 1, QUANTILES[1]) / ndtri(QUANTILES[1]) if n > 1 else 0.0
-        both = np.append(slopes, scatter)
+        (value, _), variance = scores.measured[name]
+        error = np.sqrt([variance])
         if value >= 0.5 or not signed:
-            return between(value, both, n_each * len(slopes))
-        half = normal_half(both)
+            return between(value, error, n_each * len(scores.labels))
+        half = normal_half(error)
         return Interval(value, value - half, value + half)
 
     return interval
@@ -156,7 +190,6 @@ def _metric(name: str, n_each: float = 1.0, **more: Any) -> Metric:
 
 METRICS = (
     _metric("v_measure", shown=True, proportion=True),
-    _metric("nmi", proportion=True),
     _metric("ami", signed=True),
     _metric("ari", 0.5, signed=True),
     _metric("clustering_accuracy", proportion=True, unit="%"),

@@ -10,7 +10,7 @@ from probe.metrics.evaluate import measure
 from probe.metrics.shared.intervals import wilson
 
 ORACLES = {
-    "v_measure": oracle.v_measure_score, "nmi": oracle.normalized_mutual_info_score,
+    "v_measure": oracle.v_measure_score,
     "ami": oracle.adjusted_mutual_info_score, "ari": oracle.adjusted_rand_score,
 }  # fmt: skip
 
@@ -25,13 +25,17 @@ def drawn(n=200, n_classes=4, n_clusters=4, noise=0.3, seed=0):
 
 def scored(n_draws=1, **how):
     pairs = [drawn(**how)] + [drawn(**{**how, "noise": 0.1 * d}) for d in range(1, n_draws)]
-    return ClusterScores("one_class", pairs[0][0], np.stack([clusters for _, clusters in pairs], axis=1))
+    return scores_of(pairs[0][0], np.stack([clusters for _, clusters in pairs], axis=1))
+
+
+def scores_of(classes, clusters, halves=None):
+    return ClusterScores("one_class", classes, clusters, clusters[:, :0] if halves is None else halves)
 
 
 @pytest.mark.parametrize("n_clusters", [2, 4, 9])
 def test_values_are_those_of_scikit_learn(n_clusters):
     classes, clusters = drawn(n_clusters=n_clusters)
-    scores = ClusterScores("one_class", classes, clusters[:, None])
+    scores = scores_of(classes, clusters[:, None])
     found = {name: interval.value for name, interval in measure({"clusters": scores}).metrics.items()}
     assert set(found) == {*ORACLES, "clustering_accuracy"}
     for name, of_scikit_learn in ORACLES.items():
@@ -67,7 +71,7 @@ def weighted(name, classes, clusters, weights):
 @pytest.mark.parametrize("name", sorted(MEASURES))
 def test_derivatives_are_those_by_the_weight_of_each_row(name):
     classes, clusters = drawn(n=40)
-    (value, slopes), _ = ClusterScores("one_class", classes, clusters[:, None]).measured[name]
+    (value, slopes), _ = scores_of(classes, clusters[:, None]).measured[name]
     assert value == pytest.approx(weighted(name, classes, clusters, np.ones(40)))
     assert slopes.sum() == pytest.approx(0, abs=1e-12)
     for i in range(40):
@@ -78,7 +82,7 @@ def test_derivatives_are_those_by_the_weight_of_each_row(name):
 def test_what_clusters_are_called_and_the_order_of_rows_change_nothing():
     scores = scored(n_draws=3)
     order = np.random.default_rng(1).permutation(200)
-    other = ClusterScores("one_class", 3 - scores.labels[order], 70 - 5 * scores.clusters[order])
+    other = scores_of(3 - scores.labels[order], 70 - 5 * scores.clusters[order])
     for name, interval in measure({"clusters": other}).metrics.items():
         expected = measure({"clusters": scores}).metrics[name]
         assert vars(interval) == pytest.approx(vars(expected), abs=1e-12)
@@ -86,7 +90,7 @@ def test_what_clusters_are_called_and_the_order_of_rows_change_nothing():
 
 def test_clusters_that_are_the_classes_score_1_with_a_width():
     classes, _ = drawn()
-    perfect = ClusterScores("one_class", classes, 3 - classes[:, None].repeat(2, axis=1))
+    perfect = scores_of(classes, 3 - classes[:, None].repeat(2, axis=1))
     found = measure({"clusters": perfect})
     for name, interval in found.metrics.items():
         assert interval.value == pytest.approx(1)
@@ -104,12 +108,37 @@ def test_clusters_by_chance_share_nothing_beyond_chance():
 
 def test_draws_are_averaged_and_their_scatter_widens_the_interval():
     scores = scored(n_draws=3)
-    alone = [measure({"clusters": ClusterScores("one_class", scores.labels, c[:, None])}) for c in scores.clusters.T]
+    alone = [measure({"clusters": scores_of(scores.labels, c[:, None])}) for c in scores.clusters.T]
     found = measure({"clusters": scores})
     for name, interval in found.metrics.items():
         assert interval.value == pytest.approx(np.mean([one.metrics[name].value for one in alone]))
-        np.testing.assert_allclose(found.rows[name], np.mean([one.rows[name] for one in alone], axis=0), atol=1e-12)
+        together, mean = found.rows[name] - interval.value, np.mean([one.rows[name] for one in alone], axis=0)
+        np.testing.assert_allclose(together, (mean - interval.value) * (together.std() / mean.std()), atol=1e-12)
         assert interval.high - interval.low > max(one.metrics[name].high - one.metrics[name].low for one in alone)
+
+
+def test_halves_that_differ_widen_the_interval_and_the_part_of_every_row():
+    classes, clusters = drawn()
+    half = np.random.default_rng(2).permutation(200) < 100
+    alike = np.stack([np.where(half, classes, -1), np.where(half, -1, classes)], axis=1)
+    worse = alike.copy()
+    worse[~half, 1] = drawn(noise=0.8)[1][~half]
+    stay, same, moved = (scores_of(classes, clusters[:, None], halves) for halves in (None, alike, worse))
+    for name in MEASURES:
+        assert same.measured[name][1] == stay.measured[name][1]
+        (_, slopes), variance = moved.measured[name]
+        assert variance > 20 * stay.measured[name][1]
+        assert (slopes**2).sum() == pytest.approx(variance)
+        low, high = (measure({"clusters": scores}).metrics[name].low for scores in (moved, stay))
+        assert low < high - 0.05
+
+
+def test_halves_of_one_class_tell_nothing():
+    classes, clusters = drawn()
+    halves = np.stack([np.where(classes == 0, clusters, -1), np.where(classes == 0, -1, clusters)], axis=1)
+    assert scores_of(classes, clusters[:, None], halves).measured["ari"][1] == pytest.approx(
+        scores_of(classes, clusters[:, None]).measured["ari"][1]
+    )
 
 
 def test_intervals_hold_the_measures_of_the_population_of_the_clusters():
