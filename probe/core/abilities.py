@@ -113,6 +113,13 @@ class DrawsByShown(Protocol):
 
 
 @runtime_checkable
+class TestsAlone(Protocol):
+    """A protocol that says whether it wants training rows where nothing is learnt; those that say nothing do."""
+
+    wants_train: bool
+
+
+@runtime_checkable
 class Grouped(Protocol):
     """A partition whose rows belong to groups, (N,), which are not to be torn apart."""
 

@@ -74,11 +74,16 @@ class Dataset:
     def fingerprint(self) -> str:
         return digest([self.class_names, {name: p.fingerprint for name, p in self.partitions.items()}])
 
+    @property
+    def leading(self) -> Partition:
+        """The partition that shows what its rows are like: train, or test where nothing is learnt."""
+        return self.partitions["train" if self.target.learnt else "test"]
+
     def faults(self) -> list[str]:
         """What makes it useless to a measurement, a clause each."""
         found = self.target.name_faults(self.class_names)
-        if "train" not in self.partitions:
-            found.append(f"it has no partition train, only {sorted(self.partitions)}")
+        if (needed := "train" if self.target.learnt else "test") not in self.partitions:
+            found.append(f"it has no partition {needed}, only {sorted(self.partitions)}")
         for name, partition in self.partitions.items():
             found += self.target.faults(name, np.asarray(partition.labels), self.class_names, partition.ids)
         return found

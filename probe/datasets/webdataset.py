@@ -4,25 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
-from functools import cached_property
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike
-from PIL import Image
-
-from probe.core.base import Dataset, IntArray, digest
+from probe.core.base import Dataset
 from probe.core.errors import InputError
-from probe.core.files import remembered
-from probe.core.hashing import hash_bytes
-from probe.core.images import EXTENSIONS, read_image
+from probe.core.images import EXTENSIONS
+from probe.datasets.shared.caption_rows import Texts, captioned, check_no_labels, texts_in
 from probe.datasets.shared.columns import Role, required
 from probe.datasets.shared.labels import encode_labels, numbers_or_names, read_class_names, target_of
-from probe.datasets.shared.partitions import check_lengths, make_dataset
+from probe.datasets.shared.partitions import make_dataset
 from probe.datasets.shared.shards import Place, Sample, contents, expand, index
 from probe.datasets.shared.sources import holds, unused_files
+from probe.datasets.shared.tar_rows import TarPartition
 
 PARTITIONS = {"train": ("train", "training"), "test": ("test",), "validation": ("validation", "val", "valid")}
 KEY = Role("the classes", "label_key", ("cls",), ("label", "class", "txt", "json"), kind="files")
@@ -30,46 +25,6 @@ FIELD = Role(
     "the classes", "label_key", ("json.label",), ("json.cls", "json.class", "json.class_name", "json.target"),
     kind="fields",
 )  # fmt: skip
-
-
-class TarPartition:
-    """Images at known places in shards, read and decoded when asked for."""
-
-    def __init__(self, shards: Sequence[Path], images: ArrayLike, ids: Sequence[str], labels: IntArray):
-        self.shards, self.labels, self.ids = list(shards), labels, list(ids)
-        self._images = np.array(images, dtype=np.int64).reshape(-1, 3)
-        check_lengths({"images": len(self._images), "labels": len(self.labels), "ids": len(self.ids)})
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of encoded images, ids and labels, in order."""
-        return digest([self.row_digests(), self.ids, self.labels.tolist()])
-
-    def subset(self, rows: IntArray) -> TarPartition:
-        """Some of the rows; the others are not read for its fingerprint."""
-        return TarPartition(self.shards, self._images[rows], [self.ids[row] for row in rows], self.labels[rows])
-
-    def row_digests(self) -> list[str]:
-        """Digest of each row's encoded image: copies of an image have equal ones."""
-        return self._row_digests
-
-    @cached_property
-    def _row_digests(self) -> list[str]:
-        def compute() -> list[str]:
-            places = (Place(*(int(value) for value in place)) for place in self._images)
-            return [hash_bytes(content) for content in contents(self.shards, places)]
-
-        return remembered(f"images {hash_bytes(self._images)}", self.shards, compute)
-
-    def _encoded(self, row: int) -> bytes:
-        shard, offset, size = (int(value) for value in self._images[row])
-        return b"".join(contents(self.shards, [Place(shard, offset, size)]))
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, row: int) -> Image.Image:
-        return read_image(self._encoded(int(row)), f"{self.ids[row]} (row {row})")
 
 
 def load(
@@ -84,14 +39,17 @@ def load(
     ignore_label: int | str | None = None,
     map_labels: bool = False,
     ordered: bool = False,
+    caption_key: str | None = None,
 ) -> Dataset:
     """Reads uncompressed shards; needs `pip install 'probe-bench[webdataset]'`.
 
-    Labels that are all whole numbers are class numbers, others names.
+    Labels that are all whole numbers are class numbers, others names. In a folder whose `dataset_type.txt` says
+    `retrieval`, as CLIP_benchmark writes it, samples have captions (`txt`) in their place.
 
     Args:
         path: Folder with `train-*.tar`, `test-*.tar` and, optionally, `val-*.tar`, perhaps with a word in front, such
-            as `imagenet-train-0.tar`; without test, validation tests; shards that name no partition are train.
+            as `imagenet-train-0.tar`, or with `*.tar` in folders of these names; without test, validation tests; shards
+            that name no partition are train.
         name: How tables call the dataset; the folder's name by default.
         train: Shards below `path` instead, with braces for ranges: `a-{000000..000146}.tar`, or a list of such.
         test: Likewise.
@@ -103,8 +61,16 @@ def load(
         ignore_label: A number or a name whose rows are left out, such as -1.
         map_labels: Take numbers as labels that do not run from 0 on, in ascending order.
         ordered: Whether the classes are grades, from low to high.
+        caption_key: Extension of the captions, one in each line, such as `txt`, or `json.captions` for a field of
+            `json`, a text or a list of texts. The partition test is read alone then.
     """
-    root, found, left_out = _shards(path, {"train": train, "test": test, "validation": validation})
+    asked = {"train": train, "test": test, "validation": validation}
+    caption_key = caption_key or _declared(path, label_key)
+    root, found, left_out = _shards(path, asked, learnt=caption_key is None)
+    if caption_key is not None:
+        of_labels = {"label_key": label_key, "class_names": class_names, "ignore_label": ignore_label}
+        check_no_labels("caption_key", {**of_labels, "map_labels": map_labels, "ordered": ordered})
+        return _with_captions(name or root.resolve().name, found, image_key, caption_key, left_out)
     indexed = {part: index(shards) for part, shards in found.items()}
     samples = {part: of_part for part, (of_part, _) in indexed.items()}
     if n_links := sum(n for _, n in indexed.values()):
@@ -129,12 +95,37 @@ def load(
     )
 
 
+def _declared(path: str | None, label_key: str | None) -> str | None:
+    """The key of the captions of a set that says of itself that it has such."""
+    says = Path(path or ".").expanduser() / "dataset_type.txt"
+    is_retrieval = label_key is None and says.is_file() and says.read_text().strip() == "retrieval"
+    return "txt" if is_retrieval else None
+
+
+def _with_captions(
+    name: str, found: dict[str, list[Path]], image_key: str | None, key: str, left_out: list[str]
+) -> Dataset:
+    """The partition that tests; training shards are not opened."""
+    shards = found["test"] if "test" in found else found["train"]
+    unread = [] if shards is found.get("train") else found.get("train", [])
+    samples, n_links = index(shards)
+    images = _images(shards, samples, image_key)
+    read = _contents_of_labels(shards, samples, key, "caption_key")
+    field = key.removeprefix("json.") if key.startswith("json.") else None
+    values = [(where, _field(value, field, where) if field else value) for where, value in read]
+    texts: list[Texts] = [texts_in(v.splitlines() if isinstance(v, str) else v, f"the {w}") for w, v in values]
+    ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples, images, strict=True)]
+    left_out += [f"{n_links} links in shards"] * bool(n_links)
+    left_out += [f"{len(unread)} training shards, from which nothing is learnt"] * bool(unread)
+    return captioned(name, {"test": texts}, lambda part, counts: TarPartition(shards, images, ids, counts), left_out)
+
+
 Shards = tuple[Path, dict[str, list[Path]], list[str]]
 """The folder, the shards of each partition, and what is left out."""
 
 
-def _shards(path: str | None, asked: dict[str, str | Sequence[str] | None]) -> Shards:
-    if path is None and not asked["train"]:
+def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], learnt: bool = True) -> Shards:
+    if path is None and not (asked["train"] or (asked["test"] and not learnt)):
         raise InputError(
             "dataset=webdataset needs shards, none are given: set dataset.path=<folder with train-*.tar and test-*.tar>"
         )
@@ -147,6 +138,7 @@ def _shards(path: str | None, asked: dict[str, str | Sequence[str] | None]) -> S
             [root / file for spec in ([given] if isinstance(given, str) else given) for file in expand(spec)]
             if given
             else sorted(f for f in root.glob("*.tar") if pattern.fullmatch(f.name))
+            or sorted(f for word in names for f in (root / word).glob("*.tar"))
         )
     every = sorted(f for f in root.glob("*.tar") if not f.name.startswith("."))
     if not any(found.values()):
@@ -156,7 +148,7 @@ def _shards(path: str | None, asked: dict[str, str | Sequence[str] | None]) -> S
     missing = [shard for shards in found.values() for shard in shards if not shard.is_file()]
     if missing:
         raise InputError(f"{len(missing)} shards are no files, the first is {missing[0]}: mend the names or the ranges")
-    if not found["train"]:
+    if not found["train"] and (learnt or not found["test"]):
         raise InputError(
             f"{holds(root)}, expected train-*.tar and test-*.tar (or val-*.tar): give the folder that holds them, or "
             "name the shards in dataset.train and dataset.test"
@@ -202,14 +194,16 @@ def _label_key(root: Path, samples: Sequence[Sample], asked: str | None) -> str:
     return required(KEY, f"{root}, in its training shards,", there)
 
 
-def _contents_of_labels(shards: Sequence[Path], samples: Sequence[Sample], key: str) -> list[tuple[str, Any]]:
+def _contents_of_labels(
+    shards: Sequence[Path], samples: Sequence[Sample], key: str, parameter: str = "label_key"
+) -> list[tuple[str, Any]]:
     """What stands in the label file of each sample: its text, or what JSON makes of it; by the name of the file."""
     extension = _extension(key)
     for sample in samples:
         if extension not in sample.files:
             raise InputError(
                 f"sample {sample.key} of {_shard(shards, sample)} has no {extension} file, only "
-                f"{', '.join(sample.files)}: set dataset.label_key to an extension that every sample has"
+                f"{', '.join(sample.files)}: set dataset.{parameter} to an extension that every sample has"
             )
     read = contents(shards, [sample.files[extension] for sample in samples])
     return [

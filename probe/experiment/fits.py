@@ -12,7 +12,7 @@ import numpy as np
 
 from probe import heads, protocols
 from probe.core import targets
-from probe.core.abilities import DrawsByShare, DrawsByShown, DrawsByStratum
+from probe.core.abilities import DrawsByShare, DrawsByShown, DrawsByStratum, TestsAlone
 from probe.core.base import Dataset, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
@@ -41,7 +41,8 @@ def check_target(request: Run) -> None:
         return
     if not _draws(protocol, target):
         choice = _plugins(protocols, lambda kind: isinstance(kind, SplitProtocol) and _draws(kind, target))
-        raise InputError(f"{has}, protocol {protocol.name} draws by class: choose {_listing('protocol', choice)}")
+        does = "draws by class" if target.learnt else "draws training rows"
+        raise InputError(f"{has}, protocol {protocol.name} {does}: choose {_listing('protocol', choice)}")
     if target.name == "labels":
         _check_unknown(request, has)
     others: dict[str, Any] = {"head.teacher": request.teacher}
@@ -82,6 +83,8 @@ def _stands_in(kind: Any, target: Target) -> bool:
 
 def _draws(protocol: Any, target: Target) -> bool:
     """Whether a protocol, or a class of such, draws by what takes the place of classes."""
+    if not target.learnt:
+        return isinstance(protocol, TestsAlone) and protocol.wants_train is False
     if target.even and isinstance(protocol, DrawsByShare) and protocol.by_share is True:
         return True
     if target.shows_several and isinstance(protocol, DrawsByShown) and protocol.by_shown is True:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from probe.core.abilities import MeasuresFeatures
-from probe.core.base import Rows
+from probe.core.base import IntArray, Rows
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
 from probe.experiment.dense import prediction, tallies
@@ -61,7 +61,7 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
     """Fits the head of a run on its training rows, all at once or task by task, and predicts the test rows."""
     drawn, asked = named.drawn, named.drawn.checked.asked
     clocks = [time.perf_counter()]
-    unfitted, tasks, extras = with_prompts(drawn.checked), None, {}
+    unfitted, tasks, extras = with_prompts(drawn.checked, rows.test.rows), None, {}
     head, target, n_classes = clone(unfitted), asked.dataset.target, len(asked.dataset.class_names)
     if isinstance(asked.protocol, ComesInTasks):
         tasks = fit_tasks(head, asked, rows)
@@ -112,12 +112,13 @@ def fit_head(head: AnyHead, rows: ReadRows, extras: Mapping[str, Any] = NO_EXTRA
     return fit(head, (rows.train.X, rows.train.targets), validation, rows.train.in_views(rows.folds), extras)
 
 
-def with_prompts(checked: Checked) -> AnyHead:
-    """The head, with the features of the texts of its classes where it reads texts."""
+def with_prompts(checked: Checked, tests: IntArray) -> AnyHead:
+    """The head, with the features of its texts where it reads some: of its classes, or of the rows that test."""
     if checked.prompts is None:
         return checked.head
     head: AnyHead = clone(checked.head)
     asked = checked.asked
     progress = asked.features.get("progress", True)
-    filled = checked.prompts.filled_in(head.get_params(deep=False), asked.store, asked.device, progress=progress)
+    asks = head.get_params(deep=False)
+    filled = checked.prompts.filled_in(asks, asked.store, asked.device, tests, progress=progress)
     return head.set_params(**filled)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Container, Mapping
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,36 +13,16 @@ from probe.backbones.shared.views import MultiView
 from probe.core.abilities import ReadsTexts
 from probe.core.base import Backbone, Dataset, IntArray, TextTower, digest
 from probe.core.errors import DoesNotFit
-from probe.core.hashing import hash_arrays
 from probe.core.source import identity_of
+from probe.core.targets.captions import HasCaptions
 from probe.datasets.shared.text_rows import TextPartition
+from probe.experiment.captions import CaptionTexts
 from probe.experiment.identity import head_name
+from probe.experiment.token_rows import PARTITION, TokenRows
 
 if TYPE_CHECKING:
     from probe.features.store import FeatureStore
     from probe.heads.shared.head import Head
-
-PARTITION = "texts"
-
-
-@dataclass(frozen=True)
-class TokenRows:
-    """Tokenised texts as a partition: (n, L) tokens, the class of each, the texts as ids."""
-
-    tokens: IntArray
-    labels: IntArray
-    ids: tuple[str, ...]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of tokens, labels and texts: another tokenizer makes other rows."""
-        return digest([hash_arrays({"tokens": self.tokens, "labels": self.labels}), list(self.ids)])
-
-    def __len__(self) -> int:
-        return len(self.tokens)
-
-    def __getitem__(self, row: int) -> IntArray:
-        return self.tokens[row]
 
 
 @dataclass(frozen=True)
@@ -76,9 +55,9 @@ class Prompts:
         return words
 
     def filled_in(
-        self, asks: Container[str], store: FeatureStore, device: str, *, progress: bool = True
+        self, asks: Container[str], store: FeatureStore, device: str, rows: IntArray, *, progress: bool = True
     ) -> dict[str, Any]:
-        """The parameters of a head that a run fills in, those among them that it asks for."""
+        """The parameters of a head that a run fills in, those among them that it asks for, whatever rows it tests."""
         found: dict[str, Any] = {
             "class_features": self.class_features(store, device, progress=progress),
             "temperature": self.temperature,
@@ -110,8 +89,10 @@ def is_apart(thing: Any) -> bool:
     return bool(getattr(thing, "apart", False))
 
 
-def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[str, str]) -> Prompts | None:
-    """The prompts of a head that reads texts, None for any other.
+def prompts_of(
+    head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[str, str]
+) -> Prompts | CaptionTexts | None:
+    """The prompts of a head that reads texts, or the captions of the test rows; None for any other head.
 
     Raises:
         DoesNotFit: The backbone has no text tower, or another layer than its pooled features is read.
@@ -149,6 +130,8 @@ def prompts_of(head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[
             f"head {name} reads the state at the mask, backbone {backbone.name} gives another: set "
             "backbone.pooling=mask and a backbone.template with its mask token, or head=label_words"
         )
+    if isinstance(tested := dataset.partitions.get("test"), HasCaptions):
+        return CaptionTexts.of(tower, dataset.name, tested)
     texts = head.prompts(dataset.class_names)
     labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])
     flat = tuple(text for of_class in texts for text in of_class)

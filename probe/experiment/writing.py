@@ -16,6 +16,7 @@ from probe.core.device import device_name
 from probe.core.errors import InputError
 from probe.core.writing import writing
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
+from probe.experiment.captions import CaptionTexts
 from probe.experiment.choice import Chosen
 from probe.experiment.choosing import remarks
 from probe.experiment.fitting import Fitted
@@ -85,6 +86,12 @@ def notes_of(asked: Run) -> list[str]:
     return [*of_kinds, cut] if cut else of_kinds
 
 
+def notes_of_texts(named: Named) -> list[str]:
+    """What is to be said of captions."""
+    texts = named.drawn.checked.prompts
+    return texts.notes if isinstance(texts, CaptionTexts) else []
+
+
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:
     """What `result.json` says."""
     asked, elsewhere = named.drawn.checked.asked, named.drawn.elsewhere
@@ -110,7 +117,7 @@ def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_s
             **fitted.seconds,
             "total": total_seconds,
         },
-        **({"notes": notes} if (notes := notes_of(asked)) else {}),
+        **({"notes": notes} if (notes := [*notes_of(asked), *notes_of_texts(named)]) else {}),
         "leakage": count_duplicates(
             asked.dataset,
             None if elsewhere is None else elsewhere.dataset,

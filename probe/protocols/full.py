@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from probe.core.base import Dataset, Split
-from probe.protocols.shared.checks import all_rows, check_fraction
+from probe.protocols.shared.checks import all_rows, check_fraction, tests_alone
 from probe.protocols.shared.validation import split_drawn
 
 
@@ -22,11 +22,14 @@ class Full:
     validation_fraction: float = 0.2
     name: ClassVar[str] = "full"
     by_class: ClassVar[bool] = False
+    wants_train: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         check_fraction("validation_fraction", self.validation_fraction)
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
+        if not dataset.target.learnt:
+            return tests_alone(dataset)
         rows = all_rows(dataset, "train").indices
         return split_drawn(dataset, rows, seed, self.validation_fraction)

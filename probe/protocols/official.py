@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from probe.core.base import Dataset, Split
-from probe.protocols.shared.checks import all_rows
+from probe.protocols.shared.checks import all_rows, tests_alone
 
 
 @dataclass(frozen=True)
@@ -15,8 +15,11 @@ class Official:
 
     name: ClassVar[str] = "official"
     by_class: ClassVar[bool] = False
+    wants_train: ClassVar[bool] = False
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""
+        if not dataset.target.learnt:
+            return tests_alone(dataset)
         test = all_rows(dataset, "test")
         return Split(all_rows(dataset, "train"), all_rows(dataset, "validation"), test)

@@ -21,6 +21,7 @@ class Recorded:
     path: str = "rows.json"
     name: ClassVar[str] = "recorded"
     by_class: ClassVar[bool] = False
+    wants_train: ClassVar[bool] = False
 
     def split(self, dataset: Dataset, seed: int) -> Split:
         """Rows that train, validate and test."""

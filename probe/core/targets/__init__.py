@@ -45,6 +45,7 @@ class Target(ABC):
         calibrates: Whether held-out rows can say how far outputs are to be believed.
         constant_head: The head that says the same of every row, the control of those that look at features.
         least_names: How many names a dataset has at least.
+        learnt: Whether heads learn it from training rows; else a partition test is all that a dataset needs.
         ordered: Whether the dataset declares that classes or numbers are grades.
         ignored_phrase: What a record calls the rows that are `ignored`: `3 rows of train <phrase>`.
     """
@@ -58,6 +59,7 @@ class Target(ABC):
     calibrates: ClassVar[bool] = False
     constant_head: ClassVar[str] = "majority_class"
     least_names: ClassVar[int] = 2
+    learnt: ClassVar[bool] = True
     ignored_phrase: ClassVar[str] = "with the label to ignore"
     ordered: bool = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from probe.core.base import Dataset, IntArray, Rows
+from probe.core.base import Dataset, IntArray, Rows, Split
 from probe.core.errors import InputError
 
 
@@ -32,6 +32,13 @@ def all_rows(dataset: Dataset, partition: str) -> Rows:
             "take protocol full, which cuts validation rows from train"
         )
     return Rows(partition, np.arange(len(dataset.partitions[partition]), dtype=np.int64))
+
+
+def tests_alone(dataset: Dataset) -> Split:
+    """All test rows, and none that train or validate, of a dataset from which nothing is learnt."""
+    test = all_rows(dataset, "test")
+    nothing = Rows("test", test.indices[:0])
+    return Split(nothing, nothing, test)
 
 
 def check_fraction(name: str, value: float) -> None:

@@ -46,7 +46,7 @@ class _StratifiedPartition:
 def with_strata(dataset: Dataset) -> Dataset:
     """A sound dataset as protocols are to see it: itself, or with the strata of its target for classes."""
     target = dataset.target
-    if target.exclusive:
+    if target.exclusive or not target.learnt:
         return dataset
     train = np.asarray(dataset.partitions["train"].labels)
     codes = {name: target.strata(np.asarray(p.labels), train) for name, p in dataset.partitions.items()}

@@ -1,0 +1,127 @@
+"""Images with captions: the partition that holds both, and the dataset of the one that tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from probe.core.abilities import DigestsRows
+from probe.core.base import Dataset, IntArray, Partition, digest
+from probe.core.errors import InputError
+from probe.core.targets.captions import CAPTIONS
+from probe.core.words import counted
+from probe.datasets.shared.partitions import check_lengths, make_dataset
+from probe.datasets.shared.subsets import subset
+
+Texts: TypeAlias = tuple[str, ...]
+"""The captions of a row."""
+TESTED = ("test", "validation", "train")
+"""The first of these partitions that is there tests."""
+
+
+class CaptionPartition:
+    """Images, each with any number of captions.
+
+    Args:
+        images: With whatever labels.
+        captions: Of each image.
+
+    Attributes:
+        labels: (N,) captions of each image.
+    """
+
+    def __init__(self, images: Partition, captions: Sequence[Texts]):
+        self.images, self.captions = images, [tuple(texts) for texts in captions]
+        self.labels = np.array([len(texts) for texts in self.captions], dtype=np.int64)
+        check_lengths({"images": len(images), "lists of captions": len(self.captions)})
+        if isinstance(images, DigestsRows):
+            self.row_digests = images.row_digests
+
+    @property
+    def ids(self) -> Sequence[str]:
+        """Names of the images."""
+        return self.images.ids
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of images, ids and captions."""
+        return digest([self.images.fingerprint, self.captions])
+
+    def subset(self, rows: IntArray) -> CaptionPartition:
+        """Some of the images, with their captions."""
+        return CaptionPartition(subset(self.images, rows), [self.captions[row] for row in rows])
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, row: int) -> Any:
+        return self.images[row]
+
+
+def captioned(
+    name: str,
+    captions: Mapping[str, Sequence[Texts]],
+    images: Callable[[str, IntArray], Partition],
+    left_out: Sequence[str] = (),
+) -> Dataset:
+    """A dataset of images with captions: of the partitions that a source has only the one that tests.
+
+    Args:
+        name: How tables call it.
+        captions: Of each partition, the captions of its rows.
+        images: Makes a partition of its name and the number of captions of each row.
+        left_out: What a reader of the source might expect among the rows.
+    """
+    part = next(part for part in TESTED if part in captions)
+    unread = [
+        f"{counted(len(texts), 'row')} of {other}, from which nothing is learnt"
+        for other, texts in captions.items()
+        if other != part
+    ]
+    counts = np.array([len(texts) for texts in captions[part]], dtype=np.int64)
+    test = CaptionPartition(images(part, counts), captions[part])
+    return make_dataset(name, (), {"test": test}, target=CAPTIONS, left_out=[*left_out, *unread], rows="images")
+
+
+def texts_in(value: Any, where: str) -> Texts:
+    """The captions in a cell of a table: of a text itself, of a list its texts; without those that are empty.
+
+    Raises:
+        InputError: It holds something else.
+    """
+    given = [] if value is None else list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
+    if odd := [text for text in given if not isinstance(text, str | None)]:
+        raise InputError(
+            f"{where} holds {str(odd[0])[:40]!r} ({type(odd[0]).__name__}), expected a text or a list of texts: name "
+            "the column of the captions in dataset.caption_columns"
+        )
+    return tuple(text.strip() for text in given if text and text.strip())
+
+
+def texts_of_columns(columns: Mapping[str, Sequence[Any]], part: str) -> list[Texts]:
+    """The captions of each row of a partition, those of one column after the other."""
+    return [
+        tuple(
+            text
+            for column, value in zip(columns, values, strict=True)
+            for text in texts_in(value, f"column {column}, row {row} of {part},")
+        )
+        for row, values in enumerate(zip(*columns.values(), strict=True))
+    ]
+
+
+def check_no_labels(word: str, given: Mapping[str, Any]) -> None:
+    """Refuses what is said of labels where captions take their place.
+
+    Args:
+        word: The parameter that names the captions.
+        given: Other parameters by name, of which none may say anything.
+    """
+    if odd := [name for name, value in given.items() if value not in (None, False, "refuse")]:
+        raise InputError(
+            f"dataset.{odd[0]} is given with dataset.{word}, expected one of the two: rows with captions have no "
+            "labels, leave one out"
+        )
