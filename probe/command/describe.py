@@ -49,7 +49,7 @@ PICTURE_PIXELS, CAPTION_PIXELS, GAP_PIXELS = 96, 16, 2
 
 
 def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict[str, Any]:
-    """Facts about both, with the time measured on five batches of training rows in this process.
+    """Facts about both, with the time measured on five batches of training rows in this process, else of test rows.
 
     Bytes are those of the dtypes that are stored by default; FLOPs count a multiply-add as two.
     """
@@ -57,10 +57,10 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
     check_rows(backbone, dataset)
     program = backbone if isinstance(backbone, Compiles) and backbone.program_rows else None
     batch_size = max(batch_size, program.program_rows if program else 0)
-    train = dataset.partitions["train"]
-    rows = np.linspace(0, len(train) - 1, min(len(train), N_BATCHES * batch_size)).astype(int)
+    shown = dataset.leading
+    rows = np.linspace(0, len(shown) - 1, min(len(shown), N_BATCHES * batch_size)).astype(int)
     start = time.perf_counter()
-    read = [backbone.transform(train[int(row)]) for row in rows]
+    read = [backbone.transform(shown[int(row)]) for row in rows]
     transform_seconds = (time.perf_counter() - start) / len(rows)
     batches = [collate(backbone, read[at : at + batch_size]) for at in range(0, len(read), batch_size)]
     start = time.perf_counter()
@@ -77,13 +77,13 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
             compiled["pays_from"] = first_seconds / (eager_seconds - forward_seconds)
     n_rows = {part: len(p) for part, p in dataset.partitions.items()}
     total = sum(n_rows.values())
-    what, spread_of, spread = dataset.target.described(np.asarray(train.labels), dataset.class_names)
+    what, spread_of, spread = dataset.target.described(np.asarray(shown.labels), dataset.class_names)
     return {
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,
         "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
         "notes": dict(backbone.notes) if isinstance(backbone, Notes) else {},
-        "tokens": _tokens(backbone, [train[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
+        "tokens": _tokens(backbone, [shown[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
         "masks": mask_facts(backbone, dataset, shapes),
         "series": _series(dataset) if rows_of(dataset) == "series" else None,
         "shapes": shapes,
@@ -129,7 +129,7 @@ def _series(dataset: Dataset) -> dict[str, int]:
     """How long the series are, of all partitions, and how many channels they have."""
     lengths = np.array(series_lengths(dataset))
     return {
-        "n_channels": int(dataset.partitions["train"][0].shape[1]),
+        "n_channels": int(dataset.leading[0].shape[1]),
         "least": int(lengths.min()),
         "median": int(np.median(lengths)),
         "most": int(lengths.max()),
@@ -163,7 +163,7 @@ def render(facts: dict[str, Any]) -> str:
         **({"tokens": _told(facts["tokens"]), "example": facts["tokens"]["example"]} if facts["tokens"] else {}),
         **({"left out": "; ".join(facts["left_out"])} if facts["left_out"] else {}),
         target["spread_of"]: target["spread"],
-        "leakage": ", ".join(copies) or "not known for this kind of dataset",
+        **({"leakage": ", ".join(copies) or "not known for this kind of dataset"} if "train" in facts["rows"] else {}),
         "speed": speed.format(facts["transform_rows_per_second"], facts["forward_rows_per_second"]),
         **({"compiled": _gained(facts)} if facts["compiled"] else {}),
         "extraction": f"about {_duration(facts['minutes'])} in one process without workers",
@@ -218,11 +218,11 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
     """
     from PIL import Image, ImageDraw
 
-    train = dataset.partitions["train"]
-    rows = np.linspace(0, len(train) - 1, min(len(train), N_PICTURES)).astype(int)
+    shown = dataset.leading
+    rows = np.linspace(0, len(shown) - 1, min(len(shown), N_PICTURES)).astype(int)
     if getattr(backbone, "reads", "images") != "images":
         return None
-    tensors: list[Any] = [backbone.transform(train[int(row)]) for row in rows]
+    tensors: list[Any] = [backbone.transform(shown[int(row)]) for row in rows]
     n_views = len(tensors[0]) if tensors[0].ndim == 4 else 1
     if tensors[0].ndim == 4:
         tensors, rows = [view for tensor in tensors for view in tensor], np.repeat(rows, n_views)
@@ -240,7 +240,7 @@ def contact_sheet(backbone: Backbone, dataset: Dataset) -> Image.Image | None:
     for i, (row, picture) in enumerate(zip(rows, pictures, strict=True)):
         top, left = (i // n_columns) * step_down, (i % n_columns) * step_right
         sheet.paste(Image.fromarray(picture.repeat(factor, 0).repeat(factor, 1)), (left, top))
-        caption = one_line(dataset.target.shown(train.labels[row], dataset.class_names))
+        caption = one_line(dataset.target.shown(shown.labels[row], dataset.class_names))
         while draw.textlength(caption) > width:
             caption = caption[:-2] + "…"
         draw.text((left, top + height + 1), caption, fill="black")

@@ -34,7 +34,7 @@ def mask_facts(backbone: Backbone, dataset: Dataset, shapes: Mapping[str, tuple[
         dataset: With the masks, or others.
         shapes: Of one row of each kind.
     """
-    train = dataset.partitions["train"]
+    train = dataset.leading
     if not isinstance(train, HasMasks):
         return None
     n_classes = len(dataset.class_names)
@@ -81,7 +81,7 @@ def beside_masks(
         backbone: What sees them.
         dataset: With the masks.
     """
-    train = dataset.partitions["train"]
+    train = dataset.leading
     if not isinstance(train, HasMasks) or not isinstance(backbone, Located):
         return list(pictures)
     n_views = backbone.n if isinstance(backbone, MultiView) else 1
@@ -98,7 +98,7 @@ def beside_masks(
 
 def with_legend(sheet: Image.Image, dataset: Dataset) -> Image.Image:
     """The pictures above the colours of the classes; as they are without masks."""
-    if not isinstance(dataset.partitions["train"], HasMasks):
+    if not isinstance(dataset.leading, HasMasks):
         return sheet
     codes = [k for k in range(len(dataset.class_names)) if k != getattr(dataset.target, "background", None)]
     named = legend(dataset.class_names, codes[:N_NAMED], sheet.width, len(dataset.class_names))

@@ -172,8 +172,8 @@ def check(argv: Sequence[str]) -> int:
     if named:
         dataset = building.dataset_of(config)
         check_rows(backbone, dataset)
-        train = dataset.partitions["train"]
-        rows = [train[row] for row in range(min(checking.N_ROWS, len(train)))]
+        shown = dataset.leading
+        rows = [shown[row] for row in range(min(checking.N_ROWS, len(shown)))]
     else:
         rows = checking.made_rows(getattr(backbone, "reads", "images"))
     found = checking.check(backbone, rows, resolve_device(config["device"]))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import numpy as np
 
 from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
+from probe.datasets.shared.caption_rows import caption_columns as chosen_captions
+from probe.datasets.shared.caption_rows import captioned, check_no_labels, tested_among, texts_of_columns
 from probe.datasets.shared.columns import LABEL, Role, choose, required
 from probe.datasets.shared.labels import join_columns, label_columns, numbers_or_names, read_class_names
 from probe.datasets.shared.numbers import Labelled, classes, numbers_asked
@@ -50,6 +52,7 @@ def load(
     units: str | Sequence[str] | None = None,
     missing: str = "refuse",
     ordered: bool = False,
+    caption_columns: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Reads one table, perhaps with a column of partitions, or a folder with `train.csv` and, optionally, others.
 
@@ -80,15 +83,28 @@ def load(
         units: Of the numbers to predict, one for each column, for display.
         missing: `refuse` numbers to predict that are missing, or `drop` their rows, which are counted.
         ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
+        caption_columns: Columns of captions, names or patterns such as `caption_*`; labels are not read then, and rows
+            that name one image file are one, with the captions of all. The partition test is read alone.
     """
     if path is None:
         raise InputError("dataset=csv needs a table, none is given: set dataset.path=<file.csv>")
     source = Path(path).expanduser()
     read = functools.partial(read_table, encoding=encoding)
     if source.is_dir():
-        tables, partition_key, left_out = tables_of_folder(source, {".csv": read, ".tsv": read})
+        tables, partition_key, left_out = tables_of_folder(source, {".csv": read, ".tsv": read}, not caption_columns)
     else:
-        tables, partition_key, left_out = tables_of_file(source, read, partition_column)
+        tables, partition_key, left_out = tables_of_file(source, read, partition_column, not caption_columns)
+    called = name or (source.resolve().name if source.is_dir() else source.stem)
+    root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
+    if caption_columns:
+        of_labels: dict[str, Any] = {
+            "label_column": label_column,
+            "class_names": class_names,
+            "ignore_label": ignore_label,
+        }
+        of_labels |= {"feature_columns": feature_columns, "target_columns": target_columns, "separator": separator}
+        check_no_labels("caption_columns", of_labels | {"map_labels": map_labels, "ordered": ordered})
+        return _with_captions(called, tables, root, suffix, file_column, caption_columns, left_out)
     train = tables["train"]
     there = dict.fromkeys(train.columns, "")
     asked = numbers_asked(
@@ -102,7 +118,6 @@ def load(
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     texts = {part: {c: [v.strip() for v in column_of(t, c)] for c in columns} for part, t in tables.items()}
     given = read_class_names(class_names, encoding) or (columns if len(columns) > 1 else None)
-    root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
     taken = [*columns, partition_key, *known.values()]
     rows_of = _rows(tables, root, suffix, file_column, feature_columns, taken)
     if asked:
@@ -113,8 +128,34 @@ def load(
     for part, table in tables.items():
         facts = {fact: fact_of(table, column, part) for fact, column in known.items()}
         partitions[part] = know(rows_of(part, found), facts, part)
-    called = name or (source.resolve().name if source.is_dir() else source.stem)
     return make_dataset(called, found.names, partitions, target=found.target, left_out=left_out, ordered=ordered)
+
+
+def _with_captions(
+    name: str,
+    tables: Mapping[str, Table],
+    root: Path,
+    suffix: str,
+    file_column: str | None,
+    asked: str | Sequence[str],
+    left_out: list[str],
+) -> Dataset:
+    """The image files of the partition that tests, with the captions of all rows that name them."""
+    part = tested_among(tables)
+    table = tables[part]
+    columns = chosen_captions(table.columns, asked, table.source)
+    free = [column for column in table.columns if column not in columns]
+    key = _file_column(table, root, suffix, file_column, free)
+    key = required(FILE, table.source, dict.fromkeys(free, "")) if key is None else key
+    texts = texts_of_columns({column: column_of(table, column) for column in columns}, part)
+    gathered: dict[str, list[str]] = {}
+    for file, of_row in zip(on_disk(root, [f"{value}{suffix}" for value in column_of(table, key)]), texts, strict=True):
+        gathered.setdefault(file, []).extend(of_row)
+    files = list(gathered)
+    _check_files(root, {part: files})
+    others = {other: rows for other, rows in tables.items() if other != part}
+    every = [tuple(of_file) for of_file in gathered.values()]
+    return captioned(name, every, lambda counts: ImageFiles(root, files, counts), left_out, others)
 
 
 def _rows(

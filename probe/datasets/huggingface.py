@@ -13,6 +13,8 @@ from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
 from probe.core.targets import Target
 from probe.core.words import counted
+from probe.datasets.shared.caption_rows import caption_columns as chosen_captions
+from probe.datasets.shared.caption_rows import captioned, check_no_labels, tested_among, texts_of_columns
 from probe.datasets.shared.columns import IMAGE, LABEL, MASK, required
 from probe.datasets.shared.dictionaries import Coded
 from probe.datasets.shared.hub_rows import HuggingFacePartition
@@ -61,6 +63,7 @@ def load(
     group_column: str | None = None,
     session_column: str | None = None,
     hardness_column: str | None = None,
+    caption_columns: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Reads whatever `datasets.load_dataset` or `load_from_disk` reads; needs `pip install 'probe-bench[datasets]'`.
 
@@ -97,12 +100,25 @@ def load(
             `probe.datasets.texts.load`.
         group_column: Rows of one document, patient, ... that no protocol divides, see `row_facts.FACTS`.
         session_column, hardness_column: What else is known of each row.
+        caption_columns: Columns of captions, texts or lists of texts: names, or patterns such as `caption_*`; labels
+            are not read then. The partition test is read alone.
     """
     if path is None:
         raise InputError("dataset=huggingface needs a path, none is given: set dataset.path=<hub id, folder or file>")
     opened = open_set(path, config_name, revision)
-    chosen = splits_of(opened, path, splits, cut=test_fraction is not None)
+    chosen = splits_of(opened, path, splits, test_fraction is not None, not caption_columns)
     found = {part: opened[split] for part, split in chosen.items()}
+    if caption_columns:
+        of_labels: dict[str, Any] = {
+            "label_column": label_column,
+            "mask_column": mask_column,
+            "text_column": text_column,
+        }
+        of_labels |= {"class_names": class_names, "ignore_label": ignore_label, "target_columns": target_columns}
+        of_labels |= {"map_labels": map_labels, "ordered": ordered, "test_fraction": test_fraction}
+        check_no_labels("caption_columns", of_labels)
+        left_out = _unused(opened, chosen)
+        return _with_captions(name or Path(path).name, found, image_column, caption_columns, path, left_out)
     features = found["train"].features
     if text_column and (of_images := image_column or mask_column):
         raise InputError(
@@ -166,6 +182,25 @@ def load(
         called, labelled.names, partitions, target=labelled.target, rows="texts" if texts else "images",
         left_out=left_out + (texts.shorter.told if texts else []), ordered=ordered,
     )  # fmt: skip
+
+
+def _with_captions(
+    name: str,
+    found: Mapping[str, Any],
+    image_column: str | None,
+    asked: str | Sequence[str],
+    path: str,
+    left_out: list[str],
+) -> Dataset:
+    """The images of the partition that tests, with their captions."""
+    part = tested_among(found)
+    rows = found[part]
+    columns = chosen_captions(list(rows.features), asked, path)
+    image = _image_column(rows.features, image_column, path, None)
+    texts = texts_of_columns({column: values_of(rows, column) for column in columns}, part)
+    ids, others = [f"{part}:{row}" for row in range(len(rows))], {p: r for p, r in found.items() if p != part}
+    own = _own(path)
+    return captioned(name, texts, lambda counts: HuggingFacePartition(rows, image, counts, ids, own), left_out, others)
 
 
 def _unused(opened: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:

@@ -2,33 +2,27 @@
 
 from __future__ import annotations
 
-import os
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
-from PIL import Image
 
-from probe.core.base import Dataset, Partition, digest
+from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
-from probe.core.files import file_digests, remembered
-from probe.core.hashing import hash_bytes
-from probe.core.images import read_image
 from probe.core.targets import Target
+from probe.datasets.shared.caption_rows import caption_columns as chosen_captions
+from probe.datasets.shared.caption_rows import captioned, check_no_labels, tested_among, texts_of_columns
 from probe.datasets.shared.columns import IMAGE, LABEL, choose, required
 from probe.datasets.shared.labels import label_columns, read_class_names
 from probe.datasets.shared.numbers import joined_classes, numbers_asked
 from probe.datasets.shared.parquet_files import (
+    Files,
     check_schemas,
     coded_labels,
     described,
+    images_of,
     is_image_type,
     is_number_type,
     metadata_names,
@@ -38,107 +32,14 @@ from probe.datasets.shared.parquet_files import (
     schema_of,
     values_of,
 )
+from probe.datasets.shared.parquet_rows import ParquetPartition
 from probe.datasets.shared.parquet_series import read_series
 from probe.datasets.shared.parquet_series import series_columns as chosen_series
-from probe.datasets.shared.partitions import ArrayPartition, check_lengths, make_dataset
+from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.row_facts import know
 from probe.datasets.shared.series_rows import SeriesPartition, check_gaps
 from probe.datasets.shared.vectors import feature_columns as chosen_features
 from probe.datasets.shared.vectors import stacked
-
-CACHE_BYTES = 128 * 2**20
-"""Row groups kept in memory by each process; the last one used stays whatever its size."""
-
-
-class ParquetPartition:
-    """Rows of several files, encoded images fetched by row group and decoded when asked for.
-
-    Safe to pickle and to fork: open files and row groups belong to one process and are never handed on.
-    """
-
-    def __init__(self, files: Sequence[Path], image: str, label: str, labels: NDArray[Any], translated: bool = False):
-        self.files = list(files)
-        self.labels = labels
-        self._translated = translated
-        self._columns = (image, label)
-        counts = [n_rows_by_group(file) for file in self.files]
-        self._groups = [(i, g) for i, groups in enumerate(counts) for g in range(len(groups))]
-        self._starts = np.cumsum([0, *(n for groups in counts for n in groups)])
-        self._file_starts = np.cumsum([0, *(sum(groups) for groups in counts)])
-        self._reader: _Reader | None = None
-        check_lengths({"rows": len(self), "labels": len(labels)})
-
-    @cached_property
-    def ids(self) -> list[str]:
-        """File and row in it."""
-        lengths = np.diff(self._file_starts)
-        return [f"{f.name}:{row}" for f, n in zip(self.files, lengths, strict=True) for row in range(n)]
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Digest of the files' contents and names, in order, of the columns in use and of codes that are not theirs."""
-        names = [file.name for file in self.files]
-        codes = [self.labels.tolist()] if self._translated else []
-        return digest([self._columns, names, file_digests(self.files[0].parent, names), *codes])
-
-    def __len__(self) -> int:
-        return int(self._starts[-1])
-
-    def __getitem__(self, row: int) -> Image.Image:
-        if not -len(self) <= row < len(self):
-            raise IndexError(f"row {row} of {len(self)}")
-        row = row % len(self)
-        data, name = self._encoded(row), f"{self.ids[row]} (row {row})"
-        if data is None:
-            raise InputError(
-                f"{name} holds no image bytes, expected encoded images in column {self._columns[0]}: embed them"
-            )
-        return read_image(data, name)
-
-    def row_digests(self) -> list[str]:
-        """Digest of each row's encoded image: copies of an image have equal ones."""
-        return self._row_digests
-
-    @cached_property
-    def _row_digests(self) -> list[str]:
-        def compute() -> list[str]:
-            return [hash_bytes(self._encoded(row) or b"") for row in range(len(self))]
-
-        return remembered(f"images {self._columns[0]}", self.files, compute)
-
-    def _encoded(self, row: int) -> bytes | None:
-        group = int(np.searchsorted(self._starts, row, side="right")) - 1
-        if self._reader is None or self._reader.pid != os.getpid():
-            self._reader = _Reader(self.files, self._columns[0])
-        value = self._reader.column(*self._groups[group])[row - int(self._starts[group])].as_py()
-        return value.get("bytes") if isinstance(value, dict) else value
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_reader": None}
-
-
-class _Reader:
-    """Open files and the row groups used last, for one process; threads take turns."""
-
-    def __init__(self, files: Sequence[Path], column: str):
-        self.pid = os.getpid()
-        self._files, self._column_name = files, column
-        self._open: dict[int, pq.ParquetFile] = {}
-        self._kept: OrderedDict[tuple[int, int], pa.ChunkedArray] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def column(self, file: int, group: int) -> pa.ChunkedArray:
-        with self._lock:
-            key = (file, group)
-            if key not in self._kept:
-                if file not in self._open:
-                    self._open[file] = pq.ParquetFile(self._files[file])
-                # Room is made before reading, so that no more than one group stands above the limit.
-                while self._kept and sum(c.nbytes for c in self._kept.values()) > CACHE_BYTES // 2:
-                    self._kept.popitem(last=False)
-                self._kept[key] = self._open[file].read_row_group(group, columns=[self._column_name]).column(0)
-            self._kept.move_to_end(key)
-            return self._kept[key]
 
 
 def load(
@@ -160,6 +61,7 @@ def load(
     series_columns: str | Sequence[str] | None = None,
     gaps: str = "refuse",
     ordered: bool = False,
+    caption_columns: str | Sequence[str] | None = None,
 ) -> Dataset:
     """Reads `train-*.parquet` and, optionally, `test-*` and `validation-*.parquet` from a folder or its `data/`.
 
@@ -189,6 +91,8 @@ def load(
         gaps: What becomes of values that are missing in a series: `refuse`, `interpolate` (the straight line between
             the values before and after in their channel, at the ends the nearest one) or `zero`.
         ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
+        caption_columns: Columns of captions, texts or lists of texts: names, or patterns such as `caption_*`; labels
+            are not read then. The partition test is read alone.
     """
     if path is None:
         raise InputError(
@@ -196,7 +100,18 @@ def load(
         )
     check_gaps(gaps)
     root = Path(path).expanduser()
-    found, left_out = partition_files(root)
+    called = name or (root.stem if root.is_file() else root.resolve().name)
+    found, left_out = partition_files(root, not caption_columns)
+    if caption_columns:
+        of_labels: dict[str, Any] = {
+            "label_column": label_column,
+            "class_names": class_names,
+            "ignore_label": ignore_label,
+        }
+        of_labels |= {"feature_columns": feature_columns, "target_columns": target_columns}
+        of_labels |= {"series_columns": series_columns, "map_labels": map_labels, "ordered": ordered}
+        check_no_labels("caption_columns", of_labels)
+        return _with_captions(called, found, image_column, caption_columns, root, left_out)
     schema = schema_of(found["train"][0])
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     series = [] if feature_columns is not None else chosen_series(schema, series_columns, root)
@@ -233,11 +148,26 @@ def load(
         else:
             rows = _arrays(steps[part] if series else _vectors(files, features, root), labels, labelled.target)
         partitions[part] = know(rows, facts, part)
-    called = name or (root.stem if root.is_file() else root.resolve().name)
     kind = "series" if series else "vectors" if image is None else "images"
     return make_dataset(
         called, labelled.names, partitions, target=labelled.target, left_out=left_out, rows=kind, ordered=ordered
     )
+
+
+def _with_captions(
+    name: str, found: Files, image_column: str | None, asked: str | Sequence[str], root: Path, left_out: list[str]
+) -> Dataset:
+    """The images of the partition that tests, with their captions."""
+    part = tested_among(found)
+    files = found[part]
+    schema = schema_of(files[0])
+    columns = chosen_captions(schema.names, asked, root)
+    image = required(IMAGE, root, described(schema), image_column, fitting := images_of(schema), by_kind=fitting)
+    check_schemas({part: files}, {image: "image"} | dict.fromkeys(columns, "label"))
+    texts = texts_of_columns({c: [value for file in files for value in values_of(file, c)] for c in columns}, part)
+    others = {p: range(sum(n for file in fs for n in n_rows_by_group(file))) for p, fs in found.items() if p != part}
+    of_captions = ",".join(columns)
+    return captioned(name, texts, lambda counts: ParquetPartition(files, image, of_captions, counts), left_out, others)
 
 
 def _vectors(files: Sequence[Path], columns: Sequence[str], root: Path) -> NDArray[Any]:
@@ -264,7 +194,7 @@ def _fact(files: Sequence[Path], column: str | None, part: str) -> list[Any] | N
 
 def _image_column(schema: pa.Schema, asked: str | None, root: Path) -> str | None:
     """The column of images; None where there is none and the numbers may be vectors."""
-    fitting = [field.name for field in schema if is_image_type(field.type)]
+    fitting = images_of(schema)
     if fitting or asked is not None:
         return required(IMAGE, root, described(schema), asked, fitting, by_kind=fitting)
     named = choose(IMAGE, root, described(schema))

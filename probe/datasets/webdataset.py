@@ -11,6 +11,7 @@ from typing import Any
 from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.core.images import EXTENSIONS
+from probe.core.words import counted
 from probe.datasets.shared.caption_rows import Texts, captioned, check_no_labels, texts_in
 from probe.datasets.shared.columns import Role, required
 from probe.datasets.shared.labels import encode_labels, numbers_or_names, read_class_names, target_of
@@ -116,8 +117,8 @@ def _with_captions(
     texts: list[Texts] = [texts_in(v.splitlines() if isinstance(v, str) else v, f"the {w}") for w, v in values]
     ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples, images, strict=True)]
     left_out += [f"{n_links} links in shards"] * bool(n_links)
-    left_out += [f"{len(unread)} training shards, from which nothing is learnt"] * bool(unread)
-    return captioned(name, {"test": texts}, lambda part, counts: TarPartition(shards, images, ids, counts), left_out)
+    left_out += [f"{counted(len(unread), 'training shard')}, of which none is learnt from"] * bool(unread)
+    return captioned(name, texts, lambda counts: TarPartition(shards, images, ids, counts), left_out)
 
 
 Shards = tuple[Path, dict[str, list[Path]], list[str]]

@@ -36,6 +36,8 @@ def check_target(request: Run) -> None:
         more = (
             ", or a head of pooled features such as linear, which takes patches" if has_masks(request.dataset) else ""
         )
+        if not targets.named(head.fits[0]).learnt:
+            more = f", or name the {targets.named(head.fits[0]).phrase} of the dataset, such as dataset.caption_columns"
         raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}{more}")
     if target.exclusive:
         return
@@ -77,7 +79,9 @@ def _check_test_on(other: Dataset, target: Target, has: str) -> None:
 
 def _stands_in(kind: Any, target: Target) -> bool:
     """Whether a class is a head of a target that reads no more than others do, such as many layers."""
-    fitting = target.name in getattr(kind, "fits", ()) and not hasattr(kind, "measure")
+    fits = target.name in getattr(kind, "fits", ())
+    # What measures features stands in for a head where there is nothing to predict.
+    fitting = fits and not (target.learnt and hasattr(kind, "measure"))
     return fitting and "cells" not in kind.consumes
 
 

@@ -64,8 +64,8 @@ def _shapes(drawn: Drawn) -> Shapes:
         return asked.backbone.shapes
     if rows_of(asked.dataset) != "vectors":
         return {}
-    train = asked.dataset.partitions["train"]
-    given = asked.backbone.extract(collate(asked.backbone, [asked.backbone.transform(train[0])]), asked.backbone.kinds)
+    shown = asked.dataset.leading
+    given = asked.backbone.extract(collate(asked.backbone, [asked.backbone.transform(shown[0])]), asked.backbone.kinds)
     return {kind: tuple(value.shape[1:]) for kind, value in given.items()}
 
 

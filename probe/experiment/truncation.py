@@ -18,7 +18,7 @@ def truncation(backbone: Backbone, dataset: Dataset) -> str | None:
     """A sentence where training texts are longer than what is read of them; None where none of those looked at is."""
     if not isinstance(backbone, CountsTokens):
         return None
-    train = dataset.partitions["train"]
+    train = dataset.leading
     lengths = []
     for row in np.linspace(0, len(train) - 1, min(len(train), LOOKED_AT)).astype(int).tolist():
         with contextlib.suppress(Exception):  # what is wrong with a row, the extraction has said

@@ -46,6 +46,7 @@ class CaptionRetrieval(AnyHead):
 
     fits: ClassVar[tuple[str, ...]] = ("captions",)
     reads_texts: ClassVar[bool] = True
+    without_texts: ClassVar[str] = "another that has one"
     n_features_in_: int
 
     def __init__(
@@ -94,7 +95,8 @@ class CaptionRetrieval(AnyHead):
         X = self._check_rows(X, reset=False)
         check_lazy(X)
         owners, texts = np.asarray(self.caption_rows), np.asarray(self.caption_texts)
-        if not np.array_equal(owners, np.repeat(np.arange(len(X)), y)) or len(texts) != len(owners):
+        alike = len(y) == len(X) and len(texts) == len(owners)
+        if not (alike and np.array_equal(owners, np.repeat(np.arange(len(X)), y))):
             raise InputError(
                 f"caption_rows names rows of {len(owners)} captions, y has {int(np.sum(y))} of {len(X)} rows, expected "
                 "the same in ascending order: give those of these rows"

@@ -38,6 +38,7 @@ TOLERANCE = {
     "number": 1e-6,
     "labels": 1e-6,
     "mask": 1e-3,
+    "captions": 1e-6,
     "protocol": 0.0,
     "metrics": 1e-6,
     "ood": 1e-6,
@@ -100,6 +101,7 @@ def check(name, recipe, numbers):
 CLASSES, NUMBERS, LABELS, MASKS = map(heads_that_fit, ("one_class", "number", "labels", "mask"))
 MEASURING = {path.stem for path in yamls("head") if hasattr(get_class(OmegaConf.load(path)["_target_"]), "measure")}
 NUMBERS, LABELS = NUMBERS - MEASURING, LABELS - MEASURING
+CAPTIONS = heads_that_fit("captions")
 
 
 @pytest.mark.parametrize("path", yamls("head"), ids=lambda path: path.stem)
@@ -174,6 +176,17 @@ def test_a_head_of_masks_gives_the_numbers_of_its_recipe(path):
     check(f"mask/{path.stem}", recipe_of(type(head)), head.fit(X, masks).logits(X)[:2].ravel()[::5])
 
 
+@pytest.mark.parametrize("path", [p for p in yamls("head") if p.stem in CAPTIONS], ids=lambda path: path.stem)
+def test_a_head_of_captions_gives_the_numbers_of_its_recipe(path):
+    head, rng = instantiate(OmegaConf.load(path), _convert_="all"), np.random.default_rng(0)
+    y = np.arange(36) % 4
+    X, owners = rng.normal(size=(36, 8)), np.repeat(np.arange(36), y)
+    texts = X[owners] + 2 * rng.normal(size=(len(owners), 8))
+    head.set_params(text_features=texts, caption_texts=np.arange(len(owners)), caption_rows=owners, device="cpu")
+    head.fit(None, None)
+    check(f"captions/{path.stem}", recipe_of(type(head)), leaves(measure(head.measure(X, y)).metrics))
+
+
 @pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
 def test_a_backbone_gives_the_numbers_of_its_recipe(path):
     backbone = module_of(TESTS / "contracts" / "test_backbones.py").make(path.stem)
@@ -246,7 +259,7 @@ def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there = {f"{group}/{path.stem}" for group in ("backbone", "protocol") for path in yamls(group)}
     there |= {f"head/{name}" for name in CLASSES} | {f"number/{name}" for name in NUMBERS}
     there |= {f"labels/{name}" for name in LABELS}
-    there |= {f"mask/{name}" for name in MASKS}
+    there |= {f"mask/{name}" for name in MASKS} | {f"captions/{name}" for name in CAPTIONS}
     there |= {f"ood/{family}" for family in OOD_FAMILIES}
     frozen = {path.relative_to(FROZEN).with_suffix("").as_posix() for path in FROZEN.rglob("*.json")}
     assert frozen == there | {f"metrics/{family}" for family in FAMILIES}

@@ -11,8 +11,8 @@ import pytest
 from PIL import Image
 
 from probe.core.errors import InputError
-from probe.datasets import parquet
 from probe.datasets.parquet import load
+from probe.datasets.shared import parquet_rows
 from probe.datasets.shared.partitions import count_duplicates
 
 STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -61,7 +61,7 @@ def test_rows_labels_and_names(root):
 
 
 def test_rows_may_be_read_in_any_order_and_with_little_memory(root, monkeypatch):
-    monkeypatch.setattr(parquet, "CACHE_BYTES", 1)
+    monkeypatch.setattr(parquet_rows, "CACHE_BYTES", 1)
     train = load(str(root)).partitions["train"]
     order = np.random.default_rng(0).permutation(12)
     assert [value(train, int(i)) for i in order] == order.tolist()
@@ -187,7 +187,7 @@ def test_copies_of_training_images_are_counted_and_their_digests_remembered(root
     write(root / "test-00000-of-00001.parquet", [3, 100, 11, 3], [0, 1, 0, 1])
     monkeypatch.setattr("probe.core.files.RACY_NS", -(10**12))  # as if the files were written long ago
     assert count_duplicates(load(str(root))) == {"test": 3}
-    monkeypatch.setattr(parquet.ParquetPartition, "_encoded", None)  # nothing is read again
+    monkeypatch.setattr(parquet_rows.ParquetPartition, "_encoded", None)  # nothing is read again
     assert count_duplicates(load(str(root))) == {"test": 3}
 
 
@@ -221,7 +221,7 @@ def test_codes_are_read_with_the_files_own_dictionary(root):
 def test_codes_of_another_dictionary_give_another_fingerprint_than_the_same_codes_did(root):
     write(root / "test-00000-of-00001.parquet", range(100, 104), [1, 0, 1, 0], names=("dog", "cat"))
     test = load(str(root)).partitions["test"]
-    plain = parquet.ParquetPartition(test.files, "image", "label", np.array([1, 0, 1, 0]))
+    plain = parquet_rows.ParquetPartition(test.files, "image", "label", np.array([1, 0, 1, 0]))
     assert test.fingerprint != plain.fingerprint
 
 

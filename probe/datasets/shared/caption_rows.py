@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
+from fnmatch import fnmatchcase
 from functools import cached_property
 from typing import Any, TypeAlias
 
@@ -61,29 +62,49 @@ class CaptionPartition:
         return self.images[row]
 
 
+def tested_among(parts: Iterable[str]) -> str:
+    """The partition that tests, of those that a source has."""
+    there = set(parts)
+    return next(part for part in TESTED if part in there)
+
+
 def captioned(
     name: str,
-    captions: Mapping[str, Sequence[Texts]],
-    images: Callable[[str, IntArray], Partition],
+    texts: Sequence[Texts],
+    images: Callable[[IntArray], Partition],
     left_out: Sequence[str] = (),
+    others: Mapping[str, Sized] | None = None,
 ) -> Dataset:
-    """A dataset of images with captions: of the partitions that a source has only the one that tests.
+    """A dataset of images with captions: the partition that tests alone.
 
     Args:
         name: How tables call it.
-        captions: Of each partition, the captions of its rows.
-        images: Makes a partition of its name and the number of captions of each row.
+        texts: The captions of each image.
+        images: Makes the partition of these, given the number of captions of each.
         left_out: What a reader of the source might expect among the rows.
+        others: Rows of the partitions that the source has besides.
     """
-    part = next(part for part in TESTED if part in captions)
-    unread = [
-        f"{counted(len(texts), 'row')} of {other}, from which nothing is learnt"
-        for other, texts in captions.items()
-        if other != part
-    ]
-    counts = np.array([len(texts) for texts in captions[part]], dtype=np.int64)
-    test = CaptionPartition(images(part, counts), captions[part])
+    unread = [f"{counted(len(rows), 'row')} of {part}, of which none is learnt from" for part, rows in
+              (others or {}).items()]  # fmt: skip
+    counts = np.array([len(of_row) for of_row in texts], dtype=np.int64)
+    test = CaptionPartition(images(counts), texts)
     return make_dataset(name, (), {"test": test}, target=CAPTIONS, left_out=[*left_out, *unread], rows="images")
+
+
+def caption_columns(there: Collection[str], asked: str | Sequence[str], source: object) -> list[str]:
+    """The columns that names or patterns, such as `caption_*`, stand for, in the order of these.
+
+    Raises:
+        InputError: There is none of a name.
+    """
+    patterns = [asked] if isinstance(asked, str) else list(asked)
+    lost = [pattern for pattern in patterns if not any(fnmatchcase(column, pattern) for column in there)]
+    if lost or not patterns:
+        raise InputError(
+            f"{source} has the columns {', '.join(there)}, expected {', '.join(lost) or 'a name'} with captions: set "
+            "dataset.caption_columns to one of them, or to several"
+        )
+    return list(dict.fromkeys(column for p in patterns for column in there if fnmatchcase(column, p)))
 
 
 def texts_in(value: Any, where: str) -> Texts:

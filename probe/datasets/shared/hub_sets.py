@@ -53,8 +53,10 @@ def open_set(path: str, config_name: str | None, revision: str | None) -> Mappin
     return opened if isinstance(opened, Mapping) else {"train": opened}
 
 
-def splits_of(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | None, cut: bool) -> dict[str, str]:
-    """The name of each partition's split."""
+def splits_of(
+    opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | None, cut: bool, learnt: bool = True
+) -> dict[str, str]:
+    """The name of each partition's split; where nothing is learnt, train need not be there."""
     there = list(opened)
     if asked is None:
         chosen = {part: n for part, names in SPLITS.items() if (n := next((n for n in names if n in there), None))}
@@ -73,7 +75,7 @@ def splits_of(opened: Mapping[str, Any], path: str, asked: Mapping[str, str] | N
             f"{path} has the test split {chosen['test']}, dataset.test_fraction is for sets without one: leave it out, "
             "or name other splits in dataset.splits"
         )
-    if "train" not in chosen:
+    if "train" not in chosen and (learnt or not chosen):
         raise InputError(
             f"{path} has the splits {', '.join(there)}, expected train and test: name them with "
             f"dataset.splits='{{train: {there[0]}, test: {there[-1]}}}', or cut a part with dataset.test_fraction=0.2"

@@ -24,8 +24,8 @@ Files = Mapping[str, Sequence[Path]]
 PARTITIONS = {"train": ("train",), "test": ("test",), "validation": ("validation", "val", "valid", "dev")}
 
 
-def partition_files(root: Path) -> tuple[Mapping[str, list[Path]], list[str]]:
-    """The files of each partition, and what is left out."""
+def partition_files(root: Path, learnt: bool = True) -> tuple[Mapping[str, list[Path]], list[str]]:
+    """The files of each partition, and what is left out; where nothing is learnt, train need not be there."""
     if root.is_file():
         return {"train": [root]}, []
     for folder in (root, root / "data"):
@@ -40,7 +40,7 @@ def partition_files(root: Path) -> tuple[Mapping[str, list[Path]], list[str]]:
         every = sorted(f for f in folder.glob("*.parquet") if not f.name.startswith("."))
         if not found and every:
             return {"train": every}, []
-        if "train" in found:
+        if "train" in found or (found and not learnt):
             used = [file for files in found.values() for file in files]
             return found, unused_files(folder, used, "*.parquet", "named for no partition")
     raise InputError(
@@ -91,6 +91,11 @@ def is_image_type(kind: pa.DataType) -> bool:
         place = kind.get_field_index("bytes")
         return place >= 0 and is_image_type(kind.field(place).type)
     return pa.types.is_binary(kind) or pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind)
+
+
+def images_of(schema: pa.Schema) -> list[str]:
+    """The columns that can hold encoded images."""
+    return [field.name for field in schema if is_image_type(field.type)]
 
 
 def is_number_type(kind: pa.DataType) -> bool:

@@ -22,8 +22,11 @@ Tables = tuple[dict[str, Table], str | None, list[str]]
 """Of each partition, the column that tells them apart, and what is left out."""
 
 
-def tables_of_folder(folder: Path, readers: Readers) -> Tables:
-    """`train`, and perhaps `test` and `validation` (`val`, `valid`), each a table of a known ending."""
+def tables_of_folder(folder: Path, readers: Readers, learnt: bool = True) -> Tables:
+    """`train`, and perhaps `test` and `validation` (`val`, `valid`), each a table of a known ending.
+
+    Where nothing is learnt, any of them will do.
+    """
     found, used = {}, []
     for part, words in PARTITIONS.items():
         files = [f for w in words for s in readers if (f := folder / f"{w}{s}").is_file()]
@@ -34,13 +37,14 @@ def tables_of_folder(folder: Path, readers: Readers) -> Tables:
         if files:
             found[part] = readers[files[0].suffix](files[0])
             used += files
-    _check_train(folder, found, [entry.name for entry in sorted(folder.iterdir())], next(iter(readers)))
+    if learnt or not found:
+        _check_train(folder, found, [entry.name for entry in sorted(folder.iterdir())], next(iter(readers)))
     left_out = [p for s in readers for p in unused_files(folder, used, f"*{s}", "named for no partition")]
     return found, None, left_out
 
 
-def tables_of_file(file: Path, read: Callable[[Path], Table], asked: str | None) -> Tables:
-    """One table; without a column of partitions all of it is train."""
+def tables_of_file(file: Path, read: Callable[[Path], Table], asked: str | None, learnt: bool = True) -> Tables:
+    """One table; without a column of partitions all of it is train, which need not be there where nothing is learnt."""
     table = read(file)
     by_kind = [c for c, values in table.columns.items() if all(_word(v) in PART_OF for v in values)]
     column = choose(PARTITION, file, dict.fromkeys(table.columns, ""), asked, by_kind=by_kind)
@@ -51,7 +55,8 @@ def tables_of_file(file: Path, read: Callable[[Path], Table], asked: str | None)
     rows = {part: [i for i, p in enumerate(parts) if p == part] for part in PARTITIONS}
     unknown = Counter(v for v, p in zip(values, parts, strict=True) if p is None)
     found = {part: table.rows(numbers) for part, numbers in rows.items() if numbers}
-    _check_train(file, found, sorted(set(values)), file.suffix)
+    if learnt or not found:
+        _check_train(file, found, sorted(set(values)), file.suffix)
     left_out = [f"{counted(n, 'row')} of {file.name} whose {column} is {word!r}" for word, n in sorted(unknown.items())]
     return found, column, left_out
 
