@@ -195,7 +195,8 @@ def _with_captions(
     """The images of the partition that tests, with their captions."""
     part = tested_among(found)
     rows = found[part]
-    columns = chosen_captions(list(rows.features), asked, path)
+    free = [column for column in rows.features if column not in _images_of(rows.features)]
+    columns = chosen_captions(free, asked, path)
     image = _image_column(rows.features, image_column, path, None)
     texts = texts_of_columns({column: values_of(rows, column) for column in columns}, part)
     ids, others = [f"{part}:{row}" for row in range(len(rows))], {p: r for p, r in found.items() if p != part}

@@ -161,8 +161,9 @@ def _with_captions(
     part = tested_among(found)
     files = found[part]
     schema = schema_of(files[0])
-    columns = chosen_captions(schema.names, asked, root)
-    image = required(IMAGE, root, described(schema), image_column, fitting := images_of(schema), by_kind=fitting)
+    fitting = images_of(schema)
+    columns = chosen_captions([c for c in schema.names if c not in fitting], asked, root)
+    image = required(IMAGE, root, described(schema), image_column, fitting, by_kind=fitting)
     check_schemas({part: files}, {image: "image"} | dict.fromkeys(columns, "label"))
     texts = texts_of_columns({c: [value for file in files for value in values_of(file, c)] for c in columns}, part)
     others = {p: range(sum(n for file in fs for n in n_rows_by_group(file))) for p, fs in found.items() if p != part}

@@ -101,7 +101,7 @@ def caption_columns(there: Collection[str], asked: str | Sequence[str], source: 
     lost = [pattern for pattern in patterns if not any(fnmatchcase(column, pattern) for column in there)]
     if lost or not patterns:
         raise InputError(
-            f"{source} has the columns {', '.join(there)}, expected {', '.join(lost) or 'a name'} with captions: set "
+            f"{source} has the columns {', '.join(there)}, expected {', '.join(lost) or 'a name'} among them: set "
             "dataset.caption_columns to one of them, or to several"
         )
     return list(dict.fromkeys(column for p in patterns for column in there if fnmatchcase(column, p)))
