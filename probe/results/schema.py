@@ -43,7 +43,7 @@ UNFINISHED = ".unfinished"
 ARRAYS = {
     "row": "(N,) number of the row in its partition",
     "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict;"
-    " (N, K) labelled pixels of each class of masks",
+    " (N, K) labelled pixels of each class of masks; (N,) numbers of captions",
     "predicted": "of the same kind and shape",
     "predicted_probability": "(N,) float32, of one class per row",
     "predicted_log_odds": "(N,) float32, the order of these probabilities where they are all 1",
@@ -57,6 +57,8 @@ ARRAYS = {
     "boundary": "(N, 2) of masks: pixels near a change of labels that were predicted right, and all of them",
     "cluster": "(N, n_draws) int32, of head=clusters: number of the row's cluster in each draw",
     "similarity": "(N,) float64, of head=pairs: of the pair that the row belongs to",
+    "text_rank": "(N,) of rows with captions: rank, from 0, of the nearest own one among all; -1 without any",
+    "image_hits": "(N, 3) captions of each row that find it among the first 1, 5 and 10 rows",
     "metric.<name>": "(N,) float32, what each row adds to a metric that does not follow from the arrays above",
 }
 FIELDS: dict[str, type] = {
