@@ -97,13 +97,12 @@ def load(
     called = name or (source.resolve().name if source.is_dir() else source.stem)
     root = Path(images).expanduser() if images else source if source.is_dir() else source.parent
     if caption_columns:
-        of_labels: dict[str, Any] = {
-            "label_column": label_column,
-            "class_names": class_names,
-            "ignore_label": ignore_label,
-        }
-        of_labels |= {"feature_columns": feature_columns, "target_columns": target_columns, "separator": separator}
-        check_no_labels("caption_columns", of_labels | {"map_labels": map_labels, "ordered": ordered})
+        check_no_labels(
+            "caption_columns", label_column=label_column, class_names=class_names, ignore_label=ignore_label,
+            feature_columns=feature_columns, target_columns=target_columns, separator=separator, map_labels=map_labels,
+            unknown_labels=unknown_labels, ordered=ordered, group_column=group_column, session_column=session_column,
+            hardness_column=hardness_column, units=units,
+        )  # fmt: skip
         return _with_captions(called, tables, root, suffix, file_column, caption_columns, left_out)
     train = tables["train"]
     there = dict.fromkeys(train.columns, "")

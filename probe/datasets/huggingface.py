@@ -109,14 +109,12 @@ def load(
     chosen = splits_of(opened, path, splits, test_fraction is not None, not caption_columns)
     found = {part: opened[split] for part, split in chosen.items()}
     if caption_columns:
-        of_labels: dict[str, Any] = {
-            "label_column": label_column,
-            "mask_column": mask_column,
-            "text_column": text_column,
-        }
-        of_labels |= {"class_names": class_names, "ignore_label": ignore_label, "target_columns": target_columns}
-        of_labels |= {"map_labels": map_labels, "ordered": ordered, "test_fraction": test_fraction}
-        check_no_labels("caption_columns", of_labels)
+        check_no_labels(
+            "caption_columns", label_column=label_column, mask_column=mask_column, text_column=text_column,
+            class_names=class_names, ignore_label=ignore_label, target_columns=target_columns, map_labels=map_labels,
+            unknown_labels=unknown_labels, ordered=ordered, test_fraction=test_fraction, group_column=group_column,
+            session_column=session_column, hardness_column=hardness_column, units=units,
+        )  # fmt: skip
         left_out = _unused(opened, chosen)
         return _with_captions(name or Path(path).name, found, image_column, caption_columns, path, left_out)
     features = found["train"].features

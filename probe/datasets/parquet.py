@@ -103,14 +103,12 @@ def load(
     called = name or (root.stem if root.is_file() else root.resolve().name)
     found, left_out = partition_files(root, not caption_columns)
     if caption_columns:
-        of_labels: dict[str, Any] = {
-            "label_column": label_column,
-            "class_names": class_names,
-            "ignore_label": ignore_label,
-        }
-        of_labels |= {"feature_columns": feature_columns, "target_columns": target_columns}
-        of_labels |= {"series_columns": series_columns, "map_labels": map_labels, "ordered": ordered}
-        check_no_labels("caption_columns", of_labels)
+        check_no_labels(
+            "caption_columns", label_column=label_column, class_names=class_names, ignore_label=ignore_label,
+            feature_columns=feature_columns, target_columns=target_columns, series_columns=series_columns,
+            map_labels=map_labels, unknown_labels=unknown_labels, ordered=ordered, group_column=group_column,
+            session_column=session_column, hardness_column=hardness_column, units=units,
+        )  # fmt: skip
         return _with_captions(called, found, image_column, caption_columns, root, left_out)
     schema = schema_of(found["train"][0])
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}

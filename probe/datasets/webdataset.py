@@ -69,8 +69,10 @@ def load(
     caption_key = caption_key or _declared(path, label_key)
     root, found, left_out = _shards(path, asked, learnt=caption_key is None)
     if caption_key is not None:
-        of_labels = {"label_key": label_key, "class_names": class_names, "ignore_label": ignore_label}
-        check_no_labels("caption_key", {**of_labels, "map_labels": map_labels, "ordered": ordered})
+        check_no_labels(
+            "caption_key", label_key=label_key, class_names=class_names, ignore_label=ignore_label,
+            map_labels=map_labels, ordered=ordered,
+        )  # fmt: skip
         return _with_captions(name or root.resolve().name, found, image_key, caption_key, left_out)
     indexed = {part: index(shards) for part, shards in found.items()}
     samples = {part: of_part for part, (of_part, _) in indexed.items()}

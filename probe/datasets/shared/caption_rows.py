@@ -134,15 +134,15 @@ def texts_of_columns(columns: Mapping[str, Sequence[Any]], part: str) -> list[Te
     ]
 
 
-def check_no_labels(word: str, given: Mapping[str, Any]) -> None:
-    """Refuses what is said of labels where captions take their place.
+def check_no_labels(word: str, **given: Any) -> None:
+    """Refuses what is said of labels or groups of rows where captions take their place.
 
     Args:
         word: The parameter that names the captions.
         given: Other parameters by name, of which none may say anything.
     """
-    if odd := [name for name, value in given.items() if value not in (None, False, "refuse")]:
+    if odd := [name for name, value in given.items() if value is not None and value is not False]:
         raise InputError(
-            f"dataset.{odd[0]} is given with dataset.{word}, expected one of the two: rows with captions have no "
-            "labels, leave one out"
+            f"dataset.{odd[0]} is given with dataset.{word}, expected one of the two: rows with captions have neither "
+            "labels nor groups, leave one out"
         )
