@@ -101,5 +101,7 @@ class CaptionRetrieval(AnyHead):
                 f"caption_rows names rows of {len(owners)} captions, y has {int(np.sum(y))} of {len(X)} rows, expected "
                 "the same in ascending order: give those of these rows"
             )
+        if not len(owners):
+            raise InputError(f"none of the {len(X)} test rows has a caption to be found: test on more rows")
         ranks = cross_ranks(X, np.asarray(self.text_features), texts, owners, device=self.device)
         return {"captions": CaptionScores.of(np.asarray(y), ranks[0], owners, ranks[1])}

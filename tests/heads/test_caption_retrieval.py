@@ -130,3 +130,9 @@ def test_what_cannot_be_measured_is_refused(parameters, rows, text):
     with pytest.raises(ValueError, match=text) as refused:
         head_of(TEXTS, OWNERS, **parameters).measure(rows, Y)
     assert isinstance(refused.value, InputError) or "expecting 16" in text
+
+
+def test_rows_of_which_none_has_a_caption_are_refused():
+    head = head_of(TEXTS, OWNERS, caption_texts=[], caption_rows=[])
+    with pytest.raises(InputError, match="none of the 8 test rows has a caption to be found: test on more rows"):
+        head.measure(X, np.zeros(8, np.int64))
