@@ -36,9 +36,10 @@ def check_target(request: Run) -> None:
         more = (
             ", or a head of pooled features such as linear, which takes patches" if has_masks(request.dataset) else ""
         )
-        if not targets.named(head.fits[0]).learnt:
-            more = f", or name the {targets.named(head.fits[0]).phrase} of the dataset, such as dataset.caption_columns"
-        raise DoesNotFit(f"{has}, head {head_name(head)} fits {fitted}: choose {_listing('head', choice)}{more}")
+        declared = "".join(f"{word}, or " for name in head.fits if (word := targets.named(name).declared))
+        raise DoesNotFit(
+            f"{has}, head {head_name(head)} fits {fitted}: {declared}choose {_listing('head', choice)}{more}"
+        )
     if target.exclusive:
         return
     if not _draws(protocol, target):

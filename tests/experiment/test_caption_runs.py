@@ -180,8 +180,8 @@ def test_describe_counts_captions(backbone):
          "backbone=open_clip, or another that has one"),
         ({"head": LinearProbe()}, "photos has captions, head linear fits .*: choose head=caption_retrieval"),
         ({"head": NoHead()}, "photos has captions, head none fits .*: choose head=caption_retrieval"),
-        ({"dataset": digits("digits")}, r"fits captions: choose one of .*, or name the captions of the dataset, such as"
-         r" dataset\.caption_columns"),
+        ({"dataset": digits("digits")}, r"fits captions: set dataset\.caption_columns=\[<column>\] \(of webdataset "
+         r"dataset\.caption_key=txt\), or choose one of "),
         ({"protocol": FewShot()}, "protocol few_shot draws training rows: choose one of full, official, recorded"),
         ({"protocol": Holdout()}, "protocol holdout draws training rows: choose one of full, official, recorded"),
         ({"calibrate": True}, "photos has captions, calibrate need one class per row: leave them out"),

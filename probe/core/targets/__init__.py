@@ -28,6 +28,8 @@ DECLARE_NUMBERS = (
     'dataset=((X, y), {"target": "number"})'
 )
 """For errors of labels that are no classes, and may be meant as numbers."""
+DECLARE_CAPTIONS = "set dataset.caption_columns=[<column>] (of webdataset dataset.caption_key=txt)"
+"""For errors of datasets that do not say where their captions are."""
 IGNORED = int(np.iinfo(np.int64).min)
 """Code of rows whose label is to be ignored; `make_dataset` leaves these rows out."""
 
@@ -46,6 +48,7 @@ class Target(ABC):
         constant_head: The head that says the same of every row, the control of those that look at features.
         least_names: How many names a dataset has at least.
         learnt: Whether heads learn it from training rows; else a partition test is all that a dataset needs.
+        declared: What makes a dataset say that it has it, where it takes the place of labels.
         ordered: Whether the dataset declares that classes or numbers are grades.
         ignored_phrase: What a record calls the rows that are `ignored`: `3 rows of train <phrase>`.
     """
@@ -60,6 +63,7 @@ class Target(ABC):
     constant_head: ClassVar[str] = "majority_class"
     least_names: ClassVar[int] = 2
     learnt: ClassVar[bool] = True
+    declared: ClassVar[str] = ""
     ignored_phrase: ClassVar[str] = "with the label to ignore"
     ordered: bool = False
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from probe.core.targets import Codes, Target
+from probe.core.targets import DECLARE_CAPTIONS, Codes, Target
 from probe.core.words import counted
 
 
@@ -33,6 +33,7 @@ class Captions(Target):
     name: ClassVar[str] = "captions"
     phrase: ClassVar[str] = "captions"
     learnt: ClassVar[bool] = False
+    declared: ClassVar[str] = DECLARE_CAPTIONS
     least_names: ClassVar[int] = 0
 
     def expected(self, class_names: Sequence[str]) -> str:
