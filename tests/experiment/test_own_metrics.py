@@ -80,7 +80,7 @@ def test_a_run_with_it_is_reproduced_where_its_code_is_trusted(own: Path, capfd:
     [
         ("regret", "'regret' is no Metric: let the yaml's _target_ name a function that returns one"),
         (Metric(name="top1", per_row=lambda s: s.confidence), "metric top1 is one of this package: give it another"),
-        (Metric(name="a", reads="colour", per_row=lambda s: s), "metric a reads 'colour': choose one of captions, class_cond"),
+        (Metric(name="a", reads="colour", per_row=lambda s: s), "metric a reads 'colour': choose one of captions, cl"),
         (
             Metric(name="a", interval="jackknife", per_row=lambda s: s),
             "interval 'jackknife': bootstrap and wilson",
