@@ -26,8 +26,8 @@ class Clusters(Head):
 
     Metrics, each a mean over the draws: `v_measure` (normalised mutual information, with the arithmetic mean), `ami`,
     `ari`, `clustering_accuracy`. Training rows take no part. k-means is scikit-learn's, one start of k-means++ in each
-    draw, and all test rows are clustered each time, which they are held in memory for; half as many times, halves of
-    them besides, which tell how much other rows would have changed. MTEB clusters rows as they are, in mini-batches, in
+    draw, and all test rows are clustered each time, which they are held in memory for; and two halves of them for
+    themselves, which tell how much other rows would have changed. MTEB clusters rows as they are, in mini-batches, in
     its later releases ten samples of them (Muennighoff et al. 2023, arXiv 2210.07316).
 
     Args:
@@ -104,7 +104,7 @@ class Clusters(Head):
         random = np.random.default_rng(self.random_state)
         drawn = [self._clustered(rows, n_clusters, int(start)) for start in random.integers(0, 2**31, self.n_draws)]
         # Two halves at random, clustered for themselves, differ as two draws of other rows would: twice what all do.
-        halves = np.full((len(rows), 2 * -(-self.n_draws // 2)), -1, dtype=np.int64)
+        halves = np.full((len(rows), 2 * self.n_draws), -1, dtype=np.int64)
         for column in range(0, halves.shape[1], 2):
             parts = np.array_split(random.permutation(len(rows)), 2)
             for side, (part, start) in enumerate(zip(parts, random.integers(0, 2**31, 2), strict=True)):

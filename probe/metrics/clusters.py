@@ -175,10 +175,12 @@ def _interval(name: str, n_each: float, signed: bool) -> Callable[[ClusterScores
     def interval(scores: ClusterScores, means: FloatArray, seed: int) -> Interval:
         (value, _), variance = scores.measured[name]
         error = np.sqrt([variance])
-        if value >= 0.5 or not signed:
-            return between(value, error, n_each * len(scores.labels))
         half = normal_half(error)
-        return Interval(value, value - half, value + half)
+        if value < 0.5 and signed:
+            return Interval(value, value - half, value + half)
+        found = between(value, error, n_each * len(scores.labels))
+        # Where no draw puts a row wrong, halves may have told of starts that do.
+        return Interval(value, min(found.low, max(0.0, value - half)), found.high)
 
     return interval
 

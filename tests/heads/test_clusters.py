@@ -37,14 +37,14 @@ def test_clusters_are_those_of_scikit_learn(metric):
         assert (drawn == MiniBatchKMeans(3, n_init=1, random_state=start, batch_size=20).fit(rows).labels_).all()
 
 
-def test_halves_are_clustered_for_themselves_and_half_as_often():
+def test_two_halves_are_clustered_for_themselves_in_each_draw():
     X, y = load_iris(return_X_y=True)
     rows, halves = (
         X / np.linalg.norm(X, axis=1, keepdims=True),
         Clusters(n_draws=3).fit(X, y).measure(X, y)["clusters"].halves,
     )
-    assert halves.shape == (150, 4)
-    for pair in halves.T.reshape(2, 2, -1):
+    assert halves.shape == (150, 6)
+    for pair in halves.T.reshape(3, 2, -1):
         assert ((pair[0] >= 0) != (pair[1] >= 0)).all()
         for half in pair:
             part = half >= 0

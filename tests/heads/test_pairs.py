@@ -52,6 +52,13 @@ def test_similarities_are_those_of_scikit_learn(similarity):
     assert (scores.first < scores.second).all()
 
 
+def test_what_a_mask_hides_is_not_read():
+    X, y, groups = drawn(30)
+    for given in ((np.ma.masked_less(X, np.sort(X, axis=None)[1]), y), (X, np.ma.array(y, mask=np.arange(60) == 5))):
+        with pytest.raises(InputError, match="entries behind a mask, which nothing here reads"):
+            Pairs().fit(*given, groups=groups)
+
+
 def test_rows_of_a_file_are_read_in_blocks(tmp_path, monkeypatch):
     X, y, groups = drawn(40)
     X.astype(np.float32).tofile(tmp_path / "x")
