@@ -11,7 +11,6 @@ from omegaconf import OmegaConf
 from probe.core.base import digest
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.files import CONF
-from probe.core.targets.mask import HasMasks
 from probe.results.schema import ANY_HEAD
 
 if TYPE_CHECKING:
@@ -44,13 +43,13 @@ def controlled(config: dict[str, Any], live: Mapping[str, Any], dataset: Dataset
         raise InputError(f"control is {kind!r}, expected null or one of {', '.join(KINDS)}: set one of them")
     if kind == RANDOM:
         return _random_weights(config, live), live
-    if isinstance(dataset.partitions.get("train"), HasMasks):
+    if dataset.target.per_pixel:
         if kind == RAW:
             raise DoesNotFit(
                 f"rows as they are have no map of patches, which heads read on dataset {dataset.name} with "
                 f"{dataset.target.phrase}: leave control=raw_input out"
             )
-        # The classes of all pixels, said at every place of the same map.
+        # The classes, or the mean, of all pixels, said at every place of the same map.
         changed = {"head": _node("head", dataset.target.constant_head), "standardize": False}
         return {**config, **changed}, {name: value for name, value in live.items() if name != "head"}
     plain = OmegaConf.to_container(OmegaConf.load(CONF / "config.yaml"))

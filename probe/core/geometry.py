@@ -40,7 +40,7 @@ class Geometry:
         across = (right - c, right - a) if self.flipped else (left + a, left + c)
         return Geometry((across[0], top + b, across[1], top + d), self.flipped != inner.flipped)
 
-    def seen(self, mask: NDArray[Any], height: int, width: int, outside: int) -> NDArray[Any]:
+    def seen(self, mask: NDArray[Any], height: int, width: int, outside: float) -> NDArray[Any]:
         """A mask (H, W) as (height, width): the value at the centre of each place, `outside` where no pixel is."""
         rows, columns = (self._centres(n, axis) for axis, n in ((1, height), (0, width)))
         inside = ((rows >= 0) & (rows < mask.shape[0]))[:, None] & ((columns >= 0) & (columns < mask.shape[1]))

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from probe.backbones.shared.views import MultiView
+from probe.core import targets
 from probe.core.abilities import ChecksGroups, MeasuresFeatures, Tapped
 from probe.core.base import Backbone, Split, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
@@ -98,7 +99,8 @@ def check_store(request: Run) -> None:
 
 def _remedy(missing: Mapping[str, str], backbone: Backbone, head: AnyHead) -> str:
     """The overrides with which a backbone gives what a head reads, or another head that reads what it gives."""
-    pooled = "pooled" in backbone.kinds and "mask" not in head.fits  # of masks every head reads the map
+    of_pixels = any(targets.named(name).per_pixel for name in head.fits)  # of which every head reads the map
+    pooled = "pooled" in backbone.kinds and not of_pixels
     instead = ", or head=linear, which reads pooled" if pooled else ""
     if not isinstance(backbone, Tapped) or not backbone.shapes:
         return f"it has no layers to tap, set another backbone{instead}"

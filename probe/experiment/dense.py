@@ -1,9 +1,9 @@
-"""Runs on images with masks: which heads fit them, what of a mask a backbone sees, and a class for each pixel."""
+"""Runs on images with a label per pixel: which heads fit them, what of it a backbone sees, and what is predicted."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,16 +19,20 @@ from probe.core.geometry import Geometry, Located
 from probe.core.lazy import Entries
 from probe.core.maps import MapOfTokens, SideBySide
 from probe.core.targets.mask import HasMasks, Masks
+from probe.core.targets.number_map import NumberMap, NumberMaps
+from probe.experiment.request import Run
+from probe.heads.shared.abilities import GivesNumberMaps
 from probe.heads.shared.dense_labels import SHOWN_BYTES
-from probe.heads.shared.patch_head import PatchHead
+from probe.heads.shared.patch_head import PatchHead, PatchRows
+from probe.heads.shared.patch_numbers import PatchNumbers
 from probe.metrics.shared.scores.mask import ImageTally
+from probe.metrics.shared.scores.number_map import ImageErrors
 from probe.protocols.shared.tasks import ComesInTasks
 
 if TYPE_CHECKING:
     import torch
 
     from probe.experiment.reading import Part
-    from probe.experiment.request import Run
     from probe.heads.shared.base import AnyHead
 
 BAND_BYTES = 2**28
@@ -36,16 +40,22 @@ BAND_BYTES = 2**28
 LOGITS_BYTES = 2**26
 """Of the places of the images that are predicted at once."""
 
+ON_PATCHES: Mapping[str, tuple[str, Callable[[Any, Run], PatchRows]]] = {
+    "mask": ("one_class", lambda head, request: PatchHead(head, **request.patches)),
+    "number_map": ("number", lambda head, request: PatchNumbers(head)),
+}
+"""By what a label of a pixel is: what heads of rows have to fit, and what makes one of them a head of places."""
 
-def has_masks(dataset: Dataset) -> bool:
-    """Whether its rows are images with masks."""
-    return isinstance(dataset.partitions.get("train"), HasMasks)
+
+def pixels_of(partition: Any) -> Any:
+    """Masks or maps of a partition whose images have a label per pixel."""
+    return partition.masks if isinstance(partition, HasMasks) else partition.number_maps
 
 
-def fits_patches(head: Any) -> bool:
-    """Whether a head, or a class of heads, can take the places of a map as rows."""
+def fits_patches(head: Any, target: str) -> bool:
+    """Whether a head, or a class of heads, can take the places of a map as rows, where labels of pixels are such."""
     return (
-        "one_class" in getattr(head, "fits", ())
+        ON_PATCHES[target][0] in getattr(head, "fits", ())
         and head.consumes == ("pooled",)
         and not head.reads_texts
         and not hasattr(head, "measure")
@@ -56,13 +66,13 @@ def with_places(request: Run) -> Run:
     """The request with a head of pooled features fitted on patches, and layers under the names of their maps.
 
     Raises:
-        InputError: What is asked for besides has no meaning for masks.
+        InputError: What is asked for besides has no meaning for labels of pixels.
     """
     layers = "map" if request.reads.get("map") is None else request.reads["map"]
-    if not has_masks(request.dataset):
+    if not request.dataset.target.per_pixel:
         if not isinstance(layers, str):
             raise InputError(
-                f"reads.map lists {len(layers)} layers, which heads of a class per pixel read side by side, dataset "
+                f"reads.map lists {len(layers)} layers, which heads of a label per pixel read side by side, dataset "
                 f"{request.dataset.name} has {request.dataset.target.phrase}: set reads.map to one of them"
             )
         return request
@@ -73,13 +83,14 @@ def with_places(request: Run) -> Run:
         raise InputError("reads.map lists no layer, expected one or more: set reads.map=map for the output")
     named = [f"{name}:map" if name not in kinds and f"{name}:map" in kinds else name for name in names]
     head = request.head
-    if fits_patches(head) and not (head.needs_teacher or head.balances_groups):
-        head = PatchHead(head, **request.patches)
+    target = request.dataset.target.name
+    if fits_patches(head, target) and not (head.needs_teacher or head.balances_groups):
+        head = ON_PATCHES[target][1](head, request)
     return replace(request, head=head, reads={**request.reads, "map": named[0] if len(named) == 1 else named})
 
 
 def _check_extras(request: Run) -> None:
-    """Refuses what a run on masks has no place for."""
+    """Refuses what a run on labels of pixels has no place for."""
     asked = {
         "control=shuffled_labels": request.shuffle_labels,
         "ood": request.ood,
@@ -95,20 +106,20 @@ def _check_extras(request: Run) -> None:
         )
     if isinstance(request.backbone, MultiView) and request.backbone.use == "draw":
         raise InputError(
-            "views.use=draw gives a row another view in each epoch, on masks heads learn from all views: set "
-            "views.use=mean, which averages their logits where they show a pixel"
+            "views.use=draw gives a row another view in each epoch, where pixels have labels heads learn from all "
+            "views: set views.use=mean, which averages what they say where they show a pixel"
         )
 
 
 def check_geometry(request: Run) -> None:
     """Refuses a backbone that does not say where its input lies in an image."""
     backbone = request.backbone
-    if not has_masks(request.dataset):
+    if not request.dataset.target.per_pixel:
         return
     if not isinstance(backbone, Located):
         raise DoesNotFit(
             f"backbone {backbone.name} does not say where its input lies in an image, dataset {request.dataset.name} "
-            "has a class per pixel: choose tiny, timm, open_clip, huggingface or module"
+            f"has {request.dataset.target.phrase}: choose tiny, timm, open_clip, huggingface or module"
         )
     geometries_of(backbone, (64, 48))
 
@@ -139,10 +150,15 @@ def map_of(arrays: Sequence[Any], kinds: Sequence[str], backbone: Backbone) -> A
     return views[0] if n_views == 1 else RowStack(views)
 
 
-class SeenMasks:
-    """Masks (n, height, width) as a backbone sees them in one of its views; looks like an array to the heads."""
+def no_label(dtype: Any) -> Any:
+    """What stands where a pixel has no label, in labels of a dtype: the largest code, or NaN."""
+    return np.nan if np.dtype(dtype).kind == "f" else int(np.iinfo(dtype).max)
 
-    def __init__(self, masks: Masks, backbone: Any, view: int):
+
+class SeenMasks:
+    """Masks or maps (n, height, width) as a backbone sees them in one of its views; looks like an array to heads."""
+
+    def __init__(self, masks: Masks | NumberMaps, backbone: Any, view: int):
         self.masks, self.backbone, self.view = masks, backbone, view
         self.dtype = np.dtype(masks[0].dtype)
         self.shape: tuple[int, int, int] = (len(masks), *backbone.image_size)
@@ -158,7 +174,7 @@ class SeenMasks:
         for place, row in enumerate(rows):
             mask = self.masks[int(row)]
             geometry = geometries_of(self.backbone, (mask.shape[1], mask.shape[0]))[self.view]
-            found[place] = geometry.seen(mask, height, width, int(np.iinfo(self.dtype).max))
+            found[place] = geometry.seen(mask, height, width, no_label(self.dtype))
         return found
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
@@ -170,30 +186,30 @@ class Places:
     """The pixels of some images.
 
     Attributes:
-        masks: At their own size.
+        masks: What pixels are labelled as, at the size of the image: masks, or maps of numbers.
         seen: (V n, height, width) as the backbone sees them, the views one below the other.
         backbone: That says where its views lie.
     """
 
-    masks: Masks
+    masks: Masks | NumberMaps
     seen: Any
     backbone: Any
 
 
 def in_places(part: Part, partition: str, dataset: Dataset, backbone: Any) -> Part:
-    """Rows of a split as heads of masks learn from them: all views, and masks as the backbone sees them.
+    """Rows of a split as heads of pixels learn from them: all views, and labels as the backbone sees them.
 
     Args:
         part: With the rows of the first view.
         partition: Its name.
-        dataset: With the masks.
+        dataset: With the labels of pixels.
         backbone: That extracted them.
     """
     whole: Any = dataset.partitions[partition]
-    if part.X is None or not isinstance(whole, HasMasks):
+    if part.X is None or not dataset.target.per_pixel:
         return part
     n_views = backbone.n if isinstance(backbone, MultiView) else 1
-    masks = whole.masks.rows(part.rows)
+    masks = pixels_of(whole).rows(part.rows)
     views = [SeenMasks(masks, backbone, view) for view in range(n_views)]
     n_bytes = n_views * math.prod(views[0].shape) * views[0].dtype.itemsize
     seen: Any = views[0] if n_views == 1 else RowSubset(RowStack(views), np.arange(n_views * len(masks)))
@@ -210,8 +226,15 @@ def tallies(head: AnyHead, part: Part, n_classes: int) -> list[ImageTally]:
     return [ImageTally.of(found, masks[i], n_classes) for i, found in enumerate(predictions(head, part))]
 
 
-def prediction(head: Any, part: Part, place: int) -> NDArray[np.int64]:
-    """(H, W) class of each pixel of one of some images, by its place among them."""
+def errors(head: AnyHead, part: Part, target: NumberMap) -> list[ImageErrors]:
+    """The same of numbers."""
+    assert part.places is not None
+    maps = part.places.masks
+    return [ImageErrors.of(numbers, maps[i], target) for i, numbers in enumerate(predictions(head, part))]
+
+
+def prediction(head: Any, part: Part, place: int) -> NDArray[Any]:
+    """(H, W) class or number of each pixel of one of some images, by its place among them."""
     places = part.places
     assert places is not None
     rows = np.arange(place, len(part.X), len(places.masks))
@@ -219,10 +242,13 @@ def prediction(head: Any, part: Part, place: int) -> NDArray[np.int64]:
     return next(predictions(head, replace(part, X=RowSubset(part.X, rows), places=one)))
 
 
-def predictions(head: Any, part: Part) -> Iterator[NDArray[np.int64]]:
-    """(H, W) class of each pixel of some images, in order."""
-    for bands in logits_of_pixels(head, part):
-        yield head.classes_[likeliest(bands)]
+def predictions(head: Any, part: Part) -> Iterator[NDArray[Any]]:
+    """(H, W) class or number of each pixel of some images, in order."""
+    for bands in outputs_of_pixels(head, part):
+        if isinstance(head, GivesNumberMaps):
+            yield np.concatenate([numbers[0].numpy() for _, numbers in bands])
+        else:
+            yield head.classes_[likeliest(bands)]
 
 
 def likeliest(bands: Iterable[tuple[slice, torch.Tensor]]) -> NDArray[np.int64]:
@@ -231,26 +257,28 @@ def likeliest(bands: Iterable[tuple[slice, torch.Tensor]]) -> NDArray[np.int64]:
     return found
 
 
-def logits_of_pixels(head: Any, part: Part) -> Iterator[Iterator[tuple[slice, torch.Tensor]]]:
-    """Logits of the pixels of some images, as `upsampled` has them; one chunk of images is computed at a time."""
+def outputs_of_pixels(head: Any, part: Part) -> Iterator[Iterator[tuple[slice, torch.Tensor]]]:
+    """Logits, or the number, of the pixels of some images, as `upsampled` has them; a chunk of images at a time."""
     places = part.places
     assert places is not None
     n = len(places.masks)
     n_views = len(part.X) // n
-    smaller = max(1, len(head.classes_) // part.X.shape[1])
+    of_numbers = isinstance(head, GivesNumberMaps)
+    smaller = max(1, (1 if of_numbers else len(head.classes_)) // part.X.shape[1])
+    outputs = (lambda X: head.number_maps(X)[:, None]) if of_numbers else head.logits
     for rows in row_chunks(RowSubset(part.X, np.arange(n)), LOGITS_BYTES // smaller):
         numbers = np.arange(n)[rows]
-        logits = [head.logits(RowSubset(part.X, view * n + numbers)) for view in range(n_views)]
+        of_views = [outputs(RowSubset(part.X, view * n + numbers)) for view in range(n_views)]
         for place, i in enumerate(numbers):
             height, width = places.masks[int(i)].shape
             geometries = geometries_of(places.backbone, (width, height))
-            yield upsampled([of_view[place] for of_view in logits], geometries, height, width)
+            yield upsampled([of_view[place] for of_view in of_views], geometries, height, width)
 
 
 def upsampled(
     logits: Sequence[NDArray[Any]], geometries: Sequence[Geometry], height: int, width: int
 ) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Logits (K, rows, W) of the pixels of an image, averaged over the views that show them, in bands of its rows.
+    """Outputs (K, rows, W) of the pixels of an image, averaged over the views that show them, in bands of its rows.
 
     The first view, of the image as it is, counts everywhere: a pixel that no view shows has the nearest of its places.
     """

@@ -17,7 +17,6 @@ from probe.core.base import Dataset, SplitProtocol
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets import Target
 from probe.core.targets.labels import has_unknown
-from probe.experiment.dense import has_masks
 from probe.experiment.identity import head_name
 
 if TYPE_CHECKING:
@@ -33,9 +32,8 @@ def check_target(request: Run) -> None:
     if target.name not in head.fits:
         fitted = " or ".join(targets.named(name).phrase for name in head.fits)
         choice = _plugins(heads, lambda kind: _stands_in(kind, target))
-        more = (
-            ", or a head of pooled features such as linear, which takes patches" if has_masks(request.dataset) else ""
-        )
+        instead = {"mask": "linear", "number_map": "ridge"}.get(target.name)
+        more = f", or a head of pooled features such as {instead}, which takes patches" if instead else ""
         declared = "".join(f"{word}, or " for name in head.fits if (word := targets.named(name).declared))
         raise DoesNotFit(
             f"{has}, head {head_name(head)} fits {fitted}: {declared}choose {_listing('head', choice)}{more}"
@@ -73,7 +71,7 @@ def _check_unknown(request: Run, has: str) -> None:
 def _check_test_on(other: Dataset, target: Target, has: str) -> None:
     given = f"dataset {other.name} has {other.target.phrase}"
     if not other.target.transfers:
-        raise InputError(f"{given}: test_on takes one class per row, numbers to predict or masks")
+        raise InputError(f"{given}: test_on takes one class per row, numbers to predict, masks or maps")
     if target.transfers and other.target.name != target.name:
         raise InputError(f"{has}, {given}: give a dataset to test_on that has {target.phrase}")
 

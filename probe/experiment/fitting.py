@@ -15,9 +15,10 @@ from sklearn.base import clone
 
 from probe.core.abilities import MeasuresFeatures
 from probe.core.base import IntArray, Rows
+from probe.core.targets.number_map import NumberMap
 from probe.experiment.choice import Chosen, chosen_on
 from probe.experiment.choosing import fit
-from probe.experiment.dense import prediction, tallies
+from probe.experiment.dense import errors, prediction, tallies
 from probe.experiment.halving import fit_by_halving
 from probe.experiment.outputs import outputs_of
 from probe.experiment.reading import ReadRows
@@ -38,13 +39,13 @@ class Fitted:
     Attributes:
         unfitted: The same head as it was before.
         logits: What it says of them, as the target of the dataset has it: logits (N, K) over all classes, or means, or
-            of masks a tally of each image (`probe.metrics.shared.scores.mask.ImageTally`); None of what predicts
-            nothing.
+            where pixels have labels a tally of each image (`probe.metrics.shared.scores.mask.ImageTally`, or
+            `….number_map.ImageErrors`); None of what predicts nothing.
         scores: Of what predicts nothing: its measures of the test rows, by the name under which metrics read them.
         chosen: What it said of the rows that it was chosen on, where it was.
         tasks: Where the training rows came in tasks: what it knew after each.
         seconds: For `fit` and `predict`.
-        maps: Of masks: from the place of a test row to the (H, W) classes that are predicted for its pixels.
+        maps: Where pixels have labels: from the place of a test row to what is predicted for them, (H, W).
     """
 
     unfitted: AnyHead
@@ -82,7 +83,7 @@ def fit_run(named: Named, rows: ReadRows) -> Fitted:
 
 
 def maps_of(head: AnyHead, rows: ReadRows) -> Callable[[int], NDArray[Any]] | None:
-    """What a fitted head says of the pixels of a test image, by its place; None where rows are no images with masks."""
+    """What a fitted head says of the pixels of a test image, by its place; None where pixels have no labels."""
     return None if rows.test.places is None else partial(prediction, head, rows.test)
 
 
@@ -92,6 +93,9 @@ def predict_run(head: AnyHead, drawn: Drawn, rows: ReadRows) -> tuple[Any, Mappi
     n_classes = len(asked.dataset.class_names)
     if not isinstance(head, MeasuresFeatures):
         if rows.test.places is not None:
+            target = (drawn.elsewhere.dataset if drawn.elsewhere else asked.dataset).target
+            if isinstance(target, NumberMap):
+                return errors(head, rows.test, target), {}
             return tallies(head, rows.test, n_classes), {}
         return outputs_of(head, rows.test.X, asked.dataset.target, n_classes), {}
     tested = groups_of(asked.test_on or asked.dataset, "test" if asked.test_on else drawn.split.test.partition)

@@ -17,7 +17,7 @@ from probe.core.version import __version__
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.labels import bases_of, label
 from probe.features.layout import DEFAULT_DTYPES, rows_code
-from probe.heads.shared.patch_head import PatchHead
+from probe.heads.shared.patch_head import PatchHead, PatchRows
 from probe.metrics.evaluate import recipes
 from probe.protocols.shared.groups import group_names, groups_of
 from probe.protocols.shared.tasks import ComesInTasks
@@ -126,7 +126,7 @@ def describe_head(head: AnyHead) -> dict[str, Any]:
     """What a head is, whatever it is fitted on."""
     files = {name: hash_bytes(Path(name).expanduser().read_bytes()) for name in head.named_files()}
     method = head.inner or head
-    patches = {"patches": head.facts} if isinstance(head, PatchHead) else {}
+    patches = {"patches": head.facts} if isinstance(head, PatchRows) else {}
     return {
         "name": head_name(head),
         **code_of(type(method), *method.named_classes()),

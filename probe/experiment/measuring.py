@@ -18,6 +18,7 @@ from probe.experiment.calibration import calibrate, calibrate_labels, calibrate_
 from probe.experiment.collapse import collapse
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import measured_cells
+from probe.experiment.number_maps import of_number_maps
 from probe.experiment.ood import detect
 from probe.experiment.pixel_calibration import calibrate_pixels
 from probe.experiment.pixels import of_masks
@@ -33,6 +34,7 @@ from probe.metrics.shared.metric import Measured, Metric, known
 from probe.metrics.shared.scores import InGroups, OfGroups, OfSeen, OfTarget, Scores, beside, graded, score, tuned
 from probe.metrics.shared.scores.mask import MaskScores
 from probe.metrics.shared.scores.number import NumberScores
+from probe.metrics.shared.scores.number_map import NumberMapScores
 from probe.metrics.tadpole import LEVEL as HALF
 from probe.metrics.tadpole import HalfIntervals
 from probe.protocols.shared.groups import group_names, groups_among, shared_groups
@@ -131,6 +133,8 @@ def _gather_of_labels(
         found.more["by_group"] = by_group(of_rows, group_names(tested(drawn), tests))
     if isinstance(of_rows, MaskScores):
         found.more.update(of_masks(of_rows, learnt, tested(drawn), asked.backbone, rows.test.rows))
+    if isinstance(of_rows, NumberMapScores):
+        found.more.update(of_number_maps(of_rows, tested(drawn), asked.backbone, rows.test.rows))
     if fitted.tasks:
         found.scores["tasks"] = fitted.tasks.scores
         found.more["tasks"] = fitted.tasks.record

@@ -16,7 +16,7 @@ from probe.core.base import IntArray
 from probe.core.targets.mask import Mask
 from probe.experiment.calibration import FRACTION, Calibrated, chosen, without_lone_rows
 from probe.experiment.choosing import fit
-from probe.experiment.dense import logits_of_pixels
+from probe.experiment.dense import outputs_of_pixels
 from probe.experiment.reading import Part, ReadRows
 from probe.heads.shared.base import AnyHead
 from probe.metrics.evaluate import measure
@@ -89,7 +89,7 @@ Labelled = tuple[NDArray[np.float32], IntArray]
 def labelled(head: Any, part: Part, n_classes: int) -> Iterator[Iterator[Labelled]]:
     """Of each image its labelled pixels, band by band."""
     assert part.places is not None
-    for place, bands in enumerate(logits_of_pixels(head, part)):
+    for place, bands in enumerate(outputs_of_pixels(head, part)):
         yield _labelled(head.classes_, part.places.masks[place], bands, n_classes)
 
 

@@ -26,7 +26,8 @@ Maps = Callable[[int], NDArray[Any]]
 WINDOWS = "windows"
 LEAST_SIDE, LARGEST_SIDE, GAP = 128, 320, 4
 """Pixels of the pictures of an image: small ones are enlarged by a whole factor."""
-COLUMNS = ("image", "mask", "predicted")
+Rows = Sequence[tuple[Sequence[Image.Image], str]]
+"""Of each image its pictures, side by side, and what is said below them."""
 N_NAMED = 40
 """Classes in the legend of the pictures."""
 
@@ -57,13 +58,17 @@ def evaluation(scores: MaskScores, dataset: Dataset, backbone: Backbone) -> dict
     `averaged` names the classes that means are over: those that the masks of the test images show.
     """
     target = dataset.target
-    windows = backbone.n - 1 if isinstance(backbone, MultiView) and backbone.kind == WINDOWS else 0
     return {
         "size": "of the masks",
         "ignored_codes": list(target.ignored_codes) if isinstance(target, Mask) else [],
-        "windows": windows,
+        "windows": n_windows(backbone),
         "averaged": [dataset.class_names[k] for k in np.flatnonzero(shown(scores))],
     }
+
+
+def n_windows(backbone: Backbone) -> int:
+    """How many windows of an image are looked at beside the whole."""
+    return backbone.n - 1 if isinstance(backbone, MultiView) and backbone.kind == WINDOWS else 0
 
 
 def classes(scores: MaskScores, learnt: IntArray, class_names: Sequence[str]) -> list[dict[str, Any]]:
@@ -93,8 +98,12 @@ def image_iou(scores: MaskScores) -> NDArray[np.float64]:
 
 def extremes(scores: MaskScores) -> list[tuple[str, int, float]]:
     """The best, the median and the worst image by its own mean IoU: name, place and value."""
-    values = image_iou(scores)
-    order = np.argsort(-values, kind="stable")
+    return best_median_worst(image_iou(scores), higher=True)
+
+
+def best_median_worst(values: NDArray[np.float64], *, higher: bool) -> list[tuple[str, int, float]]:
+    """Of values (N,) of images these three: name, place and value."""
+    order = np.argsort(-values if higher else values, kind="stable")
     places = {"best": order[0], "median": order[len(order) // 2], "worst": order[-1]}
     return [(which, int(place), float(values[place])) for which, place in places.items()]
 
@@ -110,12 +119,27 @@ def write_overlays(folder: Path, told: Sequence[dict[str, Any]], tested: Dataset
         seen |= set(np.unique(mask[mask < n_classes]).tolist()) | set(np.unique(found).tolist())
         painted = [overlay(image, codes, n_classes, background) for codes in (mask, found)]
         caption = f"{one['which']}: {part.ids[one['row']]}, mIoU {100 * one['miou']:.1f} %"
-        rows.append(([_scaled(picture) for picture in (image, *painted)], caption))
+        rows.append(([scaled(picture) for picture in (image, *painted)], caption))
+    named = sorted(seen - {background})[:N_NAMED]
+    write_sheet(folder, rows, ("image", "mask", "predicted"),
+                lambda width: legend(tested.class_names, named, width, n_classes))  # fmt: skip
+
+
+def write_sheet(
+    folder: Path, rows: Rows, captions: Sequence[str], below: Callable[[int], Image.Image] | None = None
+) -> None:
+    """Pictures of some images as `overlays.png`.
+
+    Args:
+        folder: Of the run.
+        rows: The pictures of each.
+        captions: Of the columns.
+        below: From the width to what stands under all of them.
+    """
     column = max(picture.width for pictures, _ in rows for picture in pictures) + GAP
     lines = [_line(pictures, column, caption) for pictures, caption in rows]
     width = max(line.width for line in lines)
-    named = legend(tested.class_names, sorted(seen - {background})[:N_NAMED], width, n_classes)
-    sheet = _stacked([_captions(COLUMNS, column), *lines, named], width)
+    sheet = _stacked([_captions(captions, column), *lines, *([below(width)] if below else [])], width)
     write_file(folder / OVERLAYS, lambda path: sheet.save(path, "png", optimize=True))
 
 
@@ -130,7 +154,8 @@ def _line(pictures: Sequence[Image.Image], column: int, caption: str) -> Image.I
     return line
 
 
-def _scaled(picture: Image.Image) -> Image.Image:
+def scaled(picture: Image.Image) -> Image.Image:
+    """The picture, neither too small nor too large to be looked at."""
     factor = max(1, -(-LEAST_SIDE // max(picture.size)))
     if factor > 1:
         return picture.resize((factor * picture.width, factor * picture.height), Image.Resampling.NEAREST)

@@ -16,14 +16,14 @@ from probe.core.base import Backbone, Dataset, IntArray, Rows
 from probe.core.kinds import MEAN_OF_TOKENS
 from probe.core.lazy import Cells, Layers
 from probe.core.ragged import MASK, MeanTokens, RaggedMask, lengths_of
-from probe.experiment.dense import Places, has_masks, in_places, map_of
+from probe.experiment.dense import Places, in_places, map_of
 from probe.experiment.folds import chosen_on_folds
 from probe.experiment.identity import FILLED_IN, head_parameters, parts_of
 from probe.experiment.request import Drawn, ManyLayers, Run
 from probe.experiment.scaling import Scaling, standardizes
 from probe.experiment.transfer import PARTITION
 from probe.experiment.words import Words, words_behind
-from probe.heads.shared.patch_head import PatchHead
+from probe.heads.shared.patch_head import PatchRows
 
 if TYPE_CHECKING:
     from probe.features.store import Features
@@ -43,7 +43,7 @@ class Part:
         X: Features, or a mapping of one array per kind; None where there are no rows.
         y: (N,) labels.
         rows: (N,) their numbers in the partition.
-        places: Of images with masks, where their pixels are and what class they have; X then holds all views.
+        places: Of images with a label per pixel, where their pixels are and what these say; X then holds all views.
     """
 
     X: Any
@@ -53,7 +53,7 @@ class Part:
 
     @property
     def targets(self) -> Any:
-        """What a head is fitted on: the labels, or of images with masks these as the backbone sees them."""
+        """What a head is fitted on: the labels, or those of pixels as the backbone sees them."""
         return self.y if self.places is None else self.places.seen
 
     def in_views(self, values: IntArray | None) -> IntArray | None:
@@ -147,7 +147,7 @@ def read(drawn: Drawn) -> ReadRows:
     apart = asked.teacher is not None or asked.search is not None
     split = chosen_on_folds(head, asked.dataset, asked.protocol, drawn.split, asked.seed, apart=apart)
     names = sorted({rows.partition for rows in parts_of(split).values() if len(rows)})
-    if has_masks(asked.dataset):
+    if asked.dataset.target.per_pixel:
         features = {name: fetch_map(asked, name) for name in names}
     else:
         features = {name: fetch(asked, asked.backbone, name, head.consumes, asked.reads) for name in names}
@@ -158,7 +158,7 @@ def read(drawn: Drawn) -> ReadRows:
         for rows in (split.train, split.validation)
     )
     test = select(features, split.test, head.consumes, masked=head.takes_mask)
-    if has_masks(asked.dataset):
+    if asked.dataset.target.per_pixel:
         train, validation = (
             in_places(part, rows.partition, asked.dataset, asked.backbone)
             for part, rows in ((train, split.train), (validation, split.validation))
@@ -215,9 +215,8 @@ def filled_in(head: AnyHead, backbone: Backbone, request: Run) -> AnyHead:
     """
     from sklearn.base import clone
 
-    if isinstance(head, PatchHead):
-        inner = filled_in(head.inner, backbone, request)
-        return head.__class__(inner, head.label, head.per_class, random_state=request.seed)
+    if isinstance(head, PatchRows):
+        return head.with_inner(filled_in(head.inner, backbone, request), request.seed)
     values = dict(zip(FILLED_IN, (request.seed, request.device, backbone.n_prefix_tokens), strict=True))
     fresh: AnyHead = clone(head).set_params(**head_parameters(head))
     return fresh.set_params(**{name: values[name] for name in FILLED_IN if name in head.get_params(deep=False)})
@@ -242,7 +241,7 @@ def fetch(
 
 
 def fetch_map(request: Run, partition: str) -> Features:
-    """The map that heads of masks read, of all views, one below the other."""
+    """The map that heads of pixels read, of all views, one below the other."""
     kinds = [kind for kind, _ in sources(("map",), request.reads)]
     found = _stored(request, request.backbone, _dataset_of(request, partition), partition, kinds)
     return replace(found, arrays={"map": map_of([found.arrays[kind] for kind in kinds], kinds, request.backbone)})

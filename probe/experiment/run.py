@@ -29,7 +29,7 @@ from probe.experiment.checks import (
     with_teacher,
 )
 from probe.experiment.collapse import check_collapse
-from probe.experiment.dense import check_geometry, has_masks, with_places
+from probe.experiment.dense import check_geometry, with_places
 from probe.experiment.fits import check_target
 from probe.experiment.fitting import Fitted, fit_run
 from probe.experiment.grids import with_cells
@@ -174,7 +174,7 @@ def draw(checked: Checked) -> Drawn:
     check_drawn_groups(checked, split, elsewhere)
     held_out = None
     if asked.calibrate:
-        level = None if has_masks(asked.dataset) else asked.conformal_level
+        level = None if asked.dataset.target.per_pixel else asked.conformal_level
         held_out = calibration.hold_out(checked.strata, split, asked.seed, level)
     return Drawn(checked, split, elsewhere, held_out)
 

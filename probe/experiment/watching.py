@@ -16,7 +16,6 @@ from probe.core.base import Backbone, IntArray
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.intervals import Interval
 from probe.core.targets import Target
-from probe.experiment.dense import has_masks
 from probe.experiment.fitting import fit_head, groups_to_balance, predict_run
 from probe.experiment.identity import head_name, parts_of
 from probe.experiment.layers import read_rows
@@ -61,7 +60,7 @@ def prepare(request: Run) -> Drawn:
     if isinstance(request.protocol, ComesInTasks):
         raise InputError(f"protocol {request.protocol.name} gives rows task by task, and each epoch is one fit: choose "
                          "another protocol")  # fmt: skip
-    if has_masks(request.dataset):
+    if request.dataset.target.per_pixel:
         raise InputError(f"dataset {request.dataset.name} has {request.dataset.target.phrase}, which no network is "
                          "watched on yet: watch it on a dataset of one class per row")  # fmt: skip
     return drawn

@@ -22,6 +22,7 @@ from probe.experiment.choosing import remarks
 from probe.experiment.fitting import Fitted
 from probe.experiment.grids import write_grid
 from probe.experiment.measuring import Scored, tested
+from probe.experiment.number_maps import write_pictures
 from probe.experiment.pixels import write_overlays
 from probe.experiment.reading import ReadRows, sources
 from probe.experiment.request import Named, Run
@@ -45,7 +46,8 @@ def write(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, *, total
             write_grid(partial, scored.more["grid"])
         if fitted.maps is not None:
             of, test = tested(named.drawn), named.drawn.split.test
-            write_overlays(partial, scored.more["overlays"], of, test.partition, fitted.maps)
+            pictures = write_overlays if of.target.name == "mask" else write_pictures
+            pictures(partial, scored.more["overlays"], of, test.partition, fitted.maps)
         if asked.save_rows:
             write_own_rows(named, partial / ROWS)
 

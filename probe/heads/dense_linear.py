@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from probe.heads.shared.dense_head import DenseHead, Standardised
+from probe.heads.shared.dense_head import DenseHead
+from probe.heads.shared.dense_training import PlaceWeights, Standardised
 from probe.heads.shared.module_solver import Batch
 
 
@@ -62,13 +63,7 @@ class DenseLinear(DenseHead):
         return _Linear(Standardised(self.mean_, self.scale_), torch.as_tensor(bias, dtype=torch.float32))
 
 
-class _Linear(nn.Module):
-    def __init__(self, norm: Standardised, bias: Tensor):
-        super().__init__()
-        self.norm = norm
-        self.weight = nn.Parameter(0.01 * torch.randn(len(bias), len(norm.mean)))
-        self.bias = nn.Parameter(bias.clone())
-
+class _Linear(PlaceWeights):
     def forward(self, batch: Batch) -> Tensor:
         maps = self.norm(batch["map"])
         flat = self.weight @ maps.flatten(2) + self.bias[:, None]

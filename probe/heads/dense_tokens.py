@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from probe.core.errors import InputError
-from probe.heads.shared.dense_head import DenseHead, Standardised
+from probe.heads.shared.dense_head import DenseHead
+from probe.heads.shared.dense_training import Standardised
 from probe.heads.shared.module_solver import Batch
 
 

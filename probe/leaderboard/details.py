@@ -32,7 +32,7 @@ def detail(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[s
         dataset: What the run says of its dataset.
     """
     name = recorded(dataset).name
-    draws = {"one_class": of_classes, "number": of_numbers, "mask": of_masks}
+    draws = {"one_class": of_classes, "number": of_numbers, "mask": of_masks, "number_map": of_number_maps}
     draw = draws.get(name) if "predicted" in predictions else None
     return {"kind": name, **draw(predictions, dataset)} if draw else None
 
@@ -57,6 +57,12 @@ def of_numbers(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> di
             worst = np.argsort(-np.abs(true - predicted), kind="stable")[:MAX_WRONG]
             wrong = [[int(predictions["row"][i]), *_short(np.array([true[i], predicted[i]]))] for i in worst]
     return {"columns": columns, "rows": len(predictions["label"]), "wrong": wrong}
+
+
+def of_number_maps(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:
+    """The means of images as numbers, drawn as such."""
+    means = {**predictions, **{key: predictions[key][:, 0] for key in ("label", "predicted")}}
+    return {"kind": "number", **of_numbers(means, dataset)}
 
 
 def of_classes(predictions: Mapping[str, Any], dataset: Mapping[str, Any]) -> dict[str, Any]:

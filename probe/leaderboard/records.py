@@ -145,15 +145,19 @@ def layer_shares(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def evaluation_of(result: Mapping[str, Any]) -> str:
-    """How the pixels of masks were counted, in words that a filter takes; empty of other targets.
+    """How pixels were counted, in words that a filter takes; empty of targets that say nothing of pixels.
 
     Which classes were averaged follows from the test rows, of which a column has one set for each seed.
     """
     told = result.get("evaluation")
     if not told:
         return ""
-    ignored = " ".join(map(str, told["ignored_codes"])) or "none"
-    return f"size {told['size']}; ignored {ignored}; windows {told['windows'] or 'none'}"
+    if "range" in told:
+        low, high = ("none" if end is None else f"{end:g}" for end in told["range"])
+        counted = f"range {low} to {high}"
+    else:
+        counted = f"ignored {' '.join(map(str, told['ignored_codes'])) or 'none'}"
+    return f"size {told['size']}; {counted}; windows {told['windows'] or 'none'}"
 
 
 def fold_of(parameters: Mapping[str, Any]) -> tuple[int, int] | None:

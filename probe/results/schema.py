@@ -7,7 +7,7 @@
                              A head that chooses nothing, or on rows that it holds out itself, leaves none
     head.safetensors         the fitted head; an ensemble has none
     grid.png, .csv, .tex     of head=grid: the heat map, every cell with its metrics, a table for a paper
-    overlays.png             of masks: the best, the median and the worst test image, with mask and prediction
+    overlays.png             of masks and maps: the best, the median and the worst test image, with the prediction
     rows.json                the rows of the split, with save_rows=true
     error.txt                alone: what the run failed with
 
@@ -43,7 +43,8 @@ UNFINISHED = ".unfinished"
 ARRAYS = {
     "row": "(N,) number of the row in its partition",
     "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict;"
-    " (N, K) labelled pixels of each class of masks; (N,) numbers of captions",
+    " (N, K) labelled pixels of each class of masks; (N, 2) mean and count of the labelled pixels of maps;"
+    " (N,) numbers of captions",
     "predicted": "of the same kind and shape",
     "predicted_probability": "(N,) float32, of one class per row",
     "predicted_log_odds": "(N,) float32, the order of these probabilities where they are all 1",
@@ -55,6 +56,7 @@ ARRAYS = {
     "interval_high": "of the same shape, the upper ends",
     "confusion": "(N, C, 3) int32, of masks: class, predicted class and pixels of each cell; cells of 0 pixels fill up",
     "boundary": "(N, 2) of masks: pixels near a change of labels that were predicted right, and all of them",
+    "errors": "(N, 11) of maps: means over the labelled pixels, as `probe.metrics.shared.scores.number_map` names them",
     "cluster": "(N, n_draws) int32, of head=clusters: number of the row's cluster in each draw",
     "similarity": "(N,) float64, of head=pairs: of the pair that the row belongs to",
     "text_rank": "(N,) of rows with captions: rank, from 0, of the nearest own one among all; -1 without any",

@@ -47,7 +47,7 @@ def test_a_run_checks_its_configuration_before_anything_is_built(config):
         (["conformal_level=0.5"], r"conformal_level=0.5 changes nothing, .*: set calibrate=true", ["calibrate=true"]),
         (
             ["dataset=shapes", "head=ncm", "calibrate=true", "conformal_level=0.5"],
-            "conformal_level=0.5 changes nothing, since dataset shapes has masks, of which no sets are made: leave it",
+            "conformal_level=0.5 changes nothing, since dataset shapes has a class per pixel, of which no sets are",
             None,
         ),
         (["views.kind=flips", "views.seed=3"], r"kind=flips views.seed=3 changes .*: set views.n=2", ["views.n=2"]),

@@ -118,6 +118,12 @@ def test_numbers_are_held_against_their_mean_over_the_training_rows() -> None:
     assert run(None, force=True, backbone="identity", **given | {"head": "mean"})["control"] == by_control["control"]
 
 
+def test_depths_are_held_against_their_mean() -> None:
+    found = run("majority", dataset=("depth_scenes", {"n_train": 30, "n_test": 10}), limit=None)
+    assert found["labels"]["head"] == "mean"
+    assert found["control"]["kind"] == "majority"
+
+
 def test_masks_are_held_against_the_commonest_class_of_their_patches_and_have_no_raw_input() -> None:
     found = run("majority", dataset=("shapes", {"n_train": 30, "n_test": 10}), limit=None)
     assert found["labels"]["head"] == "majority_class"

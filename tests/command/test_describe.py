@@ -20,7 +20,7 @@ from probe.core.base import Dataset
 from probe.core.errors import DoesNotFit
 from probe.core.ragged import Ragged
 from probe.core.targets.labels import Labels
-from probe.datasets import gaussians, shapes, sklearn
+from probe.datasets import depth_scenes, gaussians, shapes, sklearn
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.series_rows import SeriesPartition
 
@@ -217,6 +217,22 @@ def test_masks_stand_beside_what_the_backbone_sees():
     assert not changed[train.masks[0] == 0].any()
     flipped = np.asarray(contact_sheet(MultiView(TinyBackbone(pretrained=False), n=2, kind="flips"), data))
     np.testing.assert_array_equal(flipped[:96, 194 + 96 : 194 + 192], flipped[:96, 96:192][:, ::-1])
+
+
+def test_maps_are_told_with_the_least_error_of_each_grid_and_shown_in_colours():
+    data = depth_scenes.load(n_train=30, n_test=10)
+    backbone = TinyBackbone(pretrained=False, taps=["stages.0:map"])
+    facts = describe(backbone, data, batch_size=4)
+    found = facts["masks"]["ceilings"]
+    assert found["map"] > found["stages.0:map"] > 0
+    lines = dict(line.split(maxsplit=1) for line in render(facts).splitlines())
+    assert lines["dataset"] == "depth_scenes, a number per pixel: depth (m), 30 train, 10 test"
+    assert lines["maps"] == "32 x 32 pixels"
+    assert lines["floor"].startswith(f"RMSE {found['map']:.4g} on map (4 x 4), ")
+    assert lines["floor"].endswith("; the means of patches, upsampled, on 30 training images")
+    right = np.asarray(contact_sheet(backbone, data))[:96, 96:192]
+    holes = np.isnan(data.partitions["train"].number_maps[0])
+    np.testing.assert_array_equal((right[1::3, 1::3] == 0).all(axis=2), holes)
 
 
 SMALL = ["backbone=tiny", "backbone.pretrained=false", "dataset=digits", "device=cpu", "limit=50"]

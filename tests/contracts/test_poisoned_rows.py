@@ -14,7 +14,7 @@ from contract_cases import contract_case
 from hydra.utils import get_class, instantiate
 from omegaconf import OmegaConf
 from places import CONF
-from poison import Saying, dataset, other_scenes, poisoned, ran, sayings, scenes
+from poison import Saying, dataset, depths, other_scenes, poisoned, ran, sayings, scenes
 
 from probe.backbones.tiny import TinyBackbone
 from probe.core.abilities import MeasuresFeatures
@@ -22,6 +22,7 @@ from probe.experiment import fitting, ood
 from probe.experiment.ensembles import ensemble
 from probe.experiment.ensembles.members import read_member, views_on_test
 from probe.experiment.prompts import is_apart
+from probe.heads.dense_depth import DenseDepth
 from probe.heads.dense_linear import DenseLinear
 from probe.heads.lda import LinearDiscriminant
 from probe.heads.linear import LinearProbe
@@ -111,6 +112,10 @@ def places(name):
         more = {**CALIBRATED, "patches": {"label": "pixel", "per_class": 2}}
         head, more = {"masks": (RidgeProbe(), more), "masks, trained": (trained, {})}[name]
         return head, data, [{**TINY, **more, "data": one} for one in (data, other_scenes(data))]
+    if name.startswith("maps"):
+        data = depths()
+        head = RidgeProbe() if name == "maps" else DenseDepth(epochs=1, lrs=[0.01, 0.03], bins=8)
+        return head, data, [{**TINY, "data": one} for one in (data, other_scenes(data))]
     if name.startswith("words"):
         head = {"words": MaskZeroShot(calibrate="batch", **WORDS), "words, fitted": MaskFitted(Cs=[0.0, 1.0], **WORDS)}
         return head[name], None, [{"backbone": Saying(), "data": sayings(word)} for word in ("row", "garbage")]
@@ -123,8 +128,8 @@ def places(name):
     return head, dataset(target), [more | one for one in elsewhere(other, poisoned(other, "test", ALL))]
 
 
-PLACES = ["masks", "masks, trained", "words", "words, fitted", "test_on one_class", "test_on number",
-          "test_on masks"]  # fmt: skip
+PLACES = ["masks", "masks, trained", "maps", "maps, trained", "words", "words, fitted", "test_on one_class",
+          "test_on number", "test_on masks"]  # fmt: skip
 
 
 def both(name, folder):

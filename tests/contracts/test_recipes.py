@@ -39,6 +39,7 @@ TOLERANCE = {
     "labels": 1e-6,
     "mask": 1e-3,
     "captions": 1e-6,
+    "number_map": 1e-3,
     "protocol": 0.0,
     "metrics": 1e-6,
     "ood": 1e-6,
@@ -98,7 +99,7 @@ def check(name, recipe, numbers):
     )
 
 
-CLASSES, NUMBERS, LABELS, MASKS = map(heads_that_fit, ("one_class", "number", "labels", "mask"))
+CLASSES, NUMBERS, LABELS, MASKS, MAPS = map(heads_that_fit, ("one_class", "number", "labels", "mask", "number_map"))
 MEASURING = {path.stem for path in yamls("head") if hasattr(get_class(OmegaConf.load(path)["_target_"]), "measure")}
 NUMBERS, LABELS = NUMBERS - MEASURING, LABELS - MEASURING
 CAPTIONS = heads_that_fit("captions")
@@ -187,6 +188,15 @@ def test_a_head_of_captions_gives_the_numbers_of_its_recipe(path):
     check(f"captions/{path.stem}", recipe_of(type(head)), leaves(measure(head.measure(X, y)).metrics))
 
 
+@pytest.mark.parametrize("path", [p for p in yamls("head") if p.stem in MAPS], ids=lambda path: path.stem)
+def test_a_head_of_maps_gives_the_numbers_of_its_recipe(path):
+    head = instantiate(OmegaConf.load(path), _convert_="all").set_params(device="cpu", epochs=2)
+    rng = np.random.default_rng(0)
+    maps = rng.uniform(1, 5, (6, 4, 4))
+    X = rng.normal(size=(6, 5, 2, 2)) + maps[:, None, ::2, ::2]
+    check(f"number_map/{path.stem}", recipe_of(type(head)), head.fit(X, maps).number_maps(X).ravel())
+
+
 @pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
 def test_a_backbone_gives_the_numbers_of_its_recipe(path):
     backbone = module_of(TESTS / "contracts" / "test_backbones.py").make(path.stem)
@@ -260,6 +270,7 @@ def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there |= {f"head/{name}" for name in CLASSES} | {f"number/{name}" for name in NUMBERS}
     there |= {f"labels/{name}" for name in LABELS}
     there |= {f"mask/{name}" for name in MASKS} | {f"captions/{name}" for name in CAPTIONS}
+    there |= {f"number_map/{name}" for name in MAPS}
     there |= {f"ood/{family}" for family in OOD_FAMILIES}
     frozen = {path.relative_to(FROZEN).with_suffix("").as_posix() for path in FROZEN.rglob("*.json")}
     assert frozen == there | {f"metrics/{family}" for family in FAMILIES}

@@ -11,9 +11,9 @@ from torch.nn.functional import avg_pool2d, interpolate, one_hot
 from probe.backbones.shared.views import MultiView
 from probe.backbones.tiny import TinyBackbone
 from probe.core.geometry import whole
-from probe.datasets import npz
+from probe.datasets import depth_scenes, npz
 from probe.datasets.shapes import load
-from probe.experiment.ceilings import ceiling
+from probe.experiment.ceilings import ceiling, least_rmse
 from probe.metrics.evaluate import measure
 from probe.metrics.shared.scores import score
 from probe.metrics.shared.scores.mask import ImageTally
@@ -75,3 +75,21 @@ def test_the_values_of_the_card_on_its_own_scenes():
     assert found["boundary_accuracy"] == pytest.approx(0.489, abs=1e-3)
     for side, value in ((4, 0.419), (8, 0.699), (16, 0.918)):
         assert ceiling(part, range(500), sees_all((32, 32)), (side, side), K) == pytest.approx(value, abs=1e-3)
+
+
+@pytest.mark.parametrize("side", [4, 8])
+def test_the_least_rmse_is_that_of_pooling_and_upsampling(side):
+    maps = np.stack([depth_scenes.scene(32, np.random.default_rng(row))[1] for row in range(5)])
+    whole_maps = np.nan_to_num(maps, nan=5.0)
+    pooled = interpolate(avg_pool2d(torch.tensor(whole_maps)[:, None], 32 // side), size=32, mode="bilinear")[:, 0]
+    wanted = np.sqrt(((pooled.numpy() - whole_maps) ** 2).mean(axis=(1, 2))).mean()
+    part = SimpleNamespace(number_maps=whole_maps)
+    assert least_rmse(part, range(5), sees_all((32, 32)), (side, side)) == pytest.approx(wanted, rel=1e-5)
+    holes = least_rmse(SimpleNamespace(number_maps=maps), range(5), sees_all((32, 32)), (side, side))
+    assert holes < wanted  # 5 is none of their numbers
+
+
+def test_a_grid_of_pixels_has_no_error():
+    maps = depth_scenes.scene(32, np.random.default_rng(0))[1][None]
+    part = SimpleNamespace(number_maps=maps)
+    assert least_rmse(part, [0], sees_all((32, 32)), (32, 32)) == pytest.approx(0, abs=1e-6)

@@ -199,7 +199,7 @@ def test_a_class_without_training_pixels_is_refused_by_name(asked, scenes):
         name: MaskPartition(
             ArrayPartition(np.stack([np.asarray(part[i]) for i in range(len(part))]),
                            np.pad(part.labels, ((0, 0), (0, 1))), part.ids, target=Mask()),
-            part.masks, part.masks_digest)
+            part.masks, part.pixels_digest)
         for name, part in scenes.partitions.items()})  # fmt: skip
     with pytest.raises(InputError, match=r"train \(40 images\) has no pixel of 1 of 7 classes \(star\)"):
         check(asked(NearestClassMean(), dataset=dataset))

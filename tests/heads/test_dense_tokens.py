@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from probe.core.errors import InputError
 from probe.heads.dense_tokens import ClassTokens, DenseTokens
-from probe.heads.shared.dense_head import Standardised
+from probe.heads.shared.dense_training import Standardised
 from probe.heads.shared.head import Head
 
 

@@ -15,6 +15,7 @@ from probe.core.base import Dataset
 from probe.core.hashing import hash_tensors
 from probe.core.targets.labels import Labels
 from probe.core.targets.number import Number
+from probe.datasets.depth_scenes import load as depth_scenes
 from probe.datasets.shapes import load as shapes
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.shared.text_rows import TextPartition
@@ -163,9 +164,15 @@ def scenes(n: int = 24) -> Dataset:
     return shapes(n_train=n, n_test=8, size=16)
 
 
+def depths(n: int = 24) -> Dataset:
+    """Small images with depths."""
+    return depth_scenes(n_train=n, n_test=8, size=16)
+
+
 def other_scenes(data: Dataset) -> Dataset:
-    """The dataset with other images and masks in its test partition, under the fingerprint that they had."""
-    garbage = shapes(n_train=24, n_test=8, size=16, seed=9).partitions["test"]
+    """The dataset with other images and labels in its test partition, under the fingerprint that they had."""
+    load = depth_scenes if data.target.name == "number_map" else shapes
+    garbage = load(n_train=24, n_test=8, size=16, seed=9).partitions["test"]
     vars(garbage)["fingerprint"] = data.partitions["test"].fingerprint
     return replace(data, partitions={**data.partitions, "test": garbage})
 

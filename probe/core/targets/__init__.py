@@ -43,6 +43,7 @@ class Target(ABC):
         exclusive: Whether each row has exactly one of the classes. Else protocols see strata in their place.
         even: Whether each stratum is a share of the rows, so that some rows of each are a draw of the whole range.
         shows_several: Whether a row shows several classes, which `shown_classes` tells.
+        per_pixel: Whether each pixel of an image has a label of its own, which partitions hold beside `labels`.
         transfers: Whether labels of another dataset can be told in terms of these, for `test_on`.
         calibrates: Whether held-out rows can say how far outputs are to be believed.
         constant_head: The head that says the same of every row, the control of those that look at features.
@@ -58,6 +59,7 @@ class Target(ABC):
     exclusive: ClassVar[bool] = False
     even: ClassVar[bool] = False
     shows_several: ClassVar[bool] = False
+    per_pixel: ClassVar[bool] = False
     transfers: ClassVar[bool] = False
     calibrates: ClassVar[bool] = False
     constant_head: ClassVar[str] = "majority_class"

@@ -62,6 +62,7 @@ class Mask(Target):
     phrase: ClassVar[str] = "a class per pixel"
     ignored_phrase: ClassVar[str] = "without a labelled pixel"
     shows_several: ClassVar[bool] = True
+    per_pixel: ClassVar[bool] = True
     transfers: ClassVar[bool] = True
     calibrates: ClassVar[bool] = True
 

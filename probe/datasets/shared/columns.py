@@ -32,6 +32,7 @@ LABEL = Role(
 )
 
 MASK = Role("masks", "mask_column", ("mask",), ("masks", "annotation", "label", "segmentation", "mask_path"))
+DEPTH = Role("depth maps", "map_column", ("depth", "map"), ("depth_map", "depth_path", "depths", "disparity"))
 
 
 def choose(

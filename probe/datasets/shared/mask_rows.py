@@ -1,10 +1,10 @@
-"""Images with masks: partitions that know the pixels of each class, and decode a mask when it is asked for."""
+"""Images with a label per pixel: partitions that know what there is of each label, and decode a mask when asked for."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,15 +13,16 @@ from probe.core.abilities import DigestsRows
 from probe.core.base import IntArray, Partition, digest
 from probe.core.hashing import hash_arrays
 from probe.core.targets.mask import Masks, mask_dtype
+from probe.core.targets.number_map import NumberMaps, labels_of
 from probe.datasets.shared.partitions import check_lengths
 from probe.datasets.shared.row_facts import keep_facts
 from probe.datasets.shared.subsets import subset
 
 
 class MaskRows:
-    """Masks of some of the images, read through those of all."""
+    """Masks, or maps of numbers, of some of the images, read through those of all."""
 
-    def __init__(self, whole: Masks, indices: IntArray):
+    def __init__(self, whole: Any, indices: IntArray):
         self.whole, self.indices = whole, np.asarray(indices, dtype=np.int64)
 
     def __len__(self) -> int:
@@ -60,6 +61,32 @@ class ArrayMasks:
     def fingerprint(self) -> str:
         """Digest of all codes."""
         return hash_arrays({"masks": self.codes})
+
+
+class ArrayMaps:
+    """Maps of one size in an array (N, H, W) of numbers, NaN where a pixel is unlabelled."""
+
+    def __init__(self, numbers: NDArray[np.float32]):
+        self.numbers = numbers
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def __getitem__(self, row: int) -> NDArray[np.float32]:
+        return self.numbers[row]
+
+    def rows(self, indices: IntArray) -> MaskRows:
+        """Those of some of the images."""
+        return MaskRows(self, indices)
+
+    def labels(self) -> NDArray[np.float64]:
+        """(N, 2) mean and count of the labelled pixels of each image."""
+        return np.array([labels_of(numbers) for numbers in self.numbers], dtype=np.float64)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of all numbers."""
+        return hash_arrays({"maps": self.numbers})
 
 
 class RecodedMasks:
@@ -112,24 +139,26 @@ class RecodedPartition:
         return self.whole[row]
 
 
-class MaskPartition:
-    """Images, each with the mask of its pixels.
+class PixelPartition:
+    """Images, each with labels of its pixels.
 
     Args:
-        images: With (N, K) labelled pixels of each class as their labels.
-        masks: In the order of the images.
-        masks_digest: Names the content of all masks, and how it is read.
+        images: With what the target says of each image as their labels.
+        pixels: Labels of the pixels, in the order of the images; some of them by `rows`.
+        pixels_digest: Names the content of all of these, and how it is read.
     """
 
-    def __init__(self, images: Partition, masks: Masks, masks_digest: str):
-        self.images, self.masks, self.masks_digest = images, masks, masks_digest
-        check_lengths({"images": len(images), "masks": len(masks)})
+    def __init__(self, images: Partition, pixels: Any, pixels_digest: str):
+        self.images, self.pixels, self.pixels_digest = images, pixels, pixels_digest
+        check_lengths({"images": len(images), self.called: len(pixels)})
         if isinstance(images, DigestsRows):
             self.row_digests = images.row_digests
 
+    called: ClassVar[str]
+
     @property
-    def labels(self) -> IntArray:
-        """(N, K) labelled pixels of each class in each image."""
+    def labels(self) -> NDArray[Any]:
+        """As the target has them, a row per image."""
         return self.images.labels
 
     @property
@@ -139,20 +168,44 @@ class MaskPartition:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Digest of images, labels, ids and masks."""
-        return digest([self.images.fingerprint, self.masks_digest])
+        """Digest of images, labels, ids and pixels."""
+        return digest([self.images.fingerprint, self.pixels_digest])
 
-    def subset(self, rows: IntArray) -> MaskPartition:
-        """Some of the images, with their masks."""
+    def subset(self, rows: IntArray) -> Self:
+        """Some of the images, with the labels of their pixels."""
         chosen = np.asarray(rows, dtype=np.int64)
-        own = digest([self.masks_digest, chosen.tolist()])
-        return MaskPartition(subset(self.images, chosen), self.masks.rows(chosen), own)
+        own = digest([self.pixels_digest, chosen.tolist()])
+        return type(self)(subset(self.images, chosen), self.pixels.rows(chosen), own)
 
     def __len__(self) -> int:
         return len(self.images)
 
     def __getitem__(self, row: int) -> Any:
         return self.images[row]
+
+
+class MaskPartition(PixelPartition):
+    """Images, each with the mask of its pixels; labels are (N, K) labelled pixels of each class in each image."""
+
+    called: ClassVar[str] = "masks"
+
+    @property
+    def masks(self) -> Masks:
+        """Of the images."""
+        found: Masks = self.pixels
+        return found
+
+
+class NumberMapPartition(PixelPartition):
+    """Images, each with a number per pixel; labels are (N, 2) mean and count of the labelled pixels of each image."""
+
+    called: ClassVar[str] = "maps"
+
+    @property
+    def number_maps(self) -> NumberMaps:
+        """Of the images."""
+        found: NumberMaps = self.pixels
+        return found
 
 
 def class_pixels(mask: NDArray[Any], n_classes: int) -> IntArray:

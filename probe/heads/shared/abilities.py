@@ -21,6 +21,15 @@ class FitsOnFolds(Protocol):
 
 
 @runtime_checkable
+class GivesNumberMaps(Protocol):
+    """A head of a number per pixel."""
+
+    def number_maps(self, X: Any) -> NDArray[Any]:
+        """(N, h, w) numbers on a grid of its own, for maps X (N, C, h', w')."""
+        ...
+
+
+@runtime_checkable
 class ComparesCells(Protocol):
     """A head with a classifier for each of several features, its cells, of which it has chosen one.
 

@@ -1,4 +1,4 @@
-"""Masks as heads learn from them: whole numbers (N, H, W), some of which are no class."""
+"""Masks and maps as heads learn from them: whole numbers (N, H, W), some of which are no class; numbers, some NaN."""
 
 from __future__ import annotations
 
@@ -31,6 +31,23 @@ def check_masks(y: ArrayLike, n_images: int, what: str = "y") -> Any:
     return masks
 
 
+def check_maps(y: ArrayLike, n_images: int, what: str = "y") -> Any:
+    """Maps of numbers as they are where they are read lazily, else as an array.
+
+    Raises:
+        InputError: They are no maps (N, H, W) of floats, or those of other images.
+    """
+    maps: Any = y if hasattr(y, "__getitem__") and hasattr(y, "dtype") else np.asarray(y)
+    if len(maps.shape) != 3 or np.dtype(maps.dtype).kind != "f" or 0 in maps.shape:
+        raise InputError(
+            f"{what} has shape {tuple(maps.shape)} and dtype {maps.dtype}, expected maps (N, H, W) of floats: give the "
+            "number of each pixel, NaN where there is none"
+        )
+    if len(maps) != n_images:
+        raise InputError(f"X has {n_images} images and {what} {len(maps)} maps: give one map per image")
+    return maps
+
+
 def is_labelled(masks: NDArray[Any]) -> NDArray[np.bool_]:
     """Marks pixels that have a class: not the largest number of an unsigned dtype (255), no negative one."""
     found: NDArray[np.bool_] = masks != np.iinfo(masks.dtype).max if masks.dtype.kind == "u" else masks >= 0
@@ -55,6 +72,22 @@ def class_shares(masks: NDArray[Any], grid: tuple[int, int], classes: IntArray) 
     per_place = np.bincount(place.ravel(), minlength=n * n_places)
     shares = counts.reshape(n, n_places, -1) / np.maximum(per_place.reshape(n, n_places, 1), 1)
     return shares.astype(np.float32)
+
+
+def place_means(maps: NDArray[Any], grid: tuple[int, int]) -> NDArray[np.float64]:
+    """(n, h w) mean of the labelled pixels of each place of a grid; NaN where none is labelled.
+
+    Args:
+        maps: (n, H, W), NaN at pixels without a label.
+        grid: (h, w).
+    """
+    n, n_places = len(maps), grid[0] * grid[1]
+    place = np.arange(n)[:, None, None] * n_places + _place_of(maps.shape[1:], grid)
+    known = np.isfinite(maps)
+    counts = np.bincount(place[known], minlength=n * n_places)
+    sums = np.bincount(place[known], weights=maps[known], minlength=n * n_places)
+    means = np.divide(sums, counts, out=np.full(n * n_places, np.nan), where=counts > 0)
+    return means.reshape(n, n_places)
 
 
 def drawn_pixels(

@@ -47,3 +47,23 @@ def resized(logits: Tensor, height: int, width: int) -> Tensor:
     if logits.shape[2:] == (height, width):
         return logits
     return functional.interpolate(logits, (height, width), mode="bilinear", align_corners=False)
+
+
+def silog_loss(numbers: Tensor, labels: Tensor, variance_focus: float) -> Tensor:
+    """sqrt(mean g^2 - variance_focus (mean g)^2) with g = ln p - ln d over the labelled pixels of a batch.
+
+    Source: Eigen, Puhrsch and Fergus, "Depth map prediction from a single image using a multi-scale deep network",
+    2014, arXiv 1406.2283; with the root and the focus 0.85 of Lee et al., "From big to small", 2019, arXiv 1907.10326.
+    At 1 one factor for all numbers changes nothing, at 0 it is the root mean squared error of logarithms.
+
+    Args:
+        numbers: (B, H, W) above 0.
+        labels: (B, H, W) above 0, NaN at pixels without a label.
+        variance_focus: From 0 to 1.
+    """
+    known = labels.isfinite()
+    n = known.sum().clamp(min=1)
+    # Ones in the place of what is unlabelled: a third of the time of picking out the others.
+    g = numbers.where(known, 1.0).log() - labels.where(known, 1.0).log()
+    # The root has no slope at 0, where nothing is left to learn.
+    return (g.square().sum() / n - variance_focus * (g.sum() / n).square()).clamp(min=1e-12).sqrt()

@@ -25,7 +25,60 @@ LEAST = -1e30
 """For logits of minus infinity, of which interpolation would make no number."""
 
 
-class PatchHead(AnyHead):
+class PatchRows(AnyHead):
+    """Base class of heads of rows that are fitted on the places of maps (N, C, h, w).
+
+    A subclass has the parameter `head`, unfitted, of pooled features, and fits a clone of it as `head_`.
+
+    Attributes:
+        head_: The fitted head of the places; what `save` writes.
+        patches_: What the record says of the places that it was fitted on.
+    """
+
+    consumes: ClassVar[tuple[str, ...]] = ("map",)
+    head: Any
+    head_: AnyHead
+
+    @property
+    def inner(self) -> AnyHead:
+        """The head of the places."""
+        found: AnyHead = self.head
+        return found
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """How places become rows, as a run's determinants hold it."""
+        return {"recipe": self.recipe}
+
+    def with_inner(self, head: AnyHead, seed: int) -> Self:
+        """The same with another head of the places, and another seed of what it draws."""
+        raise NotImplementedError
+
+    @property
+    def selection_(self) -> dict[str, Any]:
+        """What the head of the places searched, on places of which images, and what won."""
+        found: dict[str, Any] = self.head_.selection_
+        return found
+
+    @selection_.setter
+    def selection_(self, told: dict[str, Any]) -> None:
+        self.head_.selection_ = told
+
+    @property
+    def log_probabilities(self) -> bool:  # type: ignore[override]
+        """Whether logits are made to be such."""
+        return self.inner.log_probabilities
+
+    def only(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters with which one candidate of a search is the only one."""
+        return {"head": clone(self.inner).set_params(**self.inner.only(candidate))}
+
+    def save(self, path: str | Path) -> None:
+        """Writes the head of the places, which `Head.load` reads."""
+        self.head_.save(path)
+
+
+class PatchHead(PatchRows):
     """A head of one class per row, fitted on the places of maps (N, C, h, w), as a head of a class per pixel.
 
     The label of a place comes from the pixels that it covers: `majority` is the class of most of them; `soft` is that
@@ -44,11 +97,8 @@ class PatchHead(AnyHead):
 
     Attributes:
         classes_: (K,) codes of the classes that some place has.
-        head_: The fitted head of the places; what `save` writes.
-        patches_: What the record says of the places that it was fitted on.
     """
 
-    consumes: ClassVar[tuple[str, ...]] = ("map",)
     fits: ClassVar[tuple[str, ...]] = ("mask",)
 
     def __init__(self, head: Any = None, label: str = "majority", per_class: int | None = None, random_state: int = 0):
@@ -58,15 +108,12 @@ class PatchHead(AnyHead):
         self.random_state = random_state
 
     @property
-    def inner(self) -> AnyHead:
-        """The head of the places."""
-        found: AnyHead = self.head
-        return found
-
-    @property
     def facts(self) -> dict[str, Any]:
         """How places become rows, as a run's determinants hold it."""
         return {"label": self.label, "per_class": self.per_class, "recipe": self.recipe}
+
+    def with_inner(self, head: AnyHead, seed: int) -> Self:
+        return type(self)(head, self.label, self.per_class, random_state=seed)
 
     def check_parameters(self) -> None:
         """Raises `InputError` for parameters that no data can be fitted with."""
@@ -124,13 +171,7 @@ class PatchHead(AnyHead):
             found.append((start * per_image + places, codes, at))
         places, codes, at = (np.concatenate(parts) for parts in zip(*found, strict=True))
         rows = PixelRows(X, places // per_image, at) if self.label == "pixel" else PlaceRows(X, places)
-        n_bytes = len(rows) * rows.shape[1] * rows.dtype.itemsize
-        if n_bytes > HELD_BYTES:
-            return RowSubset(rows, np.arange(len(rows))), codes
-        held = np.empty(rows.shape, rows.dtype)
-        for chunk in row_chunks(rows):
-            held[chunk] = rows[chunk]
-        return held, codes
+        return held_in_memory(rows), codes
 
     def _labelled(
         self, masks: NDArray[Any], grid: tuple[int, int], classes: IntArray, random: np.random.Generator
@@ -150,25 +191,6 @@ class PatchHead(AnyHead):
         drawn = random.random(len(shares))[:, None] * sums[:, -1:]
         return np.minimum((sums <= drawn).sum(1), shares.shape[1] - 1)
 
-    @property
-    def selection_(self) -> dict[str, Any]:
-        """What the head of the places searched, on places of which images, and what won."""
-        found: dict[str, Any] = self.head_.selection_
-        return found
-
-    @selection_.setter
-    def selection_(self, told: dict[str, Any]) -> None:
-        self.head_.selection_ = told
-
-    @property
-    def log_probabilities(self) -> bool:  # type: ignore[override]
-        """Whether logits are made to be such."""
-        return self.inner.log_probabilities
-
-    def only(self, candidate: Mapping[str, Any]) -> dict[str, Any]:
-        """The parameters with which one candidate of a search is the only one."""
-        return {"head": clone(self.inner).set_params(**self.inner.only(candidate))}
-
     def _logits(self, X: NDArray[Any]) -> FloatArray:
         """(n, K, h, w) of a chunk of maps."""
         logits = np.maximum(self.head_.logits(places_of(X)), LEAST)
@@ -183,9 +205,15 @@ class PatchHead(AnyHead):
         """(N, h, w) class of each place."""
         return self.classes_[self.logits(X).argmax(1)]
 
-    def save(self, path: str | Path) -> None:
-        """Writes the head of the places, which `Head.load` reads."""
-        self.head_.save(path)
+
+def held_in_memory(rows: Any) -> Any:
+    """Rows of patches as an array where they are few enough; else as they are, read in chunks."""
+    if len(rows) * rows.shape[1] * rows.dtype.itemsize > HELD_BYTES:
+        return RowSubset(rows, np.arange(len(rows)))
+    held = np.empty(rows.shape, rows.dtype)
+    for chunk in row_chunks(rows):
+        held[chunk] = rows[chunk]
+    return held
 
 
 def _sample(groups: IntArray, n: int, random: np.random.Generator) -> IntArray:

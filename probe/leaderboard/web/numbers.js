@@ -53,6 +53,8 @@ function groupTable(detail, k, unit) {
 
 function numberDrawings(run, detail) {
   const found = [];
+  if (detail.overlays) found.push([drawing("The best, the median and the worst test image, by its own RMSE", make("img", { src: detail.overlays, class: "overlays", decoding: "async",
+    alt: "Three test images, each beside its numbers and those that are predicted, from violet for the smallest to yellow for the largest" }))]);
   detail.columns.forEach((column, k) => {
     const name = (data.classes[run.classes] || [])[k] || `column ${k + 1}`;
     for (const [id, title, act] of [["against", "Predicted against true", (box) => drawAgainst(box, column, name, detail.rows)],

@@ -67,8 +67,8 @@ def test_a_fingerprint_knows_where_the_pixels_are():
     moved = codes.copy()
     moved[1] = moved[1][::-1]
     one, two = partition(codes), partition(codes)
-    two.masks = ArrayMasks(moved.astype(np.uint8))
-    two.masks_digest = two.masks.fingerprint
+    two.pixels = ArrayMasks(moved.astype(np.uint8))
+    two.pixels_digest = two.masks.fingerprint
     assert one.labels.tolist() == two.labels.tolist()
     assert one.fingerprint == partition(codes).fingerprint != two.fingerprint
 

@@ -119,7 +119,10 @@ def test_a_target_is_found_by_the_name_that_records_have():
     assert targets.named("labels") == Labels()
     assert targets.recorded({"name": "digits"}) == OneClass()
     assert targets.recorded({"name": "x", "target": "labels"}) == Labels()
-    with pytest.raises(InputError, match="'os' is unknown, expected one of captions, labels, mask, number, one_class"):
+    with pytest.raises(
+        InputError,
+        match="target 'os' is unknown, expected one of captions, labels, mask, number, number_map, one_class",
+    ):
         targets.named("os")
 
 

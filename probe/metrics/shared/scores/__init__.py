@@ -107,7 +107,7 @@ def score(outputs: Any, labels: NDArray[Any], target: str = DEFAULT) -> Any:
     """The scores of rows whose labels are what `target` names.
 
     Args:
-        outputs: Logits (N, K) or means (N,) or (N, Q), of masks a tally of each image.
+        outputs: Logits (N, K) or means (N,) or (N, Q), where pixels have labels a tally of each image.
         labels: Of the rows, as the target has them.
         target: Its name.
 
