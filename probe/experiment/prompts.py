@@ -15,9 +15,11 @@ from probe.core.base import Backbone, Dataset, IntArray, TextTower, digest
 from probe.core.errors import DoesNotFit
 from probe.core.source import identity_of
 from probe.core.targets.captions import HasCaptions
+from probe.core.targets.relevance import HasJudgements
 from probe.datasets.shared.text_rows import TextPartition
 from probe.experiment.captions import CaptionTexts
 from probe.experiment.identity import head_name
+from probe.experiment.judgements import Judgements
 from probe.experiment.token_rows import PARTITION, TokenRows
 
 if TYPE_CHECKING:
@@ -91,15 +93,16 @@ def is_apart(thing: Any) -> bool:
 
 def prompts_of(
     head: Head, backbone: Backbone, dataset: Dataset, reads: Mapping[str, str]
-) -> Prompts | CaptionTexts | None:
-    """The prompts of a head that reads texts, or the captions of the test rows; None for any other head.
+) -> Prompts | CaptionTexts | Judgements | None:
+    """The prompts of a head that reads texts, or the captions or judgements of the test rows; None for any other head.
 
     Raises:
         DoesNotFit: The backbone has no text tower, or another layer than its pooled features is read.
         InputError: Its features are not projected into the space of texts.
     """
+    tested = dataset.partitions.get("test")
     if not head.reads_texts:
-        return None
+        return Judgements(tested) if isinstance(tested, HasJudgements) else None
     name = head_name(head)
     # Views have the texts of their backbone, if any: from Python 3.12 on `isinstance` finds the property either way.
     whole = backbone.backbone if isinstance(backbone, MultiView) else backbone
@@ -130,7 +133,7 @@ def prompts_of(
             f"head {name} reads the state at the mask, backbone {backbone.name} gives another: set "
             "backbone.pooling=mask and a backbone.template with its mask token, or head=label_words"
         )
-    if isinstance(tested := dataset.partitions.get("test"), HasCaptions):
+    if isinstance(tested, HasCaptions):
         return CaptionTexts.of(tower, dataset.name, tested)
     texts = head.prompts(dataset.class_names)
     labels = np.repeat(np.arange(len(texts)), [len(of_class) for of_class in texts])

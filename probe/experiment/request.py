@@ -12,6 +12,7 @@ from probe.core.base import Backbone, Dataset, IntArray, Split, SplitProtocol
 if TYPE_CHECKING:
     from probe.core.files import Stamp
     from probe.experiment.captions import CaptionTexts
+    from probe.experiment.judgements import Judgements
     from probe.experiment.prompts import Prompts
     from probe.experiment.transfer import Transfer
     from probe.features.store import FeatureStore
@@ -133,13 +134,13 @@ class Checked:
         asked: The request, without a teacher that its head does not listen to.
         head: Unfitted, with the parameters that follow from the run.
         strata: The dataset as protocols draw from it.
-        prompts: The texts of the classes, or the captions of the test rows, of a head that reads texts.
+        prompts: The texts of the classes, or the captions of the test rows, of a head that reads texts; judgements.
     """
 
     asked: Run
     head: AnyHead
     strata: Dataset
-    prompts: Prompts | CaptionTexts | None
+    prompts: Prompts | CaptionTexts | Judgements | None
 
 
 @dataclass(frozen=True)

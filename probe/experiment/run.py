@@ -155,7 +155,8 @@ def check(request: Run) -> Checked:
     if request.calibrate:
         check_calibrate(request.protocol, teacher=request.teacher is not None)
     if request.shuffle_labels:
-        check_shuffle(request.protocol, reads_texts=request.head.reads_texts)
+        learnt = request.dataset.target.learnt
+        check_shuffle(request.protocol, reads_texts=request.head.reads_texts, learnt=learnt)
     check_standardize(request.standardize, request.dataset, request.protocol, request.head)
     prompts = prompts_of(request.head, request.backbone, request.dataset, request.reads)
     return Checked(request, filled_in(request.head, request.backbone, request), with_strata(request.dataset), prompts)

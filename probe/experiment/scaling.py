@@ -63,6 +63,10 @@ def check_standardize(asked: bool | str, dataset: Dataset, protocol: SplitProtoc
             f"standardize={asked} scales one vector per row, head {type(head).__name__} reads {what}: set "
             "standardize=false"
         )
+    if not dataset.target.learnt:
+        raise InputError(
+            f"standardize={asked} wants training rows, dataset {dataset.name} has none: set standardize=false"
+        )
     if isinstance(protocol, ComesInTasks):
         raise InputError(
             f"standardize={asked} wants all training rows at once, protocol {protocol.name} gives them task by task: "

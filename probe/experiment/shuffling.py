@@ -17,7 +17,7 @@ from probe.protocols.shared.draws import priorities
 from probe.protocols.shared.tasks import ComesInTasks
 
 
-def check_shuffle(protocol: SplitProtocol, *, reads_texts: bool) -> None:
+def check_shuffle(protocol: SplitProtocol, *, reads_texts: bool, learnt: bool = True) -> None:
     """Refuses to shuffle labels that are read task by task, or not at all.
 
     Raises:
@@ -28,6 +28,8 @@ def check_shuffle(protocol: SplitProtocol, *, reads_texts: bool) -> None:
         why = f"protocol {protocol.name} gives its rows task by task"
     elif reads_texts:
         why = "a head that reads texts learns from no label"
+    elif not learnt:
+        why = "nothing is learnt from the labels of this dataset"
     if why:
         raise DoesNotFit(f"control=shuffled_labels permutes the labels of training rows, and {why}: leave it out")
 

@@ -44,7 +44,8 @@ ARRAYS = {
     "row": "(N,) number of the row in its partition",
     "label": "(N,) class code; (N, K) zeros and ones where rows have several labels; (N,) or (N, Q) numbers to predict;"
     " (N, K) labelled pixels of each class of masks; (N, 2) mean and count of the labelled pixels of maps;"
-    " (N,) numbers of captions",
+    " (N,) numbers of captions;"
+    " (N,) of documents and queries: -1, and the number of relevant documents",
     "predicted": "of the same kind and shape",
     "predicted_probability": "(N,) float32, of one class per row",
     "predicted_log_odds": "(N,) float32, the order of these probabilities where they are all 1",
@@ -61,6 +62,8 @@ ARRAYS = {
     "similarity": "(N,) float64, of head=pairs: of the pair that the row belongs to",
     "text_rank": "(N,) of rows with captions: rank, from 0, of the nearest own one among all; -1 without any",
     "image_hits": "(N, 3) captions of each row that find it among the first 1, 5 and 10 rows",
+    "of_query": "(N, 4) float32, of queries: nDCG@10, average precision@100, recall@100 and reciprocal rank@10; NaN"
+    " of documents",
     "metric.<name>": "(N,) float32, what each row adds to a metric that does not follow from the arrays above",
 }
 FIELDS: dict[str, type] = {

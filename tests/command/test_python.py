@@ -268,7 +268,7 @@ def test_a_string_is_a_name_first_and_a_path_where_it_may_be_one(capsys):
     Path("mine.csv").write_text("a,label\n1,0\n")
     assert part_of("dataset", "mine.csv", print).parameters == {"path": "mine.csv"}
     assert "'mine.csv' is no name of a dataset, it is read as a path by dataset=csv" in capsys.readouterr().out
-    with pytest.raises(InputError, match="dataset 'nosuch' is unknown, expected one of breast_cancer, captions, csv"):
+    with pytest.raises(InputError, match="dataset 'nosuch' is unknown, expected one of beir, breast_cancer, captions"):
         part_of("dataset", "nosuch", print)
     with pytest.raises(InputError, match="there is no file or folder no/such"):
         part_of("dataset", "no/such", print)

@@ -40,6 +40,7 @@ TOLERANCE = {
     "mask": 1e-3,
     "captions": 1e-6,
     "number_map": 1e-3,
+    "relevance": 1e-6,
     "protocol": 0.0,
     "metrics": 1e-6,
     "ood": 1e-6,
@@ -102,7 +103,7 @@ def check(name, recipe, numbers):
 CLASSES, NUMBERS, LABELS, MASKS, MAPS = map(heads_that_fit, ("one_class", "number", "labels", "mask", "number_map"))
 MEASURING = {path.stem for path in yamls("head") if hasattr(get_class(OmegaConf.load(path)["_target_"]), "measure")}
 NUMBERS, LABELS = NUMBERS - MEASURING, LABELS - MEASURING
-CAPTIONS = heads_that_fit("captions")
+CAPTIONS, RELEVANCE = map(heads_that_fit, ("captions", "relevance"))
 
 
 @pytest.mark.parametrize("path", yamls("head"), ids=lambda path: path.stem)
@@ -197,6 +198,18 @@ def test_a_head_of_maps_gives_the_numbers_of_its_recipe(path):
     check(f"number_map/{path.stem}", recipe_of(type(head)), head.fit(X, maps).number_maps(X).ravel())
 
 
+@pytest.mark.parametrize("path", [p for p in yamls("head") if p.stem in RELEVANCE], ids=lambda path: path.stem)
+def test_a_head_of_relevance_gives_the_numbers_of_its_recipe(path):
+    head, rng = instantiate(OmegaConf.load(path), _convert_="all"), np.random.default_rng(0)
+    X, queries = rng.normal(size=(140, 8)), np.arange(20)
+    X[queries] += X[queries + 30] + X[queries + 80] / 2
+    judgements = np.concatenate([np.stack([queries, queries + at, 0 * queries + g], axis=1)
+                                 for at, g in ((30, 2), (80, 1), (110, 0))])  # fmt: skip
+    y = np.where(np.arange(140) < 20, 2, -1)
+    head.set_params(judgements=judgements, same_ids=[(0, 30)], device="cpu").fit(None, None)
+    check(f"relevance/{path.stem}", recipe_of(type(head)), leaves(measure(head.measure(X, y)).metrics))
+
+
 @pytest.mark.parametrize("path", yamls("backbone"), ids=lambda path: path.stem)
 def test_a_backbone_gives_the_numbers_of_its_recipe(path):
     backbone = module_of(TESTS / "contracts" / "test_backbones.py").make(path.stem)
@@ -271,6 +284,7 @@ def test_every_frozen_number_is_of_a_plug_in_that_is_there():
     there |= {f"labels/{name}" for name in LABELS}
     there |= {f"mask/{name}" for name in MASKS} | {f"captions/{name}" for name in CAPTIONS}
     there |= {f"number_map/{name}" for name in MAPS}
+    there |= {f"relevance/{name}" for name in RELEVANCE}
     there |= {f"ood/{family}" for family in OOD_FAMILIES}
     frozen = {path.relative_to(FROZEN).with_suffix("").as_posix() for path in FROZEN.rglob("*.json")}
     assert frozen == there | {f"metrics/{family}" for family in FAMILIES}

@@ -11,8 +11,8 @@ from probe.core.texts import read_text
 from probe.datasets.shared.tables import Table
 
 
-def read_jsonl(file: Path, encoding: str | None = None) -> Table:
-    """Reads one JSON object per line, all with the same keys.
+def read_jsonl(file: Path, encoding: str | None = None, same_keys: bool = True) -> Table:
+    """Reads one JSON object per line, all with the same keys; or with None where an object lacks one.
 
     Raises:
         InputError: No file, no rows, a line that is no object, or one with other keys than the first.
@@ -29,7 +29,7 @@ def read_jsonl(file: Path, encoding: str | None = None) -> Table:
             raise InputError(f"line {number} of {file} is no JSON ({error}): write one object per line") from error
         if not isinstance(record, dict):
             raise InputError(f"line {number} of {file} is {type(record).__name__}, expected an object: mend the line")
-        if records and record.keys() != records[0].keys():
+        if same_keys and records and record.keys() != records[0].keys():
             odd = sorted(record.keys() ^ records[0].keys())
             raise InputError(
                 f"line {number} of {file} differs from the first in {', '.join(odd[:5])}, expected the same keys in "
@@ -38,7 +38,9 @@ def read_jsonl(file: Path, encoding: str | None = None) -> Table:
         records.append(record)
     if not records:
         raise InputError(f"{file} has no rows, expected one JSON object per line: fill it")
-    return Table(file, {key: [record[key] for record in records] for key in records[0]})
+    keys = dict.fromkeys(key for record in records for key in record)
+    columns: dict[str, list[Any]] = {key: [record.get(key) for record in records] for key in keys}
+    return Table(file, columns)
 
 
 def read_parquet(file: Path) -> Table:

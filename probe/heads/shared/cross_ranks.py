@@ -1,4 +1,4 @@
-"""Ranks of matching rows of two sets, by cosine: images among texts, and texts among images."""
+"""Ranks of matching rows of two sets: images among texts and texts among images, documents for queries."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PRODUCT_BYTES = 2**26
-"""Of the cosines that are looked at at once."""
+"""Of the similarities that are looked at at once."""
 
 
 def cross_ranks(
@@ -68,11 +68,55 @@ def cross_ranks(
     return text_rank, image_rank
 
 
+def judged_ranks(
+    queries: ArrayLike,
+    documents: ArrayLike,
+    judged: IntArray,
+    left_out: IntArray,
+    *,
+    cosine: bool = True,
+    device: str = "cpu",
+) -> NDArray[np.float64]:
+    """Rank of documents among all of them, in the order of their similarity with a query.
+
+    Ranks count from 0. Of equal similarities the document with the lower number comes first. Similarities are float32;
+    equal documents have equal ones, as each different one is multiplied once.
+
+    Args:
+        queries: (Q, D).
+        documents: (N, D).
+        judged: (J, 2) pairs of a query and a document whose rank is asked for.
+        left_out: (P, 2) pairs of a query and a document that it is not shown.
+        cosine: Whether similarity is the cosine, 0 of a row of zeros; else the dot product.
+        device: Where products are computed.
+
+    Returns:
+        (J,), infinite for a document that is left out.
+    """
+    columns, column_of = _different(np.asarray(documents, dtype=np.float32))
+    placed = _unit if cosine else _on_device
+    left, right = placed(np.asarray(queries, dtype=np.float32), device), placed(columns, device).T
+    repeated, step = len(columns) < len(column_of), max(1, PRODUCT_BYTES // (4 * max(1, len(columns))))
+    of_query, hidden = (_places(pairs[:, 0], len(left)) for pairs in (judged, left_out))
+    ranks = np.full(len(judged), np.inf)
+    for start in range(0, len(left), step):
+        for query, similar in enumerate(_product(left[start : start + step], right), start):
+            to_documents = similar[column_of] if repeated else similar
+            to_documents[left_out[hidden[query], 1]] = -np.inf
+            for pair in of_query[query]:
+                document = judged[pair, 1]
+                if (own := to_documents[document]) > -np.inf:
+                    before = np.count_nonzero(to_documents[:document] == own)
+                    ranks[pair] = np.count_nonzero(to_documents > own) + before
+    return ranks
+
+
 def _different(rows: NDArray[np.float32]) -> tuple[NDArray[np.float32], IntArray]:
     """The rows that differ, in the order in which they come, and which of them each is."""
     seen: dict[str, int] = {}
     number = np.array([seen.setdefault(hash_bytes(row.tobytes()), len(seen)) for row in rows], dtype=np.int64)
-    return rows[np.unique(number, return_index=True)[1]], number
+    # A copy of a large corpus would be for nothing.
+    return (rows if len(seen) == len(rows) else rows[np.unique(number, return_index=True)[1]]), number
 
 
 def _places(number: IntArray, n: int) -> list[IntArray]:
@@ -81,15 +125,21 @@ def _places(number: IntArray, n: int) -> list[IntArray]:
     return np.split(order, np.searchsorted(number[order], np.arange(1, n)))
 
 
+def _on_device(rows: NDArray[np.float32], device: str) -> Tensor:
+    import torch
+
+    return torch.from_numpy(rows).to(resolve_device(device))
+
+
 def _unit(rows: NDArray[np.float32], device: str) -> Tensor:
     import torch
 
-    on_device = torch.from_numpy(rows).to(resolve_device(device))
+    on_device = _on_device(rows, device)
     lengths = torch.linalg.vector_norm(on_device, dim=1, keepdim=True)
     return on_device / torch.where(lengths > 0, lengths, 1.0)
 
 
 def _product(rows: Tensor, columns: Tensor) -> NDArray[np.float32]:
-    """(n, U) cosines of some rows."""
+    """(n, U) similarities of some rows."""
     found: NDArray[np.float32] = (rows @ columns).cpu().numpy()
     return found

@@ -35,7 +35,8 @@ class Metric:
 
     Attributes:
         name: As `result.json` has it.
-        targets: Kinds of target that it suits: `one_class`, `labels`, `number`, `mask`, `number_map`, `captions`.
+        targets: Kinds of target that it suits: `one_class`, `labels`, `number`, `mask`, `number_map`, `captions`,
+            `relevance`.
         reads: Which scores of a run: `rows`, those of the test rows, or what only some runs have, such as `tasks`.
         suits: Whether these scores can give it.
         per_row: Values (N,) whose mean is the metric; NaN for a row that it does not look at.

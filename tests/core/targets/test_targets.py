@@ -119,10 +119,8 @@ def test_a_target_is_found_by_the_name_that_records_have():
     assert targets.named("labels") == Labels()
     assert targets.recorded({"name": "digits"}) == OneClass()
     assert targets.recorded({"name": "x", "target": "labels"}) == Labels()
-    with pytest.raises(
-        InputError,
-        match="target 'os' is unknown, expected one of captions, labels, mask, number, number_map, one_class",
-    ):
+    known = "captions, labels, mask, number, number_map, one_class, relevance"
+    with pytest.raises(InputError, match=f"'os' is unknown, expected one of {known}: use one of them"):
         targets.named("os")
 
 

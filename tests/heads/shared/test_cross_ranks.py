@@ -86,3 +86,35 @@ def test_cuda_agrees_with_the_cpu():
     found = cross_ranks(images, texts, numbers, owners, device="cuda")
     for one, other in zip(found, cross_ranks(images, texts, numbers, owners), strict=True):
         assert (one == other).mean() > 0.99
+
+
+def judged(n_queries=12, n_documents=50, width=6, seed=0):
+    """Queries, documents of which some are equal, and every pair of them."""
+    rng = np.random.default_rng(seed)
+    documents = rng.normal(size=(n_documents, width)).astype(np.float32)
+    documents[[4, 9, 30]] = documents[20]
+    pairs = np.stack(np.indices((n_queries, n_documents)), axis=-1).reshape(-1, 2)
+    return rng.normal(size=(n_queries, width)).astype(np.float32), documents, pairs
+
+
+@pytest.mark.parametrize("cosine", [True, False])
+@pytest.mark.parametrize("product_bytes", [2**26, 500])
+def test_ranks_of_documents_are_those_of_a_stable_sort_without_what_is_left_out(cosine, product_bytes, monkeypatch):
+    monkeypatch.setattr(module, "PRODUCT_BYTES", product_bytes)
+    queries, documents, pairs = judged()
+    left_out = np.array([[0, 20], [0, 3], [7, 4]])
+    found = module.judged_ranks(queries, documents, pairs, left_out, cosine=cosine).reshape(12, 50)
+    one, other = (rows.astype(np.float64) for rows in (queries, documents))
+    if cosine:
+        one, other = (rows / np.linalg.norm(rows, axis=1)[:, None] for rows in (one, other))
+    similarities = (one @ other.T).round(9)
+    for query, row in enumerate(similarities):
+        hidden = left_out[left_out[:, 0] == query, 1]
+        order = [d for d in np.argsort(-row, kind="stable") if d not in hidden]
+        expected = [order.index(d) if d in order else np.inf for d in range(50)]
+        assert found[query].tolist() == expected
+
+
+def test_a_query_of_zeros_finds_documents_in_their_order():
+    ranks = module.judged_ranks(np.zeros((1, 3)), np.eye(3), np.array([[0, 2], [0, 0]]), np.empty((0, 2), np.int64))
+    assert ranks.tolist() == [2, 0]
