@@ -63,7 +63,7 @@ def load(
     faults = [clause for one in looked.values() for clause in one.faults]
     if faults := faults or [clause for clause in [out_of_range(looked, how)] if clause]:
         raise InputError(f"dataset {called} cannot be used: {'; '.join(faults)}")
-    target, partitions, notes = NumberMap(unit, min, max), {}, list(found.left_out)
+    target, partitions, notes = NumberMap(unit, how.least, how.most), {}, list(found.left_out)
     for part, (pictures, files) in every.items():
         labels = looked[part].labels
         rows = NumberMapPartition(ImageFiles(found.root, pictures, labels, target), files, files.fingerprint)

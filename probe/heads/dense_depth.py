@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -92,29 +93,39 @@ class DenseDepth(DenseNumbers):
 
     def _wrong_parameters(self) -> list[str]:
         wrong = super()._wrong_parameters()
-        if not (isinstance(self.bins, int) and self.bins >= 0):
+        if not (isinstance(self.bins, int) and not isinstance(self.bins, bool) and self.bins >= 0):
             wrong.append(f"bins is {self.bins!r}, expected a whole number from 0")
         for name, known in (("spacing", SPACINGS), ("weights", WEIGHTS)):
             if getattr(self, name) not in known:
                 wrong.append(f"{name} is {getattr(self, name)!r}, expected one of {', '.join(known)}")
-        if not 0 <= self.variance_focus <= 1:
+        if not (isinstance(self.variance_focus, int | float) and 0 <= self.variance_focus <= 1):
             wrong.append(f"variance_focus is {self.variance_focus!r}, expected a share from 0 to 1")
-        low, high = (0.0 if self.min_depth is None else self.min_depth), self.max_depth
-        if (self.min_depth is not None and not low > 0) or (high is not None and not high > low):
-            wrong.append(f"min_depth is {self.min_depth!r} and max_depth {high!r}, expected 0 < min_depth < max_depth")
+        low, high = self.min_depth, self.max_depth
+        numbers = [0.0, *(end for end in (low, high) if end is not None)]
+        finite = all(isinstance(end, int | float) and np.isfinite(end) for end in numbers)
+        if not finite or any(a >= b for a, b in itertools.pairwise(numbers)):
+            wrong.append(f"min_depth is {low!r} and max_depth {high!r}, expected 0 < min_depth < max_depth")
         return wrong
+
+    def _check_pixels(self, y: ArrayLike, n_images: int, what: str = "y") -> Any:
+        """The maps, whose loss is one of logarithms; those that validate are trained on in the end."""
+        pixels = super()._check_pixels(y, n_images, what)
+        for some in _labelled(pixels):
+            if not (least := float(some.min())) > 0:
+                raise InputError(
+                    f"{'the maps that train' if what == 'y' else what} have a number of {least:.4g}, which has no "
+                    "logarithm, head dense_depth wants numbers above 0: set dataset.min=0.001, or choose a head of "
+                    "numbers on patches, such as head=ridge"
+                )
+        return pixels
 
     def _look(self, pixels: Any) -> None:
         least, most, total, n = np.inf, -np.inf, 0.0, 0
         for some in _labelled(pixels):
             least, most = min(least, float(some.min())), max(most, float(some.max()))
             total, n = total + float(some.sum(dtype=np.float64)), n + len(some)
-        if not n or not least > 0:
-            found = f"a number of {least:.4g}, which has no logarithm" if n else "no labelled pixel"
-            raise InputError(
-                f"the maps that train have {found}, head dense_depth wants numbers above 0: set dataset.min=0.001, or "
-                "choose a head of numbers on patches, such as head=ridge"
-            )
+        if not n:
+            raise InputError("the maps that train have no labelled pixel, expected some: train on more images")
         self.least_ = least if self.min_depth is None else float(self.min_depth)
         self.most_ = most if self.max_depth is None else float(self.max_depth)
         if not self.least_ < self.most_:

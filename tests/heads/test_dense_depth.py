@@ -132,6 +132,10 @@ def test_clone_pickle_save_and_load_keep_every_bit(scenes, tmp_path):
         ({"weights": "sigmoid"}, "weights is 'sigmoid', expected one of linear, softmax"),
         ({"variance_focus": 2}, "variance_focus is 2, expected a share from 0 to 1"),
         ({"min_depth": 5, "max_depth": 2}, "min_depth is 5 and max_depth 2, expected 0 < min_depth < max_depth"),
+        ({"bins": True}, "bins is True, expected a whole number from 0"),
+        ({"variance_focus": None}, "variance_focus is None, expected a share from 0 to 1"),
+        ({"min_depth": "a"}, "min_depth is 'a' and max_depth None, expected 0 < min_depth < max_depth"),
+        ({"max_depth": np.inf}, "max_depth inf, expected 0 < min_depth < max_depth"),
         ({"lrs": []}, "lrs is .*, expected positive numbers"),
         ({"max_depth": 0.5}, "the range of the head is 1.* to 0.5, expected two depths: set head.min_depth and head"),
     ],
@@ -153,3 +157,9 @@ def test_parameters_that_mean_nothing_are_refused(scenes, options, told):
 def test_maps_that_cannot_be_learnt_are_refused(scenes, change, told):
     with pytest.raises(InputError, match=told):
         quick().fit(scenes[0], change(scenes[1]))
+
+
+def test_validation_maps_that_have_no_logarithm_are_refused_before_training(scenes):
+    X, maps = scenes
+    with pytest.raises(InputError, match="the validation rows have a number of -1, which has no logarithm"):
+        quick().fit(X[:12], maps[:12], validation=(X[12:], np.where(maps[12:] == np.nanmax(maps[12:]), -1, maps[12:])))

@@ -9,7 +9,7 @@ from probe.metrics.depth import mean, silog
 from probe.metrics.evaluate import measure
 from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import restored, score
-from probe.metrics.shared.scores.number_map import ImageErrors
+from probe.metrics.shared.scores.number_map import ImageErrors, aligned
 
 
 def scenes(n=30, seed=0, shape=(7, 9)):
@@ -91,6 +91,12 @@ def test_a_scale_and_a_shift_of_each_image_leave_what_is_aligned():
     for name in ("aligned_rmse", "aligned_abs_rel", "aligned_delta_1"):
         assert one[name] == pytest.approx(other[name])
     assert one["aligned_rmse"] < one["image_rmse"]
+
+
+def test_rounding_is_not_aligned():
+    true, predicted = np.array([1.0, 5.0] * 20), np.float32(2.3) + np.float32(1e-7) * np.tile(np.float32([1, 3]), 20)
+    np.testing.assert_allclose(aligned(predicted.astype(np.float64), true), 3.0)
+    np.testing.assert_allclose(aligned(2.3 + 1e-3 * true, true), true)
 
 
 def test_aligned_errors_are_those_of_least_squares():

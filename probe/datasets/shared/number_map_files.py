@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from probe.core.base import IntArray, digest
 from probe.core.errors import InputError
@@ -24,6 +29,11 @@ from probe.datasets.shared.mask_rows import MaskRows
 
 ARRAYS = frozenset({".npy", ".npz"})
 MEND = "mend this map, or remove it and its image"
+DAMAGED = (
+    OSError, ValueError, EOFError, KeyError, SyntaxError, tokenize.TokenError, RuntimeError, MemoryError, zlib.error,
+    zipfile.BadZipFile,
+)  # fmt: skip
+"""What reading a damaged array ends in, by where it is damaged."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +52,9 @@ class MapReading:
     most: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("scale", "invalid", "least", "most"):  # 1000 and 1000.0 are one reading, under one digest
+            value = getattr(self, name)
+            object.__setattr__(self, name, None if value is None else float(value))
         if not (np.isfinite(self.scale) and self.scale > 0):
             raise InputError(
                 f"dataset.scale is {self.scale}, expected values per unit, above 0: set dataset.scale=1000 for "
@@ -49,7 +62,7 @@ class MapReading:
             )
         if self.least is not None and self.most is not None and not self.least < self.most:
             raise InputError(
-                f"dataset.min is {self.least} and dataset.max {self.most}, expected a range: set dataset.max above "
+                f"dataset.min is {self.least:g} and dataset.max {self.most:g}, expected a range: set dataset.max above "
                 "dataset.min, or one of them to null"
             )
 
@@ -60,16 +73,17 @@ class MapReading:
 
     def numbers(self, values: NDArray[Any]) -> NDArray[np.float32]:
         """(H, W) numbers of what a file holds, NaN where a pixel has no label."""
-        found = values.astype(np.float64) / self.scale
+        with np.errstate(over="ignore"):
+            found = (values.astype(np.float64) / self.scale).astype(np.float32)
         known = np.isfinite(found)
         if self.invalid is not None:
             known &= values != self.invalid
         with np.errstate(invalid="ignore"):
             if self.least is not None:
-                known &= found >= self.least
+                known &= (found >= self.least) & ((found > 0) | (self.least <= 0))
             if self.most is not None:
                 known &= found <= self.most
-        return np.where(known, found, np.nan).astype(np.float32)
+        return np.where(known, found, np.float32(np.nan))
 
 
 class FileMaps:
@@ -104,9 +118,15 @@ def values_of(path: Path, name: str) -> NDArray[Any]:
         values = _array(path, name)
     else:
         try:
-            values = np.asarray(read_image(path, name))
+            image = read_image(path, name)
         except InputError as error:  # which would say that an image can be skipped
-            raise InputError(f"{str(error).partition(': ')[0]}: {MEND}") from error
+            raise InputError(f"{str(error).rpartition(': ')[0]}: {MEND}") from error
+        if image.mode in ("P", "PA"):
+            raise InputError(
+                f"map {name} is an image of {len(image.getcolors() or ())} colours by their numbers in a palette, "
+                "expected a number for each pixel: give greyscale images (PNG of 16 bits), or arrays"
+            )
+        values = np.asarray(image)
     if values.ndim == 3 and 1 in (values.shape[0], values.shape[2]):
         values = values.squeeze(0 if values.shape[0] == 1 else 2)
     if values.ndim != 2 or values.dtype.kind not in "iuf" or 0 in values.shape:
@@ -121,19 +141,34 @@ def _array(path: Path, name: str) -> NDArray[Any]:
     """The only array of a file of NumPy's; nothing is unpickled."""
     try:
         with open_regular(path) as file:
-            found = np.load(io.BytesIO(file.read()), allow_pickle=False)
-        if isinstance(found, np.ndarray):
-            return found
-        with found:
-            if len(found.files) != 1:
-                raise InputError(
-                    f"map {name} holds {len(found.files)} arrays ({', '.join(found.files[:5])}), expected one: save "
-                    "the numbers alone"
-                )
-            only: NDArray[Any] = found[found.files[0]]
-            return only
-    except (OSError, ValueError, EOFError, KeyError) as error:
+            data = io.BytesIO(file.read())
+        if path.suffix.lower() == ".npy":
+            return _numbers_in(data, name)
+        with zipfile.ZipFile(data) as archive:
+            held = archive.namelist()
+            if len(held) == 1:
+                with archive.open(held[0]) as member:
+                    return _numbers_in(member, name)
+    except InputError:
+        raise
+    except DAMAGED as error:
         raise InputError(f"map {name} cannot be read ({error}), expected an array of numbers: {MEND}") from error
+    raise InputError(
+        f"map {name} holds {len(held)} arrays ({', '.join(held[:5])}), expected one: save the numbers alone"
+    )
+
+
+def _numbers_in(file: IO[bytes], name: str) -> NDArray[Any]:
+    """What a file .npy holds, if that is no larger than an image may be: a small archive may hold a large array."""
+    header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    shape, _, _ = header[np.lib.format.read_magic(file)](file)
+    if Image.MAX_IMAGE_PIXELS is not None and math.prod(shape) > Image.MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"map {name} holds an array of shape {shape}, expected at most {Image.MAX_IMAGE_PIXELS} pixels: {MEND}"
+        )
+    file.seek(0)
+    found: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return found
 
 
 @dataclass(frozen=True)
@@ -190,8 +225,14 @@ def out_of_range(looked: Mapping[str, Looked], how: MapReading) -> str:
     """Why no pixel of the training maps has a label; empty where one has."""
     if looked["train"].labels[:, 1].any():
         return ""
-    bounds = f"{'-inf' if how.least is None else how.least} to {'inf' if how.most is None else how.most}"
-    return (
-        f"no pixel of train lies in {bounds} once its value is divided by dataset.scale={how.scale:g}: set "
-        "dataset.scale to the values per unit, such as 1000 for millimetres, or dataset.min=null dataset.max=null"
-    )
+    why, ways = [], []
+    if how.least is not None or how.most is not None:
+        low, high = (f"{end if at is None else at:g}" for at, end in ((how.least, -math.inf), (how.most, math.inf)))
+        why.append(f"lies in {low} to {high} once its value is divided by dataset.scale={how.scale:g}")
+        ways.append("set dataset.scale to the values per unit, such as 1000 for millimetres")
+        ways.append("dataset.min=null dataset.max=null")
+    if how.invalid is not None:
+        why.append(f"is another number than dataset.invalid={how.invalid:g}")
+        ways.append("set dataset.invalid=null")
+    ways.append("give maps with finite numbers")
+    return f"no pixel of train {' and '.join(why) or 'is a finite number'}: {', or '.join(ways)}"

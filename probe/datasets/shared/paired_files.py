@@ -144,11 +144,13 @@ def _below(root: Path, folder: str, follow_links: bool, more: frozenset[str] = N
     """Image files below a folder, or those of more extensions, by path from the root, and the names of other files."""
     there, inside = os.path.lexists(root / folder), os.path.realpath(root)
     files = sorted(files_below(root / folder, inside, follow_links)) if there else []
-    taken = [p for p in files if is_image(p.name) or p.suffix.lower() in more]
+    taken, foreign = list[Path](), list[Path]()
+    for path in files:
+        (taken if is_image(path.name) or path.suffix.lower() in more else foreign).append(path)
     for path in taken:
         if path.is_symlink() and not is_image(path.name):  # those of images are checked already
             check_link(path, inside, follow_links)
-    return [p.relative_to(root).as_posix() for p in taken], [p.name for p in files if p not in taken]
+    return [p.relative_to(root).as_posix() for p in taken], [p.name for p in foreign]
 
 
 def _stem(file: str, folder: str) -> str:

@@ -79,7 +79,9 @@ def aligned(predicted: Numbers, true: Numbers) -> Numbers:
     """s p + t with the scale s and the shift t of the least squares to the true numbers, (n,) of one image."""
     centred = predicted - predicted.mean()
     spread = float(centred @ centred)
-    scale = float(centred @ (true - true.mean())) / spread if spread > 0 else 0.0
+    # A prediction that is the same everywhere but for the rounding of float32 says nothing that could be scaled.
+    least = len(predicted) * (float(np.abs(predicted).mean()) * 1e-6) ** 2
+    scale = float(centred @ (true - true.mean())) / spread if spread > least else 0.0
     return true.mean() + scale * centred
 
 
