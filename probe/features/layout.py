@@ -23,7 +23,7 @@ import numpy as np
 from probe.core.base import Backbone, Dataset, digest
 from probe.core.errors import StoreError
 from probe.core.kinds import KINDS, dtype_of_layer
-from probe.core.source import features_code_of, identity_of
+from probe.core.source import features_code_of, identity_of, is_own
 
 SCHEMA = 1
 WORK_PREFIX = ".work-"
@@ -53,9 +53,16 @@ def entry_identity(backbone: Backbone, dataset: Dataset, partition: str) -> dict
 
 def rows_code(rows: Any) -> dict[str, Any]:
     """Which code reads the rows, where that is not this package's."""
-    while hasattr(rows, "whole"):  # a subset of it
-        rows = rows.whole
-    return features_code_of(type(rows))
+    inner = getattr(rows, "whole", None)  # a subset of it
+    if inner is None and is_own(type(rows)):
+        inner = getattr(rows, "images", None)  # beside captions or labels of pixels; of others the word may mean anything
+    if not hasattr(inner, "ids"):
+        return features_code_of(type(rows))
+    within = rows_code(inner)
+    if is_own(type(rows)):
+        return within
+    code = features_code_of(type(rows))
+    return {**code, "within": within} if within else code
 
 
 def entry_digest(identity: Mapping[str, Any]) -> str:
