@@ -110,7 +110,7 @@ def _with_captions(
 ) -> Dataset:
     """The partition that tests; training shards are not opened."""
     shards = found["test"] if "test" in found else found["train"]
-    unread = [] if shards is found.get("train") else found.get("train", [])
+    others = {part: found[part] for part in ("train", "validation") if part in found and found[part] is not shards}
     samples, n_links = index(shards)
     images = _images(shards, samples, image_key)
     read = _contents_of_labels(shards, samples, key, "caption_key")
@@ -119,7 +119,10 @@ def _with_captions(
     texts: list[Texts] = [texts_in(v.splitlines() if isinstance(v, str) else v, f"the {w}") for w, v in values]
     ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples, images, strict=True)]
     left_out += [f"{n_links} links in shards"] * bool(n_links)
-    left_out += [f"{counted(len(unread), 'training shard')}, of which none is learnt from"] * bool(unread)
+    left_out += [
+        f"{counted(len(unread), 'training shard' if part == 'train' else f'{part} shard')}, of which none is learnt from"
+        for part, unread in others.items()
+    ]
     return captioned(name, texts, lambda counts: TarPartition(shards, images, ids, counts), left_out)
 
 
@@ -128,7 +131,7 @@ Shards = tuple[Path, dict[str, list[Path]], list[str]]
 
 
 def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], learnt: bool = True) -> Shards:
-    if path is None and not (asked["train"] or (asked["test"] and not learnt)):
+    if path is None and not (asked["train"] or (not learnt and any(asked.values()))):
         raise InputError(
             "dataset=webdataset needs shards, none are given: set dataset.path=<folder with train-*.tar and test-*.tar>"
         )
@@ -140,10 +143,12 @@ def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], l
         found[part] = (
             [root / file for spec in ([given] if isinstance(given, str) else given) for file in expand(spec)]
             if given
-            else sorted(f for f in root.glob("*.tar") if pattern.fullmatch(f.name))
-            or sorted(f for word in names for f in (root / word).glob("*.tar"))
+            else sorted(f for f in root.glob("*.tar") if pattern.fullmatch(f.name) and not f.name.startswith("._"))
         )
     every = sorted(f for f in root.glob("*.tar") if not f.name.startswith("."))
+    folders = _folders(root)
+    if not (every or any(found.values())):
+        found = _of_folders(root, folders)
     if not any(found.values()):
         found["train"] = every
     if not found["test"]:
@@ -159,7 +164,31 @@ def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], l
     used = [shard for shards in found.values() for shard in shards]
     # Where the user names shards, the others are none of the dataset's.
     left_out = [] if asked["train"] else unused_files(root, used, "*.tar*", "named for no partition")
+    if unread := [word for word, files in folders.items() if not asked["train"] and not set(files) & set(used)]:
+        n = sum(len(folders[word]) for word in unread)
+        left_out.append(f"{counted(n, 'shard')} in {', '.join(f'{word}/' for word in unread)} beside those that are read")
     return root, {part: shards for part, shards in found.items() if shards}, left_out
+
+
+def _folders(root: Path) -> dict[str, list[Path]]:
+    """The shards in the folders that are named for a partition, hidden ones aside."""
+    words = [word for names in PARTITIONS.values() for word in names]
+    there = {word: sorted(f for f in (root / word).glob("*.tar") if not f.name.startswith(".")) for word in words}
+    return {word: files for word, files in there.items() if files}
+
+
+def _of_folders(root: Path, folders: Mapping[str, list[Path]]) -> dict[str, list[Path]]:
+    """Those of each partition, of which one folder alone holds any: ids are names of shards."""
+    found: dict[str, list[Path]] = {}
+    for part, names in PARTITIONS.items():
+        there = [word for word in names if word in folders]
+        if len(there) > 1:
+            raise InputError(
+                f"{root} has shards in {' and '.join(f'{word}/' for word in there)}, expected one of these folders: "
+                "remove the rest"
+            )
+        found[part] = folders[there[0]] if there else []
+    return found
 
 
 def _shard(shards: Sequence[Path], sample: Sample) -> Path:

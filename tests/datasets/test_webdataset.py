@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from probe.core.errors import InputError
-from probe.datasets.shared.partitions import count_duplicates
+from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.datasets.shared.subsets import limited
 from probe.datasets.webdataset import load
 
@@ -305,3 +305,41 @@ def contract_case(root):
                     entry.size = len(content)
                     archive.addfile(entry, io.BytesIO(content))
     return {"path": str(root)}
+
+
+WITH_FOLDERS = {
+    "names that say nothing are train": (["a", "b", "train/old"], {"train": 4}, "1 shard in train/"),
+    "no test is taken from a folder": (["train-0", "test/x"], {"train": 2}, "1 shard in test/"),
+    "nor a validation": (["a", "val/x"], {"train": 2}, "1 shard in val/"),
+    "validation tests": (["train-0", "val-0", "test/x", "test/y"], {"train": 2, "test": 2}, "2 shards in test/"),
+}
+
+
+@pytest.mark.parametrize(("there", "sizes", "told"), WITH_FOLDERS.values(), ids=WITH_FOLDERS)
+def test_folders_beside_shards_are_counted_and_not_read(there, sizes, told, tmp_path):
+    for place, name in enumerate(there):
+        shard(tmp_path / f"{name}.tar", samples(range(2 * place, 2 * place + 2), [0, 1]))
+    data = load(str(tmp_path))
+    assert {part: len(rows) for part, rows in data.partitions.items()} == sizes
+    assert data.partitions["train"].ids[0].startswith(there[0])
+    assert data.notes[LEFT_OUT] == [f"{told} beside those that are read"]
+
+
+def test_shards_that_are_named_are_the_only_ones(tmp_path):
+    for place, name in enumerate(("mine/a", "test/x")):
+        shard(tmp_path / f"{name}.tar", samples(range(2 * place, 2 * place + 2), [0, 1]))
+    data = load(str(tmp_path), train="mine/a.tar")
+    assert (set(data.partitions), data.notes) == ({"train"}, {})
+
+
+def test_folders_give_all_partitions_of_a_root_without_shards_and_hidden_files_are_none(tmp_path):
+    for place, name in enumerate(("train/0", "val/0", "test/0")):
+        shard(tmp_path / f"{name}.tar", samples(range(2 * place, 2 * place + 2), [0, 1]))
+        (tmp_path / f"{name[:-1]}._0.tar").write_bytes(b"of a file system")
+    (tmp_path / "._train-0.tar").write_bytes(b"of a file system")
+    data = load(str(tmp_path))
+    assert [len(data.partitions[part]) for part in ("train", "validation", "test")] == [2, 2, 2]
+    assert data.notes == {}
+    shard(tmp_path / "validation/0.tar", samples(range(2), [0, 1]))
+    with pytest.raises(InputError, match=r"has shards in validation/ and val/, expected one of these folders: remove"):
+        load(str(tmp_path))

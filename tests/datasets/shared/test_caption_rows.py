@@ -74,6 +74,15 @@ def test_of_several_shards_those_that_test_are_read(tmp_path):
     assert data.notes[LEFT_OUT] == ["2 training shards, of which none is learnt from"]
 
 
+def test_shards_of_validation_are_counted_where_others_test_and_test_where_none_do(tmp_path):
+    for word in ("train", "val", "test"):
+        shard(tmp_path / word / "0.tar", TEXTS)
+    left_out = webdataset.load(str(tmp_path), caption_key="txt").notes[LEFT_OUT]
+    assert left_out == [f"1 {part} shard, of which none is learnt from" for part in ("training", "validation")]
+    pytest.importorskip("webdataset")
+    check(webdataset.load(validation=str(tmp_path / "val/0.tar"), caption_key="txt"))
+
+
 def test_captions_may_be_a_field_of_json(tmp_path):
     with tarfile.open(tmp_path / "test.tar", "w") as archive:
         for i, content in enumerate([b'{"texts": ["a cat", "one cat, sleeping"]}', b'{"texts": "a dog"}']):
