@@ -16,6 +16,7 @@ from probe.core.escaping import one_line
 from probe.core.ragged import Ragged
 from probe.core.rows import check_rows, rows_of, series_lengths
 from probe.core.words import counted
+from probe.datasets.shared.caption_rows import notes_of_copies
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.forecast import row_bytes
 from probe.features.extraction.batches import collate
@@ -82,7 +83,10 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "backbone": backbone.name,
         "n_parameters": backbone.n_parameters,
         "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
-        "notes": dict(backbone.notes) if isinstance(backbone, Notes) else {},
+        "notes": {
+            **(dict(backbone.notes) if isinstance(backbone, Notes) else {}),
+            **{"rows": note for note in notes_of_copies(dataset)},
+        },
         "tokens": _tokens(backbone, [shown[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
         "masks": mask_facts(backbone, dataset, shapes),
         "series": _series(dataset) if rows_of(dataset) == "series" else None,

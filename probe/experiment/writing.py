@@ -15,6 +15,7 @@ from probe.core.base import IntArray, digest
 from probe.core.device import device_name
 from probe.core.errors import InputError
 from probe.core.writing import writing
+from probe.datasets.shared.caption_rows import notes_of_copies
 from probe.datasets.shared.partitions import LEFT_OUT, count_duplicates
 from probe.experiment.captions import CaptionTexts
 from probe.experiment.choice import Chosen
@@ -91,7 +92,7 @@ def notes_of(asked: Run) -> list[str]:
 def notes_of_texts(named: Named) -> list[str]:
     """What is to be said of captions."""
     texts = named.drawn.checked.prompts
-    return texts.notes if isinstance(texts, CaptionTexts) else []
+    return [*texts.notes, *notes_of_copies(named.drawn.checked.asked.dataset)] if isinstance(texts, CaptionTexts) else []
 
 
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:

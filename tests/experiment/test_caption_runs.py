@@ -15,7 +15,7 @@ from probe.command.describe import describe, render
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets.captions import CAPTIONS
 from probe.datasets.captions import load
-from probe.datasets.shared.caption_rows import CaptionPartition
+from probe.datasets.shared.caption_rows import CaptionPartition, notes_of_copies
 from probe.datasets.shared.partitions import ArrayPartition, make_dataset
 from probe.datasets.sklearn import load as digits
 from probe.experiment.request import Run
@@ -170,6 +170,18 @@ def test_describe_counts_captions(backbone):
     assert "photos, 36 captions, 24 test" in lines
     assert "captions / row 0 to 3, median 1.5; 6 rows without any" in lines
     assert "leakage" not in lines
+
+
+def test_rows_with_one_image_are_counted_by_a_run_and_by_describe(request_of, backbone):
+    rows = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)[[0, 1, 0, 2, 0]]
+    images = ArrayPartition(rows, np.zeros(5), list("abcde"))
+    parts = {"test": CaptionPartition(images, [(f"a {word}",) for word in WORDS])}
+    data = make_dataset("photos", (), parts, target=CAPTIONS, rows="images")
+    text = "3 of 5 rows have the content of another row, while a caption counts as found with its own row alone: give"
+    assert [note for note in read_result(run(request_of(dataset=data)))["notes"] if text in note]
+    assert text in render(describe(backbone, data))
+    assert not notes_of_copies(captioned())
+    assert not notes_of_copies(digits("digits"))
 
 
 @pytest.mark.parametrize(

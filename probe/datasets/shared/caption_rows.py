@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Sized
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -12,13 +13,16 @@ import numpy as np
 from probe.core.abilities import DigestsRows
 from probe.core.base import Dataset, IntArray, Partition, digest
 from probe.core.errors import InputError
-from probe.core.targets.captions import CAPTIONS
+from probe.core.hashing import hash_bytes
+from probe.core.targets.captions import CAPTIONS, HasCaptions
 from probe.core.words import counted
 from probe.datasets.shared.partitions import check_lengths, make_dataset
 from probe.datasets.shared.subsets import subset
 
 Texts: TypeAlias = tuple[str, ...]
 """The captions of a row."""
+NOTHING = ("", hash_bytes(b""))
+"""Digests of a row without an image."""
 TESTED = ("test", "validation", "train")
 """The first of these partitions that is there tests."""
 
@@ -89,6 +93,20 @@ def captioned(
     counts = np.array([len(of_row) for of_row in texts], dtype=np.int64)
     test = CaptionPartition(images(counts), texts)
     return make_dataset(name, (), {"test": test}, target=CAPTIONS, left_out=[*left_out, *unread], rows="images")
+
+
+def notes_of_copies(data: Dataset) -> list[str]:
+    """A sentence on rows with captions whose content stands at another row too, where it is a wrong answer."""
+    rows = data.partitions.get("test")
+    if not (isinstance(rows, HasCaptions) and isinstance(rows, DigestsRows)):
+        return []
+    counts = Counter(rows.row_digests())
+    n = sum(k for of_row, k in counts.items() if k > 1 and of_row not in NOTHING)
+    return [
+        f"{n:,} of {counted(len(rows), 'row')} have the content of another row, while a caption counts as found with its "
+        "own row alone: give each image one row with all of its captions (a list of texts in dataset.caption_columns, "
+        "or a line for each in the shard)"
+    ] * bool(n)
 
 
 def caption_columns(there: Collection[str], asked: str | Sequence[str], source: object) -> list[str]:
