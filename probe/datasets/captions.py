@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from probe.core.errors import InputError
 from probe.core.texts import read_text
 from probe.core.words import counted
 from probe.datasets.shared.caption_rows import captioned, texts_in
+from probe.datasets.shared.json_texts import parsed
 from probe.datasets.shared.partitions import ImageFiles
 from probe.datasets.shared.sources import holds, on_disk
 
@@ -53,8 +54,9 @@ def load(
     else:
         pairs, left_out = _of_coco(content, file) if isinstance(content, dict) else _of_list(content, file), []
     gathered: dict[str, list[str]] = {}
-    for image, (_, given) in zip(on_disk(root, [image for image, _ in pairs]), pairs, strict=True):
-        gathered.setdefault(image, []).extend(texts_in(given, f"image {image} of {file.name}"))
+    inside = [_inside(root, image, file) for image, _ in pairs]
+    for image, (_, given) in zip(on_disk(root, inside), pairs, strict=True):
+        gathered.setdefault(image, []).extend(texts_in(given, f"image {image} of {file.name}", "mend the file"))
     files = list(gathered)
     if missing := [image for image in files if not (root / image).is_file()]:
         raise InputError(
@@ -81,9 +83,28 @@ def _content(file: Path) -> Any:
     if not file.is_file():
         raise InputError(f"{file} is no file, expected a JSON file of captions: give its path")
     try:
-        return json.loads(read_text(file))
+        return parsed(read_text(file))
     except ValueError as error:
         raise InputError(f"{file} is no JSON ({error}), expected a file of captions: write it again") from error
+
+
+def _inside(root: Path, name: str, file: Path) -> str:
+    """The shortest spelling of a name, so that one file is one row; links in the folder are the user's own."""
+    plain = Path(os.path.normpath(name)).as_posix()
+    if Path(name).anchor or plain.split("/")[0] == "..":
+        raise InputError(
+            f"{file} names the image {name[:200]!r}, expected names below {root}: set dataset.images to the folder of "
+            "the images, and write names that are relative to it"
+        )
+    try:
+        os.stat(root / plain)
+    except (FileNotFoundError, NotADirectoryError):
+        pass  # counted with the others
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"{file} names the image {name[:200]!r}, expected the name of a file ({type(error).__name__}): mend the file"
+        ) from error
+    return plain
 
 
 def _is_of_karpathy(content: Any) -> bool:
@@ -93,15 +114,22 @@ def _is_of_karpathy(content: Any) -> bool:
 
 def _of_karpathy(images: Sequence[Any], root: Path, split: str, file: Path) -> tuple[Pairs, list[str]]:
     """The images of a split, in COCO's folders such as `val2014` where these are there, and what is left out."""
-    counts = Counter(_value(image, "split", file) for image in images)
+    counts = Counter(_word(image, "split", file) for image in images)
     if split not in counts:
         raise InputError(f"{file} has the splits {', '.join(map(str, counts))}, expected {split}: set dataset.split")
     pairs: Pairs = []
+    folders: dict[str, Any] = {}
     for image in (image for image in images if image["split"] == split):
-        name, below = str(_value(image, "filename", file)), image.get("filepath")
-        inside = f"{below}/{name}"
-        sentences = [_value(sentence, "raw", file) for sentence in _value(image, "sentences", file)]
-        pairs.append((inside if below and (root / inside).is_file() else name, sentences))
+        name, below = str(_word(image, "filename", file)), image.get("filepath")
+        inside = _inside(root, f"{below}/{name}", file) if below else name
+        is_there = bool(below) and (root / inside).is_file()
+        if not is_there and folders.setdefault(name, below) != below:
+            raise InputError(
+                f"{file} has images {name} in the folders {folders[name]} and {below}, of which {root} has neither: "
+                "set dataset.images to the folder that holds both"
+            )
+        sentences = [_value(sentence, "raw", file) for sentence in _list(image, "sentences", file)]
+        pairs.append((inside if is_there else name, sentences))
     return pairs, [f"{counted(n, 'row')} of split {other}" for other, n in counts.items() if other != split]
 
 
@@ -109,19 +137,23 @@ def _of_coco(content: Mapping[str, Any], file: Path) -> Pairs:
     """The images in their order, each with the captions of its annotations."""
     if not {"images", "annotations"} <= content.keys():
         raise InputError(f"{file} has the keys {', '.join(content)}, expected {LAYOUTS}: give such a file")
-    captions: dict[Any, list[Any]] = {_value(image, "id", file): [] for image in content["images"]}
-    for annotation in content["annotations"]:
-        owner = _value(annotation, "image_id", file)
+    captions: dict[Any, list[Any]] = {}
+    for image in _list(content, "images", file):
+        if (own := _word(image, "id", file)) in captions:
+            raise InputError(f"{file} has several images with the id {own}, expected one: mend the file")
+        captions[own] = []
+    for annotation in _list(content, "annotations", file):
+        owner = _word(annotation, "image_id", file)
         if owner not in captions:
             raise InputError(f"{file} has a caption of image {owner}, which is none of its images: mend the file")
         captions[owner].append(_value(annotation, "caption", file))
-    return [(str(_value(image, "file_name", file)), captions[image["id"]]) for image in content["images"]]
+    return [(str(_word(image, "file_name", file)), captions[image["id"]]) for image in content["images"]]
 
 
 def _of_list(content: Any, file: Path) -> Pairs:
     if not isinstance(content, list):
         raise InputError(f"{file} is {type(content).__name__}, expected {LAYOUTS}: give such a file")
-    return [(str(_value(entry, "image", file)), _value(entry, "caption", file)) for entry in content]
+    return [(str(_word(entry, "image", file)), _value(entry, "caption", file)) for entry in content]
 
 
 def _value(entry: Any, key: str, file: Path) -> Any:
@@ -129,3 +161,19 @@ def _value(entry: Any, key: str, file: Path) -> Any:
         told = f"an object with {', '.join(entry)}" if isinstance(entry, dict) else repr(entry)[:40]
         raise InputError(f"{file} holds {told} without {key}, expected {LAYOUTS}: mend the file")
     return entry[key]
+
+
+def _word(entry: Any, key: str, file: Path) -> str | int:
+    """A value that names something."""
+    return _of_kind(entry, key, file, (str, int), "a text or a number")
+
+
+def _list(entry: Any, key: str, file: Path) -> list[Any]:
+    return _of_kind(entry, key, file, (list,), "a list")
+
+
+def _of_kind(entry: Any, key: str, file: Path, kinds: tuple[type, ...], told: str) -> Any:
+    value = _value(entry, key, file)
+    if not isinstance(value, kinds):
+        raise InputError(f"{file} has {key} {repr(value)[:40]}, expected {told} as in {LAYOUTS}: mend the file")
+    return value

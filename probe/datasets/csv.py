@@ -103,7 +103,7 @@ def load(
             unknown_labels=unknown_labels, ordered=ordered, group_column=group_column, session_column=session_column,
             hardness_column=hardness_column, units=units,
         )  # fmt: skip
-        return _with_captions(called, tables, root, suffix, file_column, caption_columns, left_out)
+        return _with_captions(called, tables, root, suffix, file_column, caption_columns, partition_key, left_out)
     train = tables["train"]
     there = dict.fromkeys(train.columns, "")
     asked = numbers_asked(
@@ -137,15 +137,17 @@ def _with_captions(
     suffix: str,
     file_column: str | None,
     asked: str | Sequence[str],
+    partition_key: str | None,
     left_out: list[str],
 ) -> Dataset:
     """The image files of the partition that tests, with the captions of all rows that name them."""
     part = tested_among(tables)
     table = tables[part]
-    columns = chosen_captions(table.columns, asked, table.source)
-    free = [column for column in table.columns if column not in columns]
+    named = [asked] if isinstance(asked, str) else asked
+    free = [column for column in table.columns if column not in (*named, partition_key)]
     key = _file_column(table, root, suffix, file_column, free)
     key = required(FILE, table.source, dict.fromkeys(free, "")) if key is None else key
+    columns = chosen_captions([c for c in table.columns if c not in (key, partition_key)], asked, table.source)
     texts = texts_of_columns({column: column_of(table, column) for column in columns}, part)
     gathered: dict[str, list[str]] = {}
     for file, of_row in zip(on_disk(root, [f"{value}{suffix}" for value in column_of(table, key)]), texts, strict=True):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import codecs
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +14,7 @@ from probe.core.images import EXTENSIONS
 from probe.core.words import counted
 from probe.datasets.shared.caption_rows import Texts, captioned, check_no_labels, texts_in
 from probe.datasets.shared.columns import Role, required
+from probe.datasets.shared.json_texts import parsed
 from probe.datasets.shared.labels import encode_labels, numbers_or_names, read_class_names, target_of
 from probe.datasets.shared.partitions import make_dataset
 from probe.datasets.shared.shards import Place, Sample, contents, expand, index
@@ -66,12 +67,12 @@ def load(
             `json`, a text or a list of texts. The partition test is read alone then.
     """
     asked = {"train": train, "test": test, "validation": validation}
-    caption_key = caption_key or _declared(path, label_key)
+    given_key, caption_key = caption_key, caption_key or _declared(path, label_key)
     root, found, left_out = _shards(path, asked, learnt=caption_key is None)
     if caption_key is not None:
         check_no_labels(
             "caption_key", label_key=label_key, class_names=class_names, ignore_label=ignore_label,
-            map_labels=map_labels, ordered=ordered,
+            map_labels=map_labels, ordered=ordered, declared=given_key is None,
         )  # fmt: skip
         return _with_captions(name or root.resolve().name, found, image_key, caption_key, left_out)
     indexed = {part: index(shards) for part, shards in found.items()}
@@ -101,8 +102,12 @@ def load(
 def _declared(path: str | None, label_key: str | None) -> str | None:
     """The key of the captions of a set that says of itself that it has such."""
     says = Path(path or ".").expanduser() / "dataset_type.txt"
-    is_retrieval = label_key is None and says.is_file() and says.read_text().strip() == "retrieval"
+    is_retrieval = label_key is None and says.is_file() and _told_by(says) == b"retrieval"
     return "txt" if is_retrieval else None
+
+
+def _told_by(file: Path) -> bytes:
+    return file.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
 
 
 def _with_captions(
@@ -115,8 +120,12 @@ def _with_captions(
     images = _images(shards, samples, image_key)
     read = _contents_of_labels(shards, samples, key, "caption_key")
     field = key.removeprefix("json.") if key.startswith("json.") else None
-    values = [(where, _field(value, field, where) if field else value) for where, value in read]
-    texts: list[Texts] = [texts_in(v.splitlines() if isinstance(v, str) else v, f"the {w}") for w, v in values]
+    values = [(where, _field(value, field, where, "caption_key") if field else value) for where, value in read]
+    is_lines = not _extension(key).endswith("json")
+    remedy = "set dataset.caption_key to the extension of the captions, or to json.<field>"
+    texts: list[Texts] = [
+        texts_in(re.split(r"\r?\n", v) if is_lines and v else v, f"the {where}", remedy) for where, v in values
+    ]
     ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples, images, strict=True)]
     left_out += [f"{n_links} links in shards"] * bool(n_links)
     left_out += [
@@ -166,7 +175,9 @@ def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], l
     left_out = [] if asked["train"] else unused_files(root, used, "*.tar*", "named for no partition")
     if unread := [word for word, files in folders.items() if not asked["train"] and not set(files) & set(used)]:
         n = sum(len(folders[word]) for word in unread)
-        left_out.append(f"{counted(n, 'shard')} in {', '.join(f'{word}/' for word in unread)} beside those that are read")
+        left_out.append(
+            f"{counted(n, 'shard')} in {', '.join(f'{word}/' for word in unread)} beside those that are read"
+        )
     return root, {part: shards for part, shards in found.items() if shards}, left_out
 
 
@@ -239,7 +250,10 @@ def _contents_of_labels(
             )
     read = contents(shards, [sample.files[extension] for sample in samples])
     return [
-        (f"{extension} file of {sample.key}", _content(content, f"{extension} file of {sample.key}", extension))
+        (
+            f"{extension} file of {sample.key}",
+            _content(content, f"{extension} file of {sample.key}", extension, parameter),
+        )
         for sample, content in zip(samples, read, strict=True)
     ]
 
@@ -248,19 +262,13 @@ def _extension(key: str) -> str:
     return "json" if key.startswith("json.") else key
 
 
-def _content(content: bytes, name: str, extension: str) -> Any:
+def _content(content: bytes, name: str, extension: str, parameter: str) -> Any:
+    what = "the labels" if parameter == "label_key" else "the captions"
     try:
         text = content.decode("utf-8-sig").strip()
-        return json.loads(text, object_pairs_hook=_fields) if extension.endswith("json") else text or None
+        return parsed(text) if extension.endswith("json") else text or None
     except ValueError as error:
-        raise InputError(f"the {name} is no text or no JSON ({error}): set dataset.label_key to the labels") from error
-
-
-def _fields(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a field stands there twice")
-    return found
+        raise InputError(f"the {name} is no text or no JSON ({error}): set dataset.{parameter} to {what}") from error
 
 
 def _field_name(read: Sequence[tuple[str, Any]], key: str) -> str | None:
@@ -281,11 +289,11 @@ def _typed(labels: dict[str, list[Any]]) -> dict[str, list[Any]]:
     return {part: [int(value) for value in of_part] for part, of_part in labels.items()}
 
 
-def _field(value: Any, field: str | None, name: str) -> Any:
+def _field(value: Any, field: str | None, name: str, parameter: str = "label_key") -> Any:
     if not isinstance(value, dict):
         return value
     if field not in value:
         raise InputError(
-            f"the {name} has no field {field}, only {', '.join(value)}: set dataset.label_key=json.<field>"
+            f"the {name} has no field {field}, only {', '.join(value)}: set dataset.{parameter}=json.<field>"
         )
     return value[field]

@@ -92,7 +92,9 @@ def notes_of(asked: Run) -> list[str]:
 def notes_of_texts(named: Named) -> list[str]:
     """What is to be said of captions."""
     texts = named.drawn.checked.prompts
-    return [*texts.notes, *notes_of_copies(named.drawn.checked.asked.dataset)] if isinstance(texts, CaptionTexts) else []
+    return (
+        [*texts.notes, *notes_of_copies(named.drawn.checked.asked.dataset)] if isinstance(texts, CaptionTexts) else []
+    )
 
 
 def record(named: Named, rows: ReadRows, fitted: Fitted, scored: Scored, total_seconds: float) -> dict[str, Any]:

@@ -111,3 +111,92 @@ def test_a_split_that_no_layout_names_a_file_that_is_none_and_no_path_are_refuse
         load(str(tmp_path / "broken.json"))
     with pytest.raises(InputError, match=r"dataset=captions needs a JSON file, none is given: set dataset.path"):
         load()
+
+
+PLACES = {
+    "beside": [{"image": "../outside.png", "caption": "x"}],
+    "by a way round": [{"image": "a/../../outside.png", "caption": "x"}],
+    "absolute": [{"image": "/etc/outside.png", "caption": "x"}],
+    "of COCO": {**coco(), "images": [{"id": i, "file_name": "../outside.png"} for i in (10, 11)]},
+    "of Karpathy": karpathy("../photos"),
+}
+
+
+@pytest.mark.parametrize("content", PLACES.values(), ids=PLACES)
+def test_names_that_leave_the_folder_of_the_images_are_refused(content, tmp_path):
+    images(tmp_path / "photos")
+    Image.new("RGB", (3, 3)).save(tmp_path / "outside.png")
+    with pytest.raises(
+        InputError, match=r"names the image '.*', expected names below .*: set dataset.images to the fo"
+    ):
+        load(written(tmp_path / "set", content))
+
+
+def test_names_relative_to_a_folder_above_are_read_once_it_is_named(tmp_path):
+    images(tmp_path / "photos")
+    data = load(written(tmp_path / "set", karpathy("photos")), images=str(tmp_path))
+    assert data.partitions["test"].ids[0] == "photos/0.png"
+
+
+def test_two_spellings_of_a_file_are_one_row(tmp_path):
+    names = ("0.png", "./0.png", "a/../0.png")
+    data = load(written(tmp_path, [{"image": name, "caption": f"text {i}"} for i, name in enumerate(names)]))
+    assert data.partitions["test"].captions == [("text 0", "text 1", "text 2")]
+
+
+def test_images_of_one_name_in_folders_that_are_not_there_are_not_taken_for_one(tmp_path):
+    entries = [{"filename": "0.png", "filepath": below, "split": "test", "sentences": [{"raw": f"of {below}"}]}
+               for below in ("A", "A", "B")]  # fmt: skip
+    path = written(tmp_path, {"images": entries})
+    with pytest.raises(
+        InputError, match=r"images 0.png in the folders A and B, of which .* has neither: set dataset.im"
+    ):
+        load(path)
+    images(tmp_path / "photos/A")
+    images(tmp_path / "photos/B")
+    data = load(path, images=str(tmp_path / "photos"))
+    assert data.partitions["test"].ids == ["A/0.png", "B/0.png"]
+    assert data.partitions["test"].captions == [("of A", "of A"), ("of B",)]
+
+
+def of_karpathy(**changed):
+    return {"images": [{"filename": "0.png", "split": "test", "sentences": [{"raw": "x"}], **changed}]}
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        (
+            {**coco(), "images": [{"id": 10, "file_name": f"{i}.png"} for i in range(3)]},
+            "several images with the id 10",
+        ),
+        ({**coco(), "images": None}, "has images None, expected a list as in COCO's"),
+        ({**coco(), "annotations": None}, "has annotations None, expected a list"),
+        ({**coco(), "images": [{"id": [1], "file_name": "0.png"}]}, r"has id \[1\], expected a text or a number"),
+        ({**coco(), "annotations": [{"image_id": {}, "caption": "x"}]}, r"has image_id \{\}, expected a text or"),
+        (of_karpathy(sentences=None), "has sentences None, expected a list"),
+        (of_karpathy(split=["test"]), r"has split \['test'\], expected a text"),
+        ([{"image": None, "caption": "x"}], "has image None, expected a text"),
+        ([{"image": "x" * 5000, "caption": "x"}], r"expected the name of a file \(OSError\): mend the file"),
+        ([{"image": "\0", "caption": "x"}], r"expected the name of a file \(ValueError\)"),
+        ([{"image": "\ud83d.png", "caption": "x"}], r"expected the name of a file \(UnicodeEncodeError\)"),
+        ([{"image": "0.png", "caption": "a \ud83d cat"}], r"holds 'a \\ud83d cat' with half of a surrogate pair"),
+        ([{"image": "0.png", "caption": 3}], r"expected a text or a list of texts: mend the file"),
+    ],
+)
+def test_damaged_files_are_refused_in_a_sentence(content, text, tmp_path):
+    with pytest.raises(InputError, match=text):
+        load(written(tmp_path, content))
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ("[" * 200_000, "it is nested too deeply"),
+        ('[{"image": "0.png", "caption": "a cat", "caption": "a dog"}]', "a field stands there twice"),
+    ],
+)
+def test_what_json_would_take_or_die_of_is_refused(content, text, tmp_path):
+    (tmp_path / "captions.json").write_text(content)
+    with pytest.raises(InputError, match=f"is no JSON .{text}"):
+        load(str(tmp_path / "captions.json"))

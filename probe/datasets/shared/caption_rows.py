@@ -21,6 +21,7 @@ from probe.datasets.shared.subsets import subset
 
 Texts: TypeAlias = tuple[str, ...]
 """The captions of a row."""
+COLUMN = "name the column of the captions in dataset.caption_columns"
 NOTHING = ("", hash_bytes(b""))
 """Digests of a row without an image."""
 TESTED = ("test", "validation", "train")
@@ -110,34 +111,52 @@ def notes_of_copies(data: Dataset) -> list[str]:
 
 
 def caption_columns(there: Collection[str], asked: str | Sequence[str], source: object) -> list[str]:
-    """The columns that names or patterns, such as `caption_*`, stand for, in the order of these.
+    """The columns that names, or else patterns such as `caption_*`, stand for, in the order of these.
 
     Raises:
         InputError: There is none of a name.
     """
     patterns = [asked] if isinstance(asked, str) else list(asked)
-    lost = [pattern for pattern in patterns if not any(fnmatchcase(column, pattern) for column in there)]
+    found = {p: [p] if p in there else [column for column in there if fnmatchcase(column, p)] for p in patterns}
+    lost = [pattern for pattern, columns in found.items() if not columns]
     if lost or not patterns:
         raise InputError(
-            f"{source} has the columns {', '.join(there)}, expected {', '.join(lost) or 'a name'} among them: set "
+            f"{source} has the columns {', '.join(there) or 'none'}, expected {', '.join(lost) or 'a name'} among them: set "
             "dataset.caption_columns to one of them, or to several"
         )
-    return list(dict.fromkeys(column for p in patterns for column in there if fnmatchcase(column, p)))
+    return list(dict.fromkeys(column for columns in found.values() for column in columns))
 
 
-def texts_in(value: Any, where: str) -> Texts:
+def texts_in(value: Any, where: str, remedy: str = COLUMN) -> Texts:
     """The captions in a cell of a table: of a text itself, of a list its texts; without those that are empty.
 
+    Args:
+        value: The cell.
+        where: It stands.
+        remedy: What to do about something else.
+
     Raises:
-        InputError: It holds something else.
+        InputError: It holds something else, or half of a character, which no encoding has.
     """
     given = [] if value is None else list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
     if odd := [text for text in given if not isinstance(text, str | None)]:
         raise InputError(
-            f"{where} holds {str(odd[0])[:40]!r} ({type(odd[0]).__name__}), expected a text or a list of texts: name "
-            "the column of the captions in dataset.caption_columns"
+            f"{where} holds {str(odd[0])[:40]!r} ({type(odd[0]).__name__}), expected a text or a list of texts: {remedy}"
         )
-    return tuple(text.strip() for text in given if text and text.strip())
+    texts = tuple(text.strip() for text in given if text and text.strip())
+    if halves := [text for text in texts if not _can_be_written(text)]:
+        raise InputError(
+            f"{where} holds {halves[0][:40]!r} with half of a surrogate pair, expected characters: write it again"
+        )
+    return texts
+
+
+def _can_be_written(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def texts_of_columns(columns: Mapping[str, Sequence[Any]], part: str) -> list[Texts]:
@@ -152,15 +171,22 @@ def texts_of_columns(columns: Mapping[str, Sequence[Any]], part: str) -> list[Te
     ]
 
 
-def check_no_labels(word: str, **given: Any) -> None:
+def check_no_labels(word: str, declared: bool = False, **given: Any) -> None:
     """Refuses what is said of labels or groups of rows where captions take their place.
 
     Args:
         word: The parameter that names the captions.
+        declared: Whether the source says of itself that it has captions, and `word` is not given.
         given: Other parameters by name, of which none may say anything.
     """
-    if odd := [name for name, value in given.items() if value is not None and value is not False]:
+    if not (odd := [name for name, value in given.items() if value is not None and value is not False]):
+        return
+    if declared:
         raise InputError(
-            f"dataset.{odd[0]} is given with dataset.{word}, expected one of the two: rows with captions have neither "
-            "labels nor groups, leave one out"
+            f"dataset.{odd[0]} is given, and dataset_type.txt says that the rows have captions, expected one of the "
+            f"two: set dataset.label_key to the extension of the labels, such as cls, or leave dataset.{odd[0]} out"
         )
+    raise InputError(
+        f"dataset.{odd[0]} is given with dataset.{word}, expected one of the two: rows with captions have neither "
+        "labels nor groups, leave one out"
+    )

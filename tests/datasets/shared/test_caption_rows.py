@@ -30,11 +30,12 @@ def images(folder):
         (folder / f"{i}.png").write_bytes(encoded(i))
 
 
-def shard(path, texts, first=0):
+def shard(path, texts, first=0, kind_of_text="txt"):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for i, of_row in enumerate(texts, first):
-            for kind, content in (("png", encoded(i)), ("txt", "\n".join(of_row).encode())):
+            text = of_row if isinstance(of_row, bytes) else "\n".join(of_row).encode()
+            for kind, content in (("png", encoded(i)), (kind_of_text, text)):
                 entry = tarfile.TarInfo(f"{i:04d}.{kind}")
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
@@ -199,3 +200,58 @@ def test_shards_without_captions_and_files_that_are_not_there_are_refused(tmp_pa
     (tmp_path / "u.csv").write_text("x,caption\n0.png,a cat\n")
     with pytest.raises(InputError, match=r"has the columns x, expected file or .* with image files: set dataset.file"):
         csv.load(str(tmp_path / "u.csv"), caption_columns="caption")
+
+
+def test_a_line_ends_where_lines_end_and_a_text_of_json_is_one_caption(tmp_path):
+    odd = "one\u2028line", "another\u0085\x0c\x0bone", "a\rthird"
+    shard(tmp_path / "lines/test.tar", ["\n".join(odd).encode(), b"a cat\r\na dog\r\n"])
+    assert webdataset.load(str(tmp_path / "lines"), caption_key="txt").partitions["test"].captions == [
+        odd, ("a cat", "a dog"),
+    ]  # fmt: skip
+    shard(tmp_path / "json/test.tar", [b'{"caption": "one\\ntext"}'], kind_of_text="json")
+    data = webdataset.load(str(tmp_path / "json"), caption_key="json.caption")
+    assert data.partitions["test"].captions == [("one\ntext",)]
+
+
+@pytest.mark.parametrize(
+    ("content", "key", "text"),
+    [
+        (
+            b'{"a": "x"}',
+            "json",
+            "holds .*dict.*: set dataset.caption_key to the extension of the captions, or to json.<",
+        ),
+        (b'{"a": "x"}', "json.b", "has no field b, only a: set dataset.caption_key=json.<field>"),
+        (b'"x', "json", r"is no text or no JSON .*: set dataset.caption_key to the captions"),
+        (b"[" * 200_000, "json", "is nested too deeply.*: set dataset.caption_key"),
+        (b'"\\ud83d"', "json", r"the json file of 0000 holds '\\ud83d' with half of a surrogate pair"),
+        (b"7", "json", r"holds '7' \(int\), expected a text or a list of texts: set dataset.caption_key"),
+    ],
+)
+def test_what_is_wrong_in_shards_is_said_of_the_parameter_that_mends_it(content, key, text, tmp_path):
+    shard(tmp_path / "test.tar", [content], kind_of_text="json")
+    with pytest.raises(InputError, match=text):
+        webdataset.load(str(tmp_path), caption_key=key)
+
+
+def test_shards_that_say_that_they_have_captions_are_read_by_labels_all_the_same(tmp_path):
+    shard(tmp_path / "train.tar", [b"cat", b"dog"], kind_of_text="cls")
+    (tmp_path / "dataset_type.txt").write_bytes("retrieval".encode("utf-8-sig"))
+    with pytest.raises(
+        InputError, match=r"class_names is given, and dataset_type.txt .*: set dataset.label_key to .* cl"
+    ):
+        webdataset.load(str(tmp_path), class_names=["cat", "dog"])
+    labelled = webdataset.load(str(tmp_path), class_names=["cat", "dog"], label_key="cls")
+    (tmp_path / "dataset_type.txt").write_bytes(b"\xff\xfe\xfa")
+    assert webdataset.load(str(tmp_path)).fingerprint == labelled.fingerprint
+
+
+def test_a_name_is_first_taken_as_it_stands_and_a_pattern_takes_neither_files_nor_partitions(tmp_path):
+    columns = {"caption[en]": ["a cat", "a dog", ""], "captione": ["x", "y", "z"]}
+    table(tmp_path / "rows", "test-0.parquet", TEXTS, columns)
+    data = parquet.load(str(tmp_path / "rows"), caption_columns="caption[en]")
+    assert data.partitions["test"].captions == [("a cat",), ("a dog",), ()]
+    images(tmp_path)
+    lines = ["file,split,caption,other", "0.png,test,a cat,one cat", "1.png,test,a dog,"]
+    (tmp_path / "t.csv").write_text("\n".join(lines))
+    check(csv.load(str(tmp_path / "t.csv"), caption_columns="*"), [("a cat", "one cat"), ("a dog",)])
