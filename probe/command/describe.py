@@ -85,7 +85,7 @@ def describe(backbone: Backbone, dataset: Dataset, batch_size: int = 16) -> dict
         "flops_per_row": _flops(backbone, collate(backbone, read[:1])),
         "notes": {
             **(dict(backbone.notes) if isinstance(backbone, Notes) else {}),
-            **{"rows": note for note in notes_of_copies(dataset)},
+            **({"rows": copies[0]} if (copies := notes_of_copies(dataset)) else {}),
         },
         "tokens": _tokens(backbone, [shown[int(row)] for row in rows]) if isinstance(backbone, CountsTokens) else None,
         "masks": mask_facts(backbone, dataset, shapes),

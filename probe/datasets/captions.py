@@ -102,7 +102,8 @@ def _inside(root: Path, name: str, file: Path) -> str:
         pass  # counted with the others
     except (OSError, ValueError) as error:
         raise InputError(
-            f"{file} names the image {name[:200]!r}, expected the name of a file ({type(error).__name__}): mend the file"
+            f"{file} names the image {name[:200]!r}, expected the name of a file ({type(error).__name__}): mend the "
+            "file"
         ) from error
     return plain
 

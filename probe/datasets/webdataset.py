@@ -115,7 +115,7 @@ def _with_captions(
 ) -> Dataset:
     """The partition that tests; training shards are not opened."""
     shards = found["test"] if "test" in found else found["train"]
-    others = {part: found[part] for part in ("train", "validation") if part in found and found[part] is not shards}
+    others = {"training": found.get("train"), "validation": found.get("validation")}
     samples, n_links = index(shards)
     images = _images(shards, samples, image_key)
     read = _contents_of_labels(shards, samples, key, "caption_key")
@@ -129,8 +129,9 @@ def _with_captions(
     ids = [f"{shards[image.shard].name}:{s.key}" for s, image in zip(samples, images, strict=True)]
     left_out += [f"{n_links} links in shards"] * bool(n_links)
     left_out += [
-        f"{counted(len(unread), 'training shard' if part == 'train' else f'{part} shard')}, of which none is learnt from"
+        f"{counted(len(unread), f'{part} shard')}, of which none is learnt from"
         for part, unread in others.items()
+        if unread and unread is not shards
     ]
     return captioned(name, texts, lambda counts: TarPartition(shards, images, ids, counts), left_out)
 
@@ -175,9 +176,8 @@ def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], l
     left_out = [] if asked["train"] else unused_files(root, used, "*.tar*", "named for no partition")
     if unread := [word for word, files in folders.items() if not asked["train"] and not set(files) & set(used)]:
         n = sum(len(folders[word]) for word in unread)
-        left_out.append(
-            f"{counted(n, 'shard')} in {', '.join(f'{word}/' for word in unread)} beside those that are read"
-        )
+        there = ", ".join(f"{word}/" for word in unread)
+        left_out.append(f"{counted(n, 'shard')} in {there} beside those that are read")
     return root, {part: shards for part, shards in found.items() if shards}, left_out
 
 
@@ -249,13 +249,8 @@ def _contents_of_labels(
                 f"{', '.join(sample.files)}: set dataset.{parameter} to an extension that every sample has"
             )
     read = contents(shards, [sample.files[extension] for sample in samples])
-    return [
-        (
-            f"{extension} file of {sample.key}",
-            _content(content, f"{extension} file of {sample.key}", extension, parameter),
-        )
-        for sample, content in zip(samples, read, strict=True)
-    ]
+    names = [f"{extension} file of {sample.key}" for sample in samples]
+    return [(name, _content(content, name, extension, parameter)) for name, content in zip(names, read, strict=True)]
 
 
 def _extension(key: str) -> str:

@@ -55,9 +55,8 @@ def rows_code(rows: Any) -> dict[str, Any]:
     """Which code reads the rows, where that is not this package's."""
     inner = getattr(rows, "whole", None)  # a subset of it
     if inner is None and is_own(type(rows)):
-        inner = getattr(
-            rows, "images", None
-        )  # beside captions or labels of pixels; of others the word may mean anything
+        # Beside captions or labels of pixels; in a class of others the word may mean anything.
+        inner = getattr(rows, "images", None)
     if not hasattr(inner, "ids"):
         return features_code_of(type(rows))
     within = rows_code(inner)

@@ -44,21 +44,34 @@ def _share(hits: NDArray[np.generic], weights: NDArray[np.generic]) -> Statistic
 
 
 def over_images(
-    scores: CaptionScores, means: object, seed: int, *, statistic: Callable[[CaptionScores], Statistic]
+    scores: CaptionScores,
+    means: object,
+    seed: int,
+    *,
+    statistic: Callable[[CaptionScores], Statistic],
+    by_caption: bool,
 ) -> Interval:
     """For other images: their captions are one unit, an image without any counts for none.
 
-    A mean with the weights w is one of (sum w)^2 / sum w^2 images (Kish, "Survey Sampling", 1965).
+    A mean with the weights w is one of (sum w)^2 / sum w^2 images (Kish, "Survey Sampling", 1965). Where these are the
+    numbers of captions, no more images than that have shown how much recalls vary.
+
+    Args:
+        scores: Of the images.
+        means, seed: Not used: nothing is drawn.
+        statistic: The recall, and its derivative by the weight of each image.
+        by_caption: Whether images weigh in it as much as they have captions, else all with captions alike.
     """
-    weights = scores.labels.astype(np.float64)
+    weights = (scores.labels if by_caption else scores.labels > 0).astype(np.float64)
     value, slopes = statistic(scores)
-    return between(value, slopes, float(weights.sum() ** 2 / (weights**2).sum()))
+    n = float(weights.sum() ** 2 / (weights**2).sum())
+    return between(value, slopes, n, n if by_caption else np.inf)
 
 
 def _recall(name: str, statistic: Callable[[CaptionScores], Statistic], needs: str, **more: Any) -> Metric:
     return Metric(
         name=name, targets=("captions",), reads="captions", of_all=statistic, needs=("label", *needs.split()), **more,
-        interval=partial(over_images, statistic=statistic), proportion=True, unit="%",
+        interval=partial(over_images, statistic=statistic, by_caption="image_hits" in needs), proportion=True, unit="%",
     )  # fmt: skip
 
 

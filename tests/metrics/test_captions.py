@@ -3,6 +3,7 @@ import pytest
 
 from probe.metrics.captions import image_recall, mean_recall, text_recall
 from probe.metrics.evaluate import measure
+from probe.metrics.shared.intervals import wilson
 from probe.metrics.shared.metric import known
 from probe.metrics.shared.scores import restored
 from probe.metrics.shared.scores.captions import AT, CaptionScores
@@ -75,6 +76,33 @@ def test_where_everything_is_found_the_interval_is_of_images_with_captions():
     for interval in measure({"captions": perfect}).metrics.values():
         assert interval.value == interval.high == 1
         assert 0.9 < interval.low < 0.95  # Wilson's of 50
+
+
+def test_intervals_cover_the_truth_where_a_few_images_have_most_captions():
+    rng, covered = np.random.default_rng(0), np.zeros(7)
+    for _ in range(100):
+        labels = np.where(rng.random(20) < 0.1, 30, 1)
+        ease = rng.beta(0.5, 0.5, 20)
+        hits = np.stack([rng.binomial(labels, ease * share) for share in (0.6, 1.0, 1.0)], axis=1)
+        ranks = np.searchsorted([0.3, 0.5, 0.6], rng.random(20))
+        scores = CaptionScores(labels, np.array([0, 4, 9, 50])[ranks], hits)
+        expected = [0.3, 0.5, 0.6, 0.3, 0.5, 0.5]
+        found = measure({"captions": scores}).metrics
+        for place, (name, value) in enumerate(
+            zip([*NAMES, "mean_recall"], [*expected, np.mean(expected)], strict=True)
+        ):
+            covered[place] += found[name].low <= value <= found[name].high
+    assert covered.min() >= 90
+
+
+def test_the_least_number_of_images_is_that_of_the_weights_of_the_recall():
+    labels = np.array([30, *[1] * 19])
+    perfect = CaptionScores(labels, np.zeros(20, np.int64), np.repeat(labels[:, None], 3, axis=1))
+    found = measure({"captions": perfect}).metrics
+    assert found["text_retrieval_recall_at_1"].low == pytest.approx(wilson(20, 20).low)
+    of_weights = 49**2 / (30**2 + 19)
+    for name in ("image_retrieval_recall_at_1", "mean_recall"):
+        assert found[name].low == pytest.approx(wilson(of_weights, of_weights).low)
 
 
 def test_what_a_run_keeps_gives_the_values_of_the_rows_again():

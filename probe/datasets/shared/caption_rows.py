@@ -104,9 +104,9 @@ def notes_of_copies(data: Dataset) -> list[str]:
     counts = Counter(rows.row_digests())
     n = sum(k for of_row, k in counts.items() if k > 1 and of_row not in NOTHING)
     return [
-        f"{n:,} of {counted(len(rows), 'row')} have the content of another row, while a caption counts as found with its "
-        "own row alone: give each image one row with all of its captions (a list of texts in dataset.caption_columns, "
-        "or a line for each in the shard)"
+        f"{n:,} of {counted(len(rows), 'row')} have the content of another row, while a caption counts as found with "
+        "its own row alone: give each image one row with all of its captions (a list of texts in "
+        "dataset.caption_columns, or a line for each in the shard)"
     ] * bool(n)
 
 
@@ -121,8 +121,8 @@ def caption_columns(there: Collection[str], asked: str | Sequence[str], source: 
     lost = [pattern for pattern, columns in found.items() if not columns]
     if lost or not patterns:
         raise InputError(
-            f"{source} has the columns {', '.join(there) or 'none'}, expected {', '.join(lost) or 'a name'} among them: set "
-            "dataset.caption_columns to one of them, or to several"
+            f"{source} has the columns {', '.join(there) or 'none'}, expected {', '.join(lost) or 'a name'} among "
+            "them: set dataset.caption_columns to one of them, or to several"
         )
     return list(dict.fromkeys(column for columns in found.values() for column in columns))
 
@@ -141,7 +141,8 @@ def texts_in(value: Any, where: str, remedy: str = COLUMN) -> Texts:
     given = [] if value is None else list(value) if isinstance(value, list | tuple | np.ndarray) else [value]
     if odd := [text for text in given if not isinstance(text, str | None)]:
         raise InputError(
-            f"{where} holds {str(odd[0])[:40]!r} ({type(odd[0]).__name__}), expected a text or a list of texts: {remedy}"
+            f"{where} holds {str(odd[0])[:40]!r} ({type(odd[0]).__name__}), expected a text or a list of texts: "
+            f"{remedy}"
         )
     texts = tuple(text.strip() for text in given if text and text.strip())
     if halves := [text for text in texts if not _can_be_written(text)]:
