@@ -43,6 +43,11 @@ def controlled(config: dict[str, Any], live: Mapping[str, Any], dataset: Dataset
         raise InputError(f"control is {kind!r}, expected null or one of {', '.join(KINDS)}: set one of them")
     if kind == RANDOM:
         return _random_weights(config, live), live
+    if not dataset.target.learnt:
+        raise DoesNotFit(
+            f"from dataset {dataset.name} with {dataset.target.phrase} nothing is learnt, so that there is neither a "
+            f"majority nor a head of rows as they are: leave control={kind} out"
+        )
     if dataset.target.per_pixel:
         if kind == RAW:
             raise DoesNotFit(

@@ -11,6 +11,7 @@ from PIL import Image
 from probe.backbones.open_clip import OpenClipBackbone
 from probe.backbones.shared.views import MultiView
 from probe.backbones.tiny import TinyBackbone
+from probe.command.controls import controlled
 from probe.command.describe import describe, render
 from probe.core.errors import DoesNotFit, InputError
 from probe.core.targets.captions import CAPTIONS
@@ -144,6 +145,34 @@ def test_recorded_rows_are_looked_for_among_themselves(request_of, tmp_path):
     assert kept["label"].tolist() == [1, 2, 3, 3]
     assert kept["text_rank"].max() < 9
     assert (kept["image_hits"][:, 1] == kept["label"]).all()  # four images
+
+
+@pytest.mark.parametrize(
+    ("changed", "text"),
+    [
+        ({"test": []}, "tests on no row, expected one at least: fill its test.indices"),
+        ({"test": [1, 1, 2]}, "names test rows twice or out of their order, .*: sort its test.indices"),
+        ({"test": [2, 1]}, "names test rows twice or out of their order"),
+        ({"train": [5, 6]}, "has 2 rows for train, expected none: nothing is learnt from dataset photos with captions"),
+        ({"validation": [5]}, "has 1 row for validation, expected none: .* empty its validation.indices"),
+        ({"train_labels": [0] * 24}, "has 24 labels for the rows of train: draw new rows"),
+    ],
+)
+def test_recorded_rows_that_captions_do_not_have_are_refused(changed, text, tmp_path):
+    nothing = {"partition": "test", "indices": []}
+    rows = {"schema": 1, "dataset": {"name": "photos", "fingerprint": captioned().fingerprint}, "folds": None,
+            "train": nothing, "validation": nothing, "test": {**nothing, "indices": [1, 2]}}  # fmt: skip
+    indices = {part: {**nothing, "indices": of_part} for part, of_part in changed.items() if part != "train_labels"}
+    rows |= {"train_labels": changed.get("train_labels"), **indices}
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    with pytest.raises(InputError, match=text):
+        Recorded(str(tmp_path / "rows.json")).split(captioned(), 0)
+
+
+@pytest.mark.parametrize("kind", ["majority", "raw_input"])
+def test_captions_have_no_control_without_features(kind):
+    with pytest.raises(DoesNotFit, match=f"photos with captions nothing is learnt, .*: leave control={kind} out"):
+        controlled({"control": kind}, {}, captioned())
 
 
 def test_an_image_that_cannot_be_decoded_goes_with_its_captions(request_of, tmp_path):

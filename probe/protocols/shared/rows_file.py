@@ -11,6 +11,7 @@ import numpy as np
 from probe.core.base import Dataset, Rows, Split
 from probe.core.errors import InputError
 from probe.core.targets import stored
+from probe.core.words import counted
 from probe.core.writing import write_file
 
 SCHEMA = 1
@@ -60,10 +61,29 @@ def read_rows(path: Path, dataset: Dataset) -> Split:
     if folds is not None and len(folds) != len(train):
         raise InputError(f"{path} has {len(folds)} folds for {len(train)} training rows: draw new rows")
     labels = content.get("train_labels")
-    if labels is not None and len(labels) != len(dataset.partitions["train"]):
+    if labels is not None and len(labels) != len(dataset.partitions.get("train", ())):
         raise InputError(f"{path} has {len(labels)} labels for the rows of train: draw new rows")
+    if not dataset.target.learnt:
+        _check_tests_alone(path, dataset, train, validation, test)
     folds = None if folds is None else np.asarray(folds, dtype=np.int64)
     return Split(train, validation, test, folds, None if labels is None else stored(labels))
+
+
+def _check_tests_alone(path: Path, dataset: Dataset, train: Rows, validation: Rows, test: Rows) -> None:
+    """Refuses all but test rows, each once and in their order, as those of a dataset from which nothing is learnt."""
+    for name, rows in (("train", train), ("validation", validation)):
+        if len(rows):
+            raise InputError(
+                f"{path} has {counted(len(rows), 'row')} for {name}, expected none: nothing is learnt from dataset "
+                f"{dataset.name} with {dataset.target.phrase}, empty its {name}.indices"
+            )
+    if not len(test):
+        raise InputError(f"{path} tests on no row, expected one at least: fill its test.indices, or draw new rows")
+    if (np.diff(test.indices) <= 0).any():
+        raise InputError(
+            f"{path} names test rows twice or out of their order, expected each once and in ascending order: sort its "
+            "test.indices"
+        )
 
 
 def _rows(path: Path, name: str, entry: dict[str, Any], dataset: Dataset) -> Rows:
