@@ -14,7 +14,13 @@ from probe.core.errors import InputError
 from probe.core.targets import Target
 from probe.core.words import counted
 from probe.datasets.shared.caption_rows import caption_columns as chosen_captions
-from probe.datasets.shared.caption_rows import captioned, check_no_labels, tested_among, texts_of_columns
+from probe.datasets.shared.caption_rows import (
+    captioned,
+    check_captions_asked,
+    check_no_labels,
+    tested_among,
+    texts_of_columns,
+)
 from probe.datasets.shared.columns import IMAGE, LABEL, MASK, required
 from probe.datasets.shared.dictionaries import Coded
 from probe.datasets.shared.hub_rows import HuggingFacePartition
@@ -64,6 +70,7 @@ def load(
     session_column: str | None = None,
     hardness_column: str | None = None,
     caption_columns: str | Sequence[str] | None = None,
+    merge_images: bool = False,
 ) -> Dataset:
     """Reads whatever `datasets.load_dataset` or `load_from_disk` reads; needs `pip install 'probe-bench[datasets]'`.
 
@@ -102,6 +109,7 @@ def load(
         session_column, hardness_column: What else is known of each row.
         caption_columns: Columns of captions, texts or lists of texts: names, or patterns such as `caption_*`; labels
             are not read then. The partition test is read alone.
+        merge_images: Take rows that hold the same image for one, with the captions of all: sets of a row per caption.
     """
     if path is None:
         raise InputError("dataset=huggingface needs a path, none is given: set dataset.path=<hub id, folder or file>")
@@ -116,7 +124,10 @@ def load(
             session_column=session_column, hardness_column=hardness_column, units=units,
         )  # fmt: skip
         left_out = _unused(opened, chosen)
-        return _with_captions(name or Path(path).name, found, image_column, caption_columns, path, left_out)
+        return _with_captions(
+            name or Path(path).name, found, image_column, caption_columns, path, left_out, merge_images
+        )
+    check_captions_asked(merge_images, "caption_columns")
     features = found["train"].features
     if text_column and (of_images := image_column or mask_column):
         raise InputError(
@@ -189,6 +200,7 @@ def _with_captions(
     asked: str | Sequence[str],
     path: str,
     left_out: list[str],
+    merge: bool,
 ) -> Dataset:
     """The images of the partition that tests, with their captions."""
     part = tested_among(found)
@@ -199,7 +211,9 @@ def _with_captions(
     texts = texts_of_columns({column: values_of(rows, column) for column in columns}, part)
     ids, others = [f"{part}:{row}" for row in range(len(rows))], {p: r for p, r in found.items() if p != part}
     own = _own(path)
-    return captioned(name, texts, lambda counts: HuggingFacePartition(rows, image, counts, ids, own), left_out, others)
+    return captioned(
+        name, texts, lambda counts: HuggingFacePartition(rows, image, counts, ids, own), left_out, others, merge
+    )
 
 
 def _unused(opened: Mapping[str, Any], chosen: Mapping[str, str]) -> list[str]:

@@ -13,7 +13,13 @@ from probe.core.base import Dataset, Partition
 from probe.core.errors import InputError
 from probe.core.targets import Target
 from probe.datasets.shared.caption_rows import caption_columns as chosen_captions
-from probe.datasets.shared.caption_rows import captioned, check_no_labels, tested_among, texts_of_columns
+from probe.datasets.shared.caption_rows import (
+    captioned,
+    check_captions_asked,
+    check_no_labels,
+    tested_among,
+    texts_of_columns,
+)
 from probe.datasets.shared.columns import IMAGE, LABEL, choose, required
 from probe.datasets.shared.labels import label_columns, read_class_names
 from probe.datasets.shared.numbers import joined_classes, numbers_asked
@@ -62,6 +68,7 @@ def load(
     gaps: str = "refuse",
     ordered: bool = False,
     caption_columns: str | Sequence[str] | None = None,
+    merge_images: bool = False,
 ) -> Dataset:
     """Reads `train-*.parquet` and, optionally, `test-*` and `validation-*.parquet` from a folder or its `data/`.
 
@@ -93,6 +100,7 @@ def load(
         ordered: Whether the classes, or the numbers to predict, are grades, from low to high.
         caption_columns: Columns of captions, texts or lists of texts: names, or patterns such as `caption_*`; labels
             are not read then. The partition test is read alone.
+        merge_images: Take rows that hold the same image for one, with the captions of all: sets of a row per caption.
     """
     if path is None:
         raise InputError(
@@ -109,7 +117,8 @@ def load(
             map_labels=map_labels, unknown_labels=unknown_labels, ordered=ordered, group_column=group_column,
             session_column=session_column, hardness_column=hardness_column, units=units,
         )  # fmt: skip
-        return _with_captions(called, found, image_column, caption_columns, root, left_out)
+        return _with_captions(called, found, image_column, caption_columns, root, left_out, merge_images)
+    check_captions_asked(merge_images, "caption_columns")
     schema = schema_of(found["train"][0])
     known = {"groups": group_column, "sessions": session_column, "hardness": hardness_column}
     series = [] if feature_columns is not None else chosen_series(schema, series_columns, root)
@@ -153,7 +162,13 @@ def load(
 
 
 def _with_captions(
-    name: str, found: Files, image_column: str | None, asked: str | Sequence[str], root: Path, left_out: list[str]
+    name: str,
+    found: Files,
+    image_column: str | None,
+    asked: str | Sequence[str],
+    root: Path,
+    left_out: list[str],
+    merge: bool,
 ) -> Dataset:
     """The images of the partition that tests, with their captions."""
     part = tested_among(found)
@@ -166,7 +181,9 @@ def _with_captions(
     texts = texts_of_columns({c: [value for file in files for value in values_of(file, c)] for c in columns}, part)
     others = {p: range(sum(n for file in fs for n in n_rows_by_group(file))) for p, fs in found.items() if p != part}
     of_captions = ",".join(columns)
-    return captioned(name, texts, lambda counts: ParquetPartition(files, image, of_captions, counts), left_out, others)
+    return captioned(
+        name, texts, lambda counts: ParquetPartition(files, image, of_captions, counts), left_out, others, merge
+    )
 
 
 def _vectors(files: Sequence[Path], columns: Sequence[str], root: Path) -> NDArray[Any]:

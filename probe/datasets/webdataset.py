@@ -12,7 +12,7 @@ from probe.core.base import Dataset
 from probe.core.errors import InputError
 from probe.core.images import EXTENSIONS
 from probe.core.words import counted
-from probe.datasets.shared.caption_rows import Texts, captioned, check_no_labels, texts_in
+from probe.datasets.shared.caption_rows import Texts, captioned, check_captions_asked, check_no_labels, texts_in
 from probe.datasets.shared.columns import Role, required
 from probe.datasets.shared.json_texts import parsed
 from probe.datasets.shared.labels import encode_labels, numbers_or_names, read_class_names, target_of
@@ -42,6 +42,7 @@ def load(
     map_labels: bool = False,
     ordered: bool = False,
     caption_key: str | None = None,
+    merge_images: bool = False,
 ) -> Dataset:
     """Reads uncompressed shards; needs `pip install 'probe-bench[webdataset]'`.
 
@@ -65,6 +66,7 @@ def load(
         ordered: Whether the classes are grades, from low to high.
         caption_key: Extension of the captions, one in each line, such as `txt`, or `json.captions` for a field of
             `json`, a text or a list of texts. The partition test is read alone then.
+        merge_images: Take rows that hold the same image for one, with the captions of all: sets of a row per caption.
     """
     asked = {"train": train, "test": test, "validation": validation}
     given_key, caption_key = caption_key, caption_key or _declared(path, label_key)
@@ -74,7 +76,8 @@ def load(
             "caption_key", label_key=label_key, class_names=class_names, ignore_label=ignore_label,
             map_labels=map_labels, ordered=ordered, declared=given_key is None,
         )  # fmt: skip
-        return _with_captions(name or root.resolve().name, found, image_key, caption_key, left_out)
+        return _with_captions(name or root.resolve().name, found, image_key, caption_key, left_out, merge_images)
+    check_captions_asked(merge_images, "caption_key")
     indexed = {part: index(shards) for part, shards in found.items()}
     samples = {part: of_part for part, (of_part, _) in indexed.items()}
     if n_links := sum(n for _, n in indexed.values()):
@@ -102,16 +105,12 @@ def load(
 def _declared(path: str | None, label_key: str | None) -> str | None:
     """The key of the captions of a set that says of itself that it has such."""
     says = Path(path or ".").expanduser() / "dataset_type.txt"
-    is_retrieval = label_key is None and says.is_file() and _told_by(says) == b"retrieval"
-    return "txt" if is_retrieval else None
-
-
-def _told_by(file: Path) -> bytes:
-    return file.read_bytes().removeprefix(codecs.BOM_UTF8).strip()
+    told = says.read_bytes().removeprefix(codecs.BOM_UTF8).strip() if label_key is None and says.is_file() else b""
+    return "txt" if told == b"retrieval" else None
 
 
 def _with_captions(
-    name: str, found: dict[str, list[Path]], image_key: str | None, key: str, left_out: list[str]
+    name: str, found: dict[str, list[Path]], image_key: str | None, key: str, left_out: list[str], merge: bool
 ) -> Dataset:
     """The partition that tests; training shards are not opened."""
     shards = found["test"] if "test" in found else found["train"]
@@ -133,7 +132,7 @@ def _with_captions(
         for part, unread in others.items()
         if unread and unread is not shards
     ]
-    return captioned(name, texts, lambda counts: TarPartition(shards, images, ids, counts), left_out)
+    return captioned(name, texts, lambda counts: TarPartition(shards, images, ids, counts), left_out, merge=merge)
 
 
 Shards = tuple[Path, dict[str, list[Path]], list[str]]

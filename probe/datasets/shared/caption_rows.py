@@ -79,6 +79,7 @@ def captioned(
     images: Callable[[IntArray], Partition],
     left_out: Sequence[str] = (),
     others: Mapping[str, Sized] | None = None,
+    merge: bool = False,
 ) -> Dataset:
     """A dataset of images with captions: the partition that tests alone.
 
@@ -88,12 +89,35 @@ def captioned(
         images: Makes the partition of these, given the number of captions of each.
         left_out: What a reader of the source might expect among the rows.
         others: Rows of the partitions that the source has besides.
+        merge: Rows that hold the same image, see `one_row_per_image`.
     """
     unread = [f"{counted(len(rows), 'row')} of {part}, of which none is learnt from" for part, rows in
               (others or {}).items()]  # fmt: skip
     counts = np.array([len(of_row) for of_row in texts], dtype=np.int64)
     test = CaptionPartition(images(counts), texts)
+    test = one_row_per_image(test) if merge else test
     return make_dataset(name, (), {"test": test}, target=CAPTIONS, left_out=[*left_out, *unread], rows="images")
+
+
+def one_row_per_image(rows: CaptionPartition) -> CaptionPartition:
+    """Rows of equal content as one, at the place of the first, with the captions of all."""
+    first: dict[str, int] = {}
+    gathered: dict[int, list[str]] = {}
+    for row, of_row in enumerate(rows.row_digests()):
+        own = row if of_row in NOTHING else first.setdefault(of_row, row)
+        gathered.setdefault(own, []).extend(rows.captions[row])
+    if len(gathered) == len(rows):
+        return rows
+    texts = [tuple(of_image) for of_image in gathered.values()]
+    return CaptionPartition(subset(rows.images, np.array(list(gathered), dtype=np.int64)), texts)
+
+
+def check_captions_asked(merge_images: bool, word: str) -> None:
+    """Refuses rows to merge where there are no captions to bring together."""
+    if merge_images:
+        raise InputError(
+            f"dataset.merge_images is given without captions, expected dataset.{word} beside it: leave it out"
+        )
 
 
 def notes_of_copies(data: Dataset) -> list[str]:
@@ -105,8 +129,8 @@ def notes_of_copies(data: Dataset) -> list[str]:
     n = sum(k for of_row, k in counts.items() if k > 1 and of_row not in NOTHING)
     return [
         f"{n:,} of {counted(len(rows), 'row')} have the content of another row, while a caption counts as found with "
-        "its own row alone: give each image one row with all of its captions (a list of texts in "
-        "dataset.caption_columns, or a line for each in the shard)"
+        "its own row alone: set dataset.merge_images=true (of parquet, huggingface and webdataset), or give each image "
+        "one row with all of its captions"
     ] * bool(n)
 
 

@@ -10,7 +10,7 @@ from PIL import Image
 from probe.core.errors import InputError
 from probe.core.targets.captions import CAPTIONS
 from probe.datasets import csv, parquet, webdataset
-from probe.datasets.shared.caption_rows import texts_in
+from probe.datasets.shared.caption_rows import notes_of_copies, texts_in
 from probe.datasets.shared.partitions import LEFT_OUT
 from probe.protocols.shared.checks import check_dataset
 
@@ -30,12 +30,12 @@ def images(folder):
         (folder / f"{i}.png").write_bytes(encoded(i))
 
 
-def shard(path, texts, first=0, kind_of_text="txt"):
+def shard(path, texts, first=0, kind_of_text="txt", values=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for i, of_row in enumerate(texts, first):
             text = of_row if isinstance(of_row, bytes) else "\n".join(of_row).encode()
-            for kind, content in (("png", encoded(i)), (kind_of_text, text)):
+            for kind, content in (("png", encoded(values[i] if values else i)), (kind_of_text, text)):
                 entry = tarfile.TarInfo(f"{i:04d}.{kind}")
                 entry.size = len(content)
                 archive.addfile(entry, io.BytesIO(content))
@@ -145,6 +145,9 @@ def test_a_set_of_the_library_datasets(tmp_path, monkeypatch):
     assert data.notes[LEFT_OUT] == ["3 rows of validation, of which none is learnt from"]
     rows.save_to_disk(str(tmp_path / "one"))
     check(huggingface.load(str(tmp_path / "one"), caption_columns=["caption"]))
+    datasets.concatenate_datasets([rows, rows]).save_to_disk(str(tmp_path / "twice"))
+    merged = huggingface.load(str(tmp_path / "twice"), caption_columns="caption", merge_images=True)
+    check(merged, [texts * 2 for texts in TEXTS])
 
 
 def test_another_caption_or_image_makes_another_dataset(tmp_path):
@@ -255,3 +258,35 @@ def test_a_name_is_first_taken_as_it_stands_and_a_pattern_takes_neither_files_no
     lines = ["file,split,caption,other", "0.png,test,a cat,one cat", "1.png,test,a dog,"]
     (tmp_path / "t.csv").write_text("\n".join(lines))
     check(csv.load(str(tmp_path / "t.csv"), caption_columns="*"), [("a cat", "one cat"), ("a dog",)])
+
+
+def test_rows_of_one_image_are_one_where_that_is_asked_for(tmp_path):
+    rows = [0, 1, 0, 2, 0]
+    shard(tmp_path / "shards/test.tar", [(f"text {i}",) for i in range(5)], values=rows)
+    pictures = [{"bytes": encoded(value), "path": None} for value in rows]
+    (tmp_path / "rows").mkdir()
+    written = pa.table({"image": pictures, "caption": [f"text {i}" for i in range(5)]})
+    pq.write_table(written, tmp_path / "rows/test-0.parquet")
+    readers = {
+        parquet.load: {"path": str(tmp_path / "rows"), "caption_columns": "caption"},
+        webdataset.load: {"path": str(tmp_path / "shards"), "caption_key": "txt"},
+    }
+    for load, options in readers.items():
+        apart, merged = load(**options), load(**options, merge_images=True)
+        check(merged, [("text 0", "text 2", "text 4"), ("text 1",), ("text 3",)])
+        ids = apart.partitions["test"].ids
+        assert list(merged.partitions["test"].ids) == [ids[0], ids[1], ids[3]]
+        assert apart.fingerprint != merged.fingerprint
+        assert notes_of_copies(apart)[0].startswith("3 of 5 rows have the content of another row")
+        assert "set dataset.merge_images=true" in notes_of_copies(apart)[0]
+        assert not notes_of_copies(merged)
+
+
+def test_rows_to_merge_want_captions(tmp_path):
+    shard(tmp_path / "train.tar", [b"cat", b"dog"], kind_of_text="cls")
+    with pytest.raises(InputError, match=r"merge_images is given without captions, expected dataset.caption_key"):
+        webdataset.load(str(tmp_path), merge_images=True)
+    table(tmp_path / "rows", "test-0.parquet", TEXTS)
+    table(tmp_path / "rows", "train-0.parquet", TEXTS)
+    with pytest.raises(InputError, match=r"expected dataset.caption_columns beside it: leave it out"):
+        parquet.load(str(tmp_path / "rows"), merge_images=True)
