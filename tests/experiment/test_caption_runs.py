@@ -206,7 +206,7 @@ def test_rows_with_one_image_are_counted_by_a_run_and_by_describe(request_of, ba
     images = ArrayPartition(rows, np.zeros(5), list("abcde"))
     parts = {"test": CaptionPartition(images, [(f"a {word}",) for word in WORDS])}
     data = make_dataset("photos", (), parts, target=CAPTIONS, rows="images")
-    text = "3 of 5 rows have the content of another row, while a caption counts as found with its own row alone: give"
+    text = "3 of 5 rows have the content of another row, while a caption counts as found with its own row alone: set"
     assert [note for note in read_result(run(request_of(dataset=data)))["notes"] if text in note]
     assert text in render(describe(backbone, data))
     assert not notes_of_copies(captioned())
