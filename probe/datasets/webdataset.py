@@ -173,9 +173,9 @@ def _shards(path: str | None, asked: Mapping[str, str | Sequence[str] | None], l
     used = [shard for shards in found.values() for shard in shards]
     # Where the user names shards, the others are none of the dataset's.
     left_out = [] if asked["train"] else unused_files(root, used, "*.tar*", "named for no partition")
-    if unread := [word for word, files in folders.items() if not asked["train"] and not set(files) & set(used)]:
-        n = sum(len(folders[word]) for word in unread)
-        there = ", ".join(f"{word}/" for word in unread)
+    unread = {word: [f for f in files if f not in used] for word, files in folders.items() if not asked["train"]}
+    if n := sum(map(len, unread.values())):
+        there = ", ".join(f"{word}/" for word, files in unread.items() if files)
         left_out.append(f"{counted(n, 'shard')} in {there} beside those that are read")
     return root, {part: shards for part, shards in found.items() if shards}, left_out
 

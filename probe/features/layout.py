@@ -54,7 +54,7 @@ def entry_identity(backbone: Backbone, dataset: Dataset, partition: str) -> dict
 def rows_code(rows: Any) -> dict[str, Any]:
     """Which code reads the rows, where that is not this package's."""
     inner = getattr(rows, "whole", None)  # a subset of it
-    if inner is None and is_own(type(rows)):
+    if inner is None and any(is_own(base) for base in type(rows).__mro__):
         # Beside captions or labels of pixels; in a class of others the word may mean anything.
         inner = getattr(rows, "images", None)
     if not hasattr(inner, "ids"):

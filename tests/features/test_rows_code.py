@@ -23,6 +23,10 @@ class Own(ArrayPartition):
         self.images = self.rows
 
 
+class OwnCaptions(CaptionPartition):
+    """Of the user, from this package's."""
+
+
 class Around:
     """A partition of the user around another one."""
 
@@ -56,3 +60,5 @@ def test_code_of_the_user_around_other_rows_counts_beside_theirs():
     own, plain = Own(), ArrayPartition(np.zeros((2, 3)), LABELS, ["a", "b"])
     assert rows_code(Around(plain)) == features_code_of(Around)
     assert rows_code(Around(own)) == {**features_code_of(Around), "within": features_code_of(Own)}
+    assert rows_code(OwnCaptions(plain, [("a",), ()])) == features_code_of(OwnCaptions)
+    assert rows_code(OwnCaptions(own, [("a",), ()]))["within"] == features_code_of(Own)

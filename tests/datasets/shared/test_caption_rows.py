@@ -82,6 +82,9 @@ def test_shards_of_validation_are_counted_where_others_test_and_test_where_none_
     assert left_out == [f"1 {part} shard, of which none is learnt from" for part in ("training", "validation")]
     pytest.importorskip("webdataset")
     check(webdataset.load(validation=str(tmp_path / "val/0.tar"), caption_key="txt"))
+    shard(tmp_path / "val/1.tar", TEXTS)
+    left_out = webdataset.load(str(tmp_path), validation="val/0.tar", caption_key="txt").notes[LEFT_OUT]
+    assert left_out == ["3 shards in train/, test/, val/ beside those that are read"]
 
 
 def test_captions_may_be_a_field_of_json(tmp_path):
