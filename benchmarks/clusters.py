@@ -3,7 +3,7 @@
     OMP_NUM_THREADS=1 python benchmarks/clusters.py [--rows 100000] [--width 768] [--classes 100]
     OMP_NUM_THREADS=1 python benchmarks/clusters.py --draws 150
 
-The first says what one draw takes by Lloyd and by mini-batches of 512, beside the matrix products of as many rounds as
+The first says what one draw with its halves takes by Lloyd and by mini-batches of 512, beside the matrix products of as many rounds as
 Lloyd took, and what each finds. The second draws rows of normal classes so often, clusters them ten times each, and
 counts the intervals of each measure that hold its mean over the draws.
 """
