@@ -3,9 +3,9 @@
     OMP_NUM_THREADS=1 python benchmarks/clusters.py [--rows 100000] [--width 768] [--classes 100]
     OMP_NUM_THREADS=1 python benchmarks/clusters.py --draws 150
 
-The first says what one draw with its halves takes by Lloyd and by mini-batches of 512, beside the matrix products of as many rounds as
-Lloyd took, and what each finds. The second draws rows of normal classes so often, clusters them ten times each, and
-counts the intervals of each measure that hold its mean over the draws.
+The first says what one draw with its two halves takes by Lloyd and by mini-batches of 512, beside the matrix products
+of as many rounds of all rows as Lloyd took, and what each finds. The second draws rows of normal classes so often,
+clusters them ten times each, and counts the intervals of each measure that hold its mean over the draws.
 """
 
 from __future__ import annotations
