@@ -28,13 +28,13 @@ class DocumentRetrieval(AnyHead):
 
     Source: Thakur et al., "BEIR: A Heterogeneous Benchmark for Zero-shot Evaluation of Information Retrieval Models",
     2021, arXiv 2104.08663; Muennighoff et al., "MTEB", 2023, arXiv 2210.07316. Departures: of equal similarities the
-    document that comes first in the corpus, where trec_eval takes the higher name; BEIR counts a query whose documents
-    all have grade 0 as one of 0, MTEB leaves it out as here.
+    document that comes first in the corpus, where trec_eval takes the higher name; a query whose documents all have
+    grade 0 counts for none, where trec_eval has it at 0.
 
     Args:
         metric: `cosine`, or `dot` product for models that were trained by it.
         ignore_identical_ids: Whether a query is not shown the document of its own id, as BEIR has it; MTEB does so in
-            ArguAna and Quora, where queries are documents.
+            tasks that say so, such as ArguAna, where queries are documents.
         judgements: (J, 3) test row of a query and of a document, and its grade. A run fills it in.
         same_ids: (P, 2) test rows of queries and of documents of the same id. A run fills it in.
         device: Where similarities are computed; `auto` is CUDA when there is one.
