@@ -55,8 +55,8 @@ def rows_code(rows: Any) -> dict[str, Any]:
     """Which code reads the rows, where that is not this package's."""
     inner = getattr(rows, "whole", None)  # a subset of it
     if inner is None and any(is_own(base) for base in type(rows).__mro__):
-        # Beside captions or labels of pixels; in a class of others the word may mean anything.
-        inner = getattr(rows, "images", None)
+        # Beside captions, labels of pixels or judgements; in a class of others the words may mean anything.
+        inner = getattr(rows, "images", getattr(rows, "rows", None))
     if not hasattr(inner, "ids"):
         return features_code_of(type(rows))
     within = rows_code(inner)

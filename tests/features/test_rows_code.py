@@ -7,6 +7,7 @@ import pytest
 
 from probe.core.source import features_code_of
 from probe.datasets.shared.caption_rows import CaptionPartition
+from probe.datasets.shared.judged_rows import JudgedPartition
 from probe.datasets.shared.mask_rows import MaskPartition, MaskRows, NumberMapPartition
 from probe.datasets.shared.partitions import ArrayPartition
 from probe.datasets.shared.subsets import PartitionSubset
@@ -44,6 +45,7 @@ AROUND = {
     "captions": lambda rows: CaptionPartition(rows, [("a",), ()]),
     "masks": lambda rows: MaskPartition(rows, MaskRows(np.zeros((2, 3, 3), np.uint8), np.arange(2)), "x"),
     "maps": lambda rows: NumberMapPartition(rows, MaskRows(np.zeros((2, 3, 3)), np.arange(2)), "x"),
+    "judgements": lambda rows: JudgedPartition(rows, np.array([False, True]), [(1, 0, 1)], []),
     "subset": lambda rows: PartitionSubset(rows, np.arange(1)),
     "subset of captions": lambda rows: PartitionSubset(CaptionPartition(rows, [("a",), ()]), np.arange(2)),
 }
